@@ -1,0 +1,56 @@
+// Package fsys is the one seam between ossdl and a file system. Everything the library does to a file goes through
+// an FS, so that tests can fail the i-th operation, forget what was not synced, or fill the disk.
+//
+// The interfaces hold primitive operations only. Procedures that need an order to be safe (taking a lock file,
+// replacing a file atomically) are functions of this package on top of them, so that each of their steps can fail too.
+package fsys
+
+import (
+	"errors"
+	"io"
+	"io/fs"
+	"time"
+)
+
+// ErrLocked is returned by File.TryLock and Lock where another open file, in this process or another, holds the lock.
+var ErrLocked = errors.New("locked")
+
+// FS is a file system. Errors are *fs.PathError or *os.LinkError and name the file; errors.Is works with
+// fs.ErrNotExist, syscall.ENOSPC and the like. All methods are safe for concurrent use.
+type FS interface {
+	// OpenFile is os.OpenFile, except that a symbolic link as the last element of name is refused rather than followed.
+	OpenFile(name string, flag int, perm fs.FileMode) (File, error)
+	// Lstat does not follow a symbolic link as the last element.
+	Lstat(name string) (fs.FileInfo, error)
+	// Mkdir makes one folder.
+	Mkdir(name string, perm fs.FileMode) error
+	// Rename replaces newname atomically: another process sees the old file or the new one, never none.
+	Rename(oldname, newname string) error
+	Remove(name string) error
+	// SyncDir makes renames and removals in the folder durable. It returns nil where the system has no such notion.
+	SyncDir(name string) error
+	// Free is the number of bytes an ordinary user may still write to the file system that holds the folder.
+	Free(dir string) (int64, error)
+	// Writable reports whether files can be made in the folder dir: nil, or why not. It changes nothing.
+	Writable(dir string) error
+	Chtimes(name string, mtime time.Time) error
+}
+
+// File is an open file. Its methods other than Close are safe for concurrent use.
+type File interface {
+	io.ReaderAt
+	io.WriterAt
+	io.Closer
+	Name() string
+	Stat() (fs.FileInfo, error)
+	Truncate(size int64) error
+	// Reserve allocates disk blocks for the first size bytes and makes the file at least that long. What the file
+	// holds already is kept. Where the file system cannot, the error is errors.ErrUnsupported; there is no emulation
+	// by writing zeros.
+	Reserve(size int64) error
+	// Sync returns once the bytes written before the call, and what is needed to read them again, are on stable storage.
+	Sync() error
+	// TryLock takes an exclusive advisory lock that ends with Close or with the process, without waiting: ErrLocked
+	// where another holds it, errors.ErrUnsupported where the file system has no locks.
+	TryLock() error
+}
