@@ -1,0 +1,30 @@
+// Package crc64 computes the CRC-64 that OSS sends as x-oss-hash-crc64ecma: CRC-64/XZ, the same values as
+// [hash/crc64] with the table crc64.MakeTable(crc64.ECMA).
+package crc64
+
+import (
+	"encoding/binary"
+	"hash"
+	"hash/crc64"
+)
+
+var table = crc64.MakeTable(crc64.ECMA)
+
+// Update returns the CRC-64 of the bytes crc was computed over followed by p. The CRC-64 of no bytes is 0.
+func Update(crc uint64, p []byte) uint64 { return crc64.Update(crc, table, p) }
+
+// New returns a hash of 8 bytes, which Sum appends in big-endian order, as [hash/crc64] does.
+func New() hash.Hash64 { return new(digest) }
+
+type digest struct{ crc uint64 }
+
+func (d *digest) Write(p []byte) (int, error) {
+	d.crc = Update(d.crc, p)
+	return len(p), nil
+}
+
+func (d *digest) Sum(b []byte) []byte { return binary.BigEndian.AppendUint64(b, d.crc) }
+func (d *digest) Sum64() uint64       { return d.crc }
+func (d *digest) Reset()              { d.crc = 0 }
+func (d *digest) Size() int           { return 8 }
+func (d *digest) BlockSize() int      { return 1 }
