@@ -15,10 +15,17 @@ import (
 // ErrLocked is returned by File.TryLock and Lock where another open file, in this process or another, holds the lock.
 var ErrLocked = errors.New("locked")
 
+// ErrNotRegular is the cause where a link, folder, device, pipe or socket stands where a plain file was expected.
+var ErrNotRegular = errors.New("not a regular file")
+
+// ErrTooLarge is the cause where ReadFile found more than it may read.
+var ErrTooLarge = errors.New("file too large")
+
 // FS is a file system. Errors are *fs.PathError or *os.LinkError and name the file; errors.Is works with
 // fs.ErrNotExist, syscall.ENOSPC and the like. All methods are safe for concurrent use.
 type FS interface {
-	// OpenFile is os.OpenFile, except that a symbolic link as the last element of name is refused rather than followed.
+	// OpenFile is os.OpenFile, except that it opens plain files only and never waits: a symbolic link as the last element
+	// of name is refused rather than followed, and so are folders, devices, pipes and sockets (ErrNotRegular).
 	OpenFile(name string, flag int, perm fs.FileMode) (File, error)
 	// Lstat does not follow a symbolic link as the last element.
 	Lstat(name string) (fs.FileInfo, error)
@@ -33,7 +40,16 @@ type FS interface {
 	Free(dir string) (int64, error)
 	// Writable reports whether files can be made in the folder dir: nil, or why not. It changes nothing.
 	Writable(dir string) error
+	// Chtimes sets the modification time; the change is durable no sooner than the system likes.
 	Chtimes(name string, mtime time.Time) error
+	// Resolve is where a file written to name belongs: name with all symbolic links resolved, also the last element if
+	// it is a link, dangling or not. The folder must exist, the file need not. The result is good for the other methods
+	// of this FS, and absolute unless the FS has relative names only (Rooted).
+	Resolve(name string) (string, error)
+	// Key is equal for two names of one file and differs otherwise, among all file systems of the process, as far as
+	// names tell: links to the folder are resolved, the last element is taken as it is. It is comparable. The folder
+	// must exist.
+	Key(name string) (any, error)
 }
 
 // File is an open file. Its methods other than Close are safe for concurrent use.
@@ -46,11 +62,13 @@ type File interface {
 	Truncate(size int64) error
 	// Reserve allocates disk blocks for the first size bytes and makes the file at least that long. What the file
 	// holds already is kept. Where the file system cannot, the error is errors.ErrUnsupported; there is no emulation
-	// by writing zeros.
+	// by writing zeros. After another error the file may be longer than before and hold some of the blocks.
 	Reserve(size int64) error
-	// Sync returns once the bytes written before the call, and what is needed to read them again, are on stable storage.
+	// Sync returns once the bytes written before the call, and what is needed to read them again (the size; not the
+	// times), are on stable storage. After an error none of the bytes written since the last good Sync can be relied on,
+	// also if a later Sync succeeds: the system may have dropped them.
 	Sync() error
 	// TryLock takes an exclusive advisory lock that ends with Close or with the process, without waiting: ErrLocked
-	// where another holds it, errors.ErrUnsupported where the file system has no locks.
+	// where another holds it, errors.ErrUnsupported where the file system has no locks. Call it once for an open file.
 	TryLock() error
 }

@@ -1,0 +1,21 @@
+package fsys
+
+import (
+	"io/fs"
+	"os"
+)
+
+// Inode is what FileInfo.Sys of a file system that is not the operating system's implements, for Links and SameFile.
+type Inode interface {
+	Links() uint64
+	// Same reports whether other, the Sys of another FileInfo, is the same file.
+	Same(other any) bool
+}
+
+// SameFile reports whether a and b describe one file, whatever its names. It works for every FS of this module.
+func SameFile(a, b fs.FileInfo) bool {
+	if i, ok := a.Sys().(Inode); ok {
+		return i.Same(b.Sys())
+	}
+	return os.SameFile(a, b)
+}

@@ -1,0 +1,131 @@
+package fsys
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"sync"
+)
+
+// lockAttempts bounds how often Lock starts again because the file was removed between its open and its lock. Each
+// such turn means that another holder came and went.
+const lockAttempts = 100
+
+// Lock takes the lock file name, making it if there is none, and does not wait: ErrLocked where another call of this
+// process or another process has it. The folder must exist.
+//
+// The lock ends with unlock, or with the process however that ends; a file left by a dead process is taken over. Other
+// processes see the file while it is held. unlock removes the name first and closes the file after, so that whoever
+// finds a file at the name finds one that counts; whoever opened the file before and gets its lock only now finds that
+// it is no longer the one at the name, and starts again with a new one. unlock may be called more than once; an error of
+// it says that the file may have been left behind, which harms nothing: the lock itself is gone.
+//
+// systemwide false: the file system has no locks, and only other calls of this process are kept out.
+//
+// A link, folder, device or pipe at name is ErrNotRegular and left alone. So is a file's content.
+//
+// On Windows a file that others have open may refuse to go or go late. It stays behind then, empty and without a lock,
+// and the next Lock takes it.
+func Lock(f FS, name string) (unlock func() error, systemwide bool, err error) {
+	key, err := f.Key(name)
+	if err != nil {
+		return nil, false, err
+	}
+	if !held.take(key) {
+		return nil, false, &fs.PathError{Op: "lock", Path: name, Err: ErrLocked}
+	}
+	defer func() {
+		if err != nil {
+			held.give(key)
+		}
+	}()
+
+	for range lockAttempts {
+		file, err := f.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o600)
+		if err != nil {
+			if vanishing(err) {
+				continue
+			}
+			return nil, false, err
+		}
+		err = file.TryLock()
+		systemwide := err == nil
+		if errors.Is(err, errors.ErrUnsupported) {
+			err = nil
+		}
+		var same bool
+		if err == nil {
+			same, err = isAt(f, file, name)
+		}
+		if err != nil {
+			return nil, false, errors.Join(err, file.Close())
+		}
+		if same {
+			return sync.OnceValue(func() error {
+				// Last: a call that comes in between must not open the file that is about to go.
+				defer held.give(key)
+				return release(f, file, name)
+			}), systemwide, nil
+		}
+		if err := file.Close(); err != nil {
+			return nil, false, err
+		}
+	}
+	return nil, false, &fs.PathError{Op: "lock", Path: name,
+		Err: fmt.Errorf("replaced by others %d times in a row", lockAttempts)}
+}
+
+// release removes the name while the lock is held, and ends the lock.
+func release(f FS, file File, name string) error {
+	// If someone tidied up under us there may be a newcomer's file at the name. Removing that would let a third in.
+	same, err := isAt(f, file, name)
+	if err == nil && same {
+		err = f.Remove(name)
+		if errors.Is(err, fs.ErrNotExist) || busy(err) {
+			err = nil
+		}
+	}
+	return errors.Join(err, file.Close())
+}
+
+// isAt reports whether file is the one to be found at name.
+func isAt(f FS, file File, name string) (bool, error) {
+	mine, err := file.Stat()
+	if err != nil {
+		return false, err
+	}
+	there, err := f.Lstat(name)
+	if errors.Is(err, fs.ErrNotExist) || vanishing(err) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	return SameFile(mine, there), nil
+}
+
+// held is what this process has locked. Not every file system's locks tell two opens of one process apart, and some
+// have none.
+var held = registry{keys: make(map[any]struct{})}
+
+type registry struct {
+	mu   sync.Mutex
+	keys map[any]struct{}
+}
+
+func (r *registry) take(key any) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if _, ok := r.keys[key]; ok {
+		return false
+	}
+	r.keys[key] = struct{}{}
+	return true
+}
+
+func (r *registry) give(key any) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	delete(r.keys, key)
+}

@@ -1,0 +1,158 @@
+package fsys
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"syscall"
+	"time"
+)
+
+// OS is the file system of the operating system.
+//
+// On Windows files are opened so that others may rename and remove them; a program that opens one of them without
+// sharing deletion (a virus scanner, say) makes Rename and Remove fail with a sharing violation while it has it open.
+func OS() FS { return osFS{} }
+
+type osFS struct{}
+
+func (osFS) OpenFile(name string, flag int, perm fs.FileMode) (File, error) {
+	f, err := openNoFollow(name, flag, perm)
+	if err != nil {
+		return nil, explainOpen(name, err, os.Lstat)
+	}
+	return plainFile(f)
+}
+
+func (osFS) Lstat(name string) (fs.FileInfo, error) { return os.Lstat(name) }
+
+func (osFS) Mkdir(name string, perm fs.FileMode) error { return os.Mkdir(name, perm) }
+
+func (osFS) Rename(oldname, newname string) error { return rename(oldname, newname) }
+
+func (osFS) Remove(name string) error { return os.Remove(name) }
+
+func (osFS) SyncDir(name string) error {
+	d, err := os.Open(name)
+	if err != nil {
+		return err
+	}
+	err = syncDir(d)
+	return errors.Join(err, d.Close())
+}
+
+func (osFS) Free(dir string) (int64, error) {
+	n, err := freeAt(dir)
+	if err != nil {
+		return 0, &fs.PathError{Op: "statfs", Path: dir, Err: err}
+	}
+	return n, nil
+}
+
+func (osFS) Writable(dir string) error {
+	// access(2) says nothing about the kind, and a plain file may well be writable and executable.
+	fi, err := os.Stat(dir)
+	if err == nil && !fi.IsDir() {
+		err = &fs.PathError{Op: "access", Path: dir, Err: syscall.ENOTDIR}
+	}
+	if err != nil {
+		return err
+	}
+	if err := writableAt(dir); err != nil {
+		return &fs.PathError{Op: "access", Path: dir, Err: err}
+	}
+	return nil
+}
+
+func (osFS) Chtimes(name string, mtime time.Time) error { return os.Chtimes(name, time.Time{}, mtime) }
+
+func (osFS) Resolve(name string) (string, error) { return Resolve(name) }
+
+func (osFS) Key(name string) (any, error) {
+	dir, base := filepath.Split(name)
+	dir, err := resolveFolder(dir)
+	if err != nil {
+		return nil, err
+	}
+	return filepath.Join(dir, base), nil
+}
+
+// osFile is a plain file of the operating system, opened by OS or by Rooted.
+type osFile struct{ *os.File }
+
+func (f osFile) Reserve(size int64) error {
+	if size < 0 {
+		return &fs.PathError{Op: "reserve", Path: f.Name(), Err: syscall.EINVAL}
+	}
+	if size == 0 {
+		return nil // fallocate(2) takes it for an error
+	}
+	return f.control("reserve", func(fd uintptr) error { return reserve(f.File, fd, size) })
+}
+
+func (f osFile) Sync() error {
+	return f.control("sync", func(fd uintptr) error { return syncData(f.File, fd) })
+}
+
+func (f osFile) TryLock() error {
+	return f.control("lock", tryLock)
+}
+
+// control runs fn while the descriptor cannot be closed and given to another file.
+func (f osFile) control(op string, fn func(fd uintptr) error) error {
+	conn, err := f.SyscallConn()
+	if err != nil {
+		return &fs.PathError{Op: op, Path: f.Name(), Err: err}
+	}
+	var ferr error
+	if conn.Control(func(fd uintptr) { ferr = fn(fd) }) != nil {
+		ferr = fs.ErrClosed
+	}
+	if ferr != nil {
+		return &fs.PathError{Op: op, Path: f.Name(), Err: ferr}
+	}
+	return nil
+}
+
+// plainFile is f as a File, or closed and an error if f is something else than a plain file.
+func plainFile(f *os.File) (File, error) {
+	fi, err := f.Stat()
+	if err == nil && !fi.Mode().IsRegular() {
+		err = notRegular("open", f.Name(), fi.Mode())
+	}
+	if err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return osFile{f}, nil
+}
+
+// explainOpen names the cause where the system's errno for "that is no plain file" says little (ELOOP, ENXIO, EMLINK).
+func explainOpen(name string, err error, lstat func(string) (fs.FileInfo, error)) error {
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	if fi, lerr := lstat(name); lerr == nil && !fi.Mode().IsRegular() {
+		return notRegular("open", name, fi.Mode())
+	}
+	return err
+}
+
+// notRegular says what stands at name instead of a plain file.
+func notRegular(op, name string, mode fs.FileMode) error {
+	kind := "a special file"
+	switch mode.Type() {
+	case fs.ModeSymlink:
+		kind = "a symbolic link"
+	case fs.ModeDir:
+		kind = "a folder"
+	case fs.ModeNamedPipe:
+		kind = "a named pipe"
+	case fs.ModeSocket:
+		kind = "a socket"
+	case fs.ModeDevice, fs.ModeDevice | fs.ModeCharDevice:
+		kind = "a device"
+	}
+	return &fs.PathError{Op: op, Path: name, Err: fmt.Errorf("%w: it is %s", ErrNotRegular, kind)}
+}

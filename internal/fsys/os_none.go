@@ -1,0 +1,43 @@
+//go:build js || wasip1
+
+package fsys
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+)
+
+const openGuards = 0
+
+func openNoFollow(name string, flag int, perm fs.FileMode) (*os.File, error) {
+	if fi, err := os.Lstat(name); err == nil && !fi.Mode().IsRegular() {
+		return nil, notRegular("open", name, fi.Mode())
+	}
+	return os.OpenFile(name, flag, perm)
+}
+
+func rename(oldname, newname string) error { return os.Rename(oldname, newname) }
+
+func syncDir(*os.File) error { return nil }
+
+func reserve(*os.File, uintptr, int64) error { return errors.ErrUnsupported }
+
+func syncData(f *os.File, _ uintptr) error { return f.Sync() }
+
+func freeAt(string) (int64, error) { return 0, errors.ErrUnsupported }
+
+func freeDir(*os.File) (int64, error) { return 0, errors.ErrUnsupported }
+
+// writableAt: nothing here asks without trying.
+func writableAt(string) error { return nil }
+
+func writableDir(*os.File) error { return nil }
+
+// Links is the number of hard links of the file; 1 where the system does not say, as here.
+func Links(fi fs.FileInfo) uint64 {
+	if i, ok := fi.Sys().(Inode); ok {
+		return i.Links()
+	}
+	return 1
+}

@@ -1,0 +1,93 @@
+package fsys
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"math"
+	"os"
+	"path/filepath"
+)
+
+// TempSuffix is what WriteFile appends to a name for the file it writes before the rename.
+const TempSuffix = ".tmp"
+
+// WriteFile replaces the file name by one that holds data, with the mode perm less the umask. Another process sees the
+// old content (or no file) until the rename, and the new content after it; never a part. Once WriteFile has returned nil
+// a power loss does not bring the old content back.
+//
+// After an error the name holds the old content or, where only the last step failed, the new one, and the temporary is
+// gone unless that too failed. A temporary left by a killed process is removed, never opened: it may be a link to
+// elsewhere. The caller sees to it that nobody else writes the same name at the same time.
+func WriteFile(f FS, name string, data []byte, perm fs.FileMode) (err error) {
+	temp := name + TempSuffix
+	file, err := createTemp(f, temp, perm)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err == nil {
+			return
+		}
+		if rerr := f.Remove(temp); rerr != nil && !errors.Is(rerr, fs.ErrNotExist) {
+			err = errors.Join(err, rerr)
+		}
+	}()
+	_, err = file.WriteAt(data, 0)
+	if err == nil {
+		// Without it the rename can reach the disk before the bytes, and a power loss leaves an empty file in place of the old.
+		err = file.Sync()
+	}
+	if cerr := file.Close(); err == nil {
+		err = cerr
+	}
+	if err != nil {
+		return err
+	}
+	if err := f.Rename(temp, name); err != nil {
+		return err
+	}
+	// Without it a power loss can bring the old content back after we said that it was replaced.
+	return f.SyncDir(filepath.Dir(name))
+}
+
+// createTemp makes the file, which must not exist; what an earlier process left there is removed.
+func createTemp(f FS, temp string, perm fs.FileMode) (File, error) {
+	const flag = os.O_WRONLY | os.O_CREATE | os.O_EXCL
+	file, err := f.OpenFile(temp, flag, perm)
+	if !errors.Is(err, fs.ErrExist) {
+		return file, err
+	}
+	fi, err := f.Lstat(temp)
+	if err != nil {
+		return nil, err
+	}
+	if fi.IsDir() {
+		return nil, notRegular("open", temp, fi.Mode()) // nobody's leftover, and Remove would take it if it is empty
+	}
+	if err := f.Remove(temp); err != nil {
+		return nil, err
+	}
+	return f.OpenFile(temp, flag, perm)
+}
+
+// ReadFile is the content of the plain file name. More than limit bytes are ErrTooLarge, a link, folder, pipe or device
+// ErrNotRegular, neither waited for nor read. Memory grows with what was read, not with what the size promises.
+func ReadFile(f FS, name string, limit int64) ([]byte, error) {
+	file, err := f.OpenFile(name, os.O_RDONLY, 0)
+	if err != nil {
+		return nil, err
+	}
+	data, err := io.ReadAll(io.NewSectionReader(file, 0, min(limit, math.MaxInt64-1)+1))
+	if cerr := file.Close(); err == nil {
+		err = cerr
+	}
+	if err != nil {
+		return nil, err
+	}
+	if int64(len(data)) > limit {
+		return nil, &fs.PathError{Op: "read", Path: name, Err: fmt.Errorf("%w: more than %d bytes", ErrTooLarge, limit)}
+	}
+	return data, nil
+}

@@ -1,0 +1,159 @@
+package fsys
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"syscall"
+	"time"
+)
+
+// Rooted is the file system below root. Names are relative to root; a name that leads out of it, by ".." or by a link
+// that someone planted on the way, is an error. The caller closes root, after the last use.
+func Rooted(root *os.Root) FS {
+	// Only for Key: the folder itself is held open and may be renamed meanwhile.
+	base, err := resolveFolder(root.Name())
+	if err != nil {
+		base = root.Name()
+	}
+	return &rootFS{root: root, base: base}
+}
+
+type rootFS struct {
+	root *os.Root
+	base string // absolute path of the root when it was opened
+}
+
+// openAttempts bounds how often OpenFile starts again because the name came or went, or was given to another file,
+// between two steps.
+const openAttempts = 100
+
+func (r *rootFS) OpenFile(name string, flag int, perm fs.FileMode) (File, error) {
+	for range openAttempts {
+		f, err := r.open(name, flag, perm)
+		if err != errAgain {
+			return f, err
+		}
+	}
+	return nil, &fs.PathError{Op: "open", Path: name, Err: errAgain}
+}
+
+var errAgain = errors.New("replaced by others while it was being opened")
+
+// open does not let os.Root follow a link inside the root, for which it has no flag: creation is always exclusive, which
+// never follows; a file that exists is opened without creating or cutting anything, and then compared with what is at
+// the name.
+func (r *rootFS) open(name string, flag int, perm fs.FileMode) (File, error) {
+	const creating = os.O_CREATE | os.O_EXCL
+	if flag&os.O_CREATE != 0 {
+		f, err := r.root.OpenFile(name, flag|creating|openGuards, perm)
+		if err == nil {
+			return plainFile(f)
+		}
+		if flag&os.O_EXCL != 0 || !errors.Is(err, fs.ErrExist) {
+			return nil, err
+		}
+	}
+	f, err := r.root.OpenFile(name, flag&^(creating|os.O_TRUNC)|openGuards, perm)
+	if errors.Is(err, fs.ErrNotExist) {
+		if fi, lerr := r.root.Lstat(name); lerr == nil && fi.Mode()&fs.ModeSymlink != 0 {
+			return nil, notRegular("open", name, fi.Mode()) // a dangling link
+		}
+		if flag&os.O_CREATE != 0 {
+			return nil, errAgain
+		}
+	}
+	if err != nil {
+		return nil, explainOpen(name, err, r.root.Lstat)
+	}
+	file, err := plainFile(f)
+	if err != nil {
+		return nil, err
+	}
+	same, err := isAt(r, file, name)
+	if err == nil && !same {
+		err = errAgain
+		if fi, lerr := r.root.Lstat(name); lerr == nil && !fi.Mode().IsRegular() {
+			err = notRegular("open", name, fi.Mode())
+		}
+	}
+	if err == nil && flag&os.O_TRUNC != 0 {
+		err = file.Truncate(0)
+	}
+	if err != nil {
+		if cerr := file.Close(); cerr != nil {
+			err = errors.Join(err, cerr)
+		}
+		return nil, err
+	}
+	return file, nil
+}
+
+func (r *rootFS) Lstat(name string) (fs.FileInfo, error) { return r.root.Lstat(name) }
+
+func (r *rootFS) Mkdir(name string, perm fs.FileMode) error { return r.root.Mkdir(name, perm) }
+
+func (r *rootFS) Rename(oldname, newname string) error { return r.root.Rename(oldname, newname) }
+
+func (r *rootFS) Remove(name string) error { return r.root.Remove(name) }
+
+func (r *rootFS) SyncDir(name string) error { return r.withDir(name, syncDir) }
+
+func (r *rootFS) Free(dir string) (n int64, err error) {
+	err = r.withDir(dir, func(d *os.File) error {
+		n, err = freeDir(d)
+		return err
+	})
+	return n, err
+}
+
+func (r *rootFS) Writable(dir string) error { return r.withDir(dir, writableDir) }
+
+// withDir runs fn with the folder open. It is opened within the root: a path would be looked up again, links and all.
+func (r *rootFS) withDir(name string, fn func(*os.File) error) error {
+	d, err := r.root.OpenFile(name, os.O_RDONLY|openGuards, 0)
+	if err != nil {
+		return err
+	}
+	fi, err := d.Stat()
+	if err == nil && !fi.IsDir() {
+		err = &fs.PathError{Op: "open", Path: name, Err: syscall.ENOTDIR}
+	}
+	if err == nil {
+		err = fn(d)
+	}
+	return errors.Join(err, d.Close())
+}
+
+func (r *rootFS) Chtimes(name string, mtime time.Time) error {
+	return r.root.Chtimes(name, time.Time{}, mtime)
+}
+
+// Resolve follows links within the root only, and does not rewrite links to folders on the way: os.Root follows those
+// itself, safely.
+func (r *rootFS) Resolve(name string) (string, error) {
+	return resolve(name, func(dir string) (string, error) {
+		if dir == "" {
+			dir = "."
+		}
+		err := r.withDir(dir, func(*os.File) error { return nil })
+		return dir, err
+	}, r.root.Lstat, r.root.Readlink)
+}
+
+// Key is of the same kind as that of OS, so that the two exclude each other.
+func (r *rootFS) Key(name string) (any, error) {
+	dir, base := filepath.Split(name)
+	if dir == "" {
+		dir = "."
+	}
+	if err := r.withDir(dir, func(*os.File) error { return nil }); err != nil {
+		return nil, err
+	}
+	dir = filepath.Join(r.base, dir)
+	if real, err := resolveFolder(dir); err == nil {
+		dir = real
+	}
+	return filepath.Join(dir, base), nil
+}
