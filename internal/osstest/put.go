@@ -1,0 +1,90 @@
+package osstest
+
+import (
+	"crypto/md5"
+	"fmt"
+	"io"
+	"net/http"
+	"strconv"
+	"strings"
+)
+
+// put stores the body of a request.
+func (s *Server) put(q *query, b *bucket) (*reply, *apiError) {
+	if e := onlyParameters(q); e != nil {
+		return nil, e
+	}
+	if q.req.ContentLength > s.cfg.maxPut {
+		return nil, fail(http.StatusBadRequest, "EntityTooLarge", "Your proposed upload exceeds the maximum allowed object size.", "")
+	}
+	if strings.EqualFold(q.req.Header.Get("Expect"), "100-continue") {
+		if err := q.conn.write([]byte("HTTP/1.1 100 Continue\r\n\r\n")); err != nil {
+			return nil, fail(http.StatusBadRequest, "RequestTimeout", "The connection broke.", "")
+		}
+		q.conn.continued = true
+	}
+	body, err := io.ReadAll(io.LimitReader(q.req.Body, s.cfg.maxPut+1))
+	if err != nil || int64(len(body)) > s.cfg.maxPut {
+		q.close = true
+		return nil, fail(http.StatusBadRequest, "IncompleteBody", "The body is not as long as was said, or too long.", "")
+	}
+	if want := q.req.Header.Get("Content-Md5"); want != "" {
+		if sum := md5.Sum(body); base64std(sum[:]) != want {
+			return nil, fail(http.StatusBadRequest, "InvalidDigest", "The Content-MD5 you specified was invalid.", "0017-00000102")
+		}
+	}
+	var opts []ObjectOption
+	for k, v := range q.req.Header {
+		if name, ok := strings.CutPrefix(k, "X-Oss-Meta-"); ok {
+			opts = append(opts, Meta(name, v[0]))
+		}
+	}
+	h := q.req.Header
+	opts = append(opts, ContentType(h.Get("Content-Type")), StoredEncoding(h.Get("Content-Encoding")),
+		StorageClass(h.Get("X-Oss-Storage-Class")))
+	o := s.Put(b.name, q.key, Bytes(body), opts...)
+	r := newReply(http.StatusOK)
+	r.header.Set("Etag", o.ETag)
+	r.header.Set("X-Oss-Hash-Crc64ecma", strconv.FormatUint(o.CRC64(), 10))
+	r.header.Set("Content-Md5", o.md5)
+	if o.md5 == "" {
+		r.header.Del("Content-Md5")
+	}
+	if o.VersionID != "" {
+		r.header.Set("X-Oss-Version-Id", o.VersionID)
+	}
+	return r, nil
+}
+
+// delete removes an object or a version; what is not there is no error.
+func (s *Server) delete(q *query, b *bucket) (*reply, *apiError) {
+	if e := onlyParameters(q, "versionId"); e != nil {
+		return nil, e
+	}
+	r := newReply(http.StatusNoContent)
+	r.bodiless, r.declared = true, undeclared
+	if version, ok := q.value("versionId"); ok {
+		s.DeleteVersion(b.name, q.key, version)
+		r.header.Set("X-Oss-Version-Id", version)
+	} else if marker := s.Delete(b.name, q.key); marker != "" {
+		r.header.Set("X-Oss-Version-Id", marker)
+		r.header.Set("X-Oss-Delete-Marker", "true")
+	}
+	return r, nil
+}
+
+// onlyParameters refuses sub-resources, which mean another operation than the plain one.
+func onlyParameters(q *query, allowed ...string) *apiError {
+next:
+	for _, p := range q.values {
+		for _, a := range allowed {
+			if p.key == a {
+				continue next
+			}
+		}
+		if signedParameter(p.key) && !authParameter(p.key) {
+			return fail(http.StatusNotImplemented, "NotImplemented", fmt.Sprintf("%s ?%s is not imitated.", q.method, p.key), "")
+		}
+	}
+	return nil
+}

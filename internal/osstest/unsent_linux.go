@@ -1,0 +1,21 @@
+package osstest
+
+import (
+	"net"
+
+	"golang.org/x/sys/unix"
+)
+
+// unsent is the number of bytes that wait in the kernel because the client does not read.
+func unsent(tcp *net.TCPConn) (n int) {
+	raw, err := tcp.SyscallConn()
+	if err != nil {
+		return 0
+	}
+	_ = raw.Control(func(fd uintptr) { // fails on a closed connection only
+		if v, err := unix.IoctlGetInt(int(fd), unix.SIOCOUTQNSD); err == nil {
+			n = v
+		}
+	})
+	return n
+}
