@@ -140,7 +140,7 @@ func (s *Server) authenticate(q *query) *apiError {
 		return e
 	}
 	if c.v4 && c.region != Region {
-		return fail(http.StatusForbidden, "InvalidArgument", "Invalid signing region in Authorization header, want "+Region+".", "0002-00000212")
+		return fail(http.StatusBadRequest, "InvalidArgument", "Invalid signing region in Authorization header, want "+Region+".", "0002-00000212")
 	}
 	want := c.signV1(u.sk)
 	if c.v4 {

@@ -170,6 +170,9 @@ func (c *conn) handle(req *http.Request) bool {
 		e.end()
 		c.entry = nil
 	}()
+	if req.Method == "PRI" { // HTTP/2
+		return false
+	}
 
 	r := s.reply(q, fault)
 	if fault != nil {

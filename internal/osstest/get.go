@@ -49,6 +49,10 @@ func (s *Server) answer(q *query) (*reply, *apiError) {
 
 // get answers GET and HEAD of an object.
 func (s *Server) get(q *query, b *bucket) (*reply, *apiError) {
+	if e := onlyParameters(q, "versionId", "objectMeta", "x-oss-process", "response-content-type", "response-content-language",
+		"response-expires", "response-cache-control", "response-content-disposition", "response-content-encoding"); e != nil {
+		return nil, e
+	}
 	o, link, e := s.lookup(q, b)
 	if e != nil {
 		return nil, e
@@ -221,11 +225,8 @@ func (s *Server) describe(r *reply, o, link *Object, objectMeta bool) {
 	if o.Type == "Appendable" {
 		set("X-Oss-Next-Append-Position", strconv.FormatInt(o.Size(), 10))
 	}
-	if own.Sealed {
-		set("X-Oss-Sealed-Time", httpTime(own.LastModified))
-	}
-	for k, v := range own.Meta {
-		set("X-Oss-Meta-"+k, v)
+	for k, v := range own.Header {
+		set(k, v)
 	}
 }
 

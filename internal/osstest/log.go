@@ -26,7 +26,7 @@ type Request struct {
 	RequestID string // as answered
 	Status    int    // 0: no answer was sent
 	Response  http.Header
-	Sent      int64  // bytes of the body given to the kernel
+	Sent      int64  // bytes of the body given to the kernel; a client that goes away may not have got the last of them
 	Fault     string // recipe of what was done to it, "" for an honest answer
 	Started   time.Time
 	Ended     time.Time // zero: under way

@@ -3,10 +3,10 @@ package osstest
 import (
 	"crypto/md5"
 	"fmt"
+	"net/http"
 	"slices"
 	"sort"
 	"strconv"
-	"strings"
 	"time"
 )
 
@@ -61,14 +61,14 @@ type Object struct {
 	ContentType  string
 	Encoding     string // Content-Encoding the object was stored with
 	LastModified time.Time
-	CRC          string // x-oss-hash-crc64ecma; "" sends none, "auto" the right one
-	Target       string // of a symbolic link
-	Marker       bool   // a delete marker
-	Sealed       bool
-	Meta         map[string]string // x-oss-meta-…, by the part after the last dash in lower case
+	CRC          string            // x-oss-hash-crc64ecma; "" sends none, "auto" the right one
+	Target       string            // of a symbolic link
+	Marker       bool              // a delete marker
+	Header       map[string]string // further header fields, x-oss-meta-… among them
 	Content      Content
 
-	md5 string // base64, of content stored whole
+	md5        string // base64, of content stored whole
+	weak, bare bool   // W/ before the ETag that is made; none is made
 }
 
 // Size is the object's length in bytes.
@@ -93,10 +93,10 @@ func Type(t string) ObjectOption { return func(o *Object) { o.Type = t } }
 func ETag(etag string) ObjectOption { return func(o *Object) { o.ETag = etag } }
 
 // NoETag sends none.
-func NoETag() ObjectOption { return ETag("none") }
+func NoETag() ObjectOption { return func(o *Object) { o.bare = true } }
 
 // WeakETag sends W/ before the ETag.
-func WeakETag() ObjectOption { return ETag("weak") }
+func WeakETag() ObjectOption { return func(o *Object) { o.weak = true } }
 
 // LastModified is the time of the object, to the second. By default it is the server's time.
 func LastModified(t time.Time) ObjectOption { return func(o *Object) { o.LastModified = t } }
@@ -116,12 +116,15 @@ func Archived(restore string) ObjectOption {
 }
 
 // Meta adds x-oss-meta-NAME.
-func Meta(name, value string) ObjectOption {
+func Meta(name, value string) ObjectOption { return Header("X-Oss-Meta-"+name, value) }
+
+// Header adds a header field to the answers that describe the object: x-oss-server-side-encryption, for example.
+func Header(name, value string) ObjectOption {
 	return func(o *Object) {
-		if o.Meta == nil {
-			o.Meta = map[string]string{}
+		if o.Header == nil {
+			o.Header = map[string]string{}
 		}
-		o.Meta[strings.ToLower(name)] = value
+		o.Header[http.CanonicalHeaderKey(name)] = value
 	}
 }
 
@@ -248,13 +251,11 @@ func (s *Server) finish(o *Object) {
 	if o.CRC == "auto" {
 		o.CRC = strconv.FormatUint(o.Content.CRC64(), 10)
 	}
-	switch o.ETag {
-	case "none":
-		o.ETag = ""
-	case "weak":
-		o.ETag = "W/" + s.makeETag(o)
-	case "":
+	if o.ETag == "" && !o.bare {
 		o.ETag = s.makeETag(o)
+		if o.weak {
+			o.ETag = "W/" + o.ETag
+		}
 	}
 }
 

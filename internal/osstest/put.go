@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -75,14 +76,8 @@ func (s *Server) delete(q *query, b *bucket) (*reply, *apiError) {
 
 // onlyParameters refuses sub-resources, which mean another operation than the plain one.
 func onlyParameters(q *query, allowed ...string) *apiError {
-next:
 	for _, p := range q.values {
-		for _, a := range allowed {
-			if p.key == a {
-				continue next
-			}
-		}
-		if signedParameter(p.key) && !authParameter(p.key) {
+		if signedParameter(p.key) && !authParameter(p.key) && !slices.Contains(allowed, p.key) {
 			return fail(http.StatusNotImplemented, "NotImplemented", fmt.Sprintf("%s ?%s is not imitated.", q.method, p.key), "")
 		}
 	}
