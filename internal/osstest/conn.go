@@ -540,7 +540,7 @@ type pair struct{ key, value string }
 
 func (s *Server) parse(req *http.Request) *query {
 	q := &query{req: req, method: req.Method, host: req.Host, close: req.Close}
-	q.requestID = fmt.Sprintf("%024X", uint64(s.serial.Add(1))|0x65<<56)
+	q.requestID = fmt.Sprintf("%08X%016X", s.started.Unix(), s.serial.Add(1))
 	for part := range strings.SplitSeq(req.URL.RawQuery, "&") {
 		if part == "" {
 			continue

@@ -66,7 +66,7 @@ func TestSDK(t *testing.T) {
 			s := newServer(t)
 			b := sdkBucket(t, s, opts...)
 			for i, key := range keys {
-				want := all(t, osstest.Random(uint64(i), 3<<20+int64(i)))
+				want := all(t, osstest.Random(uint64(i), 300<<10+int64(i)))
 				if err := b.PutObject(key, bytes.NewReader(want), oss.Meta("who", "me")); err != nil {
 					t.Fatalf("put %q: %v", key, err)
 				}
@@ -141,6 +141,15 @@ func TestSignedURL(t *testing.T) {
 			}
 		})
 	}
+}
+
+// publicServer holds bkt, which anyone may read, with a 1000-byte object k.
+func publicServer(t *testing.T, opts ...osstest.Option) *osstest.Server {
+	t.Helper()
+	s := newServer(t, opts...)
+	s.CreateBucket("bkt", osstest.PublicRead())
+	s.Put("bkt", "k", osstest.Random(1, 1000))
+	return s
 }
 
 // do makes a request without the SDK.
