@@ -1,0 +1,389 @@
+// Package ossdl downloads objects of Alibaba Cloud OSS: in parallel ranges, resuming what was interrupted, and proving
+// that the result is right.
+//
+// Download works as follows.
+//
+//  1. The destination is checked and locked, and the checkpoint of an earlier run loaded.
+//  2. The first request asks for the first missing range. Its answer pins the object: size, ETag, version, CRC-64. Every
+//     later request names the ETag, and every answer is held against the pin.
+//  3. Workers fetch what is missing, each a range at a time. A request that fails or stalls goes on at the byte it reached
+//     over a new connection; when no range is left, a worker takes a share of the one that would end last.
+//  4. Meanwhile the checkpoint is saved, and what an earlier run left is proved: it counts only if the bytes on disk have
+//     the recorded CRC-64.
+//  5. The CRC-64 of the whole is compared with the service's, and the digest with the caller's. The file is synced and
+//     renamed to its path, the folder synced, the checkpoint removed.
+//
+// The path therefore holds no file, the old file, or the whole and verified new one, whatever happens. A run that fails
+// leaves PATH.part and its checkpoint PATH.cp, and the same call later continues with them.
+package ossdl
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+	"time"
+	"unicode/utf8"
+
+	"github.com/aliyun/aliyun-oss-go-sdk/oss"
+	"golang.org/x/time/rate"
+)
+
+// Downloader downloads objects. It is safe for concurrent use, holds nothing but memory and needs no closing; its
+// concurrency and rate limit bound all its calls together.
+type Downloader struct {
+	client  *oss.Client
+	cfg     settings
+	gate    *gate
+	limits  []*rate.Limiter
+	buffers sync.Pool
+}
+
+// New makes a Downloader for the buckets that client reaches, with the client's credentials; without any (an empty
+// access key) its requests are unsigned. A nil client serves DownloadURL alone. What needs a transport (connections for
+// all ranges, proxies from the environment, redirects refused) is promised for a client that was made with
+// oss.HTTPClient(ossdl.HTTPClient()). An option that does not apply is an error.
+func New(client *oss.Client, opts ...Option) (*Downloader, error) {
+	cfg, err := defaults().with(inNew, opts)
+	if err != nil {
+		return nil, fmt.Errorf("ossdl: %w", err)
+	}
+	d := &Downloader{client: client, cfg: cfg, gate: newGate(cfg.concurrency)}
+	d.buffers.New = func() any { b := make([]byte, bufferSize); return &b }
+	if cfg.rateLimit > 0 {
+		d.limits = append(d.limits, newLimiter(cfg.rateLimit))
+	}
+	// The Downloader's own bounds are kept by gate and limits; a call starts without one of its own.
+	d.cfg.concurrency, d.cfg.rateLimit = 0, 0
+	return d, nil
+}
+
+// newLimiter lets bursts through that are small against a second, so that the rate is even.
+func newLimiter(bytesPerSecond int64) *rate.Limiter {
+	return rate.NewLimiter(rate.Limit(bytesPerSecond), int(max(1, min(bufferSize, bytesPerSecond/8))))
+}
+
+// Result tells what a call has done. It is not nil once a request was made, also beside an error.
+type Result struct {
+	Path, Bucket, Key, VersionID, ETag string
+	Size                               int64  // bytes of the file (of the range, if one was asked)
+	CRC64                              uint64 // of those bytes; 0 beside an error
+	Verified                           bool   // the service's CRC-64, or the caller's digest, matched
+	ResumedBytes                       int64  // kept from an earlier run
+	DownloadedBytes                    int64  // body bytes read from the network
+	Requests, Retries                  int
+	Duration                           time.Duration
+	LastModified                       time.Time
+}
+
+// Download brings the object key of bucket to the file path, whose folder must exist. A link at path is resolved first;
+// a file at path is replaced, in one instant, once the new one is whole and verified, and left alone otherwise.
+//
+// The call ends with ctx, promptly. After an error PATH.part and PATH.cp hold what was done, and the same call continues;
+// after ErrChecksum, and with WithoutCheckpoint, nothing is left.
+//
+// Errors: ErrNotFound, ErrObjectChanged, ErrChecksum, ErrRange, ErrInUse, ErrArchived, ErrExpired, ErrNoSpace; a *PartError
+// where a range could not be fetched; oss.ServiceError wherever the service answered; ctx's own.
+func (d *Downloader) Download(ctx context.Context, bucket, key, path string, opts ...Option) (*Result, error) {
+	cfg, err := d.cfg.with(inDownload, opts)
+	if err != nil {
+		return nil, fmt.Errorf("ossdl: download %s: %w", objectName(bucket, key), err)
+	}
+	src, err := d.bucketSource(bucket, key, &cfg)
+	if err != nil {
+		return nil, fmt.Errorf("ossdl: download %s: %w", objectName(bucket, key), err)
+	}
+	return d.newCall(src, cfg).toFile(ctx, path)
+}
+
+// bucketSource checks names as far as they can be wrong whatever the bucket.
+func (d *Downloader) bucketSource(bucket, key string, cfg *settings) (*bucketSource, error) {
+	switch {
+	case d.client == nil:
+		return nil, errors.New("New was given no client")
+	case oss.CheckBucketName(bucket) != nil:
+		return nil, fmt.Errorf("bucket name %q: 3 to 63 lower-case letters, digits and hyphens are allowed", bucket)
+	case key == "" || len(key) > maxKey || !utf8.ValidString(key):
+		return nil, fmt.Errorf("key %q: 1 to %d bytes of UTF-8 are allowed", key, maxKey)
+	}
+	return newBucketSource(d.client, bucket, key, cfg.request)
+}
+
+// maxKey is OSS's limit for an object name, in bytes.
+const maxKey = 1023
+
+// call is one call of an entrance: what it was asked for, and what it has done so far.
+type call struct {
+	d     *Downloader
+	src   source
+	cfg   settings
+	stats stats
+	start time.Time
+
+	sum      uint64 // CRC-64 of the whole, once it is verified as far as it can be
+	verified bool
+
+	mu sync.Mutex
+	t  *transfer // the run under way; nil before the first
+}
+
+func (d *Downloader) newCall(src source, cfg settings) *call {
+	id := src.identity()
+	cfg.log = cfg.log.With("bucket", id.bucket, "key", id.key)
+	d.gate.atLeast(cfg.concurrency)
+	return &call{d: d, src: src, cfg: cfg, start: time.Now()}
+}
+
+// toFile is the story of a download to a file. Each step either has its effect whole or leaves what was there before.
+func (c *call) toFile(ctx context.Context, path string) (*Result, error) {
+	dst, err := checkDestination(path, c.src.identity(), &c.cfg)
+	if err != nil {
+		return c.result(ctx, path, err)
+	}
+	unlock, err := dst.lock()
+	if err != nil {
+		return c.result(ctx, dst.path, err)
+	}
+	defer unlock()
+	end := report(c.cfg.progress, c.look, c.stats.downloaded.Load)
+	earlier, err := c.earlier(dst)
+	if err == nil {
+		err = c.fetchInto(ctx, dst, earlier)
+	}
+	if errors.Is(err, errStale) {
+		c.cfg.log.Warn("fresh start", "reason", err)
+		if err = dst.forget(); err == nil {
+			err = c.fetchInto(ctx, dst, nil)
+		}
+	}
+	end(err == nil)
+	return c.result(ctx, dst.path, err)
+}
+
+// earlier is what an interrupted run left and this one can use: its checkpoint, with the partial file open.
+func (c *call) earlier(dst *destination) (*checkpoint, error) {
+	cp, err := readCheckpoint(dst, c.src.identity(), &c.cfg)
+	if cp == nil || err != nil {
+		return nil, err
+	}
+	ok, err := dst.adopt(cp.complete())
+	if !ok || err != nil {
+		return nil, err
+	}
+	c.cfg.log.Info("resuming", "path", dst.path, "parts", len(cp.Parts))
+	return cp, nil
+}
+
+// fetchInto brings the file to its path, from nothing or from what an earlier run left. What it leaves after an error is
+// what the next call continues with.
+func (c *call) fetchInto(ctx context.Context, dst *destination, earlier *checkpoint) error {
+	t, err := c.newTransfer(dst, earlier)
+	if err != nil {
+		return err
+	}
+	t.disk = dst
+	keep := &keeper{d: dst, t: t, cfg: &c.cfg}
+	t.beside = []func(context.Context) error{keep.run, keep.syncs}
+	if err := c.fetchVerified(ctx, t); err != nil {
+		c.leave(dst, keep, err)
+		return err
+	}
+	if err := dst.commit(t.set.totals().size); err != nil {
+		c.leave(dst, keep, err)
+		return err
+	}
+	return nil
+}
+
+// leave ends a destination after an error: with a checkpoint of all that was done, or with nothing.
+func (c *call) leave(dst *destination, keep *keeper, err error) {
+	switch {
+	case errors.Is(err, errStale):
+	case !dst.keeps, errors.Is(err, ErrChecksum), keep.t.set.totals().have == 0:
+		dst.discard()
+	case dst.cpPath != "" && dst.begun:
+		keep.save()
+	}
+	if err := dst.close(); err != nil {
+		c.cfg.log.Warn("partial file", "error", err)
+	}
+}
+
+// newTransfer makes a run of the engine into a sink, which for what an earlier run left must hold that.
+func (c *call) newTransfer(to sink, earlier *checkpoint) (*transfer, error) {
+	t := &transfer{
+		src: c.src, sink: to, cfg: &c.cfg, log: c.cfg.log, gate: c.d.gate, buffers: &c.d.buffers, limits: c.d.limits,
+		length: -1, stats: &c.stats, meters: map[*meter]struct{}{},
+		turn: make(chan struct{}, 1), began: make(chan struct{}), ready: make(chan struct{}),
+		pin: &pin{log: c.cfg.log, wantETag: c.cfg.ifMatch, version: c.cfg.versionID, noVersion: !c.src.versions()},
+	}
+	if c.cfg.rateLimit > 0 {
+		t.limits = append(t.limits[:len(t.limits):len(t.limits)], newLimiter(c.cfg.rateLimit))
+	}
+	if w := c.cfg.window; w != nil {
+		t.base, t.length = w.offset, w.length
+	}
+	if earlier != nil {
+		set, err := earlier.set()
+		if err != nil {
+			return nil, err
+		}
+		t.set, t.pin.earlier = set, earlier.facts()
+	} else {
+		t.set = newSet(t.firstSpan())
+	}
+	c.mu.Lock()
+	c.t = t
+	c.mu.Unlock()
+	return t, nil
+}
+
+// firstSpan is how much the first request of a fresh start asks for: the size of the object is not known.
+func (t *transfer) firstSpan() int64 {
+	n := int64(firstPiece)
+	if t.cfg.partSize > 0 {
+		n = t.cfg.partSize
+	}
+	if t.length > 0 {
+		n = min(n, t.length)
+	}
+	return n
+}
+
+// maxRounds bounds how often ranges that differ from their record on disk are fetched again.
+const maxRounds = 3
+
+// fetchVerified fetches what is missing until the whole has the right checksum. Where it has not, the disk is read: ranges
+// that differ from their record are fetched again; if none does, what came over the network was wrong, and everything is
+// fetched once more.
+func (c *call) fetchVerified(ctx context.Context, t *transfer) error {
+	anew := false
+	for round := 1; ; round++ {
+		if err := t.run(ctx); err != nil {
+			return err
+		}
+		wrong, final, err := c.verify(ctx, t)
+		if wrong == nil || err != nil {
+			return err
+		}
+		if final {
+			return wrong
+		}
+		c.cfg.log.Warn("checksum mismatch", "error", wrong)
+		if t.disk != nil && round <= maxRounds {
+			t.set.unprove()
+			if err := t.prove(ctx, func(int64) {}); err != nil {
+				return err
+			}
+			if sums := t.set.totals(); sums.done < sums.size {
+				continue
+			}
+		}
+		if anew {
+			return wrong
+		}
+		anew = true
+		t.set.reset()
+		c.stats.resumed.Store(0)
+	}
+}
+
+// verify compares the whole with what the service and the caller say of it. A wrong result is final where fetching again
+// cannot mend it.
+func (c *call) verify(ctx context.Context, t *transfer) (wrong error, final bool, err error) {
+	f, _ := t.pin.now()
+	sum := t.set.sum()
+	verified := false
+	if whole := t.base == 0 && t.set.totals().size == f.size; whole && f.hasCRC {
+		switch {
+		case sum == f.crc:
+			verified = true
+		case f.symlink:
+			// The headers of a symlink's answer are the link's, except those that the protocol names; whether the CRC-64
+			// is one of them is not documented.
+			c.cfg.log.Warn("CRC-64 of a symlink's answer is not that of its content; not verified", "got", sum, "want", f.crc)
+		default:
+			return fmt.Errorf("%w: CRC-64 is %d, the service says %d", ErrChecksum, sum, f.crc), false, nil
+		}
+	}
+	if c.cfg.newHash != nil {
+		got, err := c.digest(ctx, t)
+		if err != nil {
+			return nil, false, err
+		}
+		if !bytes.Equal(got, c.cfg.want) {
+			return fmt.Errorf("%w: digest is %x, want %x", ErrChecksum, got, c.cfg.want), verified, nil
+		}
+		verified = true
+	}
+	c.sum, c.verified = sum, verified
+	return nil, false, nil
+}
+
+// digest reads what was written, in order, through the caller's hash.
+func (c *call) digest(ctx context.Context, t *transfer) ([]byte, error) {
+	h := c.cfg.newHash()
+	buf := t.buffers.Get().(*[]byte)
+	defer t.buffers.Put(buf)
+	for off, size := int64(0), t.set.totals().size; off < size; {
+		if ctx.Err() != nil {
+			return nil, context.Cause(ctx)
+		}
+		b := (*buf)[:min(int64(len(*buf)), size-off)]
+		n, err := t.disk.ReadAt(b, off)
+		h.Write(b[:n])
+		off += int64(n)
+		if err != nil && !(err == io.EOF && off == size) {
+			return nil, err
+		}
+	}
+	return h.Sum(nil), nil
+}
+
+// look is the state for a progress report.
+func (c *call) look() Progress {
+	p := Progress{
+		Resumed: c.stats.resumed.Load(), InFlight: int(c.stats.inFlight.Load()), Retries: int(c.stats.retries.Load()),
+	}
+	c.mu.Lock()
+	t := c.t
+	c.mu.Unlock()
+	if t == nil {
+		return p
+	}
+	if _, fixed := t.pin.now(); fixed {
+		sums := t.set.totals()
+		p.Done, p.Total = sums.done, sums.size
+	}
+	return p
+}
+
+// result ends a call: the figures, and the error with the names of object and destination.
+func (c *call) result(ctx context.Context, path string, err error) (*Result, error) {
+	id := c.src.identity()
+	var res *Result
+	if c.stats.requests.Load() > 0 {
+		res = &Result{
+			Path: path, Bucket: id.bucket, Key: id.key, CRC64: c.sum, Verified: c.verified,
+			ResumedBytes: c.stats.resumed.Load(), DownloadedBytes: c.stats.downloaded.Load(),
+			Requests: int(c.stats.requests.Load()), Retries: int(c.stats.retries.Load()), Duration: time.Since(c.start),
+		}
+		if f, fixed := c.t.pin.now(); fixed {
+			res.VersionID, res.ETag, res.LastModified = f.versionID, f.etag, f.lastModified
+			res.Size = c.t.set.totals().size
+		}
+	}
+	if err == nil {
+		return res, nil
+	}
+	if res != nil {
+		res.CRC64, res.Verified = 0, false
+	}
+	// The cause that a caller gave its context is reported beside what errors.Is looks for.
+	if ctxErr := ctx.Err(); ctxErr != nil && !errors.Is(err, ctxErr) && errors.Is(err, context.Cause(ctx)) {
+		err = fmt.Errorf("%w: %w", ctxErr, err)
+	}
+	return res, fmt.Errorf("ossdl: download %s to %s: %w", c.src, path, err)
+}

@@ -1,0 +1,82 @@
+package ossdl
+
+import (
+	"errors"
+	"fmt"
+)
+
+// The errors that a caller can act on. They are found with errors.Is, at whatever depth; where the service answered,
+// errors.As also finds its oss.ServiceError with the request ID.
+var (
+	// ErrNotFound: there is no such bucket, object or version, or the version is a delete marker.
+	ErrNotFound = errors.New("object not found")
+	// ErrObjectChanged: the object is not, or no longer, the one asked for: it was replaced, appended to or deleted after
+	// this call's first answer, or it does not have the ETag given to WithIfMatch. The same call starts anew.
+	ErrObjectChanged = errors.New("object changed")
+	// ErrChecksum: the bytes do not have the digest that the service or the caller says they have. Nothing is left.
+	ErrChecksum = errors.New("checksum mismatch")
+	// ErrRange: the range asked for with WithRange does not lie within the object.
+	ErrRange = errors.New("range outside the object")
+	// ErrInUse: the destination is being written by another call or process.
+	ErrInUse = errors.New("destination in use")
+	// ErrArchived: the object must be restored before it can be read.
+	ErrArchived = errors.New("object is archived")
+	// ErrExpired: the signed URL or the security token has expired. The same call with a new one resumes.
+	ErrExpired = errors.New("credentials expired")
+	// ErrNoSpace: the disk, or the caller's quota on it, is full. The same call resumes once there is room.
+	ErrNoSpace = errors.New("not enough disk space")
+)
+
+// PartError says which bytes of which object could not be fetched, and why. A call returns the error that happened
+// first; what its cancellation did to other parts is not reported.
+type PartError struct {
+	Bucket, Key string
+	Offset      int64 // of the first byte that is missing, in the object
+	Size        int64 // bytes that were still to come
+	Attempts    int   // requests made in a row without progress, the last included
+	Err         error
+}
+
+func (e *PartError) Error() string {
+	return fmt.Sprintf("bytes %d-%d, attempt %d: %v", e.Offset, e.Offset+e.Size-1, e.Attempts, e.Err)
+}
+
+func (e *PartError) Unwrap() error { return e.Err }
+
+// KeyError is the failure of one object of a prefix.
+type KeyError struct {
+	Key string
+	Err error
+}
+
+func (e KeyError) Error() string { return fmt.Sprintf("%q: %v", e.Key, e.Err) }
+
+func (e KeyError) Unwrap() error { return e.Err }
+
+// noSpaceError carries the figures of an ErrNoSpace.
+type noSpaceError struct {
+	missing int64 // bytes still to be written
+	free    int64 // bytes the file system has left; -1 where it does not say
+	err     error // what the operating system said, if it was asked to write
+}
+
+func (e *noSpaceError) Error() string {
+	msg := fmt.Sprintf("%v: %d bytes are missing", ErrNoSpace, e.missing)
+	if e.free >= 0 {
+		msg += fmt.Sprintf(", %d are free", e.free)
+	}
+	if e.err != nil {
+		msg += ": " + e.err.Error()
+	}
+	return msg
+}
+
+func (e *noSpaceError) Unwrap() []error {
+	if e.err == nil {
+		return []error{ErrNoSpace}
+	}
+	return []error{ErrNoSpace, e.err}
+}
+
+// objectName is how messages name an object.
+func objectName(bucket, key string) string { return "oss://" + bucket + "/" + key }

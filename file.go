@@ -1,0 +1,356 @@
+package ossdl
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"sync/atomic"
+	"syscall"
+
+	"github.com/ossdl/ossdl/internal/fsys"
+)
+
+// The suffixes of the files beside a destination. All are gone after success.
+const (
+	partSuffix       = ".part"      // data, until the rename
+	checkpointSuffix = ".cp"        // what of it is done
+	lockSuffix       = ".part.lock" // held by the running call
+)
+
+// destination is a path that a download ends at, and the files beside it that it passes through. It is a sink. Nothing
+// but the rename in commit touches the path itself.
+type destination struct {
+	fs     fsys.FS
+	log    *slog.Logger
+	path   string // links resolved
+	sparse bool
+	keeps  bool   // a failed download leaves its partial file
+	cpPath string // "" where there is no checkpoint
+
+	file      fsys.File // the partial file, once open
+	committed bool      // file is the one at path: an earlier run was killed right after its rename
+	begun     bool
+	left      atomic.Int64 // bytes not written yet
+}
+
+// checkDestination finds what stands against a download to path before anything is asked of a server.
+func checkDestination(path string, id identity, cfg *settings) (*destination, error) {
+	if path == "" {
+		return nil, errors.New("empty destination path")
+	}
+	resolved, err := cfg.fs.Resolve(path)
+	if err != nil {
+		return nil, err
+	}
+	d := &destination{fs: cfg.fs, log: cfg.log, path: resolved, sparse: cfg.sparse, keeps: !cfg.noCheckpoint}
+	if err := d.checkPath(); err != nil {
+		return nil, err
+	}
+	if d.cpPath, err = d.checkpointPath(id, cfg); err != nil {
+		return nil, err
+	}
+	return d, nil
+}
+
+// checkPath: the path may be absent or a plain file that can be written, in a folder that can.
+func (d *destination) checkPath() error {
+	if err := d.fs.Writable(filepath.Dir(d.path)); err != nil {
+		return fmt.Errorf("folder of %s: %w", d.path, err)
+	}
+	fi, err := d.fs.Lstat(d.path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil
+	case err != nil:
+		return err
+	case fi.IsDir():
+		return fmt.Errorf("%s is a folder", d.path)
+	case !fi.Mode().IsRegular():
+		return fmt.Errorf("%s is no plain file (%v)", d.path, fi.Mode().Type())
+	}
+	f, err := d.fs.OpenFile(d.path, os.O_WRONLY, 0)
+	if err != nil {
+		if errors.Is(err, syscall.ETXTBSY) { // a running program: the rename leaves it its file
+			return nil
+		}
+		return err
+	}
+	return f.Close()
+}
+
+// checkpointPath is where the checkpoint goes, with its folder checked or made.
+func (d *destination) checkpointPath(id identity, cfg *settings) (string, error) {
+	switch {
+	case cfg.noCheckpoint:
+		return "", nil
+	case cfg.cpDir != "":
+		if err := d.fs.Mkdir(cfg.cpDir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+			return "", fmt.Errorf("checkpoint folder: %w", err)
+		}
+		abs, err := filepath.Abs(d.path)
+		if err != nil {
+			return "", err
+		}
+		sum := sha256.Sum256(fmt.Appendf(nil, "%t\n%q\n%q\n%q\n", id.url, id.bucket, id.key, abs))
+		return filepath.Join(cfg.cpDir, hex.EncodeToString(sum[:16])+checkpointSuffix), nil
+	case cfg.checkpoint != "":
+		resolved, err := d.fs.Resolve(cfg.checkpoint)
+		if err != nil {
+			return "", fmt.Errorf("checkpoint: %w", err)
+		}
+		for _, taken := range []string{d.path, d.path + partSuffix, d.path + lockSuffix} {
+			if resolved == taken {
+				return "", fmt.Errorf("checkpoint %s is a file of the download itself", cfg.checkpoint)
+			}
+		}
+		return resolved, nil
+	}
+	return d.path + checkpointSuffix, nil
+}
+
+// lock keeps other calls and processes away from the destination until unlock.
+func (d *destination) lock() (unlock func(), err error) {
+	release, systemwide, err := fsys.Lock(d.fs, d.path+lockSuffix)
+	switch {
+	case errors.Is(err, fsys.ErrLocked):
+		return nil, fmt.Errorf("%w: %s", ErrInUse, d.path)
+	case err != nil:
+		return nil, err
+	case !systemwide:
+		d.log.Warn("the file system has no locks: other processes are not kept away", "path", d.path)
+	}
+	return func() {
+		if err := release(); err != nil {
+			d.log.Warn("lock file left behind", "error", err)
+		}
+	}, nil
+}
+
+// adopt opens the partial file of an earlier run for the ranges that a checkpoint claims. It returns false where there is
+// none that may be written into: what is not a plain file of one name is never touched.
+func (d *destination) adopt(complete bool) (bool, error) {
+	fi, err := d.plain(d.path + partSuffix)
+	if err != nil {
+		return false, err
+	}
+	if fi == nil {
+		return complete && d.adoptCommitted(), nil
+	}
+	if fsys.Links(fi) > 1 {
+		d.log.Warn("partial file has other names: not written into", "path", d.path+partSuffix)
+		return false, nil
+	}
+	f, err := d.fs.OpenFile(d.path+partSuffix, os.O_RDWR, 0)
+	if err != nil {
+		return false, err
+	}
+	opened, err := f.Stat()
+	if err != nil {
+		f.Close()
+		return false, err
+	}
+	if !fsys.SameFile(fi, opened) || fsys.Links(opened) > 1 {
+		return false, f.Close()
+	}
+	d.file = f
+	return true, nil
+}
+
+// adoptCommitted takes the file at the path itself for what an earlier run has finished: it was killed between its rename
+// and the removal of its checkpoint. The claims are proved as always.
+func (d *destination) adoptCommitted() bool {
+	f, err := d.fs.OpenFile(d.path, os.O_RDONLY, 0)
+	if err != nil {
+		return false
+	}
+	d.file, d.committed = f, true
+	return true
+}
+
+// plain returns what is at a working file's name: nil for nothing, an error for what is not a plain file.
+func (d *destination) plain(name string) (fs.FileInfo, error) {
+	fi, err := d.fs.Lstat(name)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil, nil
+	case err != nil:
+		return nil, err
+	case !fi.Mode().IsRegular():
+		return nil, fmt.Errorf("%s is in the way: %w", name, fsys.ErrNotRegular)
+	}
+	return fi, nil
+}
+
+// begin makes the partial file, unless one was adopted, and reserves its space.
+func (d *destination) begin(size, missing int64) error {
+	d.left.Store(missing)
+	if d.committed {
+		return nil
+	}
+	fresh := d.file == nil
+	if fresh {
+		if err := d.create(); err != nil {
+			return d.noSpace(err)
+		}
+	}
+	d.begun = true
+	fi, err := d.file.Stat()
+	if err != nil {
+		return err
+	}
+	if fi.Size() > size {
+		if err := d.file.Truncate(size); err != nil {
+			return err
+		}
+	}
+	if d.sparse {
+		return d.file.Truncate(size)
+	}
+	err = d.file.Reserve(size)
+	switch {
+	case errors.Is(err, errors.ErrUnsupported):
+		free, err := d.fs.Free(filepath.Dir(d.path))
+		if err == nil && free < missing {
+			return &noSpaceError{missing: missing, free: free}
+		}
+		return d.file.Truncate(size)
+	case err != nil:
+		// What was reserved before the disk was full is given back.
+		if terr := d.file.Truncate(min(fi.Size(), size)); terr != nil {
+			d.log.Warn("partial file keeps reserved space", "error", terr)
+		}
+		return d.noSpace(err)
+	}
+	return nil
+}
+
+// create makes an empty partial file. What is at its name, under our lock and a plain file, nobody vouches for.
+func (d *destination) create() error {
+	name := d.path + partSuffix
+	fi, err := d.plain(name)
+	if err != nil {
+		return err
+	}
+	d.dropCheckpoint() // it is of the file that goes
+	if fi != nil {
+		d.log.Info("partial file of an earlier run replaced", "path", name)
+		if err := d.fs.Remove(name); err != nil {
+			return err
+		}
+	}
+	d.file, err = d.fs.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o666)
+	return err
+}
+
+func (d *destination) WriteAt(b []byte, off int64) (int, error) {
+	if d.committed {
+		return 0, errStale // the file at the path is not what the checkpoint says, and not ours to mend
+	}
+	n, err := d.file.WriteAt(b, off)
+	d.left.Add(-int64(n))
+	return n, d.noSpace(err)
+}
+
+// ReadAt reads what is on disk, for the proof and for the caller's digest.
+func (d *destination) ReadAt(b []byte, off int64) (int, error) { return d.file.ReadAt(b, off) }
+
+// noSpace gives the error of a full disk, or of a used-up quota, its figures.
+func (d *destination) noSpace(err error) error {
+	if !fsys.IsNoSpace(err) {
+		return err
+	}
+	free, ferr := d.fs.Free(filepath.Dir(d.path))
+	if ferr != nil {
+		free = -1
+	}
+	return &noSpaceError{missing: max(0, d.left.Load()), free: free, err: err}
+}
+
+// sync puts the bytes written so far on stable storage.
+func (d *destination) sync() error { return d.file.Sync() }
+
+// commit makes the verified partial file the file at the path. Another process sees the old file or the whole new one.
+func (d *destination) commit(size int64) error {
+	if !d.committed {
+		if err := d.rename(size); err != nil {
+			return err
+		}
+	}
+	if err := d.close(); err != nil {
+		return err
+	}
+	// A power loss after the return must not bring the old file back.
+	if err := d.fs.SyncDir(filepath.Dir(d.path)); err != nil {
+		return err
+	}
+	d.dropCheckpoint()
+	return nil
+}
+
+func (d *destination) rename(size int64) error {
+	name := d.path + partSuffix
+	// The rename must not be on disk before the bytes are.
+	if err := d.file.Sync(); err != nil {
+		return d.noSpace(err)
+	}
+	ours, err := d.file.Stat()
+	if err != nil {
+		return err
+	}
+	there, err := d.fs.Lstat(name)
+	if err != nil {
+		return err
+	}
+	if !fsys.SameFile(ours, there) || ours.Size() != size {
+		return fmt.Errorf("%s was changed by somebody else during the download", name)
+	}
+	return d.fs.Rename(name, d.path)
+}
+
+// close closes the partial file. It may be called more than once.
+func (d *destination) close() error {
+	if d.file == nil {
+		return nil
+	}
+	f := d.file
+	d.file = nil
+	return f.Close()
+}
+
+// forget lets go of what an earlier run left, for a fresh start. The files stay until the new run replaces them.
+func (d *destination) forget() error {
+	d.committed = false
+	return d.close()
+}
+
+// discard removes what this run has made.
+func (d *destination) discard() {
+	if err := d.close(); err != nil {
+		d.log.Warn("partial file", "error", err)
+	}
+	if d.committed || !d.begun {
+		return
+	}
+	if err := d.fs.Remove(d.path + partSuffix); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		d.log.Warn("partial file left behind", "error", err)
+	}
+	d.dropCheckpoint()
+}
+
+// dropCheckpoint removes the checkpoint, and what a killed run left of writing one. A checkpoint without its file costs
+// the next run nothing but the reading of it, so a failure is only logged.
+func (d *destination) dropCheckpoint() {
+	if d.cpPath == "" {
+		return
+	}
+	for _, name := range []string{d.cpPath, d.cpPath + fsys.TempSuffix} {
+		if err := d.fs.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			d.log.Warn("checkpoint left behind", "error", err)
+		}
+	}
+}

@@ -1,0 +1,122 @@
+package ossdl
+
+import (
+	"container/list"
+	"context"
+	"sync"
+	"time"
+)
+
+// gate is the Downloader's bound on requests in flight: one slot per request, first come first served. Each call lets
+// one of its workers at a time queue here, so that first come first served is fair between calls too, however many
+// workers a call has. The limit moves between 1 and the ceiling as the governor says.
+//
+// Nothing in here runs by itself: the calls in progress report bytes and ticks.
+type gate struct {
+	mu    sync.Mutex
+	limit int
+	inUse int
+	queue list.List // of chan struct{}, closed when the slot is the waiter's
+	adapt governor
+	given bool // the ceiling is the caller's
+}
+
+// startConcurrency is the adaptive bound before anything was measured.
+const startConcurrency = 8
+
+// newGate makes a gate for a number of requests that the caller gave, or, with 0, one that finds its own.
+func newGate(given int) *gate {
+	g := &gate{limit: startConcurrency}
+	g.adapt.ceiling = AdaptiveConcurrency
+	if given > 0 {
+		g.limit, g.adapt.ceiling, g.given = given, given, true
+	}
+	return g
+}
+
+// acquire waits for a slot.
+func (g *gate) acquire(ctx context.Context) error {
+	g.mu.Lock()
+	if g.inUse < g.limit && g.queue.Len() == 0 {
+		g.inUse++
+		g.mu.Unlock()
+		return nil
+	}
+	ready := make(chan struct{})
+	e := g.queue.PushBack(ready)
+	g.mu.Unlock()
+	select {
+	case <-ready:
+		return nil
+	case <-ctx.Done():
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	select {
+	case <-ready: // the slot came at the same moment
+		g.inUse--
+		g.admit()
+	default:
+		g.queue.Remove(e)
+	}
+	return context.Cause(ctx)
+}
+
+func (g *gate) release() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.inUse--
+	g.admit()
+}
+
+// admit hands free slots to those who wait longest. The mutex is held.
+func (g *gate) admit() {
+	for g.inUse < g.limit && g.queue.Len() > 0 {
+		close(g.queue.Remove(g.queue.Front()).(chan struct{}))
+		g.inUse++
+	}
+}
+
+// atLeast raises a limit that nobody gave for a call that asked for n requests in flight.
+func (g *gate) atLeast(n int) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if !g.given && g.limit < n {
+		g.limit = n
+		g.adapt.ceiling = max(g.adapt.ceiling, n)
+		g.admit()
+	}
+}
+
+func (g *gate) current() int {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.limit
+}
+
+// ceiling is the most the limit can become.
+func (g *gate) ceiling() int {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.adapt.ceiling
+}
+
+// received counts body bytes.
+func (g *gate) received(n int) {
+	g.adapt.bytes.Add(int64(n))
+}
+
+// tick lets the governor judge what came since the last one. It may be called as often as one likes.
+func (g *gate) tick(now time.Time) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.limit = g.adapt.observe(now, g.limit, g.queue.Len() > 0)
+	g.admit()
+}
+
+// throttled lowers the limit after the server said 429 or 503.
+func (g *gate) throttled(now time.Time) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.limit = g.adapt.throttled(now, g.limit)
+}

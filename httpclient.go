@@ -1,0 +1,130 @@
+package ossdl
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"sync/atomic"
+	"time"
+)
+
+const (
+	dialTimeout      = 10 * time.Second
+	handshakeTimeout = 10 * time.Second
+	idleTimeout      = 50 * time.Second
+	// errorBodyLimit bounds what is read of the body of an answer that is no success.
+	errorBodyLimit = 1 << 20
+)
+
+// HTTPClient makes an HTTP client for ranges: give it to the SDK's client with oss.HTTPClient. Its pool keeps a connection
+// for each request in flight, over HTTP/1.1 since HTTP/2 would put all ranges on one connection, and spreads them over
+// the addresses of the endpoint. Proxies come from the environment. Dialing and the TLS handshake end after 10 s each; a
+// body has no time limit of its own, see WithStallTimeout. A redirect is followed only for a request that carries no
+// credentials, and then without headers of OSS where it leads to another host. Each call makes a pool of its own: use one
+// client for all.
+func HTTPClient() *http.Client {
+	d := &spreadingDialer{dialer: net.Dialer{Timeout: dialTimeout, KeepAlive: 30 * time.Second}}
+	protocols := new(http.Protocols)
+	protocols.SetHTTP1(true)
+	return &http.Client{
+		Transport: &boundedErrors{&http.Transport{
+			Proxy:                 http.ProxyFromEnvironment,
+			DialContext:           d.dial,
+			TLSHandshakeTimeout:   handshakeTimeout,
+			ExpectContinueTimeout: time.Second,
+			MaxIdleConns:          2 * MaxConcurrency,
+			MaxIdleConnsPerHost:   MaxConcurrency,
+			IdleConnTimeout:       idleTimeout,
+			DisableCompression:    true,
+			Protocols:             protocols,
+		}},
+		CheckRedirect: checkRedirect,
+	}
+}
+
+// maxRedirects is what browsers and net/http follow.
+const maxRedirects = 10
+
+// checkRedirect follows no redirect of a credentialed request, and takes headers of OSS off the others.
+func checkRedirect(next *http.Request, via []*http.Request) error {
+	first := via[0]
+	if first.Header.Get("Authorization") != "" || first.Header.Get("x-oss-security-token") != "" {
+		return http.ErrUseLastResponse
+	}
+	if len(via) >= maxRedirects {
+		return fmt.Errorf("more than %d redirects", maxRedirects)
+	}
+	if next.URL.Host != first.URL.Host {
+		for name := range next.Header {
+			if isOSSHeader(name) {
+				next.Header.Del(name)
+			}
+		}
+	}
+	// The address just left may hold a signature in its query.
+	next.Header.Del("Referer")
+	return nil
+}
+
+func isOSSHeader(name string) bool {
+	return len(name) > 6 && http.CanonicalHeaderKey(name[:6]) == "X-Oss-"
+}
+
+// boundedErrors bounds the bodies of answers that are no success: the SDK reads them whole.
+type boundedErrors struct{ *http.Transport }
+
+func (b *boundedErrors) RoundTrip(r *http.Request) (*http.Response, error) {
+	resp, err := b.Transport.RoundTrip(r)
+	if err == nil && resp.StatusCode/100 != 2 && resp.Body != nil {
+		resp.Body = limitedBody{io.LimitReader(resp.Body, errorBodyLimit), resp.Body}
+	}
+	return resp, err
+}
+
+type limitedBody struct {
+	io.Reader
+	io.Closer
+}
+
+// spreadingDialer starts each connection at another of the host's addresses, and tries the others where one fails.
+type spreadingDialer struct {
+	dialer net.Dialer
+	next   atomic.Uint32
+}
+
+func (d *spreadingDialer) dial(ctx context.Context, network, addr string) (net.Conn, error) {
+	host, port, err := net.SplitHostPort(addr)
+	if err != nil || net.ParseIP(host) != nil {
+		return d.dialer.DialContext(ctx, network, addr)
+	}
+	ips, err := net.DefaultResolver.LookupIPAddr(ctx, host)
+	if err != nil {
+		return nil, err
+	}
+	if !sameFamily(ips) {
+		// Both families: which of them works is better found by the dialer, which tries them side by side.
+		return d.dialer.DialContext(ctx, network, addr)
+	}
+	start := int(d.next.Add(1) % uint32(len(ips)))
+	for i := range ips {
+		var c net.Conn
+		ip := ips[(start+i)%len(ips)]
+		if c, err = d.dialer.DialContext(ctx, network, net.JoinHostPort(ip.String(), port)); err == nil || ctx.Err() != nil {
+			return c, err
+		}
+	}
+	return nil, err
+}
+
+// sameFamily reports whether there are several addresses and all are IPv4, or all IPv6.
+func sameFamily(ips []net.IPAddr) bool {
+	v4 := 0
+	for _, ip := range ips {
+		if ip.IP.To4() != nil {
+			v4++
+		}
+	}
+	return len(ips) > 1 && (v4 == 0 || v4 == len(ips))
+}

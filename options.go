@@ -1,0 +1,518 @@
+package ossdl
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"hash"
+	"log/slog"
+	"net/http"
+	"path"
+	"reflect"
+	"runtime"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/aliyun/aliyun-oss-go-sdk/oss"
+
+	"github.com/ossdl/ossdl/internal/fsys"
+)
+
+// Bounds and defaults of the options.
+const (
+	// MinPartSize and MaxPartSize bound WithPartSize, in bytes.
+	MinPartSize = 1
+	MaxPartSize = 5 << 30
+	// MaxConcurrency is the most that WithConcurrency takes.
+	MaxConcurrency = 256
+	// AdaptiveConcurrency is the ceiling where no concurrency is given: the number of requests in flight starts at 8,
+	// grows while that makes the whole faster, and does not pass this.
+	AdaptiveConcurrency = 64
+	// DefaultStallTimeout is what WithStallTimeout is without the option.
+	DefaultStallTimeout = 30 * time.Second
+	// DefaultReadAhead is the memory, in bytes, that a Reader may hold without WithReadAhead.
+	DefaultReadAhead = 64 << 20
+	// MinReadAhead is the least that WithReadAhead takes, in bytes.
+	MinReadAhead = 1 << 20
+)
+
+// defaultRetry survives a listener that is gone for some ten seconds.
+var defaultRetry = RetryPolicy{Attempts: 10, MinDelay: 200 * time.Millisecond, MaxDelay: 10 * time.Second}
+
+// RetryPolicy says how often a range is tried again. A zero field means its default.
+type RetryPolicy struct {
+	// Attempts is how many requests in a row may bring no progress, for one range, before the call fails: 10. With 1
+	// nothing is tried again, progress or not. Progress is 64 KiB, or what was left where that is less.
+	Attempts int
+	// MinDelay and MaxDelay bound the waits between them: 200 ms and 10 s. The first attempt after progress is made at
+	// once; from the second on the wait is random, between zero and a bound that doubles from MinDelay to MaxDelay. A
+	// Retry-After of the server is honoured up to a minute, or to MaxDelay where that is longer.
+	MinDelay, MaxDelay time.Duration
+}
+
+// entrances is a set of the ways into the library, for the options that apply to them.
+type entrances uint8
+
+const (
+	inNew entrances = 1 << iota
+	inDownload
+	inDownloadURL
+	inDownloadTo
+	inOpen
+	inDownloadPrefix
+
+	inFile = inDownload | inDownloadURL
+	inSDK  = inDownload | inDownloadTo | inOpen | inDownloadPrefix
+	inOne  = inDownload | inDownloadURL | inDownloadTo | inOpen
+	inAll  = inOne | inDownloadPrefix
+)
+
+func (e entrances) String() string {
+	var names []string
+	for i, name := range []string{"New", "Download", "DownloadURL", "DownloadTo", "Open", "DownloadPrefix"} {
+		if e&(1<<i) != 0 {
+			names = append(names, name)
+		}
+	}
+	return strings.Join(names, ", ")
+}
+
+// Option changes how a Downloader, or one call of it, works. Options given to New are the defaults of every call; an
+// option given to a call replaces them for that call, except that concurrency and rate of the Downloader bound all its
+// calls together and those of a call bound that call further. An option that does not apply to the call it is given to is
+// an error that names it.
+type Option struct {
+	name  string
+	where entrances
+	apply func(*settings) error
+}
+
+// settings are the options of one call, over those of its Downloader.
+type settings struct {
+	partSize     int64 // 0: the engine chooses
+	concurrency  int   // 0: adaptive
+	rateLimit    int64 // bytes per second; 0: none
+	checkpoint   string
+	cpDir        string
+	noCheckpoint bool
+	versionID    string
+	ifMatch      string
+	window       *window
+	newHash      func() hash.Hash
+	want         []byte
+	progress     func(Progress)
+	retry        RetryPolicy
+	stall        time.Duration
+	request      requestOptions
+	refresh      func(context.Context) (string, error)
+	httpClient   *http.Client
+	readAhead    int64
+	include      []string
+	exclude      []string
+	shard        shard
+	compareCRC   bool
+	sparse       bool
+	log          *slog.Logger
+
+	fs fsys.FS
+}
+
+// window is what WithRange asks for: length bytes from offset, or all from there where length is -1.
+type window struct{ offset, length int64 }
+
+// shard is one of count equal shares of a prefix.
+type shard struct{ index, count int }
+
+// requestOptions are what WithRequestOptions adds to each request.
+type requestOptions struct {
+	headers map[string]string
+	params  map[string]any
+}
+
+func defaults() settings {
+	return settings{
+		retry:     defaultRetry,
+		stall:     DefaultStallTimeout,
+		readAhead: DefaultReadAhead,
+		log:       slog.New(slog.DiscardHandler),
+		fs:        fsys.OS(),
+	}
+}
+
+// with applies the options of an entrance to a copy of the settings.
+func (s settings) with(where entrances, opts []Option) (settings, error) {
+	for _, o := range opts {
+		if o.apply == nil {
+			return s, errors.New("zero Option; use one of the With functions")
+		}
+		if o.where&where == 0 {
+			return s, fmt.Errorf("%s does not apply to %v; it applies to %v", o.name, where, o.where)
+		}
+		if err := o.apply(&s); err != nil {
+			return s, fmt.Errorf("%s: %w", o.name, err)
+		}
+	}
+	return s, nil
+}
+
+// WithPartSize bounds what one request asks for, in bytes: MinPartSize to MaxPartSize. Without it the engine chooses, so
+// that round trips do not show. The end of a download may be fetched in smaller pieces, and an interrupted one resumes
+// whatever the part size was.
+func WithPartSize(bytes int64) Option {
+	return Option{"WithPartSize", inNew | inAll, func(s *settings) error {
+		if bytes < MinPartSize || bytes > MaxPartSize {
+			return fmt.Errorf("part size %d is outside %d to %d bytes", bytes, int64(MinPartSize), int64(MaxPartSize))
+		}
+		s.partSize = bytes
+		return nil
+	}}
+}
+
+// WithConcurrency bounds the requests in flight, 1 to MaxConcurrency. Without it the number adapts itself, below
+// AdaptiveConcurrency.
+func WithConcurrency(n int) Option {
+	return Option{"WithConcurrency", inNew | inAll, func(s *settings) error {
+		if n < 1 || n > MaxConcurrency {
+			return fmt.Errorf("concurrency %d is outside 1 to %d", n, MaxConcurrency)
+		}
+		s.concurrency = n
+		return nil
+	}}
+}
+
+// WithRateLimit bounds the bytes read from the network, per second; at least 1. Without it there is no bound.
+func WithRateLimit(bytesPerSecond int64) Option {
+	return Option{"WithRateLimit", inNew | inAll, func(s *settings) error {
+		if bytesPerSecond < 1 {
+			return fmt.Errorf("rate limit %d is below 1 byte per second", bytesPerSecond)
+		}
+		s.rateLimit = bytesPerSecond
+		return nil
+	}}
+}
+
+// WithCheckpoint names this call's checkpoint file, whose folder must exist. The default is the local path + ".cp".
+func WithCheckpoint(path string) Option {
+	return Option{"WithCheckpoint", inFile, func(s *settings) error {
+		if path == "" {
+			return errors.New("empty path; leave the option away for the default")
+		}
+		s.checkpoint, s.cpDir, s.noCheckpoint = path, "", false
+		return nil
+	}}
+}
+
+// WithCheckpointDir keeps checkpoints in dir, under one name for each source and destination. The folder is made, with
+// mode 0700, where it does not exist.
+func WithCheckpointDir(dir string) Option {
+	return Option{"WithCheckpointDir", inNew | inFile, func(s *settings) error {
+		if dir == "" {
+			return errors.New("empty path; leave the option away for the default")
+		}
+		s.checkpoint, s.cpDir, s.noCheckpoint = "", dir, false
+		return nil
+	}}
+}
+
+// WithoutCheckpoint keeps no checkpoint: an interrupted download starts anew, and a failed one leaves nothing behind.
+func WithoutCheckpoint() Option {
+	return Option{"WithoutCheckpoint", inNew | inFile | inDownloadPrefix, func(s *settings) error {
+		s.checkpoint, s.cpDir, s.noCheckpoint = "", "", true
+		return nil
+	}}
+}
+
+// WithVersionID asks for this version instead of the current one. It needs the permission oss:GetObjectVersion; "null"
+// is the version an object has from before versioning was switched on.
+func WithVersionID(id string) Option {
+	return Option{"WithVersionID", inDownload | inDownloadTo | inOpen, func(s *settings) error {
+		if id == "" {
+			return errors.New("empty version; leave the option away for the current one")
+		}
+		s.versionID = id
+		return nil
+	}}
+}
+
+// WithIfMatch downloads the object only while it has this ETag, given as the service writes it; quotes may be left away.
+// Otherwise the call fails with ErrObjectChanged.
+func WithIfMatch(etag string) Option {
+	return Option{"WithIfMatch", inOne, func(s *settings) error {
+		if etag == "" || strings.ContainsAny(etag, "\r\n,") || strings.HasPrefix(etag, "W/") {
+			return fmt.Errorf("%q is not one strong ETag", etag)
+		}
+		if !strings.HasPrefix(etag, `"`) {
+			etag = `"` + etag + `"`
+		}
+		s.ifMatch = etag
+		return nil
+	}}
+}
+
+// WithRange asks for length bytes of the object from offset on; a length of -1 means all from there to the end. The first
+// byte asked for is at offset 0 of the file or writer. Bytes outside the object are ErrRange. The service's CRC-64 covers
+// the whole object only: unless the range does too, Result.Verified is false or rests on WithChecksum.
+func WithRange(offset, length int64) Option {
+	return Option{"WithRange", inOne, func(s *settings) error {
+		if offset < 0 || length == 0 || length < -1 || length > 0 && offset+length < 0 {
+			return fmt.Errorf("offset %d, length %d: the offset must be 0 or more, the length 1 or more, or -1 for all to the end", offset, length)
+		}
+		s.window = &window{offset, length}
+		return nil
+	}}
+}
+
+// WithChecksum gives a digest that the caller knows, for example sha256.New and its 32 bytes. It is computed in order
+// before the result is committed, and a mismatch is ErrChecksum. DownloadTo takes it only for a writer that is also an
+// io.ReaderAt.
+func WithChecksum(newHash func() hash.Hash, want []byte) Option {
+	return Option{"WithChecksum", inOne, func(s *settings) error {
+		if newHash == nil {
+			return errors.New("nil hash function")
+		}
+		if n := newHash().Size(); n != len(want) {
+			return fmt.Errorf("digest of %d bytes, the hash makes %d", len(want), n)
+		}
+		s.newHash, s.want = newHash, slices.Clone(want)
+		return nil
+	}}
+}
+
+// WithProgress calls fn as the download gets on: never concurrently for one call, at most ten times a second, and once
+// after its outcome is settled. A slow fn delays nothing but its next call and the return.
+func WithProgress(fn func(Progress)) Option {
+	return Option{"WithProgress", inNew | inAll, func(s *settings) error {
+		if fn == nil {
+			return errors.New("nil function")
+		}
+		s.progress = fn
+		return nil
+	}}
+}
+
+// WithRetry replaces the retry policy; a zero field keeps its default.
+func WithRetry(p RetryPolicy) Option {
+	return Option{"WithRetry", inNew | inAll, func(s *settings) error {
+		if p.Attempts < 0 || p.MinDelay < 0 || p.MaxDelay < 0 {
+			return fmt.Errorf("negative field in %+v", p)
+		}
+		r := defaultRetry
+		if p.Attempts > 0 {
+			r.Attempts = p.Attempts
+		}
+		if p.MinDelay > 0 {
+			r.MinDelay = p.MinDelay
+			r.MaxDelay = max(r.MaxDelay, r.MinDelay)
+		}
+		if p.MaxDelay > 0 {
+			r.MaxDelay = p.MaxDelay
+			if p.MinDelay > p.MaxDelay {
+				return fmt.Errorf("MinDelay %v is more than MaxDelay %v", p.MinDelay, p.MaxDelay)
+			}
+			r.MinDelay = min(r.MinDelay, r.MaxDelay)
+		}
+		s.retry = r
+		return nil
+	}}
+}
+
+// WithStallTimeout gives a request up, to continue on a new connection, when it brought less than 1 KiB/s over this long;
+// at least 100 ms. Only time spent waiting for the network counts. The default is DefaultStallTimeout.
+func WithStallTimeout(d time.Duration) Option {
+	return Option{"WithStallTimeout", inNew | inAll, func(s *settings) error {
+		if d < 100*time.Millisecond {
+			return fmt.Errorf("time-out %v is below 100ms", d)
+		}
+		s.stall = d
+		return nil
+	}}
+}
+
+// WithRequestOptions adds options of the SDK to each request: request payer, traffic limit, other headers and parameters.
+// What the library decides itself is refused by name.
+func WithRequestOptions(opts ...oss.Option) Option {
+	return Option{"WithRequestOptions", inNew | inSDK, func(s *settings) error {
+		r, err := readRequestOptions(opts)
+		if err != nil {
+			return err
+		}
+		s.request = r
+		return nil
+	}}
+}
+
+// readRequestOptions sorts the SDK's options into headers and parameters. The SDK gives no list of the headers an option
+// sets, only a look-up by name, so the options are applied to a map of their own argument type.
+func readRequestOptions(opts []oss.Option) (requestOptions, error) {
+	r := requestOptions{headers: map[string]string{}, params: map[string]any{}}
+	raw := reflect.MakeMap(reflect.TypeFor[oss.Option]().In(0))
+	for i, o := range opts {
+		if o == nil {
+			return r, fmt.Errorf("option %d is nil", i)
+		}
+		if err, _ := reflect.ValueOf(o).Call([]reflect.Value{raw})[0].Interface().(error); err != nil {
+			return r, fmt.Errorf("option %d: %w", i, err)
+		}
+	}
+	params, err := oss.GetRawParams(opts)
+	if err != nil {
+		return r, err
+	}
+	for it := raw.MapRange(); it.Next(); {
+		name := it.Key().String()
+		if why, refused := refusedRequestOptions[strings.ToLower(name)]; refused {
+			return r, fmt.Errorf("%s is refused: %s", name, why)
+		}
+		if v, ok := params[name]; ok {
+			r.params[name] = v
+			continue
+		}
+		v, ok := it.Value().FieldByName("Value").Interface().(string)
+		if kind := it.Value().FieldByName("Type").String(); kind != "HTTPHeader" || !ok {
+			return r, fmt.Errorf("%s is refused: it is neither a header nor a parameter", name)
+		}
+		r.headers[name] = v
+	}
+	return r, nil
+}
+
+// refusedRequestOptions are the SDK's options that the engine decides itself, in lower case, with what to use instead.
+var refusedRequestOptions = map[string]string{
+	"range":                      "use WithRange",
+	"x-oss-range-behavior":       "the engine sets it",
+	"if-match":                   "use WithIfMatch",
+	"if-none-match":              "conditions are the engine's",
+	"if-modified-since":          "conditions are the engine's",
+	"if-unmodified-since":        "conditions are the engine's",
+	"if-range":                   "conditions are the engine's",
+	"accept-encoding":            "stored bytes are asked for, always",
+	"versionid":                  "use WithVersionID",
+	"x-oss-process":              "processed output has no size, no ranges and no checksum",
+	"x-context-arg":              "give the context to the call",
+	"x-progress-listener":        "use WithProgress",
+	"x-response-header":          "see Result",
+	"x-response-body":            "see Result",
+	"x-routine-num":              "use WithConcurrency",
+	"x-cp-config":                "use WithCheckpoint",
+	"init-crc64":                 "the engine keeps it",
+	"authorization":              "the SDK signs",
+	"date":                       "the SDK signs",
+	"x-oss-date":                 "the SDK signs",
+	"x-oss-security-token":       "give it to the credentials provider",
+	"x-oss-content-sha256":       "the SDK signs",
+	"host":                       "give it to the client as its endpoint",
+	"content-length":             "a download sends no body",
+	"x-oss-multi-range-behavior": "one range per request",
+}
+
+// WithURLRefresh gives DownloadURL a new URL of the same object once the old one has expired. It is called once for each
+// expiry, however many requests wait for it.
+func WithURLRefresh(fn func(context.Context) (string, error)) Option {
+	return Option{"WithURLRefresh", inDownloadURL, func(s *settings) error {
+		if fn == nil {
+			return errors.New("nil function")
+		}
+		s.refresh = fn
+		return nil
+	}}
+}
+
+// WithHTTPClient is the client DownloadURL uses, for an own certificate authority or proxy. The default is HTTPClient().
+func WithHTTPClient(c *http.Client) Option {
+	return Option{"WithHTTPClient", inNew | inDownloadURL, func(s *settings) error {
+		if c == nil {
+			return errors.New("nil client")
+		}
+		s.httpClient = c
+		return nil
+	}}
+}
+
+// WithReadAhead is the memory, in bytes, that a Reader may hold: MinReadAhead or more; the default is DefaultReadAhead.
+func WithReadAhead(bytes int64) Option {
+	return Option{"WithReadAhead", inNew | inOpen, func(s *settings) error {
+		if bytes < MinReadAhead {
+			return fmt.Errorf("read-ahead %d is below %d bytes", bytes, MinReadAhead)
+		}
+		s.readAhead = bytes
+		return nil
+	}}
+}
+
+// WithInclude keeps only the keys of a prefix whose local name matches one of the patterns. A pattern is one of
+// path.Match, compared with the whole local name where it has a slash and with its last element where it has none.
+func WithInclude(patterns ...string) Option {
+	return Option{"WithInclude", inNew | inDownloadPrefix, func(s *settings) error {
+		s.include = append(slices.Clone(s.include), patterns...)
+		return checkPatterns(patterns)
+	}}
+}
+
+// WithExclude leaves out the keys of a prefix whose local name matches one of the patterns; it wins over WithInclude.
+func WithExclude(patterns ...string) Option {
+	return Option{"WithExclude", inNew | inDownloadPrefix, func(s *settings) error {
+		s.exclude = append(slices.Clone(s.exclude), patterns...)
+		return checkPatterns(patterns)
+	}}
+}
+
+func checkPatterns(patterns []string) error {
+	for _, p := range patterns {
+		if _, err := path.Match(p, ""); err != nil || p == "" {
+			return fmt.Errorf("pattern %q is malformed; allowed are *, ?, [class] and \\ as in path.Match", p)
+		}
+	}
+	return nil
+}
+
+// WithShard keeps only one share of a prefix: the keys whose FNV-1a 64 hash modulo count is index, 0 to count-1. All
+// shares together are the whole prefix, each key in one.
+func WithShard(index, count int) Option {
+	return Option{"WithShard", inNew | inDownloadPrefix, func(s *settings) error {
+		if count < 1 || index < 0 || index >= count {
+			return fmt.Errorf("shard %d of %d: the count must be 1 or more, the index 0 to count-1", index, count)
+		}
+		s.shard = shard{index, count}
+		return nil
+	}}
+}
+
+// WithCompareCRC64 makes DownloadPrefix compare the CRC-64 of a file that is there already with the object's, instead of
+// its time.
+func WithCompareCRC64() Option {
+	return Option{"WithCompareCRC64", inNew | inDownloadPrefix, func(s *settings) error {
+		s.compareCRC = true
+		return nil
+	}}
+}
+
+// WithoutPreallocation leaves the partial file sparse instead of reserving its space before the first byte.
+func WithoutPreallocation() Option {
+	return Option{"WithoutPreallocation", inNew | inFile | inDownloadPrefix, func(s *settings) error {
+		s.sparse = true
+		return nil
+	}}
+}
+
+// WithLogger logs resumes, fresh starts, retries and pins that were dropped. Without it nothing is logged.
+func WithLogger(l *slog.Logger) Option {
+	return Option{"WithLogger", inNew | inAll, func(s *settings) error {
+		if l == nil {
+			return errors.New("nil logger")
+		}
+		s.log = l
+		return nil
+	}}
+}
+
+// withFS replaces the file system, for the tests.
+func withFS(f fsys.FS) Option {
+	return Option{"withFS", inNew | inFile | inDownloadPrefix, func(s *settings) error {
+		s.fs = f
+		return nil
+	}}
+}
+
+// userAgent names the library in requests that the SDK does not make.
+var userAgent = "ossdl (" + runtime.GOOS + "/" + runtime.GOARCH + "; " + runtime.Version() + ")"
