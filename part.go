@@ -148,7 +148,7 @@ func (s *set) claim(sp span, crc uint64) error {
 		return fmt.Errorf("bytes [%d,%d) cannot be claimed", sp.off, sp.end)
 	}
 	p := s.carve(i, sp)
-	p.state, p.pos, p.crc = claimed, p.end, crc
+	p.state, p.pos, p.held, p.crc = claimed, p.end, p.end, crc
 	s.have += p.len()
 	return nil
 }
@@ -246,7 +246,7 @@ func (s *set) advance(p *part, h held, crc uint64) (whole bool) {
 	}
 	if p.pos-p.off >= mergeUnsynced {
 		// The finished prefix becomes a part of its own, so that no claim grows beyond what a lost page may cost.
-		head := &part{span: span{p.off, p.pos}, state: done, pos: p.pos, crc: p.crc}
+		head := &part{span: span{p.off, p.pos}, state: done, pos: p.pos, held: p.pos, crc: p.crc}
 		i := s.index(p)
 		p.off, p.crc = p.pos, 0
 		s.parts = slices.Insert(s.parts, i, head)
@@ -269,7 +269,7 @@ func (s *set) giveBack(p *part) {
 		s.joinMissing(i)
 	} else {
 		tail := &part{span: span{p.pos, p.end}, pos: p.pos, held: p.pos}
-		p.end, p.state = p.pos, done
+		p.end, p.held, p.state = p.pos, p.pos, done
 		s.parts = slices.Insert(s.parts, i+1, tail)
 		s.joinMissing(i + 1)
 		s.merge(i)
@@ -326,7 +326,7 @@ func (s *set) mergeable(a, b *part) bool {
 func (s *set) join(i int) {
 	a, b := s.parts[i], s.parts[i+1]
 	a.crc = crc64.Combine(a.crc, b.crc, b.len())
-	a.end, a.pos = b.end, b.end
+	a.end, a.pos, a.held = b.end, b.end, b.end
 	a.syncing = a.syncing && b.syncing
 	s.parts = slices.Delete(s.parts, i+1, i+2)
 }

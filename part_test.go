@@ -1,0 +1,477 @@
+package ossdl
+
+import (
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/ossdl/ossdl/internal/crc64"
+)
+
+// check holds the set against its invariants: the parts tile the object, the sums are right, and every CRC-64 is that of
+// the bytes it stands for.
+func (s *set) check(content []byte) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var off, left, have int64
+	for i, p := range s.parts {
+		if p.off != off || p.end <= p.off {
+			return fmt.Errorf("part %d is [%d,%d), the one before ends at %d", i, p.off, p.end, off)
+		}
+		if p.pos < p.off || p.pos > p.held || p.held > p.end {
+			return fmt.Errorf("part %d [%d,%d): position %d, held %d", i, p.off, p.end, p.pos, p.held)
+		}
+		switch p.state {
+		case missing:
+			if p.pos != p.off || p.held != p.off {
+				return fmt.Errorf("missing part %d has position %d of [%d,%d)", i, p.pos, p.off, p.end)
+			}
+			if i > 0 && s.parts[i-1].state == missing {
+				return fmt.Errorf("missing parts %d and %d were not joined", i-1, i)
+			}
+			left += p.len()
+		case taken:
+			left += p.end - p.pos
+			have += p.pos - p.off
+		case claimed, proving:
+			left += p.len()
+			have += p.len()
+		case done:
+			have += p.len()
+		}
+		if p.state != missing && p.state != taken && p.pos != p.end {
+			return fmt.Errorf("%v part %d [%d,%d) has position %d", p.state, i, p.off, p.end, p.pos)
+		}
+		if content != nil && (p.state == taken || p.state == done) {
+			if want := crc64.Update(0, content[p.off:p.pos]); p.crc != want {
+				return fmt.Errorf("%v part %d [%d,%d): CRC-64 of [%d,%d) is %d, want %d", p.state, i, p.off, p.end, p.off, p.pos, p.crc, want)
+			}
+		}
+		off = p.end
+	}
+	if off != s.size || left != s.left || have != s.have {
+		return fmt.Errorf("size %d, left %d, have %d; the parts say %d, %d, %d", s.size, s.left, s.have, off, left, have)
+	}
+	return nil
+}
+
+// machine drives a set through any interleaving of what workers, the proof, the saver and the syncer do, and keeps a
+// model of which bytes were written.
+type machine struct {
+	set     *set
+	content []byte
+	written []bool // the model's disk
+	next    func(n int) int
+	workers []*worker
+	proof   []*part
+}
+
+type worker struct {
+	p       *part
+	own     held
+	writing bool
+}
+
+func newMachine(content []byte, next func(int) int) *machine {
+	return &machine{set: newSet(int64(len(content))), content: content, written: make([]bool, len(content)), next: next}
+}
+
+// claim lets an earlier run have left some ranges, some of them wrongly recorded.
+func (m *machine) claim() {
+	for off := 0; off < len(m.content); {
+		off += m.next(len(m.content)/4 + 1)
+		n := m.next(len(m.content)/4+1) + 1
+		if off+n > len(m.content) {
+			return
+		}
+		crc := crc64.Update(0, m.content[off:off+n])
+		if m.next(3) == 0 {
+			crc++
+		} else {
+			for i := off; i < off+n; i++ {
+				m.written[i] = true
+			}
+		}
+		if err := m.set.claim(span{int64(off), int64(off + n)}, crc); err != nil {
+			panic(err)
+		}
+		off += n
+	}
+}
+
+func (m *machine) terms() terms {
+	return terms{now: time.Unix(int64(m.next(1000)), 0), firstByte: time.Millisecond, rate: 1e-3 * float64(1+m.next(100))}
+}
+
+// step does one thing. It returns what, for the message of a failure.
+func (m *machine) step() string {
+	switch m.next(12) {
+	case 0, 1:
+		if p := m.set.take(func(int64) int64 { return int64(m.next(len(m.content)) + 1) }); p != nil {
+			m.workers = append(m.workers, &worker{p: p})
+			return "take"
+		}
+	case 2:
+		if p := m.set.takeOver(m.terms()); p != nil {
+			m.workers = append(m.workers, &worker{p: p})
+			return "takeOver"
+		}
+	case 3, 4, 5, 6:
+		return m.work()
+	case 7:
+		if i, ok := m.anyWorker(); ok {
+			w := m.workers[i]
+			m.set.giveBack(w.p)
+			m.workers = slices.Delete(m.workers, i, i+1)
+			return "giveBack"
+		}
+	case 8:
+		if p := m.set.nextClaim(); p != nil {
+			m.proof = append(m.proof, p)
+			return "nextClaim"
+		}
+	case 9:
+		if len(m.proof) > 0 {
+			i := m.next(len(m.proof))
+			p := m.proof[i]
+			m.proof = slices.Delete(m.proof, i, i+1)
+			holds := p.crc == crc64.Update(0, m.content[p.off:p.end])
+			m.set.proved(p, holds)
+			return fmt.Sprint("proved ", holds)
+		}
+	case 10:
+		m.set.beginSync()
+		if m.next(4) > 0 {
+			m.set.endSync()
+			return "sync"
+		}
+		return "sync fails"
+	case 11:
+		if i, ok := m.anyWorker(); ok {
+			m.set.setPace(m.workers[i].p, pace{rate: float64(m.next(50)), since: time.Unix(int64(m.next(1000)), 0)})
+			return "pace"
+		}
+	}
+	return ""
+}
+
+func (m *machine) anyWorker() (int, bool) {
+	if len(m.workers) == 0 {
+		return 0, false
+	}
+	return m.next(len(m.workers)), true
+}
+
+// work lets one worker hold, write or advance.
+func (m *machine) work() string {
+	i, ok := m.anyWorker()
+	if !ok {
+		return ""
+	}
+	w := m.workers[i]
+	if !w.writing {
+		w.own = m.set.hold(w.p, m.next(len(m.content)/8+2)+1)
+		if w.own.size == 0 {
+			m.workers = slices.Delete(m.workers, i, i+1)
+			return "nothing left"
+		}
+		w.writing = true
+		return "hold"
+	}
+	b := m.content[w.own.off : w.own.off+int64(w.own.size)]
+	for i := range b {
+		at := w.own.off + int64(i)
+		m.written[at] = true
+	}
+	w.writing = false
+	if m.set.advance(w.p, w.own, crc64.Update(w.own.crc, b)) {
+		m.workers = slices.Delete(m.workers, i, i+1)
+	}
+	return "advance"
+}
+
+// check holds the set against the model.
+func (m *machine) check() error {
+	if err := m.set.check(m.content); err != nil {
+		return err
+	}
+	owner := make([]*part, len(m.content))
+	for _, w := range m.workers {
+		if !w.writing {
+			continue
+		}
+		for i := range w.own.size {
+			at := w.own.off + int64(i)
+			if owner[at] != nil {
+				return fmt.Errorf("two workers write byte %d", at)
+			}
+			owner[at] = w.p
+		}
+	}
+	end := int64(0)
+	for _, c := range m.set.snapshot(1 + m.next(8)) {
+		if c.off < end || c.done < 1 || c.done > c.size || c.off+c.size > int64(len(m.content)) {
+			return fmt.Errorf("claim %+v after %d", c, end)
+		}
+		end = c.off + c.size
+	}
+	for _, c := range m.set.snapshot(math.MaxInt) {
+		if c.crc != crc64.Update(0, m.content[c.off:c.off+c.done]) {
+			continue // an earlier run's word, not proved yet
+		}
+		if i := slices.Index(m.written[c.off:c.off+c.done], false); i >= 0 {
+			return fmt.Errorf("claim %+v, but byte %d was never written", c, c.off+int64(i))
+		}
+	}
+	return nil
+}
+
+// run takes steps until all is done, or n of them.
+func (m *machine) run(n int) error {
+	var trace []string
+	for range n {
+		if what := m.step(); what != "" {
+			trace = append(trace, what)
+			if err := m.check(); err != nil {
+				return fmt.Errorf("after %q: %w", trace[max(0, len(trace)-12):], err)
+			}
+		}
+		if sums := m.set.totals(); sums.done == sums.size {
+			if got, want := m.set.sum(), crc64.Update(0, m.content); got != want {
+				return fmt.Errorf("all done, CRC-64 %d, want %d", got, want)
+			}
+			if i := slices.Index(m.written, false); i >= 0 {
+				return fmt.Errorf("all done, but byte %d was never written", i)
+			}
+			return nil
+		}
+	}
+	return nil
+}
+
+func TestSetAnyInterleaving(t *testing.T) {
+	rounds := 4000
+	if testing.Short() {
+		rounds = 800
+	}
+	finished := 0
+	for seed := range uint64(rounds) {
+		rng := rand.New(rand.NewPCG(seed, 1))
+		content := make([]byte, 1+rng.IntN(300))
+		for i := range content {
+			content[i] = byte(rng.Uint32())
+		}
+		m := newMachine(content, rng.IntN)
+		if seed%2 == 1 {
+			m.claim()
+		}
+		if err := m.run(600); err != nil {
+			t.Fatalf("seed %d: %v", seed, err)
+		}
+		if sums := m.set.totals(); sums.done == sums.size {
+			finished++
+		}
+	}
+	if finished < rounds/2 {
+		t.Errorf("only %d of %d runs came to their end: the machine has lost its way", finished, rounds)
+	}
+}
+
+func FuzzSet(f *testing.F) {
+	f.Add([]byte{0, 3, 3, 3, 2, 5, 7, 8, 9, 1, 0, 4, 4, 4, 10, 11, 255, 128, 64})
+	f.Fuzz(func(t *testing.T, choices []byte) {
+		if len(choices) < 2 {
+			return
+		}
+		i := 0
+		next := func(n int) int {
+			if i >= len(choices) {
+				return 0
+			}
+			i++
+			return int(choices[i-1]) % n
+		}
+		content := make([]byte, 1+int(choices[0]))
+		for i := range content {
+			content[i] = byte(i * 7)
+		}
+		m := newMachine(content, next)
+		if choices[1]%2 == 1 {
+			m.claim()
+		}
+		for i < len(choices) {
+			if err := m.run(1); err != nil {
+				t.Fatal(err)
+			}
+		}
+	})
+}
+
+func TestSetMergesWithinBounds(t *testing.T) {
+	const size = 4 << 30
+	s := newSet(size)
+	fetch := func(n int64) {
+		p := s.take(func(int64) int64 { return n })
+		for !s.advance(p, s.hold(p, bufferSize), 0) {
+		}
+	}
+	for range 100 {
+		fetch(1 << 20)
+	}
+	longest := func() (n int64) {
+		for _, c := range s.snapshot(math.MaxInt) {
+			n = max(n, c.done)
+		}
+		return n
+	}
+	if got := longest(); got != mergeUnsynced {
+		t.Errorf("longest unsynced claim %d, want %d", got, mergeUnsynced)
+	}
+	s.beginSync()
+	s.endSync()
+	if got, want := longest(), int64(size/mergeShare); got != want {
+		t.Errorf("longest synced claim %d, want %d", got, want)
+	}
+	if err := s.check(nil); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestSetSnapshotStaysSmall(t *testing.T) {
+	// 48.8 TB in islands: every second MiB-sized hole filled, far more than a checkpoint has entries for.
+	const size = 48_800_000_000_000
+	s := newSet(size)
+	step := int64(size / 3000)
+	for i := range int64(1500) {
+		if err := s.claim(span{2 * i * step, 2*i*step + 1 + i}, uint64(i)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	claims := s.snapshot(maxClaims)
+	if len(claims) != maxClaims {
+		t.Fatalf("%d claims", len(claims))
+	}
+	for i, c := range claims {
+		if i > 0 && c.off <= claims[i-1].off {
+			t.Fatalf("claims not sorted: %+v, %+v", claims[i-1], c)
+		}
+		if c.done < 1500-maxClaims {
+			t.Errorf("the small claim %+v was kept, larger ones were not", c)
+		}
+	}
+}
+
+func TestSetTakeOver(t *testing.T) {
+	now := time.Unix(1000, 0)
+	usual := terms{now: now, firstByte: 10 * time.Millisecond, rate: 10 << 20}
+	const mib = 1 << 20
+	for _, c := range []struct {
+		name   string
+		length int64
+		done   int // of the part, in MiB
+		rate   float64
+		terms  terms
+		cut    int64 // -1: not taken over
+	}{
+		{"equal speeds: half", 64 * mib, 0, 10 << 20, terms{now: now, rate: 10 << 20}, 32 * mib},
+		{"the victim keeps more while the other begins", 40 * mib, 0, 10 << 20, terms{now: now, firstByte: time.Second, rate: 10 << 20}, -1},
+		{"slow victim keeps its share", 90 * mib, 0, 5 << 20, terms{now: now, rate: 10 << 20}, 30 * mib},
+		{"a share under an eighth: all of it", 64 * mib, 4, 1 << 20, usual, 4 * mib},
+		{"little to save", mib, 0, 10 << 20, usual, -1},
+		{"speed of a new connection unknown", 64 * mib, 0, 1 << 20, terms{now: now}, -1},
+	} {
+		s := newSet(c.length)
+		p := s.take(func(n int64) int64 { return n })
+		for range c.done * 4 {
+			s.advance(p, s.hold(p, bufferSize), 0)
+		}
+		s.setPace(p, pace{rate: c.rate, since: now.Add(-time.Second)})
+		got := s.takeOver(c.terms)
+		switch {
+		case got == nil && c.cut >= 0:
+			t.Errorf("%s: nothing taken over", c.name)
+		case got != nil && got.off != c.cut:
+			t.Errorf("%s: cut at %d, want %d", c.name, got.off, c.cut)
+		}
+		if err := s.check(nil); err != nil {
+			t.Errorf("%s: %v", c.name, err)
+		}
+	}
+}
+
+func TestSetTakesOverAStuckPart(t *testing.T) {
+	s := newSet(16 << 20)
+	p := s.take(func(n int64) int64 { return n })
+	abandoned := false
+	now := time.Unix(1000, 0)
+	s.setPace(p, pace{since: now, abandon: func() { abandoned = true }})
+	tm := terms{now: now.Add(time.Second), firstByte: time.Millisecond, rate: 10 << 20}
+	if s.takeOver(tm).len(); abandoned {
+		t.Error("a part that has just been asked for was taken over whole")
+	}
+	tm.now = now.Add(time.Minute)
+	for s.takeOver(tm) != nil && !abandoned {
+	}
+	if !abandoned {
+		t.Error("the request that brings nothing was not ended")
+	}
+	if n := s.rest(p).len(); n != 0 {
+		t.Errorf("the victim still has %d bytes", n)
+	}
+	s.giveBack(p)
+	if err := s.check(nil); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestSpanHeader(t *testing.T) {
+	for sp, want := range map[span]string{
+		{0, 1}: "bytes=0-0", {5, 10}: "bytes=5-9", {1 << 45, 1<<45 + 5}: "bytes=35184372088832-35184372088836",
+	} {
+		if got := sp.header(); got != want {
+			t.Errorf("%v: %s, want %s", sp, got, want)
+		}
+	}
+}
+
+// BenchmarkSetMillionParts fetches a million parts of 1 KiB with eight workers: the cost of a part must not grow.
+func BenchmarkSetMillionParts(b *testing.B) {
+	for b.Loop() {
+		s := newSet(1e6 << 10)
+		var parts [8]*part
+		for n := 0; ; n++ {
+			w := n % len(parts)
+			if parts[w] != nil {
+				s.advance(parts[w], s.hold(parts[w], 1<<10), 0)
+			}
+			if parts[w] = s.take(func(int64) int64 { return 1 << 10 }); parts[w] == nil {
+				break
+			}
+			if n%4096 == 0 {
+				s.beginSync()
+				s.endSync()
+			}
+		}
+	}
+	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/1e6, "ns/part")
+}
+
+func BenchmarkCheckpointEncode(b *testing.B) {
+	s := newSet(1 << 40)
+	for i := range int64(maxClaims) {
+		if err := s.claim(span{i << 30, i<<30 + 1<<20}, uint64(i)*0x9e3779b97f4a7c15); err != nil {
+			b.Fatal(err)
+		}
+	}
+	c := &checkpoint{Version: checkpointVersion, Bucket: "bkt", Key: "key", ETag: `"5B3C1A2E053D763E1B002CC607C5A0FE"`, Size: 1 << 40}
+	for b.Loop() {
+		data, err := c.encode(s.snapshot)
+		if err != nil {
+			b.Fatal(err)
+		}
+		b.SetBytes(int64(len(data)))
+	}
+}
