@@ -88,14 +88,23 @@ func (s *Server) list(q *query, b *bucket) (*reply, *apiError) {
 
 // walk fills one page.
 func (s *Server) walk(b *bucket, l *listing, after string, wasPrefix bool) {
-	s.mu.Lock() // the keys may have to be sorted
-	defer s.mu.Unlock()
+	s.mu.Lock()
 	stored, v := b.sortedKeys(), b.virtual
+	s.mu.Unlock()
+	s.mu.RLock()
+	defer s.mu.RUnlock()
 	// Two sorted sequences are merged; i and j stand on the next key of each.
 	i, j := 0, 0
+	var made *Object // the j-th virtual object
+	produce := func(at int) {
+		j, made = at, nil
+		if j < v.len() {
+			made = v.object(s, j, false)
+		}
+	}
 	seek := func(key string) {
 		i = sort.SearchStrings(stored, key)
-		j = v.search(key)
+		produce(v.search(key))
 	}
 	switch {
 	case wasPrefix && after >= l.Prefix:
@@ -105,21 +114,19 @@ func (s *Server) walk(b *bucket, l *listing, after string, wasPrefix bool) {
 	default:
 		seek(l.Prefix)
 	}
-	for i < len(stored) || j < v.len() {
+	for i < len(stored) || made != nil {
 		var o *Object
 		var key string
-		fromStore := i < len(stored) && (j >= v.len() || stored[i] <= v.key(j))
-		if fromStore {
+		if i < len(stored) && (made == nil || stored[i] <= made.Key) {
 			key = stored[i]
-			o = b.find(s, key, "")
-			if j < v.len() && v.key(j) == key {
-				j++ // hidden by the stored one
+			o = b.find(s, key, "") // nil: deleted since
+			if made != nil && made.Key == key {
+				produce(j + 1) // hidden by the stored one
 			}
 			i++
 		} else {
-			key = v.key(j)
-			o = v.object(s, j, false)
-			j++
+			o, key = made, made.Key
+			produce(j + 1)
 		}
 		if !strings.HasPrefix(key, l.Prefix) {
 			return

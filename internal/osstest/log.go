@@ -29,7 +29,7 @@ type Request struct {
 	Sent      int64  // bytes of the body given to the kernel; a client that goes away may not have got the last of them
 	Fault     string // recipe of what was done to it, "" for an honest answer
 	Started   time.Time
-	Ended     time.Time // zero: under way
+	Ended     time.Time // when the last byte was about to be written, or the answer broke; zero: under way
 }
 
 // Stats are the counters, from the start or ResetLog on.
@@ -98,7 +98,7 @@ func (e *entry) leave() {
 
 func (e *entry) leaveLocked() {
 	if !e.left {
-		e.left = true
+		e.left, e.r.Ended = true, time.Now()
 		e.log.flight--
 		e.log.note()
 	}
@@ -114,9 +114,7 @@ func (e *entry) edit(fn func(*Request)) {
 func (e *entry) end() {
 	e.log.mu.Lock()
 	defer e.log.mu.Unlock()
-	e.r.Ended = time.Now()
 	e.leaveLocked()
-	e.log.note()
 }
 
 // Requests is the log: every request since the start or ResetLog, in the order of arrival.
