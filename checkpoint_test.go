@@ -1,0 +1,213 @@
+package ossdl
+
+import (
+	"encoding/json"
+	"fmt"
+	"math"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"testing"
+)
+
+func goodCheckpoint() *checkpoint {
+	crc := uint64(math.MaxUint64)
+	return &checkpoint{
+		Version: checkpointVersion, Bucket: "bkt", Key: "dir/key \u00e9\"", VersionID: "v1", ETag: `"ABC"`,
+		LastModified: "2026-01-02T03:04:05Z", Size: 1000, CRC64: &crc, Path: "file",
+		Parts: []checkpointPart{{0, 100, 50, 1}, {100, 100, 100, math.MaxUint64}, {900, 100, 1, 0}},
+	}
+}
+
+func TestCheckpointEncodeDecode(t *testing.T) {
+	for _, edit := range []func(*checkpoint){
+		func(*checkpoint) {},
+		func(c *checkpoint) { c.CRC64 = nil },
+		func(c *checkpoint) { c.Range = &checkpointRange{0, -1} },
+		func(c *checkpoint) { c.Size = math.MaxInt64 },
+		func(c *checkpoint) { c.URL, c.Bucket, c.Key = true, "host:80", "/a%2fb" },
+	} {
+		c := goodCheckpoint()
+		edit(c)
+		data, err := json.Marshal(c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := decodeCheckpoint(data)
+		if err != nil {
+			t.Errorf("%s: %v", data, err)
+			continue
+		}
+		if !reflect.DeepEqual(got, c) {
+			t.Errorf("got %+v, want %+v", got, c)
+		}
+	}
+}
+
+func TestCheckpointDocument(t *testing.T) {
+	data, err := json.Marshal(goodCheckpoint())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var doc map[string]any
+	if err := json.Unmarshal(data, &doc); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"version", "bucket", "key", "versionId", "etag", "size", "crc64", "parts"} {
+		if _, ok := doc[name]; !ok {
+			t.Errorf("no %q in %s", name, data)
+		}
+	}
+	if doc["crc64"] != "18446744073709551615" {
+		t.Errorf("crc64 is %v, want a decimal string", doc["crc64"])
+	}
+	part := doc["parts"].([]any)[1].(map[string]any)
+	if part["crc64"] != "18446744073709551615" || part["offset"] != 100.0 || part["size"] != 100.0 || part["done"] != 100.0 {
+		t.Errorf("part is %v", part)
+	}
+}
+
+func TestCheckpointDamaged(t *testing.T) {
+	good, err := json.Marshal(goodCheckpoint())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for n := range good {
+		if _, err := decodeCheckpoint(good[:n]); err == nil {
+			t.Errorf("accepted when cut to %d of %d bytes", n, len(good))
+		}
+	}
+	for _, c := range []struct{ name, old, new string }{
+		{"other version", `"version":1`, `"version":2`},
+		{"version 0", `"version":1`, `"version":0`},
+		{"negative size", `"size":1000`, `"size":-1`},
+		{"size too small", `"size":1000`, `"size":999`},
+		{"size as text", `"size":1000`, `"size":"1000"`},
+		{"size beyond int64", `"size":1000`, `"size":9223372036854775808`},
+		{"fraction", `"size":1000`, `"size":1000.5`},
+		{"overlap", `"offset":100`, `"offset":99`},
+		{"negative offset", `"offset":0`, `"offset":-1`},
+		{"offset overflows", `"offset":900`, `"offset":9223372036854775807`},
+		{"size overflows", `"offset":900,"size":100`, `"offset":900,"size":9223372036854775807`},
+		{"nothing done", `"done":50`, `"done":0`},
+		{"done more than its size", `"done":50`, `"done":101`},
+		{"CRC-64 as number", `"crc64":"1"`, `"crc64":1`},
+		{"CRC-64 beyond uint64", `"crc64":"1"`, `"crc64":"18446744073709551616"`},
+		{"CRC-64 negative", `"crc64":"1"`, `"crc64":"-1"`},
+		{"more behind it", `}]}`, `}]} {}`},
+		{"range outside", `"size":1000`, `"range":{"offset":1000,"length":-1},"size":1000`},
+		{"range too long", `"size":1000`, `"range":{"offset":1,"length":1000},"size":1000`},
+		{"parts outside the range", `"size":1000`, `"range":{"offset":0,"length":900},"size":1000`},
+	} {
+		doc := strings.Replace(string(good), c.old, c.new, 1)
+		if doc == string(good) {
+			t.Fatalf("%s: %q is not in the document", c.name, c.old)
+		}
+		if got, err := decodeCheckpoint([]byte(doc)); err == nil {
+			t.Errorf("%s: accepted as %+v", c.name, got)
+		}
+	}
+}
+
+func TestCheckpointStaysWithinItsBounds(t *testing.T) {
+	s := newSet(48_800_000_000_000)
+	for i := range int64(5000) {
+		if err := s.claim(span{i * 9e9, i*9e9 + 8e9}, math.MaxUint64-uint64(i)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c := goodCheckpoint()
+	c.Size, c.Key, c.Path = 48_800_000_000_000, strings.Repeat("\x01", maxKey), strings.Repeat("p", 4096)
+	data, err := c.encode(s.snapshot)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(data) > checkpointLimit {
+		t.Errorf("%d bytes, want at most %d", len(data), checkpointLimit)
+	}
+	got, err := decodeCheckpoint(data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := len(got.Parts); n == 0 || n > maxClaims {
+		t.Errorf("%d parts, want 1 to %d", n, maxClaims)
+	}
+}
+
+func TestCheckpointFits(t *testing.T) {
+	dir := t.TempDir()
+	d := &destination{path: filepath.Join(dir, "file"), cpPath: filepath.Join(dir, "file.cp")}
+	id := identity{bucket: "bkt", key: goodCheckpoint().Key}
+	for _, c := range []struct {
+		name string
+		edit func(*checkpoint, *settings)
+		want string // of the reason; "": it fits
+	}{
+		{"same", func(*checkpoint, *settings) {}, ""},
+		{"any version is the current one's business", func(c *checkpoint, s *settings) { c.VersionID = "old" }, ""},
+		{"asked for its version", func(c *checkpoint, s *settings) { s.versionID = "v1" }, ""},
+		{"other version", func(c *checkpoint, s *settings) { s.versionID = "v2" }, "version"},
+		{"other key", func(c *checkpoint, s *settings) { c.Key = "x" }, "another object"},
+		{"a URL's", func(c *checkpoint, s *settings) { c.URL = true }, "another object"},
+		{"wanted ETag, in lower case", func(c *checkpoint, s *settings) { s.ifMatch = `"abc"` }, ""},
+		{"other ETag", func(c *checkpoint, s *settings) { s.ifMatch = `"DEF"` }, "ETag"},
+		{"a range's", func(c *checkpoint, s *settings) { c.Range = &checkpointRange{0, -1} }, "another range"},
+		{"for a range", func(c *checkpoint, s *settings) { s.window = &window{0, -1} }, "another range"},
+		{"same range", func(c *checkpoint, s *settings) { s.window, c.Range = &window{5, 10}, &checkpointRange{5, 10} }, ""},
+		{"other range", func(c *checkpoint, s *settings) { s.window, c.Range = &window{5, 10}, &checkpointRange{5, 11} }, "another range"},
+		{"other destination", func(c *checkpoint, s *settings) { c.Path = "../file" }, "destination"},
+		{"no identity", func(c *checkpoint, s *settings) { c.ETag, c.CRC64, c.LastModified = "", nil, "" }, "identifies"},
+	} {
+		cp, cfg := goodCheckpoint(), defaults()
+		c.edit(cp, &cfg)
+		err := cp.fits(d, id, &cfg)
+		if (err == nil) != (c.want == "") || err != nil && !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: %v, want %q", c.name, err, c.want)
+		}
+	}
+}
+
+// FuzzCheckpoint: the decoder never panics, and what it accepts lays out a sound set and survives encoding.
+func FuzzCheckpoint(f *testing.F) {
+	good, err := json.Marshal(goodCheckpoint())
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(good)
+	f.Add([]byte(`{"version":1,"size":0,"parts":[]}`))
+	f.Add([]byte(fmt.Sprintf(`{"version":1,"size":%d,"range":{"offset":1,"length":-1},"parts":null}`, int64(math.MaxInt64))))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		c, err := decodeCheckpoint(data)
+		if err != nil {
+			return
+		}
+		again, err := json.Marshal(c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if back, err := decodeCheckpoint(again); err != nil || !reflect.DeepEqual(back, c) {
+			t.Fatalf("%s became %+v, %v", data, back, err)
+		}
+		s, err := c.set()
+		if err != nil {
+			t.Fatalf("%s: %v", data, err)
+		}
+		if err := s.check(nil); err != nil {
+			t.Fatalf("%s: %v", data, err)
+		}
+	})
+}
+
+func readTestCheckpoint(t *testing.T, path string) *checkpoint {
+	t.Helper()
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := decodeCheckpoint(data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
