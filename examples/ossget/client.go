@@ -1,0 +1,85 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"net/url"
+	"regexp"
+	"strings"
+
+	"github.com/aliyun/aliyun-oss-go-sdk/oss"
+
+	"github.com/ossdl/ossdl"
+)
+
+// access checks and completes what says where the service is and who asks.
+func (c *command) access() error {
+	if c.endpoint == "" {
+		return errors.New("no endpoint: give -endpoint or set OSS_ENDPOINT, for example https://oss-cn-hangzhou.aliyuncs.com")
+	}
+	u, err := parseEndpoint(c.endpoint)
+	if err != nil {
+		return fmt.Errorf("-endpoint %q: %w", c.endpoint, err)
+	}
+	if !c.cname && strings.HasPrefix(u.Hostname(), c.source.bucket+".") {
+		return fmt.Errorf("-endpoint %q begins with the bucket: leave it away, or give -cname if that is a domain of your own", c.endpoint)
+	}
+	c.endpoint = u.String()
+	if c.region == "" {
+		c.region = regionOf(u.Hostname())
+	}
+	if c.region != "" && (!regionName.MatchString(c.region) || strings.HasPrefix(c.region, "oss-")) {
+		return fmt.Errorf("-region %q: wanted is the name without oss-, for example cn-hangzhou", c.region)
+	}
+	if (c.keyID == "") != (c.keySecret == "") {
+		return errors.New("one of OSS_ACCESS_KEY_ID and OSS_ACCESS_KEY_SECRET is set without the other")
+	}
+	return nil
+}
+
+var regionName = regexp.MustCompile(`^[a-z0-9]+(-[a-z0-9]+)*$`)
+
+func parseEndpoint(s string) (*url.URL, error) {
+	if !strings.Contains(s, "://") {
+		s = "https://" + s // the SDK would take http, and send what it downloads and who asks in the clear
+	}
+	u, err := url.Parse(s)
+	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" || strings.Trim(u.Path, "/") != "" ||
+		u.RawQuery != "" || u.Fragment != "" || u.User != nil {
+		return nil, errors.New("wanted is a host, for example https://oss-cn-hangzhou.aliyuncs.com")
+	}
+	u.Path = ""
+	return u, nil
+}
+
+// The hosts of regions: public, internal and in a VPC; and dual-stack.
+var regionHosts = []*regexp.Regexp{
+	regexp.MustCompile(`^(?:vpc100-)?oss-([a-z0-9-]+?)(?:-internal)?\.aliyuncs\.com$`),
+	regexp.MustCompile(`^([a-z0-9-]+?)(?:-internal)?\.oss\.aliyuncs\.com$`),
+}
+
+// regionOf is the region that the host's name tells, or "". The acceleration endpoints are of no region.
+func regionOf(host string) string {
+	for _, re := range regionHosts {
+		if m := re.FindStringSubmatch(strings.ToLower(host)); m != nil && !strings.HasPrefix(m[1], "accelerate") {
+			return m[1]
+		}
+	}
+	return ""
+}
+
+// client speaks to the endpoint: signing V4 where the region is known and V1 where not, and not at all without an
+// access key. The HTTP client is the library's, which honours the proxies of the environment.
+func (c *command) client() (*oss.Client, error) {
+	options := []oss.ClientOption{oss.HTTPClient(ossdl.HTTPClient())}
+	if c.region != "" {
+		options = append(options, oss.Region(c.region), oss.AuthVersion(oss.AuthV4))
+	}
+	if c.token != "" {
+		options = append(options, oss.SecurityToken(c.token))
+	}
+	if c.cname {
+		options = append(options, oss.UseCname(true))
+	}
+	return oss.New(c.endpoint, c.keyID, c.keySecret, options...)
+}

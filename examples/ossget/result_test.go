@@ -1,0 +1,102 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/aliyun/aliyun-oss-go-sdk/oss"
+
+	"github.com/ossdl/ossdl"
+)
+
+func TestExitCodesAndWords(t *testing.T) {
+	service := func(status int, code string) error {
+		return oss.ServiceError{StatusCode: status, Code: code, RequestID: "5F"}
+	}
+	part := func(err error) error {
+		return fmt.Errorf("oss://b/k: %w", &ossdl.PartError{Bucket: "b", Key: "k", Size: 1, Attempts: 1, Err: err})
+	}
+	for _, c := range []struct {
+		err  error
+		exit int
+		code string
+		id   string
+	}{
+		{nil, 0, "", ""},
+		{usageError{errors.New("-x")}, 2, "Usage", ""},
+		{part(errors.New("connection refused")), 1, "Failed", ""},
+		{part(ossdl.ErrInUse), 1, "InUse", ""},
+		{part(ossdl.ErrNoSpace), 1, "NoSpace", ""},
+		{part(ossdl.ErrExpired), 1, "Expired", ""},
+		{part(errors.Join(ossdl.ErrExpired, service(403, "SecurityTokenExpired"))), 1, "SecurityTokenExpired", "5F"},
+		{part(errors.Join(ossdl.ErrObjectChanged, service(412, "PreconditionFailed"))), 1, "PreconditionFailed", "5F"},
+		{part(ossdl.ErrObjectChanged), 1, "ObjectChanged", ""},
+		{part(errors.Join(ossdl.ErrNotFound, service(404, "NoSuchKey"))), 3, "NoSuchKey", "5F"},
+		{part(errors.Join(ossdl.ErrArchived, service(403, "InvalidObjectState"))), 3, "InvalidObjectState", "5F"},
+		{part(ossdl.ErrRange), 3, "RangeRefused", ""},
+		{part(ossdl.ErrChecksum), 3, "ChecksumMismatch", ""},
+		{part(service(403, "AccessDenied")), 3, "AccessDenied", "5F"},
+		{part(service(403, "")), 3, "HTTP403", "5F"},
+		{part(service(400, "InvalidArgument")), 3, "InvalidArgument", "5F"},
+		{part(service(429, "QpsLimitExceeded")), 1, "QpsLimitExceeded", "5F"},
+		{part(service(503, "")), 1, "Failed", "5F"},
+		{part(context.DeadlineExceeded), 1, "Failed", ""},
+	} {
+		o := outcome{err: c.err, result: new(ossdl.Result)}
+		if got := o.exitCode(); got != c.exit {
+			t.Errorf("%v: exit code %d, want %d", c.err, got, c.exit)
+		}
+		if f := o.failure(); f != nil && (f.Code != c.code || f.RequestID != c.id) {
+			t.Errorf("%v: got %q, %q, want %q, %q", c.err, f.Code, f.RequestID, c.code, c.id)
+		}
+	}
+	if local := (outcome{err: fs.ErrNotExist}); local.exitCode() != 3 || local.failure().Code != "Local" {
+		t.Errorf("before any request: %d, %q", local.exitCode(), local.failure().Code)
+	}
+	interrupted := outcome{err: part(context.Canceled), interrupted: true, kept: 3 << 20}
+	if got := interrupted.exitCode(); got != 130 {
+		t.Errorf("interrupted: exit code %d", got)
+	}
+	if got := interrupted.line(); !strings.Contains(got, "interrupted; 3.0 MiB are kept; the same command continues") {
+		t.Errorf("interrupted: %q", got)
+	}
+}
+
+func TestJSONHasTheNamedFieldsAndNoOther(t *testing.T) {
+	names := []string{"path", "size", "etag", "crc64", "verified", "resumedBytes", "downloadedBytes", "requests", "retries", "seconds"}
+	done := outcome{result: &ossdl.Result{
+		Path: "a<b>&", Size: 5, ETag: `"AB"`, CRC64: 1<<64 - 1, Verified: true, ResumedBytes: 2, DownloadedBytes: 3,
+		Requests: 4, Retries: 1, Duration: 1500 * time.Millisecond,
+	}}
+	want := `{"path":"a<b>&","size":5,"etag":"\"AB\"","crc64":"18446744073709551615","verified":true,` +
+		`"resumedBytes":2,"downloadedBytes":3,"requests":4,"retries":1,"seconds":1.5}` + "\n"
+	if got := done.json(); got != want {
+		t.Errorf("got  %swant %s", got, want)
+	}
+
+	failed := outcome{path: "p", err: errors.New("two\nlines")}
+	line := failed.json()
+	var fields map[string]any
+	if err := json.Unmarshal([]byte(line), &fields); err != nil || strings.Count(line, "\n") != 1 {
+		t.Fatalf("%q: %v", line, err)
+	}
+	for _, name := range append(names, "error", "code", "requestId") {
+		if _, ok := fields[name]; !ok {
+			t.Errorf("%s is missing in %s", name, line)
+		}
+		delete(fields, name)
+	}
+	if len(fields) > 0 {
+		t.Errorf("too many: %v", fields)
+	}
+	if fields := strings.Count(done.json(), `":`); fields != len(names) {
+		t.Errorf("%d fields, want %v", fields, slices.Values(names))
+	}
+}
