@@ -1,13 +1,27 @@
 package ossdl
 
 import (
+	"context"
+	"crypto/sha256"
+	"errors"
 	"io"
+	"math"
 	"os"
 	"path/filepath"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/aliyun/aliyun-oss-go-sdk/oss"
+	"golang.org/x/sync/errgroup"
+	"golang.org/x/time/rate"
 
+	"github.com/ossdl/ossdl/internal/crc64"
 	"github.com/ossdl/ossdl/internal/osstest"
 )
 
@@ -86,22 +100,614 @@ func noLeftovers(t testing.TB, path string) {
 	}
 }
 
-func TestSmoke(t *testing.T) {
+// wire is what a test asserts of the requests for objects: method, range and whether If-Match came with it.
+func wire(s *osstest.Server) (lines []string) {
+	for _, r := range s.Requests() {
+		line := r.Method + " " + r.Range
+		if m := r.Header.Get("If-Match"); m != "" {
+			line += " if-match"
+		}
+		lines = append(lines, line)
+	}
+	return lines
+}
+
+func sameLines(t testing.TB, got []string, want ...string) {
+	t.Helper()
+	if !slices.Equal(got, want) {
+		t.Errorf("got\n\t%s\nwant\n\t%s", strings.Join(got, "\n\t"), strings.Join(want, "\n\t"))
+	}
+}
+
+func writeFile(t testing.TB, path, content string) {
+	t.Helper()
+	if err := os.WriteFile(path, []byte(content), 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestDownloadSizes(t *testing.T) {
 	s := newServer(t)
-	for _, size := range []int64{0, 1, 100, 16 << 10, 8 << 20, 8<<20 + 1, 100 << 20} {
-		c := osstest.Random(uint64(size), size)
-		s.Put("bkt", "key", c)
+	d := newDownloader(t, s)
+	const part = 64 << 10
+	for _, c := range []struct{ size, part int64 }{
+		{0, 0}, {1, 0}, {2, 0}, {16 << 10, 0}, {firstPiece, 0}, {firstPiece + 1, 0}, {40 << 20, 0},
+		{0, 1}, {1, 1}, {100, 1}, {part, part}, {part + 1, part}, {part - 1, part}, {5 * part, part}, {5*part + 1, part},
+		{300, 7}, {1 << 20, MaxPartSize},
+	} {
+		for _, opts := range [][]Option{nil, {WithConcurrency(1)}, {WithoutCheckpoint()}, {WithoutPreallocation(), WithConcurrency(16)}} {
+			content := osstest.Random(uint64(c.size), c.size)
+			o := s.Put("bkt", "k", content)
+			s.ResetLog()
+			if c.part > 0 {
+				opts = append(opts, WithPartSize(c.part))
+			}
+			path := filepath.Join(t.TempDir(), "file")
+			res, err := d.Download(t.Context(), "bkt", "k", path, opts...)
+			if err != nil {
+				t.Fatalf("%+v: %v", c, err)
+			}
+			checkFile(t, path, content)
+			if res.Size != c.size || res.CRC64 != content.CRC64() || !res.Verified || res.ETag != o.ETag || res.Path != path ||
+				res.DownloadedBytes < c.size || c.part > 0 && res.DownloadedBytes != c.size || res.ResumedBytes != 0 || res.Requests != len(s.Requests()) {
+				t.Errorf("%+v: result %+v", c, res)
+			}
+			if c.part > 0 {
+				checkParts(t, s, c.size, c.part)
+			}
+		}
+	}
+}
+
+// checkParts: each request asks for at most a part, and all but the first name the ETag.
+func checkParts(t *testing.T, s *osstest.Server, size, part int64) {
+	t.Helper()
+	requests := s.Requests()
+	if want := int(max(1, (size+part-1)/part)); size > 0 && len(requests) != want {
+		t.Errorf("%d bytes in parts of %d: %d requests, want %d", size, part, len(requests), want)
+	}
+	for i, r := range requests {
+		if r.Method != "GET" || size > 0 && (r.End-r.Start > part || r.Start%part != 0) {
+			t.Errorf("request %d: %s %s, part size %d", i, r.Method, r.Range, part)
+		}
+		if (r.Header.Get("If-Match") != "") != (i > 0 && size > 0) {
+			t.Errorf("request %d of %d has If-Match %q", i, len(requests), r.Header.Get("If-Match"))
+		}
+		if r.Header.Get("Accept-Encoding") != "identity" {
+			t.Errorf("request %d has Accept-Encoding %q", i, r.Header.Get("Accept-Encoding"))
+		}
+	}
+}
+
+func TestSmallObjectIsOneRequest(t *testing.T) {
+	s := newServer(t)
+	d := newDownloader(t, s)
+	dir := t.TempDir()
+	for i := range 5 {
+		s.Put("bkt", "small", osstest.Random(uint64(i), 16<<10))
 		s.ResetLog()
-		d := newDownloader(t, s)
-		path := filepath.Join(t.TempDir(), "file")
-		res, err := d.Download(t.Context(), "bkt", "key", path)
+		if _, err := d.Download(t.Context(), "bkt", "small", filepath.Join(dir, "small")); err != nil {
+			t.Fatal(err)
+		}
+		sameLines(t, wire(s), "GET bytes=0-8388607")
+	}
+	if n := s.Conns(); n != 1 {
+		t.Errorf("%d connections for five small objects one after another", n)
+	}
+}
+
+func TestSignatures(t *testing.T) {
+	content := osstest.Random(1, 3<<20)
+	for name, opts := range map[string][]oss.ClientOption{
+		"V1": {oss.AuthVersion(oss.AuthV1)},
+		"V4": {oss.AuthVersion(oss.AuthV4), oss.Region("cn-hangzhou")},
+	} {
+		s := newServer(t)
+		key := "dir/a key+with %25 & \u00e9?"
+		s.Put("bkt", key, content)
+		client, err := s.Client(append(opts, oss.HTTPClient(HTTPClient()))...)
 		if err != nil {
-			t.Fatal(size, err)
+			t.Fatal(err)
 		}
-		checkFile(t, path, c)
-		t.Logf("%+v", *res)
-		for _, r := range s.Requests() {
-			t.Log(r.Method, r.Range, r.Header.Get("If-Match"), r.Status, r.Sent)
+		d, err := New(client, WithPartSize(1<<20))
+		if err != nil {
+			t.Fatal(err)
 		}
+		path := filepath.Join(t.TempDir(), "file")
+		res, err := d.Download(t.Context(), "bkt", key, path, WithRequestOptions(oss.TrafficLimitHeader(838860800)))
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		if res.Key != key {
+			t.Errorf("%s: key %q", name, res.Key)
+		}
+		checkFile(t, path, content)
+	}
+}
+
+func TestUnsigned(t *testing.T) {
+	s := newServer(t)
+	s.CreateBucket("public", osstest.PublicRead())
+	content := osstest.Random(1, 20<<20)
+	s.Put("public", "a b/\u00e9", content)
+	s.Put("bkt", "k", content)
+	client, err := s.ClientFor("", "", oss.HTTPClient(HTTPClient()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	d, err := New(client)
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(t.TempDir(), "file")
+	if _, err := d.Download(t.Context(), "public", "a b/\u00e9", path); err != nil {
+		t.Fatal(err)
+	}
+	checkFile(t, path, content)
+	for _, r := range s.Requests() {
+		if r.Header.Get("Authorization") != "" {
+			t.Errorf("an unsigned request has Authorization %q", r.Header.Get("Authorization"))
+		}
+	}
+	var se oss.ServiceError
+	if _, err := d.Download(t.Context(), "bkt", "k", path); !errors.As(err, &se) || se.Code != "AccessDenied" {
+		t.Errorf("private bucket: %v", err)
+	}
+	checkFile(t, path, content)
+}
+
+func TestDestinationRefusedBeforeAnyRequest(t *testing.T) {
+	s := newServer(t)
+	s.Put("bkt", "k", osstest.Random(1, 1000))
+	d := newDownloader(t, s)
+	dir := t.TempDir()
+	if err := os.Mkdir(filepath.Join(dir, "folder.cp"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		name, path, want string
+		opts             []Option
+	}{
+		{"empty path", "", "empty", nil},
+		{"folder missing", filepath.Join(dir, "none", "file"), "none", nil},
+		{"a folder", dir, dir, nil},
+		{"a device", os.DevNull, os.DevNull, nil},
+		{"folder of the checkpoint missing", filepath.Join(dir, "file"), "nowhere", []Option{WithCheckpoint(filepath.Join(dir, "nowhere", "c"))}},
+		{"checkpoint is a folder", filepath.Join(dir, "folder"), "folder.cp", nil},
+		{"checkpoint is the file", filepath.Join(dir, "file"), "file of the download", []Option{WithCheckpoint(filepath.Join(dir, "file"))}},
+		{"checkpoint is the partial file", filepath.Join(dir, "file"), "file of the download", []Option{WithCheckpoint(filepath.Join(dir, "file.part"))}},
+		{"part size 0", filepath.Join(dir, "file"), "1 to 5368709120", []Option{WithPartSize(0)}},
+		{"part size negative", filepath.Join(dir, "file"), "1 to 5368709120", []Option{WithPartSize(-1)}},
+		{"part size over 5 GiB", filepath.Join(dir, "file"), "1 to 5368709120", []Option{WithPartSize(5<<30 + 1)}},
+		{"concurrency 0", filepath.Join(dir, "file"), "1 to 256", []Option{WithConcurrency(0)}},
+		{"concurrency over the ceiling", filepath.Join(dir, "file"), "1 to 256", []Option{WithConcurrency(257)}},
+		{"rate 0", filepath.Join(dir, "file"), "1 byte", []Option{WithRateLimit(0)}},
+		{"empty range", filepath.Join(dir, "file"), "length", []Option{WithRange(0, 0)}},
+		{"negative offset", filepath.Join(dir, "file"), "offset", []Option{WithRange(-1, 1)}},
+		{"weak ETag", filepath.Join(dir, "file"), "strong", []Option{WithIfMatch(`W/"a"`)}},
+		{"digest of another length", filepath.Join(dir, "file"), "32", []Option{WithChecksum(sha256.New, []byte("x"))}},
+		{"option of another entrance", filepath.Join(dir, "file"), "WithReadAhead", []Option{WithReadAhead(1 << 20)}},
+		{"Range by the SDK", filepath.Join(dir, "file"), "WithRange", []Option{WithRequestOptions(oss.Range(0, 1))}},
+		{"version by the SDK", filepath.Join(dir, "file"), "WithVersionID", []Option{WithRequestOptions(oss.VersionId("v"))}},
+		{"condition by the SDK", filepath.Join(dir, "file"), "If-None-Match", []Option{WithRequestOptions(oss.IfNoneMatch("v"))}},
+		{"process by the SDK", filepath.Join(dir, "file"), "processed", []Option{WithRequestOptions(oss.Process("image/resize"))}},
+		{"progress by the SDK", filepath.Join(dir, "file"), "WithProgress", []Option{WithRequestOptions(oss.Progress(listener{}))}},
+		{"zero Option", filepath.Join(dir, "file"), "zero Option", []Option{{}}},
+	} {
+		res, err := d.Download(t.Context(), "bkt", "k", c.path, c.opts...)
+		if err == nil || !strings.Contains(err.Error(), c.want) || res != nil {
+			t.Errorf("%s: %v, %v; want an error with %q and no result", c.name, res, err, c.want)
+		}
+	}
+	for _, c := range []struct{ bucket, key, want string }{
+		{"", "k", "bucket name"}, {"A", "k", "bucket name"}, {"bkt", "", "key"},
+		{"bkt", strings.Repeat("k", maxKey+1), "key"}, {"bkt", "\xff", "key"},
+	} {
+		if _, err := d.Download(t.Context(), c.bucket, c.key, filepath.Join(dir, "file")); err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%q, %q: %v", c.bucket, c.key, err)
+		}
+	}
+	for _, o := range []Option{WithCheckpoint("c"), WithVersionID("v"), WithIfMatch("e"), WithRange(0, 1), WithChecksum(sha256.New, make([]byte, 32)),
+		WithURLRefresh(func(context.Context) (string, error) { return "", nil })} {
+		if _, err := New(nil, o); err == nil || !strings.Contains(err.Error(), o.name) {
+			t.Errorf("New took %s: %v", o.name, err)
+		}
+	}
+	if n := len(s.Requests()); n > 0 {
+		t.Errorf("%d requests were made", n)
+	}
+	entries, err := os.ReadDir(dir)
+	if err != nil || len(entries) != 1 {
+		t.Errorf("left behind: %v, %v", entries, err)
+	}
+}
+
+type listener struct{}
+
+func (listener) ProgressChanged(*oss.ProgressEvent) {}
+
+func TestNothingNewAfterAFailure(t *testing.T) {
+	s := newServer(t)
+	d := newDownloader(t, s)
+	path := filepath.Join(t.TempDir(), "file")
+	writeFile(t, path, "the good old file")
+	for name, prepare := range map[string]func() (bucket, key string, want error){
+		"no such object": func() (string, string, error) { return "bkt", "none", ErrNotFound },
+		"no such bucket": func() (string, string, error) { return "nowhere", "none", ErrNotFound },
+		"archived": func() (string, string, error) {
+			s.Put("bkt", "cold", osstest.Random(1, 1000))
+			s.Archive("bkt", "cold")
+			return "bkt", "cold", ErrArchived
+		},
+		"wrong CRC-64": func() (string, string, error) {
+			s.Put("bkt", "lie", osstest.Random(1, 1000), osstest.CRCHeader("1"))
+			return "bkt", "lie", ErrChecksum
+		},
+	} {
+		bucket, key, want := prepare()
+		res, err := d.Download(t.Context(), bucket, key, path)
+		var se oss.ServiceError
+		if !errors.Is(err, want) || want != ErrChecksum && (!errors.As(err, &se) || se.RequestID == "") {
+			t.Errorf("%s: %v", name, err)
+		}
+		if res == nil || res.Requests == 0 || res.Verified || res.CRC64 != 0 {
+			t.Errorf("%s: result %+v", name, res)
+		}
+		if got, err := os.ReadFile(path); string(got) != "the good old file" {
+			t.Errorf("%s: the old file is %q, %v", name, got, err)
+		}
+		noLeftovers(t, path)
+	}
+}
+
+func TestRange(t *testing.T) {
+	s := newServer(t)
+	d := newDownloader(t, s)
+	b := make([]byte, 1<<20)
+	if _, err := osstest.Random(1, 1<<20).ReadAt(b, 0); err != nil {
+		t.Fatal(err)
+	}
+	s.Put("bkt", "k", osstest.Bytes(b))
+	s.Put("bkt", "empty", osstest.Bytes(nil))
+	path := filepath.Join(t.TempDir(), "file")
+	const size = 1 << 20
+	for _, c := range []struct {
+		key            string
+		offset, length int64
+		want           error
+	}{
+		{"k", 0, -1, nil}, {"k", 0, size, nil}, {"k", 0, 1, nil}, {"k", 5, 100, nil}, {"k", size - 1, 1, nil}, {"k", size - 1, -1, nil},
+		{"k", 12345, -1, nil}, {"empty", 0, -1, nil},
+		{"k", size, 1, ErrRange}, {"k", size, -1, ErrRange}, {"k", size + 5, 1, ErrRange}, {"k", 0, size + 1, ErrRange},
+		{"k", size - 1, 2, ErrRange}, {"k", math.MaxInt64 - 1, 1, ErrRange}, {"empty", 0, 1, ErrRange}, {"empty", 1, -1, ErrRange},
+	} {
+		for _, opts := range [][]Option{{}, {WithPartSize(100_000)}} {
+			res, err := d.Download(t.Context(), "bkt", c.key, path, append(opts, WithRange(c.offset, c.length))...)
+			if !errors.Is(err, c.want) {
+				t.Errorf("%+v: %v", c, err)
+			}
+			if err != nil {
+				noLeftovers(t, path)
+				continue
+			}
+			content := b
+			if c.key == "empty" {
+				content = nil
+			}
+			end := int64(len(content))
+			if c.length > 0 {
+				end = c.offset + c.length
+			}
+			checkFile(t, path, osstest.Bytes(content[c.offset:end]))
+			whole := c.offset == 0 && end == int64(len(content))
+			if res.Verified != whole || res.Size != end-c.offset || res.CRC64 != crc64.Update(0, content[c.offset:end]) {
+				t.Errorf("%+v: result %+v", c, res)
+			}
+		}
+	}
+}
+
+func TestChecksum(t *testing.T) {
+	s := newServer(t)
+	d := newDownloader(t, s)
+	content := []byte("some content of which the caller knows the digest")
+	sum := sha256.Sum256(content)
+	wrong := sha256.Sum256([]byte("another"))
+	s.Put("bkt", "k", osstest.Bytes(content))
+	s.Put("bkt", "nocrc", osstest.Bytes(content), osstest.NoCRC())
+	path := filepath.Join(t.TempDir(), "file")
+	for _, c := range []struct {
+		key      string
+		opts     []Option
+		want     error
+		verified bool
+		requests int
+	}{
+		{"k", []Option{WithChecksum(sha256.New, sum[:])}, nil, true, 1},
+		{"nocrc", nil, nil, false, 1},
+		{"nocrc", []Option{WithChecksum(sha256.New, sum[:])}, nil, true, 1},
+		// The CRC-64 says that the bytes are the object's: the digest is of something else.
+		{"k", []Option{WithChecksum(sha256.New, wrong[:])}, ErrChecksum, false, 1},
+		// Nothing says so: they may have been damaged on the way, and are fetched once more.
+		{"nocrc", []Option{WithChecksum(sha256.New, wrong[:])}, ErrChecksum, false, 2},
+	} {
+		os.Remove(path)
+		s.ResetLog()
+		res, err := d.Download(t.Context(), "bkt", c.key, path, c.opts...)
+		if !errors.Is(err, c.want) || res == nil || res.Verified != c.verified || len(s.Requests()) != c.requests {
+			t.Errorf("%+v: %+v, %v, %d requests", c, res, err, len(s.Requests()))
+		}
+		noLeftovers(t, path)
+		if _, serr := os.Stat(path); (serr == nil) != (err == nil) {
+			t.Errorf("%+v: %v, then %v", c, err, serr)
+		}
+	}
+}
+
+func TestVersion(t *testing.T) {
+	s := newServer(t)
+	s.CreateBucket("ver", osstest.Versioning(osstest.Enabled))
+	old, new := osstest.Random(1, 300<<10), osstest.Random(2, 200<<10)
+	first := s.Put("ver", "k", old)
+	second := s.Put("ver", "k", new)
+	d := newDownloader(t, s, WithPartSize(64<<10))
+	path := filepath.Join(t.TempDir(), "file")
+	res, err := d.Download(t.Context(), "ver", "k", path)
+	if err != nil || res.VersionID != second.VersionID {
+		t.Errorf("%+v, %v", res, err)
+	}
+	checkFile(t, path, new)
+	for i, r := range s.Requests() {
+		if got, want := strings.Contains(r.Query, "versionId="+second.VersionID), i > 0; got != want {
+			t.Errorf("request %d: query %q", i, r.Query)
+		}
+	}
+	res, err = d.Download(t.Context(), "ver", "k", path, WithVersionID(first.VersionID))
+	if err != nil || res.VersionID != first.VersionID {
+		t.Errorf("%+v, %v", res, err)
+	}
+	checkFile(t, path, old)
+	marker := s.Delete("ver", "k")
+	for _, opts := range [][]Option{nil, {WithVersionID(marker)}, {WithVersionID("none")}} {
+		if _, err := d.Download(t.Context(), "ver", "k", path, opts...); !errors.Is(err, ErrNotFound) {
+			t.Errorf("deleted: %v", err)
+		}
+	}
+	checkFile(t, path, old)
+}
+
+func TestIfMatch(t *testing.T) {
+	s := newServer(t)
+	content := osstest.Random(1, 300<<10)
+	o := s.Put("bkt", "k", content)
+	d := newDownloader(t, s, WithPartSize(64<<10))
+	path := filepath.Join(t.TempDir(), "file")
+	for _, etag := range []string{o.ETag, strings.Trim(o.ETag, `"`), strings.ToLower(strings.Trim(o.ETag, `"`))} {
+		if _, err := d.Download(t.Context(), "bkt", "k", path, WithIfMatch(etag)); err != nil {
+			t.Errorf("%s: %v", etag, err)
+		}
+		checkFile(t, path, content)
+	}
+	s.Put("bkt", "k", osstest.Random(2, 300<<10))
+	if _, err := d.Download(t.Context(), "bkt", "k", path, WithIfMatch(o.ETag)); !errors.Is(err, ErrObjectChanged) {
+		t.Errorf("%v", err)
+	}
+	checkFile(t, path, content)
+}
+
+func TestLinkAtThePath(t *testing.T) {
+	s := newServer(t)
+	d := newDownloader(t, s)
+	content := osstest.Random(1, 1000)
+	s.Put("bkt", "k", content)
+	dir := t.TempDir()
+	if err := os.Mkdir(filepath.Join(dir, "real"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	link := filepath.Join(dir, "link")
+	if err := os.Symlink(filepath.Join("real", "file"), link); err != nil {
+		t.Skip("no symbolic links here: ", err)
+	}
+	for range 2 { // dangling, then not
+		res, err := d.Download(t.Context(), "bkt", "k", link)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if want, _ := filepath.EvalSymlinks(link); res.Path != want {
+			t.Errorf("path %s, want %s", res.Path, want)
+		}
+		if fi, err := os.Lstat(link); err != nil || fi.Mode()&os.ModeSymlink == 0 {
+			t.Errorf("the link was replaced: %v, %v", fi.Mode(), err)
+		}
+		checkFile(t, filepath.Join(dir, "real", "file"), content)
+	}
+}
+
+func TestModes(t *testing.T) {
+	s := newServer(t)
+	s.Put("bkt", "k", osstest.Random(1, 1<<20))
+	d := newDownloader(t, s, WithPartSize(64<<10), WithConcurrency(1))
+	path := filepath.Join(t.TempDir(), "file")
+	interrupt(t, s, d, path, 5)
+	for suffix, want := range map[string]os.FileMode{checkpointSuffix: 0o600, partSuffix: 0o644} {
+		fi, err := os.Stat(path + suffix)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := fi.Mode().Perm(); runtime.GOOS != "windows" && got != want {
+			t.Errorf("%s has mode %v, want %v", suffix, got, want)
+		}
+	}
+}
+
+// progress collects reports and holds each against the rules for all of them.
+type progress struct {
+	t   *testing.T
+	mu  sync.Mutex
+	all []Progress
+}
+
+func (p *progress) add(r Progress) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if n := len(p.all); n > 0 {
+		if last := p.all[n-1]; r.Done < last.Done || r.Resumed < last.Resumed || last.Total != 0 && r.Total != last.Total {
+			p.t.Errorf("report %+v after %+v", r, last)
+		}
+	}
+	if r.Done > r.Total || r.Resumed > r.Done || r.Remaining < -1 {
+		p.t.Errorf("report %+v", r)
+	}
+	p.all = append(p.all, r)
+}
+
+func (p *progress) last() Progress {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if len(p.all) == 0 {
+		return Progress{}
+	}
+	return p.all[len(p.all)-1]
+}
+
+func TestProgress(t *testing.T) {
+	s := newServer(t, osstest.WithTotalRate(4<<20))
+	content := osstest.Random(1, 2<<20)
+	s.Put("bkt", "k", content)
+	d := newDownloader(t, s, WithPartSize(64<<10))
+	for name, opts := range map[string][]Option{"with checkpoint": nil, "without": {WithoutCheckpoint()}, "range": {WithRange(1<<20, -1)}} {
+		path := filepath.Join(t.TempDir(), "file")
+		p := &progress{t: t}
+		res, err := d.Download(t.Context(), "bkt", "k", path, append(opts, WithProgress(p.add))...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		last := p.last()
+		if last.Done != res.Size || last.Total != res.Size || last.Remaining != 0 || last.InFlight != 0 {
+			t.Errorf("%s: last report %+v for %d bytes", name, last, res.Size)
+		}
+		if len(p.all) < 2 {
+			t.Errorf("%s: %d reports of a download of a quarter second", name, len(p.all))
+		}
+		for _, r := range p.all[:len(p.all)-1] {
+			if r.Done == r.Total && r.Total > 0 {
+				t.Errorf("%s: complete before the end: %+v", name, r)
+			}
+		}
+	}
+	p := &progress{t: t}
+	if _, err := d.Download(t.Context(), "bkt", "none", filepath.Join(t.TempDir(), "file"), WithProgress(p.add)); err == nil {
+		t.Fatal("downloaded")
+	}
+	if len(p.all) == 0 {
+		t.Error("no last report after a failure")
+	}
+}
+
+func TestRateLimit(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		// Time is the bubble's: a bucket that lets n bytes through in zero time has failed.
+		l := newLimiter(1 << 20)
+		tr := &transfer{limits: []*rate.Limiter{l}}
+		start := time.Now()
+		for range 40 {
+			if err := tr.throttle(t.Context(), tr.readLimit()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		sent := float64(40 * tr.readLimit())
+		if got := sent / (time.Since(start).Seconds() + float64(l.Burst())/(1<<20)); got > 1.01*(1<<20) {
+			t.Errorf("%.0f bytes a second at a limit of %d", got, 1<<20)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		if err := tr.throttle(ctx, tr.readLimit()); !errors.Is(err, context.Canceled) {
+			t.Errorf("waited on in spite of %v", err)
+		}
+	})
+}
+
+func TestConcurrencyBoundsAllCalls(t *testing.T) {
+	s := newServer(t, osstest.WithLatency(time.Millisecond))
+	content := osstest.Random(1, 1<<20)
+	s.Put("bkt", "k", content)
+	d := newDownloader(t, s, WithConcurrency(4), WithPartSize(64<<10))
+	dir := t.TempDir()
+	var group errgroup.Group
+	for i := range 10 {
+		path := filepath.Join(dir, strconv.Itoa(i))
+		group.Go(func() error {
+			_, err := d.Download(t.Context(), "bkt", "k", path)
+			return err
+		})
+	}
+	if err := group.Wait(); err != nil {
+		t.Fatal(err)
+	}
+	for i := range 10 {
+		checkFile(t, filepath.Join(dir, strconv.Itoa(i)), content)
+	}
+	if n := s.MaxInFlight(); n > 4 || n < 2 {
+		t.Errorf("%d requests in flight, want at most 4 and more than one", n)
+	}
+	s.ResetLog()
+	if _, err := d.Download(t.Context(), "bkt", "k", filepath.Join(dir, "one"), WithConcurrency(1)); err != nil {
+		t.Fatal(err)
+	}
+	if n := s.MaxInFlight(); n != 1 {
+		t.Errorf("%d requests in flight of a call bounded to 1", n)
+	}
+}
+
+func TestInUse(t *testing.T) {
+	s := newServer(t)
+	content := osstest.Random(1, 1<<20)
+	s.Put("bkt", "k", content)
+	s.Put("bkt", "other", osstest.Random(2, 1<<20))
+	d := newDownloader(t, s, WithPartSize(64<<10))
+	path := filepath.Join(t.TempDir(), "file")
+	release := make(chan struct{})
+	held := make(chan struct{})
+	s.Nth(3, osstest.Inject().Before(sync.OnceFunc(func() { close(held) })).HoldHeaders(release))
+	var group errgroup.Group
+	group.Go(func() error {
+		_, err := d.Download(t.Context(), "bkt", "k", path)
+		return err
+	})
+	<-held
+	n := len(s.Requests())
+	for _, key := range []string{"k", "other"} {
+		if res, err := d.Download(t.Context(), "bkt", key, path); !errors.Is(err, ErrInUse) || res != nil {
+			t.Errorf("%s: %v, %v", key, res, err)
+		}
+	}
+	for _, r := range s.Requests()[n:] {
+		if r.Key == "other" {
+			t.Errorf("a call that was refused made a request")
+		}
+	}
+	close(release)
+	if err := group.Wait(); err != nil {
+		t.Fatal(err)
+	}
+	checkFile(t, path, content)
+}
+
+// TestFarBeyond4GiB fetches a few bytes around the ends of a very large object, whose arithmetic must fit.
+func TestFarBeyond4GiB(t *testing.T) {
+	s := newServer(t)
+	const size = 48_800_000_000_000
+	s.Put("bkt", "huge", osstest.Zeros(size))
+	d := newDownloader(t, s)
+	path := filepath.Join(t.TempDir(), "file")
+	for _, off := range []int64{0, 1<<32 - 5, size - 1000} {
+		res, err := d.Download(t.Context(), "bkt", "huge", path, WithRange(off, 1000), WithPartSize(300))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if res.Size != 1000 {
+			t.Errorf("%d bytes", res.Size)
+		}
+		checkFile(t, path, osstest.Zeros(1000))
 	}
 }

@@ -1,0 +1,441 @@
+package ossdl
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/ossdl/ossdl/internal/osstest"
+)
+
+// interrupt starts a download of "bkt/k" and cancels it as its n-th request, counted from 0, arrives.
+func interrupt(t testing.TB, s *osstest.Server, d *Downloader, path string, n int, opts ...Option) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	s.Nth(n, osstest.Inject().Before(cancel).HoldHeaders(nil))
+	if _, err := d.Download(ctx, "bkt", "k", path, opts...); !errors.Is(err, context.Canceled) {
+		t.Fatalf("not interrupted: %v", err)
+	}
+	s.ClearFaults()
+	s.ResetLog()
+}
+
+func exists(path string) bool {
+	_, err := os.Lstat(path)
+	return err == nil
+}
+
+const testPart = 64 << 10
+
+// interrupted is a download of 16 parts that was cut off after 5 of them, by one worker and so in order.
+func interrupted(t testing.TB, opts ...Option) (s *osstest.Server, d *Downloader, path string, content osstest.Content) {
+	t.Helper()
+	s = newServer(t)
+	content = osstest.Random(1, 16*testPart)
+	s.Put("bkt", "k", content)
+	d = newDownloader(t, s, WithPartSize(testPart), WithConcurrency(1))
+	path = filepath.Join(t.TempDir(), "file")
+	interrupt(t, s, d, path, 5, opts...)
+	return s, d, path, content
+}
+
+// fetched is how many body bytes the server was asked for, and did send.
+func fetched(s *osstest.Server) (n int64) {
+	for _, r := range s.Requests() {
+		n += r.Sent
+	}
+	return n
+}
+
+func TestResumeFetchesOnlyWhatIsMissing(t *testing.T) {
+	for name, opts := range map[string][]Option{
+		"same":                    nil,
+		"other part size":         {WithPartSize(10_000)},
+		"parts of the engine":     {WithPartSize(MaxPartSize)},
+		"more workers":            {WithConcurrency(8)},
+		"without preallocation":   {WithoutPreallocation()},
+		"wanting the ETag it has": {WithIfMatch("ETAG")},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s, d, path, content := interrupted(t)
+			if opts != nil && opts[0].name == "WithIfMatch" {
+				opts = []Option{WithIfMatch(s.Stat("bkt", "k").ETag)}
+			}
+			if exists(path) || !exists(path+partSuffix) || !exists(path+checkpointSuffix) || exists(path+lockSuffix) {
+				t.Fatal("an interrupted download has a partial file, a checkpoint and nothing else")
+			}
+			cp := readTestCheckpoint(t, path+checkpointSuffix)
+			if len(cp.Parts) != 1 || cp.Parts[0].Offset != 0 || cp.Parts[0].Done != 5*testPart {
+				t.Fatalf("checkpoint has %+v", cp.Parts)
+			}
+			res, err := d.Download(t.Context(), "bkt", "k", path, opts...)
+			if err != nil {
+				t.Fatal(err)
+			}
+			checkFile(t, path, content)
+			if res.ResumedBytes != 5*testPart || res.DownloadedBytes != 11*testPart || !res.Verified {
+				t.Errorf("%+v", res)
+			}
+			for _, r := range s.Requests() {
+				if r.Start < 5*testPart || r.Header.Get("If-Match") == "" {
+					t.Errorf("asked for %s with If-Match %q", r.Range, r.Header.Get("If-Match"))
+				}
+			}
+			if n := fetched(s); n != 11*testPart {
+				t.Errorf("%d bytes sent, want %d", n, 11*testPart)
+			}
+		})
+	}
+}
+
+func TestResumeWireSequence(t *testing.T) {
+	s, d, path, _ := interrupted(t)
+	if _, err := d.Download(t.Context(), "bkt", "k", path, WithPartSize(6*testPart)); err != nil {
+		t.Fatal(err)
+	}
+	sameLines(t, wire(s), "GET bytes=327680-720895 if-match", "GET bytes=720896-1048575 if-match")
+}
+
+func TestResumeElsewhere(t *testing.T) {
+	t.Run("checkpoint file", func(t *testing.T) {
+		cp := filepath.Join(t.TempDir(), "my checkpoint")
+		s, d, path, content := interrupted(t, WithCheckpoint(cp))
+		if !exists(cp) || exists(path+checkpointSuffix) {
+			t.Error("the checkpoint is not where it was asked for")
+		}
+		res, err := d.Download(t.Context(), "bkt", "k", path, WithCheckpoint(cp))
+		if err != nil || res.ResumedBytes != 5*testPart {
+			t.Errorf("%+v, %v", res, err)
+		}
+		checkFile(t, path, content)
+		if exists(cp) || fetched(s) != 11*testPart {
+			t.Error("checkpoint left or bytes fetched again")
+		}
+	})
+	t.Run("checkpoint folder", func(t *testing.T) {
+		dir := filepath.Join(t.TempDir(), "checkpoints")
+		_, d, path, content := interrupted(t, WithCheckpointDir(dir))
+		fi, err := os.Stat(dir)
+		if err != nil || fi.Mode().Perm() != 0o700 {
+			t.Errorf("%v, %v", fi, err)
+		}
+		res, err := d.Download(t.Context(), "bkt", "k", path, WithCheckpointDir(dir))
+		if err != nil || res.ResumedBytes != 5*testPart {
+			t.Errorf("%+v, %v", res, err)
+		}
+		checkFile(t, path, content)
+		if entries, err := os.ReadDir(dir); err != nil || len(entries) != 0 {
+			t.Errorf("%v, %v", entries, err)
+		}
+	})
+	t.Run("moved together", func(t *testing.T) {
+		_, d, path, content := interrupted(t)
+		moved := filepath.Join(t.TempDir(), "elsewhere")
+		if err := os.Rename(filepath.Dir(path), moved); err != nil {
+			t.Fatal(err)
+		}
+		path = filepath.Join(moved, "file")
+		res, err := d.Download(t.Context(), "bkt", "k", path)
+		if err != nil || res.ResumedBytes != 5*testPart {
+			t.Errorf("%+v, %v", res, err)
+		}
+		checkFile(t, path, content)
+	})
+}
+
+func TestWithoutCheckpointLeavesNothing(t *testing.T) {
+	s, d, path, content := interrupted(t, WithoutCheckpoint())
+	noLeftovers(t, path)
+	res, err := d.Download(t.Context(), "bkt", "k", path, WithoutCheckpoint())
+	if err != nil || res.ResumedBytes != 0 || fetched(s) != content.Size() {
+		t.Errorf("%+v, %v", res, err)
+	}
+	checkFile(t, path, content)
+}
+
+// TestCheckpointOfNoUse: whatever is found in its place, the file is right in the end, and what could be kept is.
+func TestCheckpointOfNoUse(t *testing.T) {
+	edit := func(fn func(c *checkpoint)) func(t *testing.T, path string) {
+		return func(t *testing.T, path string) {
+			c := readTestCheckpoint(t, path+checkpointSuffix)
+			fn(c)
+			data, err := c.encode(func(int) (claims []claim) {
+				for _, p := range c.Parts {
+					claims = append(claims, claim{p.Offset, p.Size, p.Done, p.CRC64})
+				}
+				return claims
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			writeFile(t, path+checkpointSuffix, string(data))
+		}
+	}
+	for name, c := range map[string]struct {
+		damage  func(t *testing.T, path string)
+		resumed int64
+	}{
+		"not JSON":                      {func(t *testing.T, path string) { writeFile(t, path+checkpointSuffix, "\x00\x01 no JSON") }, 0},
+		"empty":                         {func(t *testing.T, path string) { writeFile(t, path+checkpointSuffix, "") }, 0},
+		"JSON null":                     {func(t *testing.T, path string) { writeFile(t, path+checkpointSuffix, "null") }, 0},
+		"huge":                          {func(t *testing.T, path string) { writeFile(t, path+checkpointSuffix, string(make([]byte, 2<<20))) }, 0},
+		"gone":                          {func(t *testing.T, path string) { os.Remove(path + checkpointSuffix) }, 0},
+		"other format":                  {edit(func(c *checkpoint) { c.Version = 99 }), 0},
+		"other object":                  {edit(func(c *checkpoint) { c.Key = "other" }), 0},
+		"other bucket":                  {edit(func(c *checkpoint) { c.Bucket = "other" }), 0},
+		"other range":                   {edit(func(c *checkpoint) { c.Range = &checkpointRange{0, 16 * testPart} }), 0},
+		"other ETag":                    {edit(func(c *checkpoint) { c.ETag = `"0123456789ABCDEF0123456789ABCDEF"` }), 0},
+		"other size":                    {edit(func(c *checkpoint) { c.Size++ }), 0},
+		"other CRC-64":                  {edit(func(c *checkpoint) { *c.CRC64++ }), 0},
+		"wrong part sum":                {edit(func(c *checkpoint) { c.Parts[0].CRC64++ }), 0},
+		"claims too much":               {edit(func(c *checkpoint) { c.Parts[0].Size, c.Parts[0].Done = 16*testPart, 16*testPart }), 0},
+		"claims less":                   {edit(func(c *checkpoint) { c.Parts = nil }), 0},
+		"version differs":               {edit(func(c *checkpoint) { c.VersionID = "old" }), 5 * testPart},
+		"partial gone":                  {func(t *testing.T, path string) { os.Remove(path + partSuffix) }, 0},
+		"partial empty":                 {func(t *testing.T, path string) { writeFile(t, path+partSuffix, "") }, 0},
+		"partial shorter":               {func(t *testing.T, path string) { truncate(t, path+partSuffix, 4*testPart) }, 0},
+		"partial cut behind its claims": {func(t *testing.T, path string) { truncate(t, path+partSuffix, 5*testPart) }, 5 * testPart},
+		"partial longer":                {func(t *testing.T, path string) { truncate(t, path+partSuffix, 100*testPart) }, 5 * testPart},
+		"partial altered":               {func(t *testing.T, path string) { alter(t, path+partSuffix, 100) }, 0},
+		"partial altered where missing": {func(t *testing.T, path string) { alter(t, path+partSuffix, 6*testPart) }, 5 * testPart},
+		"partial hard-linked elsewhere": {func(t *testing.T, path string) {
+			if err := os.Link(path+partSuffix, path+".elsewhere"); err != nil {
+				t.Skip(err)
+			}
+		}, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, d, path, content := interrupted(t)
+			c.damage(t, path)
+			res, err := d.Download(t.Context(), "bkt", "k", path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			checkFile(t, path, content)
+			if res.ResumedBytes != c.resumed {
+				t.Errorf("resumed %d bytes, want %d", res.ResumedBytes, c.resumed)
+			}
+		})
+	}
+}
+
+func truncate(t *testing.T, path string, size int64) {
+	t.Helper()
+	if err := os.Truncate(path, size); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// alter changes one byte of a file.
+func alter(t *testing.T, path string, off int64) {
+	t.Helper()
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := make([]byte, 1)
+	if _, err := f.ReadAt(b, off); err != nil {
+		t.Fatal(err)
+	}
+	b[0]++
+	if _, err := f.WriteAt(b, off); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestFinishedButNotRenamed(t *testing.T) {
+	s, d, path, content := interrupted(t)
+	f, err := os.OpenFile(path+partSuffix, os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := make([]byte, content.Size())
+	content.ReadAt(b, 0)
+	if _, err := f.WriteAt(b, 0); err != nil {
+		t.Fatal(err)
+	}
+	f.Close()
+	claimAll(t, path, content)
+	res, err := d.Download(t.Context(), "bkt", "k", path)
+	if err != nil || res.ResumedBytes != content.Size() || res.DownloadedBytes > 1 {
+		t.Errorf("%+v, %v", res, err)
+	}
+	checkFile(t, path, content)
+	sameLines(t, wire(s), "GET bytes=0-0 if-match")
+}
+
+// claimAll makes the checkpoint claim the whole object.
+func claimAll(t *testing.T, path string, content osstest.Content) {
+	t.Helper()
+	c := readTestCheckpoint(t, path+checkpointSuffix)
+	data, err := c.encode(func(int) []claim { return []claim{{0, content.Size(), content.Size(), content.CRC64()}} })
+	if err != nil {
+		t.Fatal(err)
+	}
+	writeFile(t, path+checkpointSuffix, string(data))
+}
+
+func TestRenamedButCheckpointLeft(t *testing.T) {
+	s, d, path, content := interrupted(t)
+	claimAll(t, path, content)
+	os.Remove(path + partSuffix)
+	b := make([]byte, content.Size())
+	content.ReadAt(b, 0)
+	writeFile(t, path, string(b))
+	res, err := d.Download(t.Context(), "bkt", "k", path)
+	if err != nil || res.ResumedBytes != content.Size() || !res.Verified {
+		t.Errorf("%+v, %v", res, err)
+	}
+	checkFile(t, path, content)
+	sameLines(t, wire(s), "GET bytes=0-0 if-match")
+}
+
+func TestOldCheckpointBesideANewerFile(t *testing.T) {
+	for name, newer := range map[string]string{"other content of the same size": string(make([]byte, 16*testPart)), "shorter": "short"} {
+		t.Run(name, func(t *testing.T) {
+			_, d, path, content := interrupted(t)
+			claimAll(t, path, content)
+			os.Remove(path + partSuffix)
+			writeFile(t, path, newer)
+			res, err := d.Download(t.Context(), "bkt", "k", path)
+			if err != nil || res.ResumedBytes != 0 {
+				t.Errorf("%+v, %v", res, err)
+			}
+			checkFile(t, path, content)
+		})
+	}
+}
+
+func TestObjectChangedSinceTheCheckpoint(t *testing.T) {
+	s, d, path, _ := interrupted(t)
+	newer := osstest.Random(2, 10*testPart+5)
+	s.Put("bkt", "k", newer)
+	res, err := d.Download(t.Context(), "bkt", "k", path)
+	if err != nil || res.ResumedBytes != 0 {
+		t.Fatalf("%+v, %v", res, err)
+	}
+	checkFile(t, path, newer)
+}
+
+func TestObjectDeletedSinceTheCheckpoint(t *testing.T) {
+	s, d, path, content := interrupted(t)
+	s.Delete("bkt", "k")
+	if _, err := d.Download(t.Context(), "bkt", "k", path); !errors.Is(err, ErrNotFound) {
+		t.Fatal(err)
+	}
+	s.Put("bkt", "k", content)
+	res, err := d.Download(t.Context(), "bkt", "k", path)
+	if err != nil || res.ResumedBytes != 5*testPart {
+		t.Errorf("the object came back, what was there of it was lost: %+v, %v", res, err)
+	}
+	checkFile(t, path, content)
+}
+
+func TestRangeAndWholeDoNotMix(t *testing.T) {
+	part := []Option{WithRange(testPart, 10*testPart)}
+	s, d, path, content := interrupted(t, part...)
+	res, err := d.Download(t.Context(), "bkt", "k", path)
+	if err != nil || res.ResumedBytes != 0 {
+		t.Fatalf("the whole after a range: %+v, %v", res, err)
+	}
+	checkFile(t, path, content)
+	interrupt(t, s, d, path, 5)
+	res, err = d.Download(t.Context(), "bkt", "k", path, part...)
+	if err != nil || res.ResumedBytes != 0 {
+		t.Fatalf("a range after the whole: %+v, %v", res, err)
+	}
+	b := make([]byte, 10*testPart)
+	content.ReadAt(b, testPart)
+	checkFile(t, path, osstest.Bytes(b))
+	interrupt(t, s, d, path, 5, part...)
+	res, err = d.Download(t.Context(), "bkt", "k", path, part...)
+	if err != nil || res.ResumedBytes != 5*testPart {
+		t.Fatalf("a range resumes: %+v, %v", res, err)
+	}
+	checkFile(t, path, osstest.Bytes(b))
+}
+
+func TestWrongCRCOnResume(t *testing.T) {
+	s, d, path, content := interrupted(t)
+	writeFile(t, path, "old")
+	// The same object in every respect but a CRC-64 that its bytes do not have.
+	o := s.Stat("bkt", "k")
+	s.Put("bkt", "k", content, osstest.ETag(o.ETag), osstest.LastModified(o.LastModified), osstest.CRCHeader("12345"))
+	c := readTestCheckpoint(t, path+checkpointSuffix)
+	*c.CRC64 = 12345
+	parts := []claim{{c.Parts[0].Offset, c.Parts[0].Size, c.Parts[0].Done, c.Parts[0].CRC64}}
+	data, err := c.encode(func(int) []claim { return parts })
+	if err != nil {
+		t.Fatal(err)
+	}
+	writeFile(t, path+checkpointSuffix, string(data))
+	res, err := d.Download(t.Context(), "bkt", "k", path)
+	if !errors.Is(err, ErrChecksum) || res.Verified {
+		t.Errorf("%+v, %v", res, err)
+	}
+	noLeftovers(t, path)
+	if got, _ := os.ReadFile(path); string(got) != "old" {
+		t.Errorf("the old file is %q", got)
+	}
+	if n := fetched(s); n > 2*content.Size() {
+		t.Errorf("%d bytes fetched of %d", n, content.Size())
+	}
+}
+
+func TestProgressOnResume(t *testing.T) {
+	_, d, path, content := interrupted(t)
+	p := &progress{t: t}
+	if _, err := d.Download(t.Context(), "bkt", "k", path, WithProgress(p.add)); err != nil {
+		t.Fatal(err)
+	}
+	if last := p.last(); last.Done != content.Size() || last.Resumed != 5*testPart {
+		t.Errorf("last report %+v", last)
+	}
+}
+
+// TestInterruptUntilDone is the headline: cut off anywhere, again and again, and byte-exact in the end, with nothing
+// fetched twice.
+func TestInterruptUntilDone(t *testing.T) {
+	s := newServer(t)
+	content := osstest.Random(7, 4<<20)
+	s.Put("bkt", "k", content)
+	d := newDownloader(t, s, WithConcurrency(4))
+	path := filepath.Join(t.TempDir(), "file")
+	var total int64
+	for cuts := 0; ; cuts++ {
+		ctx, cancel := context.WithCancel(t.Context())
+		seen := 0
+		s.OnRequest(func(*osstest.Request) *osstest.Fault {
+			seen++
+			if seen == 3+cuts%5 {
+				return osstest.Inject().At(int64(cuts*7919%60_000), cancel)
+			}
+			return nil
+		})
+		res, err := d.Download(ctx, "bkt", "k", path, WithPartSize(int64(60_001+cuts*1000)))
+		cancel()
+		s.ClearFaults()
+		total += res.DownloadedBytes
+		if err == nil {
+			t.Logf("%d interruptions", cuts)
+			break
+		}
+		if !errors.Is(err, context.Canceled) || exists(path) {
+			t.Fatalf("run %d: %v", cuts, err)
+		}
+		if cuts > 500 {
+			t.Fatal("no end in sight")
+		}
+	}
+	checkFile(t, path, content)
+	// What a cancelled request had in its buffer is lost: at most a buffer for each worker and cut, here part of a part.
+	if total < content.Size() {
+		t.Errorf("%d bytes downloaded of %d", total, content.Size())
+	}
+}
