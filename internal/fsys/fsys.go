@@ -52,7 +52,8 @@ type FS interface {
 	Key(name string) (any, error)
 }
 
-// File is an open file. Its methods other than Close are safe for concurrent use.
+// File is an open file. Its methods other than Close are safe for concurrent use. After an error WriteAt may have written
+// more than the n it returns: os.File forgets the first part of a write that the kernel did in two.
 type File interface {
 	io.ReaderAt
 	io.WriterAt

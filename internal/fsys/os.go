@@ -35,12 +35,7 @@ func (osFS) Rename(oldname, newname string) error { return rename(oldname, newna
 func (osFS) Remove(name string) error { return os.Remove(name) }
 
 func (osFS) SyncDir(name string) error {
-	d, err := os.Open(name)
-	if err != nil {
-		return err
-	}
-	err = syncDir(d)
-	return errors.Join(err, d.Close())
+	return withFolder(os.OpenFile, name, syncDir)
 }
 
 func (osFS) Free(dir string) (int64, error) {
@@ -126,6 +121,24 @@ func plainFile(f *os.File) (File, error) {
 		return nil, errors.Join(err, f.Close())
 	}
 	return osFile{f}, nil
+}
+
+// withFolder runs fn with the folder open. Nothing but a folder is taken, and nothing is waited for.
+func withFolder(
+	open func(name string, flag int, perm fs.FileMode) (*os.File, error), name string, fn func(*os.File) error,
+) error {
+	d, err := open(name, os.O_RDONLY|openGuards, 0)
+	if err != nil {
+		return err
+	}
+	fi, err := d.Stat()
+	if err == nil && !fi.IsDir() {
+		err = &fs.PathError{Op: "open", Path: name, Err: syscall.ENOTDIR}
+	}
+	if err == nil {
+		err = fn(d)
+	}
+	return errors.Join(err, d.Close())
 }
 
 // explainOpen names the cause where the system's errno for "that is no plain file" says little (ELOOP, ENXIO, EMLINK).

@@ -66,19 +66,17 @@ func resolveFolder(dir string) (string, error) {
 	if dir == "" {
 		dir = "."
 	}
-	real, err := filepath.EvalSymlinks(dir)
-	if err != nil {
-		if pe, ok := errors.AsType[*fs.PathError](err); ok {
-			err = pe.Err // it names the element that is missing; the folder says more
-		}
-		return "", &fs.PathError{Op: "resolve", Path: dir, Err: err}
+	// The system's own look first: its errors name the folder and the cause, those of EvalSymlinks the element.
+	fi, err := os.Stat(dir)
+	if err == nil && !fi.IsDir() {
+		err = &fs.PathError{Op: "resolve", Path: dir, Err: syscall.ENOTDIR}
 	}
-	fi, err := os.Stat(real)
 	if err != nil {
 		return "", err
 	}
-	if !fi.IsDir() {
-		return "", &fs.PathError{Op: "resolve", Path: dir, Err: syscall.ENOTDIR}
+	real, err := filepath.EvalSymlinks(dir)
+	if err != nil {
+		return "", err
 	}
 	return filepath.Abs(real)
 }

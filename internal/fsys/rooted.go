@@ -5,7 +5,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"syscall"
 	"time"
 )
 
@@ -110,20 +109,9 @@ func (r *rootFS) Free(dir string) (n int64, err error) {
 
 func (r *rootFS) Writable(dir string) error { return r.withDir(dir, writableDir) }
 
-// withDir runs fn with the folder open. It is opened within the root: a path would be looked up again, links and all.
+// withDir opens the folder within the root: by its path it would be looked up again, links and all.
 func (r *rootFS) withDir(name string, fn func(*os.File) error) error {
-	d, err := r.root.OpenFile(name, os.O_RDONLY|openGuards, 0)
-	if err != nil {
-		return err
-	}
-	fi, err := d.Stat()
-	if err == nil && !fi.IsDir() {
-		err = &fs.PathError{Op: "open", Path: name, Err: syscall.ENOTDIR}
-	}
-	if err == nil {
-		err = fn(d)
-	}
-	return errors.Join(err, d.Close())
+	return withFolder(r.root.OpenFile, name, fn)
 }
 
 func (r *rootFS) Chtimes(name string, mtime time.Time) error {

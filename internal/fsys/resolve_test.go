@@ -1,0 +1,119 @@
+package fsys_test
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/ossdl/ossdl/internal/fsys"
+)
+
+func TestResolve(t *testing.T) {
+	top, err := filepath.EvalSymlinks(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Chdir(top)
+	for _, dir := range []string{"a", "a/b", "c"} {
+		if err := os.Mkdir(dir, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.WriteFile("a/file", nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for name, target := range map[string]string{
+		"c/tob":    "../a/b",  // a folder elsewhere
+		"file":     "a/file",  // a file elsewhere
+		"dangling": "a/b/new", // a file that is not there yet
+		"absolute": filepath.Join(top, "a", "new"),
+		"chain":    "c/tob/../link", // through a folder's parent, which is a, not c
+		"a/link":   "b/../b/end",
+		"lost":     "none/new", // no such folder
+		"loop":     "loop",
+		"ring":     "c/ring",
+		"c/ring":   "../ring",
+		"nodir":    "a/file/new", // a file as a folder
+		"toa":      "a",
+		"tofolder": "a/b" + string(filepath.Separator),
+	} {
+		if err := os.Symlink(filepath.FromSlash(target), name); err != nil {
+			t.Skip(err)
+		}
+	}
+	for _, test := range []struct{ path, want string }{
+		{"a/file", "a/file"},
+		{"a/new", "a/new"},
+		{"./a//new", "a/new"},
+		{"a/b/../new", "a/new"},
+		{"c/tob/new", "a/b/new"},
+		{"c/tob/../new", "a/new"}, // not c/new: the parent of where the link leads
+		{"toa/file", "a/file"},
+		{"file", "a/file"},
+		{"dangling", "a/b/new"},
+		{"absolute", "a/new"},
+		{"chain", "a/b/end"},
+		{"toa/link", "a/b/end"},
+		{"a", "a"},
+		{"a/", "a"},
+		{"toa", "a"},
+		{"toa/", "a"},
+		{"tofolder", "a/b"},
+		{".", ""},
+		{"a/..", ""},
+		{"c/tob/..", "a"},
+		{filepath.Join(top, "a", "new"), "a/new"},
+	} {
+		got, err := fsys.Resolve(filepath.FromSlash(test.path))
+		if want := filepath.Join(top, filepath.FromSlash(test.want)); got != want || err != nil {
+			t.Errorf("Resolve(%s) = %s, %v; want %s", test.path, got, err, want)
+		}
+	}
+	for _, test := range []struct {
+		path  string
+		cause error
+		names string
+	}{
+		{"", fs.ErrNotExist, "resolve"},
+		{"none/new", fs.ErrNotExist, "none"},
+		{"new/", fs.ErrNotExist, "new"}, // a folder by its name
+		{"a/none/../new", fs.ErrNotExist, "none"},
+		{"lost", fs.ErrNotExist, "none"},
+		{"loop", syscall.ELOOP, "loop"},
+		{"ring", syscall.ELOOP, "ring"},
+		{"loop/new", syscall.ELOOP, "loop"},
+		{"nodir", syscall.ENOTDIR, "file"},
+		{"a/file/new", syscall.ENOTDIR, "file"},
+		{"a/file/", syscall.ENOTDIR, "file"},
+	} {
+		got, err := fsys.Resolve(filepath.FromSlash(test.path))
+		if got != "" || err == nil || test.cause != nil && !errors.Is(err, test.cause) || !strings.Contains(err.Error(), test.names) {
+			t.Errorf("Resolve(%s) = %s, %v; want %v", test.path, got, err, test.cause)
+		}
+	}
+}
+
+// OS and Rooted exclude each other on one file, and a link to the folder does not hide that.
+func TestKeyAcross(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.Mkdir(filepath.Join(dir, "below"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer root.Close()
+	a, err := fsys.OS().Key(filepath.Join(dir, "below", "file"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := fsys.Rooted(root).Key(filepath.Join("below", "file"))
+	if err != nil || a != b {
+		t.Errorf("%v and %v, %v", a, b, err)
+	}
+}

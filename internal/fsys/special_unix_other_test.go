@@ -1,0 +1,7 @@
+//go:build unix && !solaris && !aix && !linux
+
+package fsys_test
+
+import "errors"
+
+func mknodNull(string) error { return errors.ErrUnsupported }
