@@ -1,0 +1,143 @@
+package ossdl
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+
+	"github.com/aliyun/aliyun-oss-go-sdk/oss"
+
+	"github.com/ossdl/ossdl/internal/crc64"
+	"github.com/ossdl/ossdl/internal/osstest"
+)
+
+// childEnv names the endpoint for a process of this test binary that does one download and nothing else.
+const childEnv = "OSSDL_TEST_CHILD_ENDPOINT"
+
+func TestMain(m *testing.M) {
+	if endpoint := os.Getenv(childEnv); endpoint != "" {
+		if err := childDownload(endpoint, os.Args[1]); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
+	}
+	os.Exit(m.Run())
+}
+
+func childDownload(endpoint, path string) error {
+	client, err := oss.New(endpoint, osstest.AccessKeyID, osstest.AccessKeySecret, oss.HTTPClient(HTTPClient()))
+	if err != nil {
+		return err
+	}
+	d, err := New(client)
+	if err != nil {
+		return err
+	}
+	_, err = d.Download(context.Background(), "bkt", "k", path)
+	return err
+}
+
+func startChild(t *testing.T, s *osstest.Server, path string) *exec.Cmd {
+	t.Helper()
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(self, path)
+	cmd.Env = append(os.Environ(), childEnv+"="+s.Endpoint())
+	cmd.Stderr = os.Stderr
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	return cmd
+}
+
+// TestKilledAHundredTimes kills one download at a hundred random moments. Nothing of it may be at the path before the end,
+// no claim may be ahead of the disk, and the file is byte-exact in the end.
+func TestKilledAHundredTimes(t *testing.T) {
+	kills := 100
+	if testing.Short() {
+		kills = 15
+	}
+	s := newServer(t, osstest.WithTotalRate(400<<20))
+	content := osstest.Random(3, 160<<20)
+	s.Put("bkt", "k", content)
+	path := filepath.Join(t.TempDir(), "file")
+	rng := rand.New(rand.NewPCG(1, uint64(kills)))
+	killed, resumed := 0, 0
+	for killed < kills {
+		s.ResetLog()
+		cmd := startChild(t, s, path)
+		ended := make(chan error, 1)
+		go func() { ended <- cmd.Wait() }()
+		at := rng.Int64N(12 << 20)
+		ctx, cancel := context.WithCancel(t.Context())
+		moment := make(chan error, 1)
+		go func() { moment <- s.WaitFor(ctx, func() bool { return s.Stats().Sent >= at }) }()
+		select {
+		case <-moment:
+			if err := cmd.Process.Kill(); err != nil {
+				t.Fatal(err)
+			}
+			<-ended
+			killed++
+		case err := <-ended:
+			if err != nil {
+				t.Fatal(err)
+			}
+			checkFile(t, path, content)
+			if err := os.Remove(path); err != nil { // once more from the start
+				t.Fatal(err)
+			}
+		}
+		cancel()
+		if exists(path) && exists(path+partSuffix) {
+			t.Fatalf("kill %d: a file at the path and a partial one", killed)
+		}
+		if checkClaims(t, path) {
+			resumed++
+		}
+	}
+	cmd := startChild(t, s, path)
+	if err := cmd.Wait(); err != nil {
+		t.Fatal(err)
+	}
+	checkFile(t, path, content)
+	t.Logf("%d kills, %d of them left a checkpoint", killed, resumed)
+	if resumed == 0 {
+		t.Error("no kill left a checkpoint: nothing was tested")
+	}
+}
+
+// checkClaims holds the checkpoint that a kill left against the disk.
+func checkClaims(t *testing.T, path string) bool {
+	t.Helper()
+	if !exists(path + checkpointSuffix) {
+		return false
+	}
+	c := readTestCheckpoint(t, path+checkpointSuffix)
+	name := path + partSuffix
+	if !exists(name) {
+		name = path // killed between the rename and the removal of the checkpoint
+	}
+	f, err := os.Open(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	for _, p := range c.Parts {
+		b := make([]byte, p.Done)
+		if _, err := f.ReadAt(b, p.Offset); err != nil {
+			t.Fatalf("claim %+v: %v", p, err)
+		}
+		if crc := crc64.Update(0, b); crc != p.CRC64 {
+			t.Fatalf("claim %+v: the disk has CRC-64 %d", p, crc)
+		}
+	}
+	return true
+}
