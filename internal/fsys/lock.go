@@ -41,10 +41,12 @@ func Lock(f FS, name string) (unlock func() error, systemwide bool, err error) {
 		}
 	}()
 
+	var last error
 	for range lockAttempts {
 		file, err := f.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o600)
 		if err != nil {
 			if vanishing(err) {
+				last = err
 				continue
 			}
 			return nil, false, err
@@ -71,6 +73,9 @@ func Lock(f FS, name string) (unlock func() error, systemwide bool, err error) {
 		if err := file.Close(); err != nil {
 			return nil, false, err
 		}
+	}
+	if last != nil {
+		return nil, false, last
 	}
 	return nil, false, &fs.PathError{Op: "lock", Path: name,
 		Err: fmt.Errorf("replaced by others %d times in a row", lockAttempts)}

@@ -183,9 +183,9 @@ func TestLockContendedByGoroutines(t *testing.T) {
 				name = filepath.Join(dir, "lock")
 			}
 			var wg sync.WaitGroup
-			for range 8 {
+			for range 4 {
 				wg.Go(func() {
-					if err := contend(f, name, 60); err != nil {
+					if err := contend(f, name, 50); err != nil {
 						t.Error(err)
 					}
 				})

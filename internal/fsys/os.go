@@ -77,6 +77,8 @@ func (osFS) Key(name string) (any, error) {
 // osFile is a plain file of the operating system, opened by OS or by Rooted.
 type osFile struct{ *os.File }
 
+func (f osFile) Stat() (fs.FileInfo, error) { return stat(f.File) }
+
 func (f osFile) Reserve(size int64) error {
 	if size < 0 {
 		return &fs.PathError{Op: "reserve", Path: f.Name(), Err: syscall.EINVAL}

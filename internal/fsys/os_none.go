@@ -17,6 +17,8 @@ func openNoFollow(name string, flag int, perm fs.FileMode) (*os.File, error) {
 	return os.OpenFile(name, flag, perm)
 }
 
+func stat(f *os.File) (fs.FileInfo, error) { return f.Stat() }
+
 func rename(oldname, newname string) error { return os.Rename(oldname, newname) }
 
 func syncDir(*os.File) error { return nil }

@@ -21,6 +21,8 @@ func openNoFollow(name string, flag int, perm fs.FileMode) (*os.File, error) {
 	return os.OpenFile(name, flag|unix.O_NOFOLLOW|openGuards, perm)
 }
 
+func stat(f *os.File) (fs.FileInfo, error) { return f.Stat() }
+
 func rename(oldname, newname string) error { return os.Rename(oldname, newname) }
 
 // syncDir is fsync(2) of an open folder. Network and user-space file systems that cannot do it say so in many ways,

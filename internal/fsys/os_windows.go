@@ -164,12 +164,31 @@ func writableDir(d *os.File) error {
 	return nil
 }
 
-// Links is the number of hard links of the file; 1 where the system does not say, and a FileInfo does not say here.
+// Links is the number of hard links of the file; 1 where the system does not say. Here only File.Stat does.
 func Links(fi fs.FileInfo) uint64 {
+	if c, ok := fi.(counted); ok {
+		return c.links
+	}
 	if i, ok := fi.Sys().(Inode); ok {
 		return i.Links()
 	}
 	return 1
+}
+
+// stat counts the links beside what os.File says.
+func stat(f *os.File) (fs.FileInfo, error) {
+	fi, err := f.Stat()
+	if err != nil {
+		return nil, err
+	}
+	var by windows.ByHandleFileInformation
+	err = osFile{f}.control("stat", func(fd uintptr) error {
+		return windows.GetFileInformationByHandle(windows.Handle(fd), &by)
+	})
+	if err != nil {
+		return nil, err
+	}
+	return counted{fi, uint64(by.NumberOfLinks)}, nil
 }
 
 // IsNoSpace reports whether err says that the disk, or what the user may have of it, is full.

@@ -469,8 +469,20 @@ func (o *file) Reserve(size int64) error {
 	return o.fs.do(op, func() error { return o.below.Reserve(size) })
 }
 
+// Sync that fails on a memfs loses what it was for, as it does on Linux: the kernel marks the pages clean, and the next
+// Sync succeeds without them.
 func (o *file) Sync() error {
-	return o.fs.do(o.op(Sync), o.below.Sync)
+	op := o.op(Sync)
+	v := o.fs.begin(op)
+	if v.err == nil {
+		return o.below.Sync()
+	}
+	if v.done {
+		o.below.Sync() // the answer of which is lost
+	} else if l, ok := o.below.(interface{ LoseUnsynced() }); ok && v.err != ErrStopped {
+		l.LoseUnsynced()
+	}
+	return failure(op, v.err)
 }
 
 func (o *file) TryLock() error {

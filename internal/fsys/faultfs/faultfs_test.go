@@ -3,6 +3,7 @@ package faultfs_test
 import (
 	"errors"
 	"io/fs"
+	"math/rand/v2"
 	"os"
 	"slices"
 	"strings"
@@ -223,6 +224,32 @@ func TestCloseCloses(t *testing.T) {
 		}
 		if err := file.Close(); err == nil {
 			t.Errorf("%v: no error", f)
+		}
+	}
+}
+
+// A sync that fails on memfs loses bytes, and one whose answer alone is lost does not.
+func TestFailedSyncLoses(t *testing.T) {
+	for _, done := range []bool{false, true} {
+		below := memfs.New(memfs.Config{})
+		f := faultfs.New(below, faultfs.Plan{Kind: faultfs.Sync, Done: done})
+		file, err := f.OpenFile("/file", os.O_RDWR|os.O_CREATE, 0o600)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := file.WriteAt([]byte("bytes"), 0); err != nil {
+			t.Fatal(err)
+		}
+		if err := file.Sync(); !errors.Is(err, syscall.EIO) {
+			t.Errorf("%v: %v", f, err)
+		}
+		if err := errors.Join(file.Sync(), file.Close(), f.SyncDir("/")); err != nil {
+			t.Fatal(err)
+		}
+		want := map[bool]string{false: "\x00\x00\x00\x00\x00", true: "bytes"}[done]
+		after := below.Crash(rand.New(rand.NewPCG(1, 1)))
+		if got, err := fsys.ReadFile(after, "/file", 10); err != nil || string(got) != want {
+			t.Errorf("%v: %q, %v; want %q", f, got, err, want)
 		}
 	}
 }

@@ -13,6 +13,8 @@
 //   - Names made, renamed or removed are certain after a SyncDir of their folder, not after a Sync of the file. Those
 //     since then survive in order within one folder, up to any point; folders are independent of each other. A rename
 //     is seen whole or not at all, also between two folders: never both names, never neither.
+//   - A Sync that failed (faultfs) has lost the bytes it was for, although they can still be read: a later Sync that
+//     succeeds does not cover them.
 //   - SyncDir makes certain what is in the folder, not the folder's own name in its parent.
 //   - Modes and times survive.
 //
@@ -539,6 +541,14 @@ func (o *file) Sync() error {
 	}
 	o.node.commit()
 	return nil
+}
+
+// LoseUnsynced is what a failed Sync does on Linux: the bytes written since the last good one are still to be read, and
+// count as written, but no later Sync will bring them to the disk. faultfs calls it.
+func (o *file) LoseUnsynced() {
+	o.fs.mu.Lock()
+	defer o.fs.mu.Unlock()
+	o.node.pending = nil
 }
 
 func (o *file) TryLock() error {

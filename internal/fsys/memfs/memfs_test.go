@@ -398,6 +398,61 @@ func TestCrashRemove(t *testing.T) {
 	}
 }
 
+// Cutting, growing and writing between two syncs: the second makes certain exactly what can be read.
+func TestSyncIsExact(t *testing.T) {
+	for seed := range uint64(100) {
+		rng := rand.New(rand.NewPCG(seed, 0))
+		f := memfs.New(memfs.Config{})
+		file := create(t, f, "/file", "", true)
+		if err := f.SyncDir("/"); err != nil {
+			t.Fatal(err)
+		}
+		for range 10 {
+			for range rng.IntN(5) {
+				if size := rng.Int64N(20_000); rng.IntN(3) == 0 {
+					if err := file.Truncate(size); err != nil {
+						t.Fatal(err)
+					}
+				} else {
+					write(t, file, strings.Repeat(string(rune('a'+rng.IntN(26))), int(rng.Int64N(9000))+1), size)
+				}
+			}
+			if err := file.Sync(); err != nil {
+				t.Fatal(err)
+			}
+			if got, want := content(t, f.Crash(rng), "/file"), content(t, f, "/file"); got != want {
+				t.Fatalf("seed %d: %d bytes, want %d", seed, len(got), len(want))
+			}
+		}
+	}
+}
+
+// What a failed sync lost stays lost, whatever is synced after it.
+func TestFailedSyncLoses(t *testing.T) {
+	f := memfs.New(memfs.Config{})
+	file := create(t, f, "/file", strings.Repeat("1", 3*4096), true)
+	if err := f.SyncDir("/"); err != nil {
+		t.Fatal(err)
+	}
+	write(t, file, "lost", 0)
+	write(t, file, "lost too", 4*4096)
+	file.(interface{ LoseUnsynced() }).LoseUnsynced()
+	write(t, file, "kept", 2*4096)
+	if err := file.Sync(); err != nil {
+		t.Fatal(err)
+	}
+	if got := content(t, f, "/file"); !strings.HasPrefix(got, "lost") || !strings.HasSuffix(got, "lost too") {
+		t.Error("it cannot be read any more")
+	}
+	crashes(f, func(seed uint64, after *memfs.FS) {
+		got := content(t, after, "/file")
+		want := strings.Repeat("1", 2*4096) + "kept" + strings.Repeat("1", 4092) + strings.Repeat("\x00", 4096+8)
+		if got != want {
+			t.Fatalf("seed %d: %d bytes %.10q, want %d", seed, len(got), got, len(want))
+		}
+	})
+}
+
 func TestKill(t *testing.T) {
 	f := memfs.New(memfs.Config{})
 	file := create(t, f, "/file", "written", false)

@@ -100,6 +100,20 @@ func (c *content) own(i int64) *page {
 	return p
 }
 
+// take has the page in both contents; nil: it was cut off.
+func (c *content) take(i int64, p *page) {
+	if p == nil {
+		delete(c.pages, i)
+		return
+	}
+	p.share()
+	if c.pages == nil {
+		c.pages = map[int64]*page{}
+	}
+	c.pages[i] = p
+	c.size = max(c.size, (i+1)*pageSize) // until the end is set
+}
+
 func (c *content) resize(size int64) {
 	if size < c.size {
 		maps.DeleteFunc(c.pages, func(i int64, _ *page) bool { return i >= pagesOf(size) })
@@ -201,25 +215,19 @@ func (f *FS) drop(n *inode) {
 	}
 }
 
-// commit makes the file's present content certain. Only what changed is looked at, so that the cost of many syncs of a
-// growing file is that of its growth.
+// commit makes what came since the last one certain. Only that is looked at: the cost of many syncs of a growing file is
+// that of its growth, and what a failed sync lost stays lost.
 func (n *inode) commit() {
-	if slices.ContainsFunc(n.pending, func(c change) bool { return c.data == nil }) {
-		n.disk = n.now.share()
-		n.pending = nil
-		return
-	}
 	for _, c := range n.pending {
+		if c.data == nil {
+			n.disk.resize(c.size)
+			continue
+		}
 		for i := c.off / pageSize; i < pagesOf(c.off+int64(len(c.data))); i++ {
-			p := n.now.pages[i]
-			p.share()
-			if n.disk.pages == nil {
-				n.disk.pages = map[int64]*page{}
-			}
-			n.disk.pages[i] = p
+			n.disk.take(i, n.now.pages[i])
 		}
 	}
-	n.disk.size = n.now.size
+	n.disk.resize(n.now.size)
 	n.pending = nil
 }
 
