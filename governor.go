@@ -12,6 +12,7 @@ type governor struct {
 	ceiling int
 	bytes   atomic.Int64 // body bytes received by all calls
 
+	settled time.Time // when measuring may begin after a change
 	started time.Time // of the interval being measured; zero: none
 	counted int64     // bytes at its start
 	wanting int       // ticks of the interval in which somebody waited for a slot
@@ -34,12 +35,11 @@ const (
 // observe judges the interval once it is long enough and returns the new limit. Wanting: somebody waits for a slot; an
 // interval in which the limit did not bind says nothing about it.
 func (g *governor) observe(now time.Time, limit int, wanting bool) int {
-	if g.started.IsZero() || now.Sub(g.started) > 10*measureTime {
-		g.restart(now.Add(settleTime))
+	if now.Before(g.settled) {
 		return limit
 	}
-	if now.Before(g.started) { // still settling
-		g.counted = g.bytes.Load()
+	if g.started.IsZero() || now.Sub(g.started) > 10*measureTime { // nothing was measured, or nobody was here for long
+		g.measure(now)
 		return limit
 	}
 	g.ticks++
@@ -52,13 +52,13 @@ func (g *governor) observe(now time.Time, limit int, wanting bool) int {
 	}
 	rate := float64(g.bytes.Load()-g.counted) / elapsed.Seconds()
 	binding := 2*g.wanting > g.ticks
-	g.restart(now)
+	g.measure(now)
 	if !binding || rate == 0 || now.Sub(g.calmedAt) < throttleRest {
 		return limit
 	}
 	next := g.decide(now, limit, rate)
 	if next != limit {
-		g.restart(now.Add(settleTime))
+		g.settle(now)
 	}
 	return next
 }
@@ -71,11 +71,11 @@ func (g *governor) decide(now time.Time, limit int, rate float64) int {
 		gain := rate/g.best - 1
 		if gain < asked/8 {
 			back := g.before
-			g.settle(now, back, g.best)
+			g.stay(now, back, g.best)
 			return back
 		}
 		if gain < asked/3 {
-			g.settle(now, limit, rate)
+			g.stay(now, limit, rate)
 			return limit
 		}
 	}
@@ -92,8 +92,8 @@ func (g *governor) decide(now time.Time, limit int, rate float64) int {
 	return min(limit+step, g.ceiling)
 }
 
-// settle ends growth at a limit.
-func (g *governor) settle(now time.Time, limit int, rate float64) {
+// stay ends growth at a limit.
+func (g *governor) stay(now time.Time, limit int, rate float64) {
 	g.steady, g.before, g.best = true, limit, rate
 	g.nextTry = now.Add(retryGrowth)
 }
@@ -106,10 +106,16 @@ func (g *governor) throttled(now time.Time, limit int) int {
 	g.calmedAt = now
 	g.steady, g.before = true, 0
 	g.nextTry = now.Add(throttleRest)
-	g.restart(now.Add(settleTime))
+	g.settle(now)
 	return max(1, limit/2)
 }
 
-func (g *governor) restart(at time.Time) {
-	g.started, g.counted, g.wanting, g.ticks = at, g.bytes.Load(), 0, 0
+// settle lets a change take effect before anything is measured.
+func (g *governor) settle(now time.Time) {
+	g.settled, g.started = now.Add(settleTime), time.Time{}
+}
+
+// measure begins an interval.
+func (g *governor) measure(now time.Time) {
+	g.started, g.counted, g.wanting, g.ticks = now, g.bytes.Load(), 0, 0
 }

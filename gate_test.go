@@ -1,0 +1,158 @@
+package ossdl
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// line is a network for the governor: each request brings perConn, all together at most total.
+type line struct{ perConn, total float64 }
+
+// drive lets a gate's governor work on a line for a while, somebody always waiting for a slot, and returns the limit
+// after each tick.
+func (l line) drive(g *gate, for_ time.Duration, waiting bool) (limits []int) {
+	now := time.Unix(0, 0)
+	const tick = 100 * time.Millisecond
+	for t := time.Duration(0); t < for_; t += tick {
+		now = now.Add(tick)
+		rate := min(float64(g.limit)*l.perConn, l.total)
+		g.received(int(rate * tick.Seconds()))
+		g.limit = g.adapt.observe(now, g.limit, waiting)
+		limits = append(limits, g.limit)
+	}
+	return limits
+}
+
+func most(limits []int) (n int) {
+	for _, l := range limits {
+		n = max(n, l)
+	}
+	return n
+}
+
+func TestGovernorFindsTheLine(t *testing.T) {
+	const mb = 1e6
+	for _, c := range []struct {
+		name        string
+		line        line
+		waiting     bool
+		least, most int // of the limit in the end
+		within      int // ticks after which the line is full
+	}{
+		{"20 connections fill it", line{10 * mb, 200 * mb}, true, 20, 40, 15},
+		{"64 are not enough", line{1 * mb, 1000 * mb}, true, AdaptiveConcurrency, AdaptiveConcurrency, 30},
+		{"one connection fills it", line{100 * mb, 100 * mb}, true, 8, 10, 0},
+		{"nobody waits for a slot", line{10 * mb, 200 * mb}, false, startConcurrency, startConcurrency, 0},
+		{"nothing comes", line{0, 0}, true, startConcurrency, startConcurrency, 0},
+	} {
+		g := newGate(0)
+		limits := c.line.drive(g, 30*time.Second, c.waiting)
+		if last := limits[len(limits)-1]; last < c.least || last > c.most {
+			t.Errorf("%s: the limit settled at %d, want %d to %d (%v)", c.name, last, c.least, c.most, limits)
+		}
+		if m := most(limits); m > AdaptiveConcurrency {
+			t.Errorf("%s: %d requests in flight, over the ceiling", c.name, m)
+		}
+		if c.within > 0 && limits[c.within] < c.least {
+			t.Errorf("%s: %d after %d ticks, want %d", c.name, limits[c.within], c.within, c.least)
+		}
+	}
+}
+
+func TestGovernorSlowsDownWhenAsked(t *testing.T) {
+	g := newGate(16)
+	now := time.Unix(0, 0)
+	for range 16 { // all that were in flight are refused together
+		g.throttled(now)
+	}
+	if g.limit != 8 {
+		t.Errorf("limit %d after one burst of refusals, want 8", g.limit)
+	}
+	for range 10 {
+		now = now.Add(2 * time.Second)
+		g.throttled(now)
+	}
+	if g.limit != 1 {
+		t.Errorf("limit %d, want 1: never none at all", g.limit)
+	}
+	if limits := (line{1e6, 1e9}).drive(g, 5*time.Minute, true); limits[len(limits)-1] != 16 {
+		t.Errorf("limit %d long after, want the 16 that were given", limits[len(limits)-1])
+	}
+}
+
+func TestGateIsFirstComeFirstServed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := newGate(1)
+		if err := g.acquire(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		var order []int
+		ctx, cancel := context.WithCancelCause(t.Context())
+		mine := errors.New("mine")
+		for i := range 5 {
+			go func() {
+				c := t.Context()
+				if i == 2 {
+					c = ctx
+				}
+				if err := g.acquire(c); err != nil {
+					if i != 2 || !errors.Is(err, mine) {
+						t.Errorf("waiter %d: %v", i, err)
+					}
+					return
+				}
+				order = append(order, i)
+				g.release()
+			}()
+			synctest.Wait()
+		}
+		cancel(mine)
+		synctest.Wait()
+		g.release()
+		synctest.Wait()
+		if len(order) != 4 || order[0] != 0 || order[1] != 1 || order[2] != 3 || order[3] != 4 {
+			t.Errorf("served in the order %v", order)
+		}
+		if g.inUse != 0 || g.queue.Len() != 0 {
+			t.Errorf("%d slots in use, %d waiters", g.inUse, g.queue.Len())
+		}
+	})
+}
+
+// TestGateGivesACancelledSlotBack: the slot comes and the context ends in the same moment, both ways round.
+func TestGateGivesACancelledSlotBack(t *testing.T) {
+	for range 2000 {
+		g := newGate(1)
+		if err := g.acquire(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		got := make(chan error)
+		go func() { got <- g.acquire(ctx) }()
+		go cancel()
+		g.release()
+		if err := <-got; err == nil {
+			g.release()
+		}
+		cancel()
+		if g.inUse != 0 || g.queue.Len() != 0 {
+			t.Fatalf("%d slots in use, %d waiters", g.inUse, g.queue.Len())
+		}
+	}
+}
+
+func TestGateAtLeast(t *testing.T) {
+	g := newGate(0)
+	g.atLeast(100)
+	if g.limit != 100 {
+		t.Errorf("limit %d for a call that asked for 100", g.limit)
+	}
+	g = newGate(4)
+	g.atLeast(100)
+	if g.limit != 4 {
+		t.Errorf("limit %d, the Downloader was given 4", g.limit)
+	}
+}
