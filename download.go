@@ -108,7 +108,11 @@ func (d *Downloader) bucketSource(bucket, key string, cfg *settings) (*bucketSou
 	case key == "" || len(key) > maxKey || !utf8.ValidString(key):
 		return nil, fmt.Errorf("key %q: 1 to %d bytes of UTF-8 are allowed", key, maxKey)
 	}
-	return newBucketSource(d.client, bucket, key, cfg.request)
+	b, err := newBucketClient(d.client, bucket, cfg.request)
+	if err != nil {
+		return nil, err
+	}
+	return b.object(key)
 }
 
 // maxKey is OSS's limit for an object name, in bytes.
@@ -117,6 +121,7 @@ const maxKey = 1023
 // call is one call of an entrance: what it was asked for, and what it has done so far.
 type call struct {
 	d     *Downloader
+	lane  *lane
 	src   source
 	cfg   settings
 	stats stats
@@ -130,21 +135,29 @@ type call struct {
 }
 
 func (d *Downloader) newCall(src source, cfg settings) *call {
-	id := src.identity()
-	cfg.log = cfg.log.With("bucket", id.bucket, "key", id.key)
-	d.gate.atLeast(cfg.concurrency)
-	return &call{d: d, src: src, cfg: cfg, start: time.Now()}
+	return d.newCallIn(d.newLane(cfg.concurrency, cfg.rateLimit), src, cfg)
 }
 
-// toFile is the story of a download to a file. Each step either has its effect whole or leaves what was there before.
+// newCallIn makes a call, or one of several for objects that share a lane.
+func (d *Downloader) newCallIn(l *lane, src source, cfg settings) *call {
+	id := src.identity()
+	cfg.log = cfg.log.With("bucket", id.bucket, "key", id.key)
+	return &call{d: d, lane: l, src: src, cfg: cfg, start: time.Now()}
+}
+
 func (c *call) toFile(ctx context.Context, path string) (*Result, error) {
 	dst, err := checkDestination(path, c.src.identity(), &c.cfg)
 	if err != nil {
 		return c.result(ctx, path, err)
 	}
+	return c.result(ctx, dst.path, c.into(ctx, dst))
+}
+
+// into is the story of a download to a file. Each step either has its effect whole or leaves what was there before.
+func (c *call) into(ctx context.Context, dst *destination) error {
 	unlock, err := dst.lock()
 	if err != nil {
-		return c.result(ctx, dst.path, err)
+		return err
 	}
 	defer unlock()
 	end := report(c.cfg.progress, c.look, c.stats.downloaded.Load)
@@ -159,7 +172,7 @@ func (c *call) toFile(ctx context.Context, path string) (*Result, error) {
 		}
 	}
 	end(err == nil)
-	return c.result(ctx, dst.path, err)
+	return err
 }
 
 // earlier is what an interrupted run left and this one can use: its checkpoint, with the partial file open.
@@ -190,6 +203,10 @@ func (c *call) fetchInto(ctx context.Context, dst *destination, earlier *checkpo
 		c.leave(dst, keep, err)
 		return err
 	}
+	if c.cfg.objectTimes {
+		f, _ := t.pin.now()
+		dst.modified = f.lastModified
+	}
 	if err := dst.commit(t.set.totals().size); err != nil {
 		c.leave(dst, keep, err)
 		return err
@@ -214,13 +231,10 @@ func (c *call) leave(dst *destination, keep *keeper, err error) {
 // newTransfer makes a run of the engine into a sink, which for what an earlier run left must hold that.
 func (c *call) newTransfer(to sink, earlier *checkpoint) (*transfer, error) {
 	t := &transfer{
-		src: c.src, sink: to, cfg: &c.cfg, log: c.cfg.log, gate: c.d.gate, buffers: &c.d.buffers, limits: c.d.limits,
+		src: c.src, sink: to, cfg: &c.cfg, log: c.cfg.log, gate: c.d.gate, lane: c.lane, buffers: &c.d.buffers,
 		length: -1, stats: &c.stats, meters: map[*meter]struct{}{},
-		turn: make(chan struct{}, 1), began: make(chan struct{}), ready: make(chan struct{}),
-		pin: &pin{log: c.cfg.log, wantETag: c.cfg.ifMatch, version: c.cfg.versionID, noVersion: !c.src.versions()},
-	}
-	if c.cfg.rateLimit > 0 {
-		t.limits = append(t.limits[:len(t.limits):len(t.limits)], newLimiter(c.cfg.rateLimit))
+		began: make(chan struct{}), ready: make(chan struct{}),
+		pin: &pin{log: c.cfg.log, wantETag: c.cfg.ifMatch, version: c.cfg.versionID, noVersion: !c.src.versions(), empty: c.cfg.knownEmpty},
 	}
 	if w := c.cfg.window; w != nil {
 		t.base, t.length = w.offset, w.length

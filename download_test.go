@@ -608,7 +608,7 @@ func TestRateLimit(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		// Time is the bubble's: a bucket that lets n bytes through in zero time has failed.
 		l := newLimiter(1 << 20)
-		tr := &transfer{limits: []*rate.Limiter{l}}
+		tr := &lane{limits: []*rate.Limiter{l}}
 		start := time.Now()
 		for range 40 {
 			if err := tr.throttle(t.Context(), tr.readLimit()); err != nil {

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"sync/atomic"
 	"syscall"
+	"time"
 
 	"github.com/ossdl/ossdl/internal/fsys"
 )
@@ -28,6 +29,8 @@ type destination struct {
 	fs     fsys.FS
 	log    *slog.Logger
 	path   string // links resolved
+	base   string // the working files' names without their suffixes: path, or one in work
+	work   string // a folder of working files, made as needed; "": none
 	sparse bool
 	keeps  bool   // a failed download leaves its partial file
 	cpPath string // "" where there is no checkpoint
@@ -35,6 +38,7 @@ type destination struct {
 	file      fsys.File // the partial file, once open
 	committed bool      // file is the one at path: an earlier run was killed right after its rename
 	begun     bool
+	modified  time.Time    // what the file's time is set to before the rename; zero: left alone
 	left      atomic.Int64 // bytes not written yet
 }
 
@@ -47,7 +51,7 @@ func checkDestination(path string, id identity, cfg *settings) (*destination, er
 	if err != nil {
 		return nil, err
 	}
-	d := &destination{fs: cfg.fs, log: cfg.log, path: resolved, sparse: cfg.sparse, keeps: !cfg.noCheckpoint}
+	d := &destination{fs: cfg.fs, log: cfg.log, path: resolved, base: resolved, sparse: cfg.sparse, keeps: !cfg.noCheckpoint}
 	if err := d.checkPath(); err != nil {
 		return nil, err
 	}
@@ -103,19 +107,19 @@ func (d *destination) checkpointPath(id identity, cfg *settings) (string, error)
 		if err != nil {
 			return "", fmt.Errorf("checkpoint: %w", err)
 		}
-		for _, taken := range []string{d.path, d.path + partSuffix, d.path + lockSuffix} {
+		for _, taken := range []string{d.path, d.base + partSuffix, d.base + lockSuffix} {
 			if resolved == taken {
 				return "", fmt.Errorf("checkpoint %s is a file of the download itself", cfg.checkpoint)
 			}
 		}
 		return resolved, nil
 	}
-	return d.path + checkpointSuffix, nil
+	return d.base + checkpointSuffix, nil
 }
 
 // lock keeps other calls and processes away from the destination until unlock.
 func (d *destination) lock() (unlock func(), err error) {
-	release, systemwide, err := fsys.Lock(d.fs, d.path+lockSuffix)
+	release, systemwide, err := d.takeLock()
 	switch {
 	case errors.Is(err, fsys.ErrLocked):
 		return nil, fmt.Errorf("%w: %s", ErrInUse, d.path)
@@ -131,10 +135,29 @@ func (d *destination) lock() (unlock func(), err error) {
 	}, nil
 }
 
+// workTries bounds how often the folder of working files is made again because another call, which was done with it,
+// removed it before the lock was in it.
+const workTries = 100
+
+func (d *destination) takeLock() (release func() error, systemwide bool, err error) {
+	for range workTries {
+		if d.work != "" {
+			if err := d.fs.Mkdir(d.work, 0o777); err != nil && !errors.Is(err, fs.ErrExist) {
+				return nil, false, err
+			}
+		}
+		release, systemwide, err = fsys.Lock(d.fs, d.base+lockSuffix)
+		if d.work == "" || !errors.Is(err, fs.ErrNotExist) {
+			break
+		}
+	}
+	return release, systemwide, err
+}
+
 // adopt opens the partial file of an earlier run for the ranges that a checkpoint claims. It returns false where there is
 // none that may be written into: what is not a plain file of one name is never touched.
 func (d *destination) adopt(complete bool) (bool, error) {
-	fi, err := d.plain(d.path + partSuffix)
+	fi, err := d.plain(d.base + partSuffix)
 	if err != nil {
 		return false, err
 	}
@@ -142,10 +165,10 @@ func (d *destination) adopt(complete bool) (bool, error) {
 		return complete && d.adoptCommitted(), nil
 	}
 	if fsys.Links(fi) > 1 {
-		d.log.Warn("partial file has other names: not written into", "path", d.path+partSuffix)
+		d.log.Warn("partial file has other names: not written into", "path", d.base+partSuffix)
 		return false, nil
 	}
-	f, err := d.fs.OpenFile(d.path+partSuffix, os.O_RDWR, 0)
+	f, err := d.fs.OpenFile(d.base+partSuffix, os.O_RDWR, 0)
 	if err != nil {
 		return false, err
 	}
@@ -231,7 +254,7 @@ func (d *destination) begin(size, missing int64) error {
 
 // create makes an empty partial file. What is at its name, under our lock and a plain file, nobody vouches for.
 func (d *destination) create() error {
-	name := d.path + partSuffix
+	name := d.base + partSuffix
 	fi, err := d.plain(name)
 	if err != nil {
 		return err
@@ -293,7 +316,12 @@ func (d *destination) commit(size int64) error {
 }
 
 func (d *destination) rename(size int64) error {
-	name := d.path + partSuffix
+	name := d.base + partSuffix
+	if !d.modified.IsZero() {
+		if err := d.fs.Chtimes(name, d.modified); err != nil {
+			d.log.Warn("the file does not get the object's time", "path", d.path, "error", err)
+		}
+	}
 	// The rename must not be on disk before the bytes are.
 	if err := d.file.Sync(); err != nil {
 		return d.noSpace(err)
@@ -336,7 +364,7 @@ func (d *destination) discard() {
 	if d.committed || !d.begun {
 		return
 	}
-	if err := d.fs.Remove(d.path + partSuffix); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := d.fs.Remove(d.base + partSuffix); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		d.log.Warn("partial file left behind", "error", err)
 	}
 	d.dropCheckpoint()

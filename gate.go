@@ -5,11 +5,13 @@ import (
 	"context"
 	"sync"
 	"time"
+
+	"golang.org/x/time/rate"
 )
 
 // gate is the Downloader's bound on requests in flight: one slot per request, first come first served. Each call lets
-// one of its workers at a time queue here, so that first come first served is fair between calls too, however many
-// workers a call has. The limit moves between 1 and the ceiling as the governor says.
+// one of its workers at a time queue here, see lane, so that first come first served is fair between calls too, however
+// many workers a call has. The limit moves between 1 and the ceiling as the governor says.
 //
 // Nothing in here runs by itself: the calls in progress report bytes and ticks.
 type gate struct {
@@ -99,6 +101,62 @@ func (g *gate) ceiling() int {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	return g.adapt.ceiling
+}
+
+// lane is one call's way to the network: to the gate, within the bounds that the call has of its own. All requests of a
+// call share it, also where they are for many objects.
+type lane struct {
+	gate   *gate
+	own    chan struct{}   // holds a token for each request in flight; nil: no bound but the gate's
+	turn   chan struct{}   // held by the one worker that queues at the gate
+	limits []*rate.Limiter // of what is read
+}
+
+// newLane makes a lane with bounds given to the call; 0: none.
+func (d *Downloader) newLane(concurrency int, bytesPerSecond int64) *lane {
+	d.gate.atLeast(concurrency)
+	l := &lane{gate: d.gate, turn: make(chan struct{}, 1), limits: d.limits}
+	if concurrency > 0 {
+		l.own = make(chan struct{}, concurrency)
+	}
+	if bytesPerSecond > 0 {
+		l.limits = append(l.limits[:len(l.limits):len(l.limits)], newLimiter(bytesPerSecond))
+	}
+	return l
+}
+
+// acquire waits for a slot.
+func (l *lane) acquire(ctx context.Context) error {
+	if l.own != nil {
+		select {
+		case l.own <- struct{}{}:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+	err := l.queue(ctx)
+	if err != nil && l.own != nil {
+		<-l.own
+	}
+	return err
+}
+
+// queue waits at the gate, for which one worker of a call at a time does.
+func (l *lane) queue(ctx context.Context) error {
+	select {
+	case l.turn <- struct{}{}:
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+	defer func() { <-l.turn }()
+	return l.gate.acquire(ctx)
+}
+
+func (l *lane) release() {
+	l.gate.release()
+	if l.own != nil {
+		<-l.own
+	}
 }
 
 // received counts body bytes.

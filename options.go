@@ -113,6 +113,8 @@ type settings struct {
 	shard        shard
 	compareCRC   bool
 	sparse       bool
+	objectTimes  bool // the file gets the object's Last-Modified
+	knownEmpty   bool // the object is said to have no bytes: no range is asked for
 	log          *slog.Logger
 
 	fs fsys.FS

@@ -21,6 +21,7 @@ type pin struct {
 	wantETag string // the caller's, or ""
 	version  string // the caller's, or ""
 	earlier  *facts // what the checkpoint is of; nil on a fresh start
+	empty    bool   // the object is said to have no bytes
 
 	fixed bool
 	facts facts
@@ -38,7 +39,7 @@ func (p *pin) request(sp span) request {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	r := request{span: sp, versionID: p.version}
-	if p.noRanges {
+	if p.noRanges || p.empty && !p.fixed && p.earlier == nil {
 		r.whole, r.off = true, 0
 	}
 	if p.version == "" && p.fixed && !p.noVersion && p.facts.versionID != "null" {

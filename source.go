@@ -349,36 +349,57 @@ type permanentError struct{ err error }
 func (e *permanentError) Error() string { return e.err.Error() }
 func (e *permanentError) Unwrap() error { return e.err }
 
-// bucketSource is an object of a bucket, asked for through the SDK's connection, which signs.
-type bucketSource struct {
+// bucketClient makes requests to one bucket, for any of its objects, through the SDK's connection, which signs.
+type bucketClient struct {
 	client   *oss.Client
-	id       identity
+	bucket   string
 	extra    requestOptions
-	unsigned string       // URL for requests without credentials; "" with credentials
+	unsigned bool         // there are no credentials
 	skew     atomic.Int64 // nanoseconds to add to this machine's clock
 	answered atomic.Bool  // the credentials were good once
 }
 
-func newBucketSource(client *oss.Client, bucket, key string, extra requestOptions) (*bucketSource, error) {
-	s := &bucketSource{client: client, id: identity{bucket: bucket, key: key}, extra: extra}
+func newBucketClient(client *oss.Client, bucket string, extra requestOptions) (*bucketClient, error) {
 	cred, err := credentials(client)
 	if err != nil {
 		return nil, err
 	}
-	if cred.GetAccessKeyID() == "" && cred.GetAccessKeySecret() == "" {
-		// The SDK signs with an empty key where it has none, which OSS refuses. The URL it makes is right, so the
-		// signature is dropped from it.
-		b, err := client.Bucket(bucket)
-		if err != nil {
+	unsigned := cred.GetAccessKeyID() == "" && cred.GetAccessKeySecret() == ""
+	return &bucketClient{client: client, bucket: bucket, extra: extra, unsigned: unsigned}, nil
+}
+
+// object is a source of the bucket.
+func (b *bucketClient) object(key string) (*bucketSource, error) {
+	s := &bucketSource{bucketClient: b, id: identity{bucket: b.bucket, key: key}}
+	if b.unsigned {
+		var err error
+		if s.url, err = b.plainURL(key); err != nil {
 			return nil, err
 		}
-		signed, err := b.SignURL(key, oss.HTTPGet, 1)
-		if err != nil {
-			return nil, withoutURL(err)
-		}
-		s.unsigned, _, _ = strings.Cut(signed, "?")
 	}
 	return s, nil
+}
+
+// plainURL is the URL of an object for requests without credentials. The SDK signs with an empty key where it has none,
+// which OSS refuses. The URL it makes is right, so the signature is dropped from it.
+func (b *bucketClient) plainURL(key string) (string, error) {
+	bucket, err := b.client.Bucket(b.bucket)
+	if err != nil {
+		return "", err
+	}
+	signed, err := bucket.SignURL(key, oss.HTTPGet, 1)
+	if err != nil {
+		return "", withoutURL(err)
+	}
+	plain, _, _ := strings.Cut(signed, "?")
+	return plain, nil
+}
+
+// bucketSource is an object of a bucket.
+type bucketSource struct {
+	*bucketClient
+	id  identity
+	url string // for requests without credentials
 }
 
 func credentials(client *oss.Client) (oss.Credentials, error) {
@@ -397,7 +418,7 @@ func (s *bucketSource) String() string { return objectName(s.id.bucket, s.id.key
 
 func (s *bucketSource) identity() identity { return s.id }
 
-func (s *bucketSource) versions() bool { return s.unsigned == "" }
+func (s *bucketSource) versions() bool { return !s.unsigned }
 
 func (s *bucketSource) get(ctx context.Context, r request) (*answer, error) {
 	a, err := s.once(ctx, r)
@@ -410,8 +431,8 @@ func (s *bucketSource) get(ctx context.Context, r request) (*answer, error) {
 
 // correctable reports whether the very same request may succeed when it is signed again: with the server's time, or with
 // what the credentials provider returns by now.
-func (s *bucketSource) correctable(e *statusError) bool {
-	if s.unsigned != "" {
+func (b *bucketClient) correctable(e *statusError) bool {
+	if b.unsigned {
 		return false
 	}
 	switch e.service.Code {
@@ -419,13 +440,13 @@ func (s *bucketSource) correctable(e *statusError) bool {
 		if e.date.IsZero() {
 			return false
 		}
-		s.skew.Store(int64(time.Until(e.date)))
+		b.skew.Store(int64(time.Until(e.date)))
 		return true
 	case "SecurityTokenExpired", "InvalidSecurityToken", "AccessKeyIdAndSecurityTokenNotMatch":
 		return true
 	case "InvalidAccessKeyId":
 		// What an expired temporary key can surface as; a wrong key never worked.
-		return s.answered.Load()
+		return b.answered.Load()
 	}
 	return false
 }
@@ -451,27 +472,32 @@ func (s *bucketSource) once(ctx context.Context, r request) (*answer, error) {
 	if r.versionID != "" {
 		params["versionId"] = r.versionID
 	}
-	if skew := time.Duration(s.skew.Load()); skew != 0 {
-		now := time.Now().Add(skew).UTC()
-		if s.client.Config.AuthVersion == oss.AuthV4 {
-			headers["X-Oss-Date"] = now.Format("20060102T150405Z")
-		} else {
-			headers["Date"] = now.Format(http.TimeFormat)
-		}
-	}
 	var resp *oss.Response
 	var err error
-	if s.unsigned == "" {
-		resp, err = s.client.Conn.DoWithContext(ctx, http.MethodGet, s.id.bucket, s.id.key, params, headers, nil, 0, nil)
-	} else {
+	if s.unsigned {
 		delete(headers, "x-oss-range-behavior")
-		resp, err = s.client.Conn.DoURLWithContext(ctx, http.MethodGet, addQuery(s.unsigned, params), headers, nil, 0, nil)
+		resp, err = s.client.Conn.DoURLWithContext(ctx, http.MethodGet, addQuery(s.url, params), headers, nil, 0, nil)
+	} else {
+		resp, err = s.signed(ctx, http.MethodGet, s.id.key, params, headers)
 	}
 	a, err := answerOf(ctx, r, resp, err, true)
 	if err == nil {
 		s.answered.Store(true)
 	}
 	return a, err
+}
+
+// signed makes a request with credentials, dated by the server's clock where this machine's was found to be wrong.
+func (b *bucketClient) signed(ctx context.Context, method, key string, params map[string]any, headers map[string]string) (*oss.Response, error) {
+	if skew := time.Duration(b.skew.Load()); skew != 0 {
+		now := time.Now().Add(skew).UTC()
+		if b.client.Config.AuthVersion == oss.AuthV4 {
+			headers["X-Oss-Date"] = now.Format("20060102T150405Z")
+		} else {
+			headers["Date"] = now.Format(http.TimeFormat)
+		}
+	}
+	return b.client.Conn.DoWithContext(ctx, method, b.bucket, key, params, headers, nil, 0, nil)
 }
 
 func addQuery(u string, params map[string]any) string {

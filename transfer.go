@@ -13,7 +13,6 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
-	"golang.org/x/time/rate"
 
 	"github.com/ossdl/ossdl/internal/crc64"
 )
@@ -45,15 +44,14 @@ type transfer struct {
 	cfg     *settings
 	log     *slog.Logger
 	gate    *gate
+	lane    *lane
 	buffers *sync.Pool
-	limits  []*rate.Limiter
 
 	base   int64                         // offset in the object of the sink's first byte
 	length int64                         // bytes asked for; -1: to the end
 	disk   io.ReaderAt                   // what the sink holds, for proofs; nil: it cannot be read
 	beside []func(context.Context) error // what else runs from the first answer until all is done
 
-	turn  chan struct{} // held by the one worker that queues at the gate
 	began chan struct{} // closed once the first answer is accepted and the size known
 	ready chan struct{} // closed once the sink has begun
 
@@ -102,6 +100,9 @@ func (t *transfer) run(ctx context.Context) error {
 	})
 	select {
 	case <-t.began:
+	case <-ctx.Done():
+	}
+	if t.hasBegun() && unlessFinished(ctx) == nil { // an empty object may be done by now
 		group.Go(t.begin)
 		if t.disk != nil {
 			group.Go(func() error { return t.prove(ctx, func(n int64) { t.stats.resumed.Add(n) }) })
@@ -115,12 +116,20 @@ func (t *transfer) run(ctx context.Context) error {
 		for range t.workers() - 1 {
 			group.Go(worker)
 		}
-	case <-ctx.Done():
 	}
 	err := group.Wait()
 	close(stopMonitor)
 	monitor.Wait()
 	return err
+}
+
+func (t *transfer) hasBegun() bool {
+	select {
+	case <-t.began:
+		return true
+	default:
+		return false
+	}
 }
 
 // ceiling is the most workers this call can have.
@@ -150,11 +159,11 @@ func (t *transfer) confirm(ctx context.Context) error {
 		return nil
 	}
 	for fails := 1; ; fails++ {
-		if err := t.acquire(ctx); err != nil {
+		if err := t.lane.acquire(ctx); err != nil {
 			return err
 		}
 		_, a, err := t.ask(ctx, span{t.base, t.base + 1})
-		t.gate.release()
+		t.lane.release()
 		if err == nil {
 			return a.body.Close()
 		}
@@ -215,7 +224,7 @@ func (t *transfer) next(ctx context.Context) (*part, error) {
 				return nil, unlessFinished(ctx)
 			}
 		}
-		if err := t.acquire(ctx); err != nil {
+		if err := t.lane.acquire(ctx); err != nil {
 			return nil, unlessFinished(ctx)
 		}
 		p := t.set.take(t.pieceSize)
@@ -225,7 +234,7 @@ func (t *transfer) next(ctx context.Context) (*part, error) {
 		if p != nil {
 			return p, nil
 		}
-		t.gate.release()
+		t.lane.release()
 	}
 }
 
@@ -234,17 +243,6 @@ func unlessFinished(ctx context.Context) error {
 		return err
 	}
 	return nil
-}
-
-// acquire waits for a slot of the Downloader. One worker of a call waits there at a time.
-func (t *transfer) acquire(ctx context.Context) error {
-	select {
-	case t.turn <- struct{}{}:
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	}
-	defer func() { <-t.turn }()
-	return t.gate.acquire(ctx)
 }
 
 const (
@@ -293,11 +291,11 @@ func (t *transfer) fetch(ctx context.Context, p *part) error {
 	for {
 		before := t.set.rest(p)
 		if before.len() <= 0 {
-			t.gate.release()
+			t.lane.release()
 			return nil
 		}
 		err := t.request(ctx, p, before, slow < maxReplaced)
-		t.gate.release()
+		t.lane.release()
 		left := t.set.rest(p)
 		if left.len() <= 0 {
 			return nil
@@ -330,7 +328,7 @@ func (t *transfer) fetch(ctx context.Context, p *part) error {
 				return unlessFinished(ctx)
 			}
 		}
-		if err := t.acquire(ctx); err != nil {
+		if err := t.lane.acquire(ctx); err != nil {
 			return unlessFinished(ctx)
 		}
 	}
@@ -363,17 +361,21 @@ const maxRetryAfter = time.Minute
 // backOff waits before the next attempt: not at all after progress, else with full jitter, and longer where the server
 // asked for it.
 func (t *transfer) backOff(ctx context.Context, fails int, err error) error {
+	return t.gate.backOff(ctx, t.cfg.retry, fails, err)
+}
+
+func (g *gate) backOff(ctx context.Context, p RetryPolicy, fails int, err error) error {
 	after, slow := slowDown(err)
 	if slow {
-		t.gate.throttled(time.Now())
+		g.throttled(time.Now())
 		fails = max(fails, 2)
 	}
 	var wait time.Duration
 	if fails >= 2 {
-		bound := min(t.cfg.retry.MaxDelay, t.cfg.retry.MinDelay<<min(fails-1, 20))
+		bound := min(p.MaxDelay, p.MinDelay<<min(fails-1, 20))
 		wait = rand.N(max(bound, 1))
 	}
-	return sleep(ctx, max(wait, min(after, max(maxRetryAfter, t.cfg.retry.MaxDelay))))
+	return sleep(ctx, max(wait, min(after, max(maxRetryAfter, p.MaxDelay))))
 }
 
 // sleep waits for d, or for the end of ctx, whose cause it returns.
@@ -514,10 +516,10 @@ func (t *transfer) tryRange(ctx context.Context) error {
 	if t.set.totals().size <= minPiece {
 		return nil // it comes as one body in any case
 	}
-	if err := t.acquire(ctx); err != nil {
+	if err := t.lane.acquire(ctx); err != nil {
 		return unlessFinished(ctx)
 	}
-	defer t.gate.release()
+	defer t.lane.release()
 	r := t.pin.request(span{f.size - 1, f.size})
 	a, err := t.get(ctx, r)
 	if err == nil {
@@ -609,13 +611,13 @@ func (t *transfer) gather(ctx context.Context, body io.Reader, buf []byte, m *me
 	var since time.Duration
 	for n < len(buf) && err == nil {
 		var k int
-		limit := min(len(buf)-n, t.readLimit())
+		limit := min(len(buf)-n, t.lane.readLimit())
 		m.waits()
 		k, err = body.Read(buf[n : n+limit])
 		now := m.got(k)
 		n += k
 		t.count(k)
-		if lerr := t.throttle(ctx, k); lerr != nil {
+		if lerr := t.lane.throttle(ctx, k); lerr != nil {
 			return n, lerr
 		}
 		if since == 0 {
@@ -659,18 +661,18 @@ func (t *transfer) drain(ctx context.Context, a *answer, pos int64, err error, m
 }
 
 // readLimit keeps single reads below what the rate limits let through at once.
-func (t *transfer) readLimit() int {
+func (l *lane) readLimit() int {
 	n := bufferSize
-	for _, l := range t.limits {
-		n = min(n, l.Burst())
+	for _, limit := range l.limits {
+		n = min(n, limit.Burst())
 	}
 	return n
 }
 
 // throttle waits until the rate limits allow the n bytes that were read.
-func (t *transfer) throttle(ctx context.Context, n int) error {
-	for _, l := range t.limits {
-		r := l.ReserveN(time.Now(), n)
+func (l *lane) throttle(ctx context.Context, n int) error {
+	for _, limit := range l.limits {
+		r := limit.ReserveN(time.Now(), n)
 		if err := sleep(ctx, r.Delay()); err != nil {
 			r.Cancel()
 			return err
