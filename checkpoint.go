@@ -323,7 +323,7 @@ func (k *keeper) syncs(ctx context.Context) error {
 		}
 		begun := time.Now()
 		if err := k.d.sync(); err != nil {
-			return k.d.noSpace(err)
+			return err
 		}
 		k.t.set.endSync()
 		last = time.Now()

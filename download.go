@@ -216,6 +216,11 @@ func (c *call) fetchInto(ctx context.Context, dst *destination, earlier *checkpo
 
 // leave ends a destination after an error: with a checkpoint of all that was done, or with nothing.
 func (c *call) leave(dst *destination, keep *keeper, err error) {
+	var lost *syncError
+	if errors.As(err, &lost) {
+		keep.t.set.distrust()
+		dst.dropCheckpoint() // should the next save fail too, nothing is better than its claims
+	}
 	switch {
 	case errors.Is(err, errStale):
 	case !dst.keeps, errors.Is(err, ErrChecksum), keep.t.set.totals().have == 0:

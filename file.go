@@ -295,7 +295,19 @@ func (d *destination) noSpace(err error) error {
 }
 
 // sync puts the bytes written so far on stable storage.
-func (d *destination) sync() error { return d.file.Sync() }
+func (d *destination) sync() error {
+	if err := d.file.Sync(); err != nil {
+		return &syncError{d.noSpace(err)}
+	}
+	return nil
+}
+
+// syncError is a failed sync. The system may count the bytes as written although they are lost: they can be read, and
+// so proved, until the power goes, and no later sync brings them to the disk.
+type syncError struct{ err error }
+
+func (e *syncError) Error() string { return e.err.Error() }
+func (e *syncError) Unwrap() error { return e.err }
 
 // commit makes the verified partial file the file at the path. Another process sees the old file or the whole new one.
 func (d *destination) commit(size int64) error {
@@ -323,8 +335,8 @@ func (d *destination) rename(size int64) error {
 		}
 	}
 	// The rename must not be on disk before the bytes are.
-	if err := d.file.Sync(); err != nil {
-		return d.noSpace(err)
+	if err := d.sync(); err != nil {
+		return err
 	}
 	ours, err := d.file.Stat()
 	if err != nil {

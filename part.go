@@ -583,6 +583,24 @@ func (s *set) endSync() {
 	}
 }
 
+// distrust gives up every byte that no sync has covered. It is for the end of a run: workers must have given back.
+func (s *set) distrust() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, p := range s.parts {
+		if p.state == done && !p.synced {
+			s.left += p.len()
+			s.have -= p.len()
+			p.state, p.pos, p.held, p.crc, p.syncing = missing, p.off, p.off, 0, false
+		}
+	}
+	for i := len(s.parts) - 1; i > 0; i-- {
+		if s.parts[i].state == missing {
+			s.joinMissing(i)
+		}
+	}
+}
+
 // claim is what the checkpoint says of a range: the first done of its size bytes are on disk and have this CRC-64.
 type claim struct {
 	off, size, done int64

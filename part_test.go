@@ -340,6 +340,28 @@ func TestSetMergesWithinBounds(t *testing.T) {
 	}
 }
 
+func TestSetDistrustsWhatWasNotSynced(t *testing.T) {
+	s := newSet(100)
+	for i := range 5 {
+		p := s.take(func(int64) int64 { return 10 })
+		s.advance(p, s.hold(p, 10), 0)
+		if i == 2 {
+			s.beginSync()
+			s.endSync()
+		}
+	}
+	p := s.take(func(int64) int64 { return 10 })
+	s.advance(p, s.hold(p, 5), 0)
+	s.giveBack(p)
+	s.distrust()
+	if err := s.check(nil); err != nil {
+		t.Error(err)
+	}
+	if got := s.snapshot(maxClaims); len(got) != 1 || got[0].off != 0 || got[0].done != 30 {
+		t.Errorf("left are the claims %+v, want the 30 bytes synced", got)
+	}
+}
+
 func TestSetSnapshotStaysSmall(t *testing.T) {
 	// 48.8 TB in islands: every second MiB-sized hole filled, far more than a checkpoint has entries for.
 	const size = 48_800_000_000_000

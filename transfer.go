@@ -137,7 +137,7 @@ func (t *transfer) ceiling() int {
 	if t.cfg.concurrency > 0 {
 		return t.cfg.concurrency
 	}
-	return max(AdaptiveConcurrency, t.gate.ceiling())
+	return t.gate.ceiling()
 }
 
 // workers is how many of them there is work for.
@@ -282,6 +282,9 @@ func (t *transfer) observe(rate float64) {
 }
 
 func (t *transfer) terms() terms {
+	if len(t.limits) > 0 {
+		return terms{} // all requests share the rate limit: taking over would bring nothing
+	}
 	return terms{now: time.Now(), firstByte: time.Duration(t.firstByte.Load()), rate: t.connPace()}
 }
 
