@@ -282,7 +282,7 @@ func (t *transfer) observe(rate float64) {
 }
 
 func (t *transfer) terms() terms {
-	if len(t.limits) > 0 {
+	if len(t.lane.limits) > 0 {
 		return terms{} // all requests share the rate limit: taking over would bring nothing
 	}
 	return terms{now: time.Now(), firstByte: time.Duration(t.firstByte.Load()), rate: t.connPace()}
