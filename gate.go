@@ -64,6 +64,13 @@ func (g *gate) acquire(ctx context.Context) error {
 	return context.Cause(ctx)
 }
 
+// overdraw takes a slot without waiting.
+func (g *gate) overdraw() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.inUse++
+}
+
 func (g *gate) release() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -157,6 +164,19 @@ func (l *lane) release() {
 	if l.own != nil {
 		<-l.own
 	}
+}
+
+// reenter takes a slot again for a request that goes on, and has one when it returns, whatever it returns: once ctx has
+// ended, beyond the limit, for whoever gives it back at once.
+func (l *lane) reenter(ctx context.Context) error {
+	err := l.acquire(ctx)
+	if err != nil {
+		if l.own != nil {
+			l.own <- struct{}{}
+		}
+		l.gate.overdraw()
+	}
+	return err
 }
 
 // received counts body bytes.

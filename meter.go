@@ -34,6 +34,7 @@ type meter struct {
 	bytes       atomic.Int64
 	waited      atomic.Int64 // nanoseconds spent waiting, in waits that have ended
 	since       atomic.Int64 // start of the wait under way, in nanoseconds since start, plus one; 0: none
+	measured    atomic.Bool  // the monitor knows its rate
 
 	// The monitor's own.
 	rate  float64 // smoothed, bytes per second
@@ -85,7 +86,7 @@ func (t *transfer) watch(p *part, cancel context.CancelCauseFunc, replaceable bo
 func (t *transfer) unwatch(m *meter) {
 	t.stats.inFlight.Add(-1)
 	t.set.setPace(m.part, pace{})
-	if age, n := m.age(), m.bytes.Load(); n >= progressUnit && age > 0 && m.rate == 0 {
+	if age, n := m.age(), m.bytes.Load(); n >= progressUnit && age > 0 && !m.measured.Load() {
 		t.observe(float64(n) / age.Seconds()) // too short for the monitor to have seen
 	}
 	t.mu.Lock()
@@ -157,6 +158,7 @@ func (m *meter) measure() {
 	rate := float64(n-m.seen) / elapsed
 	if m.rate == 0 {
 		m.rate = rate
+		m.measured.Store(true)
 	} else {
 		m.rate += (rate - m.rate) * (1 - math.Exp2(-elapsed/rateHalfLife.Seconds()))
 	}

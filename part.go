@@ -1,6 +1,7 @@
 package ossdl
 
 import (
+	"cmp"
 	"fmt"
 	"math"
 	"slices"
@@ -65,14 +66,15 @@ type pace struct {
 // set knows for each byte of the object which state it is in. Its parts tile [0, size): sorted, none empty, no gap and
 // no overlap. All methods are safe for concurrent use; none does I/O.
 type set struct {
-	mu      sync.Mutex
-	parts   []*part
-	size    int64
-	horizon int64 // no byte at or beyond it is taken yet
-	single  bool  // at most one part may be taken at a time, and none is shared
-	left    int64 // bytes not done
-	have    int64 // bytes that need no request: done, claimed or proving, and the done prefix of taken parts
-	changed chan struct{}
+	mu       sync.Mutex
+	parts    []*part
+	size     int64
+	horizon  int64 // no byte at or beyond it is taken yet
+	single   bool  // at most one part may be taken at a time, and none is shared
+	volatile bool  // nothing of it outlives the call: done parts need no sync to be joined
+	left     int64 // bytes not done
+	have     int64 // bytes that need no request: done, claimed or proving, and the done prefix of taken parts
+	changed  chan struct{}
 }
 
 func newSet(size int64) *set {
@@ -209,21 +211,26 @@ func (s *set) rest(p *part) span {
 }
 
 // held is what a worker may write: size bytes at off, which continue crc. A size of 0 means that the part has all it
-// needs.
+// needs, or, where room is not nil, that it has come to the horizon: room is closed at the next change.
 type held struct {
 	off  int64
 	size int
 	crc  uint64
+	room <-chan struct{}
 }
 
 // hold asks for the right to write n bytes at the part's position, and returns how many of them are still the worker's
-// own, since a share of its range may have been taken over: no cut falls below them until advance or giveBack.
+// own, since a share of its range may have been taken over: no cut falls below them until advance or giveBack. Only a
+// part that was extended can come to the horizon.
 func (s *set) hold(p *part, n int) held {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	n = int(min(int64(n), p.end-p.pos))
-	p.held = p.pos + int64(n)
-	return held{p.pos, n, p.crc}
+	h := held{off: p.pos, size: int(min(int64(n), p.end-p.pos, max(0, s.horizon-p.pos))), crc: p.crc}
+	if h.size == 0 && p.pos < p.end && n > 0 {
+		h.room = s.changed
+	}
+	p.held = p.pos + int64(h.size)
+	return h
 }
 
 // advance publishes what was held as done, after its write has returned, with the CRC-64 it has brought the part to. It
@@ -316,7 +323,7 @@ func (s *set) mergeable(a, b *part) bool {
 		return false
 	}
 	bound := int64(mergeUnsynced)
-	if a.synced {
+	if a.synced || s.volatile {
 		bound = max(bound, s.size/mergeShare)
 	}
 	return a.len()+b.len() <= bound
@@ -364,6 +371,7 @@ type terms struct {
 	now       time.Time
 	firstByte time.Duration // from a request to its first byte
 	rate      float64       // bytes per second that a new request will get; 0: not known
+	least     int64         // bytes worth a request of their own; 0: minGainBytes
 }
 
 const (
@@ -431,7 +439,7 @@ func (s *set) victim(t terms) (victim *part, cut int64) {
 	}
 	ends := start + (left-keep)/t.rate
 	gain := max(4*start, minGainTime.Seconds())
-	if left-keep < minGainBytes || latest-ends < gain {
+	if left-keep < float64(cmp.Or(t.least, minGainBytes)) || latest-ends < gain {
 		return nil, 0
 	}
 	return victim, victim.held + int64(keep)
@@ -488,6 +496,13 @@ func (s *set) setHorizon(off int64) {
 		s.horizon = off
 		s.notify()
 	}
+}
+
+// setVolatile says that there is no disk to sync and no checkpoint to write: done parts are joined freely.
+func (s *set) setVolatile() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.volatile = true
 }
 
 // setSingle keeps all but one worker away, for a server that does not know ranges.

@@ -30,7 +30,16 @@ type source interface {
 	fmt.Stringer
 	// versions reports whether requests may carry a version ID.
 	versions() bool
+	// ready returns once a request can be made: after an *expiredError it waits for what the caller has to bring. Whoever
+	// calls it holds no slot. An error ends the run.
+	ready(ctx context.Context) error
 }
+
+// expiredError: requests cannot be made as they were, and ready will wait until they can be made again.
+type expiredError struct{ err error }
+
+func (e *expiredError) Error() string { return e.err.Error() }
+func (e *expiredError) Unwrap() error { return e.err }
 
 // identity is what a source is called: bucket and key, or host and path of a URL.
 type identity struct {
@@ -419,6 +428,8 @@ func (s *bucketSource) String() string { return objectName(s.id.bucket, s.id.key
 func (s *bucketSource) identity() identity { return s.id }
 
 func (s *bucketSource) versions() bool { return !s.unsigned }
+
+func (s *bucketSource) ready(context.Context) error { return nil } // each request is signed anew
 
 func (s *bucketSource) get(ctx context.Context, r request) (*answer, error) {
 	a, err := s.once(ctx, r)

@@ -159,7 +159,7 @@ func (t *transfer) confirm(ctx context.Context) error {
 		return nil
 	}
 	for fails := 1; ; fails++ {
-		if err := t.lane.acquire(ctx); err != nil {
+		if err := t.acquire(ctx); err != nil {
 			return err
 		}
 		_, a, err := t.ask(ctx, span{t.base, t.base + 1})
@@ -169,6 +169,10 @@ func (t *transfer) confirm(ctx context.Context) error {
 		}
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
+		}
+		if t.expired(err) {
+			fails--
+			continue
 		}
 		if t.stop(err, fails) {
 			return t.partError(span{0, 1}, fails, err)
@@ -224,8 +228,8 @@ func (t *transfer) next(ctx context.Context) (*part, error) {
 				return nil, unlessFinished(ctx)
 			}
 		}
-		if err := t.lane.acquire(ctx); err != nil {
-			return nil, unlessFinished(ctx)
+		if err := t.acquire(ctx); err != nil {
+			return nil, unless(errFinished, err)
 		}
 		p := t.set.take(t.pieceSize)
 		if p == nil {
@@ -238,11 +242,31 @@ func (t *transfer) next(ctx context.Context) (*part, error) {
 	}
 }
 
-func unlessFinished(ctx context.Context) error {
-	if err := context.Cause(ctx); err != errFinished {
+func unlessFinished(ctx context.Context) error { return unless(errFinished, context.Cause(ctx)) }
+
+func unless(but, err error) error {
+	if err == but {
+		return nil
+	}
+	return err
+}
+
+// acquire waits until the source can be asked, and then for a slot.
+func (t *transfer) acquire(ctx context.Context) error {
+	if err := t.src.ready(ctx); err != nil {
 		return err
 	}
-	return nil
+	return t.lane.acquire(ctx)
+}
+
+// expired reports whether a request failed for want of what the next acquire will wait for.
+func (t *transfer) expired(err error) bool {
+	var expired *expiredError
+	if !errors.As(err, &expired) {
+		return false
+	}
+	t.log.Info("expired, to be renewed", "error", err)
+	return true
 }
 
 const (
@@ -318,6 +342,7 @@ func (t *transfer) fetch(ctx context.Context, p *part) error {
 			}
 		case errors.Is(err, errSlow):
 			slow++
+		case t.expired(err):
 		default:
 			if !progress {
 				fails++
@@ -331,8 +356,8 @@ func (t *transfer) fetch(ctx context.Context, p *part) error {
 				return unlessFinished(ctx)
 			}
 		}
-		if err := t.lane.acquire(ctx); err != nil {
-			return unlessFinished(ctx)
+		if err := t.acquire(ctx); err != nil {
+			return unless(errFinished, err)
 		}
 	}
 }
@@ -519,12 +544,15 @@ func (t *transfer) tryRange(ctx context.Context) error {
 	if t.set.totals().size <= minPiece {
 		return nil // it comes as one body in any case
 	}
-	if err := t.lane.acquire(ctx); err != nil {
-		return unlessFinished(ctx)
+	if err := t.acquire(ctx); err != nil {
+		return unless(errFinished, err)
 	}
-	defer t.lane.release()
 	r := t.pin.request(span{f.size - 1, f.size})
 	a, err := t.get(ctx, r)
+	t.lane.release()
+	if t.expired(err) {
+		return t.tryRange(ctx)
+	}
 	if err == nil {
 		a.body.Close()
 		_, err = t.pin.accept(r, a)
@@ -586,20 +614,40 @@ func (t *transfer) store(ctx context.Context, p *part, b []byte) (whole bool, er
 	case <-ctx.Done():
 		return false, context.Cause(ctx)
 	}
-	own := t.set.hold(p, len(b))
-	if own.size == 0 {
-		return true, nil
+	for len(b) > 0 && !whole {
+		own := t.set.hold(p, len(b))
+		if own.room != nil {
+			if err := t.waitForRoom(ctx, own.room); err != nil {
+				return false, err
+			}
+			continue
+		}
+		if own.size == 0 {
+			return true, nil
+		}
+		crc := crc64.Update(own.crc, b[:own.size])
+		n, err := t.sink.WriteAt(b[:own.size], own.off)
+		if err == nil && n < own.size {
+			err = io.ErrShortWrite
+		}
+		if err != nil {
+			return false, &sinkError{err}
+		}
+		whole = t.set.advance(p, own, crc)
+		b = b[own.size:]
 	}
-	b = b[:own.size]
-	crc := crc64.Update(own.crc, b)
-	n, err := t.sink.WriteAt(b, own.off)
-	if err == nil && n < len(b) {
-		err = io.ErrShortWrite
+	return whole, nil
+}
+
+// waitForRoom waits for the horizon to move, without the request's slot. A range that was taken lies before the horizon;
+// only the body of a server without ranges comes to it.
+func (t *transfer) waitForRoom(ctx context.Context, room <-chan struct{}) error {
+	t.lane.release()
+	select {
+	case <-room:
+	case <-ctx.Done():
 	}
-	if err != nil {
-		return false, &sinkError{err}
-	}
-	return t.set.advance(p, own, crc), nil
+	return t.lane.reenter(ctx)
 }
 
 // sinkError marks an error of the caller's disk or writer, which no other request can mend.
