@@ -404,5 +404,8 @@ func (c *call) result(ctx context.Context, path string, err error) (*Result, err
 	if ctxErr := ctx.Err(); ctxErr != nil && !errors.Is(err, ctxErr) && errors.Is(err, context.Cause(ctx)) {
 		err = fmt.Errorf("%w: %w", ctxErr, err)
 	}
-	return res, fmt.Errorf("ossdl: download %s to %s: %w", c.src, path, err)
+	if path != "" {
+		path = " to " + path
+	}
+	return res, fmt.Errorf("ossdl: download %s%s: %w", c.src, path, err)
 }
