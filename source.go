@@ -183,10 +183,13 @@ func readAnswer(r request, status int, h http.Header, fromOSS bool) (*answer, er
 		return nil, &answerError{asked: r, got: fmt.Sprintf(format, args...), requestID: a.requestID, size: size}
 	}
 	length, hasLength := contentLength(h)
-	// A stored Content-Encoding is the object's metadata and comes with ETag and length; a body compressed on the way has
-	// neither, and its bytes are not the object's.
-	if enc := h.Get("Content-Encoding"); enc != "" && !strings.EqualFold(enc, "identity") && (a.etag == "" || !hasLength && status == http.StatusOK) {
+	// A stored Content-Encoding is the object's metadata and comes with ETag and length; a body compressed on the way lacks
+	// one of them, and its bytes are not the object's.
+	if enc := h.Get("Content-Encoding"); enc != "" && !strings.EqualFold(enc, "identity") && (a.etag == "" || !hasLength) {
 		return bad(-1, "a body compressed on the way (Content-Encoding %q)", enc)
+	}
+	if fromOSS && a.requestID == "" {
+		return bad(-1, "%d without x-oss-request-id (%s): not an answer of OSS", status, orNone(h.Get("Content-Type")))
 	}
 	switch {
 	case status == http.StatusPartialContent && !r.whole:
@@ -205,9 +208,6 @@ func readAnswer(r request, status int, h http.Header, fromOSS bool) (*answer, er
 	case status == http.StatusOK:
 		if !hasLength {
 			return bad(-1, "200 without Content-Length")
-		}
-		if fromOSS && a.requestID == "" && a.etag == "" {
-			return bad(-1, "200 with neither x-oss-request-id nor ETag (%s): not an answer of OSS", orNone(h.Get("Content-Type")))
 		}
 		if r.off != 0 {
 			return bad(length, "200 with the whole object of %d bytes", length)
