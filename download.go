@@ -60,11 +60,6 @@ func New(client *oss.Client, opts ...Option) (*Downloader, error) {
 	return d, nil
 }
 
-// newLimiter lets bursts through that are small against a second, so that the rate is even.
-func newLimiter(bytesPerSecond int64) *rate.Limiter {
-	return rate.NewLimiter(rate.Limit(bytesPerSecond), int(max(1, min(bufferSize, bytesPerSecond/8))))
-}
-
 // Result tells what a call has done. It is not nil once a request was made, also beside an error.
 type Result struct {
 	Path, Bucket, Key, VersionID, ETag string

@@ -306,7 +306,7 @@ func (t *transfer) observe(rate float64) {
 }
 
 func (t *transfer) terms() terms {
-	if len(t.lane.limits) > 0 {
+	if t.lane.limited() {
 		return terms{} // all requests share the rate limit: taking over would bring nothing
 	}
 	return terms{now: time.Now(), firstByte: time.Duration(t.firstByte.Load()), rate: t.connPace()}
@@ -707,27 +707,6 @@ func (t *transfer) drain(ctx context.Context, a *answer, pos int64, err error, m
 	if left := a.end - pos; err == nil && left > 0 && left <= drainBytes {
 		// The part is whole: an error costs the connection and nothing else.
 		_ = t.skip(ctx, a, left, m)
-	}
-	return nil
-}
-
-// readLimit keeps single reads below what the rate limits let through at once.
-func (l *lane) readLimit() int {
-	n := bufferSize
-	for _, limit := range l.limits {
-		n = min(n, limit.Burst())
-	}
-	return n
-}
-
-// throttle waits until the rate limits allow the n bytes that were read.
-func (l *lane) throttle(ctx context.Context, n int) error {
-	for _, limit := range l.limits {
-		r := limit.ReserveN(time.Now(), n)
-		if err := sleep(ctx, r.Delay()); err != nil {
-			r.Cancel()
-			return err
-		}
 	}
 	return nil
 }
