@@ -152,7 +152,7 @@ func (c *call) toFile(ctx context.Context, path string) (*Result, error) {
 func (c *call) into(ctx context.Context, dst *destination) error {
 	unlock, err := dst.lock()
 	if err != nil {
-		return err
+		return dst.noSpace(err)
 	}
 	defer unlock()
 	end := report(c.cfg.progress, c.look, c.stats.downloaded.Load)
@@ -167,7 +167,7 @@ func (c *call) into(ctx context.Context, dst *destination) error {
 		}
 	}
 	end(err == nil)
-	return err
+	return dst.noSpace(err)
 }
 
 // earlier is what an interrupted run left and this one can use: its checkpoint, with the partial file open.
@@ -211,8 +211,7 @@ func (c *call) fetchInto(ctx context.Context, dst *destination, earlier *checkpo
 
 // leave ends a destination after an error: with a checkpoint of all that was done, or with nothing.
 func (c *call) leave(dst *destination, keep *keeper, err error) {
-	var lost *syncError
-	if errors.As(err, &lost) {
+	if dst.syncFailed {
 		keep.t.set.distrust()
 		dst.dropCheckpoint() // should the next save fail too, nothing is better than its claims
 	}

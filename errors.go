@@ -55,13 +55,16 @@ func (e KeyError) Unwrap() error { return e.Err }
 
 // noSpaceError carries the figures of an ErrNoSpace.
 type noSpaceError struct {
-	missing int64 // bytes still to be written
+	missing int64 // bytes still to be written; 0: none, or not known yet
 	free    int64 // bytes the file system has left; -1 where it does not say
 	err     error // what the operating system said, if it was asked to write
 }
 
 func (e *noSpaceError) Error() string {
-	msg := fmt.Sprintf("%v: %d bytes are missing", ErrNoSpace, e.missing)
+	msg := ErrNoSpace.Error()
+	if e.missing > 0 {
+		msg += fmt.Sprintf(": %d bytes are missing", e.missing)
+	}
 	if e.free >= 0 {
 		msg += fmt.Sprintf(", %d are free", e.free)
 	}

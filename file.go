@@ -40,6 +40,8 @@ type destination struct {
 	begun     bool
 	modified  time.Time    // what the file's time is set to before the rename; zero: left alone
 	left      atomic.Int64 // bytes not written yet
+
+	syncFailed bool // what no sync has covered is not to be believed
 }
 
 // checkDestination finds what stands against a download to path before anything is asked of a server.
@@ -52,11 +54,11 @@ func checkDestination(path string, id identity, cfg *settings) (*destination, er
 		return nil, err
 	}
 	d := &destination{fs: cfg.fs, log: cfg.log, path: resolved, base: resolved, sparse: cfg.sparse, keeps: !cfg.noCheckpoint}
-	if err := d.checkPath(); err != nil {
-		return nil, err
+	if err = d.checkPath(); err == nil {
+		d.cpPath, err = d.checkpointPath(id, cfg)
 	}
-	if d.cpPath, err = d.checkpointPath(id, cfg); err != nil {
-		return nil, err
+	if err != nil {
+		return nil, d.noSpace(err)
 	}
 	return d, nil
 }
@@ -218,7 +220,7 @@ func (d *destination) begin(size, missing int64) error {
 	fresh := d.file == nil
 	if fresh {
 		if err := d.create(); err != nil {
-			return d.noSpace(err)
+			return err
 		}
 	}
 	d.begun = true
@@ -247,7 +249,7 @@ func (d *destination) begin(size, missing int64) error {
 		if terr := d.file.Truncate(min(fi.Size(), size)); terr != nil {
 			d.log.Warn("partial file keeps reserved space", "error", terr)
 		}
-		return d.noSpace(err)
+		return err
 	}
 	return nil
 }
@@ -276,15 +278,16 @@ func (d *destination) WriteAt(b []byte, off int64) (int, error) {
 	}
 	n, err := d.file.WriteAt(b, off)
 	d.left.Add(-int64(n))
-	return n, d.noSpace(err)
+	return n, err
 }
 
 // ReadAt reads what is on disk, for the proof and for the caller's digest.
 func (d *destination) ReadAt(b []byte, off int64) (int, error) { return d.file.ReadAt(b, off) }
 
-// noSpace gives the error of a full disk, or of a used-up quota, its figures.
+// noSpace makes ErrNoSpace, with its figures, of the error of a full disk or of a used-up quota, whatever met it: the
+// data, but also the lock or a rename.
 func (d *destination) noSpace(err error) error {
-	if !fsys.IsNoSpace(err) {
+	if !fsys.IsNoSpace(err) || errors.Is(err, ErrNoSpace) {
 		return err
 	}
 	free, ferr := d.fs.Free(filepath.Dir(d.path))
@@ -294,20 +297,13 @@ func (d *destination) noSpace(err error) error {
 	return &noSpaceError{missing: max(0, d.left.Load()), free: free, err: err}
 }
 
-// sync puts the bytes written so far on stable storage.
+// sync puts the bytes written so far on stable storage. Where it fails the system may count them as written although they
+// are lost: they can be read, and so proved, until the power goes, and no later sync brings them to the disk.
 func (d *destination) sync() error {
-	if err := d.file.Sync(); err != nil {
-		return &syncError{d.noSpace(err)}
-	}
-	return nil
+	err := d.file.Sync()
+	d.syncFailed = d.syncFailed || err != nil
+	return err
 }
-
-// syncError is a failed sync. The system may count the bytes as written although they are lost: they can be read, and
-// so proved, until the power goes, and no later sync brings them to the disk.
-type syncError struct{ err error }
-
-func (e *syncError) Error() string { return e.err.Error() }
-func (e *syncError) Unwrap() error { return e.err }
 
 // commit makes the verified partial file the file at the path. Another process sees the old file or the whole new one.
 func (d *destination) commit(size int64) error {

@@ -598,13 +598,16 @@ func (s *set) endSync() {
 	}
 }
 
-// distrust gives up every byte that no sync has covered. It is for the end of a run: workers must have given back.
+// distrust gives up every byte that no sync has covered, those that an earlier run left among them. It is for the end of a
+// run: workers must have given back.
 func (s *set) distrust() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, p := range s.parts {
-		if p.state == done && !p.synced {
-			s.left += p.len()
+		if p.state != missing && !p.synced {
+			if p.state == done {
+				s.left += p.len()
+			}
 			s.have -= p.len()
 			p.state, p.pos, p.held, p.crc, p.syncing = missing, p.off, p.off, 0, false
 		}

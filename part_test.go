@@ -353,6 +353,12 @@ func TestSetDistrustsWhatWasNotSynced(t *testing.T) {
 	p := s.take(func(int64) int64 { return 10 })
 	s.advance(p, s.hold(p, 5), 0)
 	s.giveBack(p)
+	for _, off := range []int64{60, 70} {
+		if err := s.claim(span{off, off + 10}, 0); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s.nextClaim() // one claim is being proved
 	s.distrust()
 	if err := s.check(nil); err != nil {
 		t.Error(err)
