@@ -184,5 +184,7 @@ func (o outcome) failure() *Failure {
 	return f
 }
 
-// oneLine keeps a message to one line, whatever a server put into it.
-func oneLine(err error) string { return strings.Join(strings.Fields(err.Error()), " ") }
+// oneLine keeps a message to one line, whatever a server put into it, under the one name of this command.
+func oneLine(err error) string {
+	return strings.Join(strings.Fields(strings.TrimPrefix(err.Error(), "ossdl: ")), " ")
+}
