@@ -162,10 +162,16 @@ func (t *transfer) confirm(ctx context.Context) error {
 		if err := t.acquire(ctx); err != nil {
 			return err
 		}
-		_, a, err := t.ask(ctx, span{t.base, t.base + 1})
+		err := t.watched(ctx, &part{}, false, func(ctx context.Context, _ *meter) error {
+			_, a, err := t.ask(ctx, span{t.base, t.base + 1})
+			if err == nil {
+				err = a.body.Close()
+			}
+			return err
+		})
 		t.lane.release()
 		if err == nil {
-			return a.body.Close()
+			return nil
 		}
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
@@ -426,17 +432,26 @@ const maxReplaced = 2
 
 // request makes one request for the rest of a part and writes what comes.
 func (t *transfer) request(ctx context.Context, p *part, sp span, replaceable bool) error {
+	return t.watched(ctx, p, replaceable, func(ctx context.Context, m *meter) error {
+		r, a, err := t.ask(ctx, span{t.base + sp.off, t.base + sp.end})
+		m.got(0)
+		if err != nil {
+			return err
+		}
+		t.smoothFirstByte(m.age())
+		return t.receive(ctx, p, r, a, m)
+	})
+}
+
+// watched makes a request, by fn, that the monitor ends where it stalls: no request is made without it. It is for p, or
+// for an empty part where nothing of the set is fetched.
+func (t *transfer) watched(ctx context.Context, p *part, replaceable bool, fn func(context.Context, *meter) error) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	m := t.watch(p, cancel, replaceable)
 	defer t.unwatch(m)
 	m.waits()
-	r, a, err := t.ask(ctx, span{t.base + sp.off, t.base + sp.end})
-	m.got(0)
-	if err == nil {
-		t.smoothFirstByte(m.age())
-		err = t.receive(ctx, p, r, a, m)
-	}
+	err := fn(ctx, m)
 	if cause := context.Cause(ctx); err != nil && cause != nil {
 		return cause
 	}
@@ -548,18 +563,21 @@ func (t *transfer) tryRange(ctx context.Context) error {
 		return unless(errFinished, err)
 	}
 	r := t.pin.request(span{f.size - 1, f.size})
-	a, err := t.get(ctx, r)
+	err := t.watched(ctx, &part{}, false, func(ctx context.Context, _ *meter) error {
+		a, err := t.get(ctx, r)
+		if err == nil {
+			a.body.Close()
+			_, err = t.pin.accept(r, a)
+		}
+		return err
+	})
 	t.lane.release()
 	if t.expired(err) {
 		return t.tryRange(ctx)
 	}
 	if err == nil {
-		a.body.Close()
-		_, err = t.pin.accept(r, a)
-		if err == nil {
-			t.set.setSingle(false)
-			return nil
-		}
+		t.set.setSingle(false)
+		return nil
 	}
 	if ctx.Err() != nil {
 		return unlessFinished(ctx)
