@@ -53,6 +53,7 @@ type request struct {
 	whole     bool   // no Range header: the span is from 0, and its end unknown
 	ifMatch   string // an ETag, or none
 	versionID string
+	again     *atomic.Int64 // counts what the source sends for it beyond once
 }
 
 func (r request) String() string {
@@ -435,6 +436,7 @@ func (s *bucketSource) get(ctx context.Context, r request) (*answer, error) {
 	a, err := s.once(ctx, r)
 	var status *statusError
 	if errors.As(err, &status) && s.correctable(status) {
+		r.again.Add(1)
 		return s.once(ctx, r)
 	}
 	return a, err

@@ -503,6 +503,7 @@ func (t *transfer) ask(ctx context.Context, sp span) (request, *answer, error) {
 
 func (t *transfer) get(ctx context.Context, r request) (*answer, error) {
 	t.stats.requests.Add(1)
+	r.again = &t.stats.requests
 	return t.src.get(ctx, r)
 }
 
