@@ -63,6 +63,10 @@ func (p *pin) request(sp span) request {
 func (p *pin) accept(r request, a *answer) (first bool, err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if r.versionID != "" && a.versionID != "" && a.versionID != r.versionID {
+		// A cache before the service that does not know the parameter, say.
+		return false, changed(fmt.Sprintf("version %s, asked for %s", a.versionID, r.versionID), a.facts)
+	}
 	if err := p.compare(a.facts); err != nil {
 		return false, err
 	}
