@@ -72,20 +72,29 @@ func isOSSHeader(name string) bool {
 	return len(name) > 6 && http.CanonicalHeaderKey(name[:6]) == "X-Oss-"
 }
 
-// boundedErrors bounds the bodies of answers that are no success: the SDK reads them whole.
+// boundedErrors bounds the bodies of answers that are no success: the SDK reads them whole. It also ends one where it
+// cannot be read on, since the SDK would return that error and drop the status, which says more.
 type boundedErrors struct{ *http.Transport }
 
 func (b *boundedErrors) RoundTrip(r *http.Request) (*http.Response, error) {
 	resp, err := b.Transport.RoundTrip(r)
 	if err == nil && resp.StatusCode/100 != 2 && resp.Body != nil {
-		resp.Body = limitedBody{io.LimitReader(resp.Body, errorBodyLimit), resp.Body}
+		resp.Body = errorBody{io.LimitReader(resp.Body, errorBodyLimit), resp.Body}
 	}
 	return resp, err
 }
 
-type limitedBody struct {
+type errorBody struct {
 	io.Reader
 	io.Closer
+}
+
+func (b errorBody) Read(p []byte) (int, error) {
+	n, err := b.Reader.Read(p)
+	if err != nil {
+		err = io.EOF
+	}
+	return n, err
 }
 
 // spreadingDialer starts each connection at another of the host's addresses, and tries the others where one fails.
