@@ -25,7 +25,6 @@ import (
 	"io"
 	"sync"
 	"time"
-	"unicode/utf8"
 
 	"github.com/aliyun/aliyun-oss-go-sdk/oss"
 	"golang.org/x/time/rate"
@@ -93,21 +92,23 @@ func (d *Downloader) Download(ctx context.Context, bucket, key, path string, opt
 	return d.newCall(src, cfg).toFile(ctx, path)
 }
 
-// bucketSource checks names as far as they can be wrong whatever the bucket.
 func (d *Downloader) bucketSource(bucket, key string, cfg *settings) (*bucketSource, error) {
+	b, err := d.bucketClient(bucket, cfg)
+	if err != nil {
+		return nil, err
+	}
+	return b.object(key)
+}
+
+// bucketClient checks a name as far as it can be wrong whatever the buckets there are.
+func (d *Downloader) bucketClient(bucket string, cfg *settings) (*bucketClient, error) {
 	switch {
 	case d.client == nil:
 		return nil, errors.New("New was given no client")
 	case oss.CheckBucketName(bucket) != nil:
 		return nil, fmt.Errorf("bucket name %q: 3 to 63 lower-case letters, digits and hyphens are allowed", bucket)
-	case key == "" || len(key) > maxKey || !utf8.ValidString(key):
-		return nil, fmt.Errorf("key %q: 1 to %d bytes of UTF-8 are allowed", key, maxKey)
 	}
-	b, err := newBucketClient(d.client, bucket, cfg.request)
-	if err != nil {
-		return nil, err
-	}
-	return b.object(key)
+	return newBucketClient(d.client, bucket, cfg.request)
 }
 
 // maxKey is OSS's limit for an object name, in bytes.

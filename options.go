@@ -7,6 +7,7 @@ import (
 	"hash"
 	"log/slog"
 	"net/http"
+	"os"
 	"path"
 	"reflect"
 	"runtime"
@@ -117,7 +118,8 @@ type settings struct {
 	knownEmpty   bool // the object is said to have no bytes: no range is asked for
 	log          *slog.Logger
 
-	fs fsys.FS
+	fs     fsys.FS
+	within func(*os.Root) fsys.FS // the file system of a folder, for DownloadPrefix
 }
 
 // window is what WithRange asks for: length bytes from offset, or all from there where length is -1.
@@ -139,6 +141,7 @@ func defaults() settings {
 		readAhead: DefaultReadAhead,
 		log:       slog.New(slog.DiscardHandler),
 		fs:        fsys.OS(),
+		within:    fsys.Rooted,
 	}
 }
 
@@ -443,7 +446,8 @@ func WithReadAhead(bytes int64) Option {
 }
 
 // WithInclude keeps only the keys of a prefix whose local name matches one of the patterns. A pattern is one of
-// path.Match, compared with the whole local name where it has a slash and with its last element where it has none.
+// path.Match, compared with the whole local name where it has a slash and with its last element where it has none; the
+// local name is the key without the prefix up to its last slash.
 func WithInclude(patterns ...string) Option {
 	return Option{"WithInclude", inNew | inDownloadPrefix, func(s *settings) error {
 		s.include = append(slices.Clone(s.include), patterns...)
@@ -468,8 +472,9 @@ func checkPatterns(patterns []string) error {
 	return nil
 }
 
-// WithShard keeps only one share of a prefix: the keys whose FNV-1a 64 hash modulo count is index, 0 to count-1. All
-// shares together are the whole prefix, each key in one.
+// WithShard keeps only one share of a prefix: the keys whose FNV-1a 64 hash modulo count is index, 0 to count-1; the hash
+// is of the whole key. All shares together are the whole prefix, each key in one, for ever in the same. They may be
+// fetched at the same time, by several machines too, into one folder or into many.
 func WithShard(index, count int) Option {
 	return Option{"WithShard", inNew | inDownloadPrefix, func(s *settings) error {
 		if count < 1 || index < 0 || index >= count {
@@ -480,8 +485,9 @@ func WithShard(index, count int) Option {
 	}}
 }
 
-// WithCompareCRC64 makes DownloadPrefix compare the CRC-64 of a file that is there already with the object's, instead of
-// its time.
+// WithCompareCRC64 makes DownloadPrefix compare the CRC-64 of a file that is there already, and has the object's size,
+// with the object's, instead of its time. It costs a HEAD request and the reading of the file. Where the service has no
+// CRC-64 of the object, the time decides.
 func WithCompareCRC64() Option {
 	return Option{"WithCompareCRC64", inNew | inDownloadPrefix, func(s *settings) error {
 		s.compareCRC = true

@@ -14,6 +14,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"time"
+	"unicode/utf8"
 
 	"github.com/aliyun/aliyun-oss-go-sdk/oss"
 )
@@ -380,6 +381,9 @@ func newBucketClient(client *oss.Client, bucket string, extra requestOptions) (*
 
 // object is a source of the bucket.
 func (b *bucketClient) object(key string) (*bucketSource, error) {
+	if key == "" || len(key) > maxKey || !utf8.ValidString(key) {
+		return nil, fmt.Errorf("key %q: 1 to %d bytes of UTF-8 are allowed", key, maxKey)
+	}
 	s := &bucketSource{bucketClient: b, id: identity{bucket: b.bucket, key: key}}
 	if b.unsigned {
 		var err error
@@ -403,6 +407,12 @@ func (b *bucketClient) plainURL(key string) (string, error) {
 	}
 	plain, _, _ := strings.Cut(signed, "?")
 	return plain, nil
+}
+
+// bucketURL is that of the bucket itself; the SDK makes only those of objects.
+func (b *bucketClient) bucketURL() (string, error) {
+	u, err := b.plainURL("x")
+	return strings.TrimSuffix(u, "x"), err
 }
 
 // bucketSource is an object of a bucket.
@@ -527,22 +537,8 @@ func addQuery(u string, params map[string]any) string {
 // answerOf turns what the SDK returns into an answer or an error of this package. The SDK reads the bodies of errors but
 // leaves those of redirects open.
 func answerOf(ctx context.Context, r request, resp *oss.Response, err error, fromOSS bool) (*answer, error) {
-	if resp == nil {
-		if err == nil {
-			err = errors.New("no answer")
-		}
-		if cause := context.Cause(ctx); cause != nil {
-			err = cause
-		}
-		return nil, withoutURL(err)
-	}
-	if err != nil {
-		if resp.Body != nil {
-			resp.Body.Close()
-		}
-		var se oss.ServiceError
-		errors.As(err, &se)
-		return nil, newStatusError(resp.StatusCode, resp.Headers, se)
+	if resp == nil || err != nil {
+		return nil, failure(ctx, resp, err)
 	}
 	a, err := readAnswer(r, resp.StatusCode, resp.Headers, fromOSS)
 	if err != nil {
@@ -551,6 +547,25 @@ func answerOf(ctx context.Context, r request, resp *oss.Response, err error, fro
 	}
 	a.body = resp.Body
 	return a, nil
+}
+
+// failure is what the SDK returns beside an answer that is no success, as an error of this package.
+func failure(ctx context.Context, resp *oss.Response, err error) error {
+	if resp != nil {
+		if resp.Body != nil {
+			resp.Body.Close()
+		}
+		var se oss.ServiceError
+		errors.As(err, &se)
+		return newStatusError(resp.StatusCode, resp.Headers, se)
+	}
+	if err == nil {
+		err = errors.New("no answer")
+	}
+	if cause := context.Cause(ctx); cause != nil {
+		err = cause
+	}
+	return withoutURL(err)
 }
 
 // withoutURL removes the URL from an error of net/http or net/url: its query may be signed.
