@@ -288,15 +288,17 @@ func (t *transfer) pieceSize(unfinished int64) int64 {
 	if t.cfg.partSize > 0 {
 		return t.cfg.partSize
 	}
-	want := int64(firstPiece)
 	if _, fixed := t.pin.now(); !fixed {
-		return want // the size may be unknown as yet
+		return firstPiece // the size may be unknown as yet
 	}
-	if pace := t.connPace(); pace > 0 {
+	want := int64(firstPiece)
+	requests := t.gate.current()
+	if pace := t.connPace(); t.ceiling() <= requests {
+		want, requests = maxPiece, t.ceiling() // no others will come and want their share
+	} else if pace > 0 {
 		want = int64(min(pace*pieceTime.Seconds(), maxPiece))
 	}
-	requests := int64(min(t.ceiling(), t.gate.current()))
-	share := (unfinished + requests - 1) / requests
+	share := (unfinished + int64(requests) - 1) / int64(requests)
 	want = max(minPiece, min(want, share))
 	return (want + minPiece - 1) / minPiece * minPiece
 }
