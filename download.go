@@ -23,6 +23,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/http"
 	"sync"
 	"time"
 
@@ -38,6 +39,7 @@ type Downloader struct {
 	gate    *gate
 	limits  []*rate.Limiter
 	buffers sync.Pool
+	web     func() *http.Client // for URLs; made when first asked for
 }
 
 // New makes a Downloader for the buckets that client reaches, with the client's credentials; without any (an empty
@@ -49,7 +51,7 @@ func New(client *oss.Client, opts ...Option) (*Downloader, error) {
 	if err != nil {
 		return nil, fmt.Errorf("ossdl: %w", err)
 	}
-	d := &Downloader{client: client, cfg: cfg, gate: newGate(cfg.concurrency)}
+	d := &Downloader{client: client, cfg: cfg, gate: newGate(cfg.concurrency), web: sync.OnceValue(HTTPClient)}
 	d.buffers.New = func() any { b := make([]byte, bufferSize); return &b }
 	if cfg.rateLimit > 0 {
 		d.limits = append(d.limits, newLimiter(cfg.rateLimit))

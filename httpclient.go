@@ -44,8 +44,10 @@ func HTTPClient() *http.Client {
 	}
 }
 
-// maxRedirects is what browsers and net/http follow.
+// maxRedirects is what net/http follows.
 const maxRedirects = 10
+
+var errRedirects = fmt.Errorf("more than %d redirects", maxRedirects)
 
 // checkRedirect follows no redirect of a credentialed request, and takes headers of OSS off the others.
 func checkRedirect(next *http.Request, via []*http.Request) error {
@@ -54,7 +56,7 @@ func checkRedirect(next *http.Request, via []*http.Request) error {
 		return http.ErrUseLastResponse
 	}
 	if len(via) >= maxRedirects {
-		return fmt.Errorf("more than %d redirects", maxRedirects)
+		return errRedirects
 	}
 	if next.URL.Host != first.URL.Host {
 		for name := range next.Header {
