@@ -631,9 +631,13 @@ func (t *transfer) receive(ctx context.Context, p *part, r request, a *answer, m
 // store hashes and writes bytes at the part's position. It reports whether the part has all it needs.
 func (t *transfer) store(ctx context.Context, p *part, b []byte) (whole bool, err error) {
 	select {
-	case <-t.ready:
-	case <-ctx.Done():
-		return false, context.Cause(ctx)
+	case <-t.ready: // first: what has come is not given up because the request was
+	default:
+		select {
+		case <-t.ready:
+		case <-ctx.Done():
+			return false, context.Cause(ctx)
+		}
 	}
 	for len(b) > 0 && !whole {
 		own := t.set.hold(p, len(b))
