@@ -19,17 +19,18 @@ func (c *command) access() error {
 	}
 	u, err := parseEndpoint(c.endpoint)
 	if err != nil {
-		return fmt.Errorf("-endpoint %q: %w", c.endpoint, err)
+		return fmt.Errorf("%s %q: %w", c.endpointBy, c.endpoint, err)
 	}
 	if !c.cname && strings.HasPrefix(u.Hostname(), c.source.bucket+".") {
-		return fmt.Errorf("-endpoint %q begins with the bucket: leave it away, or give -cname if that is a domain of your own", c.endpoint)
+		return fmt.Errorf("%s %q begins with the bucket: leave it away, or give -cname if that is a domain of your own",
+			c.endpointBy, c.endpoint)
 	}
 	c.endpoint = u.String()
 	if c.region == "" {
 		c.region = regionOf(u.Hostname())
 	}
 	if c.region != "" && (!regionName.MatchString(c.region) || strings.HasPrefix(c.region, "oss-")) {
-		return fmt.Errorf("-region %q: wanted is the name without oss-, for example cn-hangzhou", c.region)
+		return fmt.Errorf("%s %q: wanted is the name without oss-, for example cn-hangzhou", c.regionBy, c.region)
 	}
 	if (c.keyID == "") != (c.keySecret == "") {
 		return errors.New("one of OSS_ACCESS_KEY_ID and OSS_ACCESS_KEY_SECRET is set without the other")

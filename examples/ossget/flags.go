@@ -82,6 +82,7 @@ type command struct {
 	dest   string
 
 	endpoint, region        string
+	endpointBy, regionBy    string // the flag or the variable that named them
 	cname                   bool
 	keyID, keySecret, token string
 
@@ -98,6 +99,9 @@ func parse(args []string, getenv func(string) string) (command, error) {
 		keyID:     getenv("OSS_ACCESS_KEY_ID"),
 		keySecret: getenv("OSS_ACCESS_KEY_SECRET"),
 		token:     getenv("OSS_SESSION_TOKEN"),
+
+		endpointBy: "OSS_ENDPOINT",
+		regionBy:   "OSS_REGION",
 	}
 	flags := flag.NewFlagSet("ossget", flag.ContinueOnError)
 	flags.SetOutput(io.Discard) // run reports, once
@@ -244,11 +248,15 @@ func (c *command) operands(args []string) (err error) {
 	return nil
 }
 
-// combinations looks at which flags were given together.
+// combinations looks at which flags were given, and which together.
 func (c *command) combinations(flags *flag.FlagSet) (err error) {
 	var checkpoints []string
 	flags.Visit(func(f *flag.Flag) {
 		switch f.Name {
+		case "endpoint":
+			c.endpointBy = "-endpoint"
+		case "region":
+			c.regionBy = "-region"
 		case "recursive", "include", "exclude", "shard":
 			err = fmt.Errorf("-%s: downloading a prefix is not supported yet", f.Name)
 		case "checkpoint", "checkpoint-dir", "no-checkpoint":

@@ -83,9 +83,14 @@ func TestUsageErrorsNameWhatIsWrongAndWhatIsAllowed(t *testing.T) {
 			}
 		}
 	}
-	_, err := parse([]string{src}, env{"OSS_ENDPOINT": "oss-cn-hangzhou.aliyuncs.com", "OSS_ACCESS_KEY_ID": "id"}.get)
-	if err == nil || !strings.Contains(err.Error(), "OSS_ACCESS_KEY_SECRET") {
-		t.Errorf("half of the credentials: got %v", err)
+	for want, e := range map[string]env{
+		"OSS_ACCESS_KEY_SECRET":    {"OSS_ENDPOINT": "oss-cn-hangzhou.aliyuncs.com", "OSS_ACCESS_KEY_ID": "id"},
+		`OSS_ENDPOINT "ftp://a.b"`: {"OSS_ENDPOINT": "ftp://a.b"},
+		`OSS_REGION "Hangzhou"`:    {"OSS_ENDPOINT": "oss-cn-hangzhou.aliyuncs.com", "OSS_REGION": "Hangzhou"},
+	} {
+		if _, err := parse([]string{src}, e.get); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%v: got %v, want it to name %s", e, err, want)
+		}
 	}
 }
 

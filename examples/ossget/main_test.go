@@ -178,6 +178,7 @@ func TestSignatures(t *testing.T) {
 	s := newServer(t)
 	s.CreateBucket("bucket", osstest.PublicRead())
 	s.Put("bucket", "key", osstest.Random(1, 1000))
+	s.AddToken("STS.id", "sts-secret", "sts-token", time.Now().Add(time.Hour))
 	for _, c := range []struct {
 		name   string
 		change env
@@ -185,6 +186,8 @@ func TestSignatures(t *testing.T) {
 	}{
 		{"V4 with a region", nil, "OSS4-HMAC-SHA256 "},
 		{"V1 without", env{"OSS_REGION": ""}, "OSS " + osstest.AccessKeyID},
+		{"V4 with a token", env{"OSS_ACCESS_KEY_ID": "STS.id", "OSS_ACCESS_KEY_SECRET": "sts-secret", "OSS_SESSION_TOKEN": "sts-token"},
+			"OSS4-HMAC-SHA256 Credential=STS.id/"},
 		{"none without credentials", env{"OSS_ACCESS_KEY_ID": "", "OSS_ACCESS_KEY_SECRET": ""}, ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -372,36 +375,50 @@ func TestResultThatCannotBeToldIsAFailure(t *testing.T) {
 	}
 }
 
-// TestProxyOfTheEnvironment downloads from a host that only the proxy knows. Loopback would be exempt from proxies.
+// TestProxyOfTheEnvironment downloads from hosts that only the proxy knows, each by the names that go with it. Loopback
+// would be exempt from proxies.
 func TestProxyOfTheEnvironment(t *testing.T) {
 	s := newServer(t)
+	s.CNAME("files.example.com", "bucket")
 	c := osstest.Random(1, 3*mib)
 	s.Put("bucket", "key", c)
-	var mu sync.Mutex
-	hosts := map[string]int{}
-	proxy := httptest.NewServer(&httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) {
-		mu.Lock()
-		hosts[r.In.URL.Host]++
-		mu.Unlock()
-		r.Out.URL.Host = s.Addr() // the Host header stays
-	}})
-	defer proxy.Close()
-
-	e := envOf(s)
-	e["OSS_ENDPOINT"], e["OSS_REGION"] = "http://oss-cn-hangzhou.aliyuncs.com", "" // the region is in the name
-	e["HTTP_PROXY"], e["http_proxy"], e["NO_PROXY"], e["no_proxy"] = proxy.URL, proxy.URL, "", ""
-	path := filepath.Join(t.TempDir(), "file")
-	if out, err := process(t, e, "-retries", "0", "oss://bucket/key", path).CombinedOutput(); err != nil {
-		t.Fatalf("%v: %s", err, out)
-	}
-	sameAs(t, path, c)
-	if n := hosts["bucket.oss-cn-hangzhou.aliyuncs.com"]; n < 1 || len(hosts) != 1 {
-		t.Errorf("the proxy saw %v", hosts)
-	}
-	for _, r := range s.Requests() {
-		if !strings.HasPrefix(r.Header.Get("Authorization"), "OSS4-HMAC-SHA256 ") {
-			t.Errorf("Authorization: %q", r.Header.Get("Authorization"))
-		}
+	for _, host := range []struct {
+		endpoint string
+		flags    []string
+		want     string
+	}{
+		{"http://oss-cn-hangzhou.aliyuncs.com", nil, "bucket.oss-cn-hangzhou.aliyuncs.com"}, // the region is in the name
+		{"http://files.example.com", []string{"-cname", "-region", osstest.Region}, "files.example.com"},
+	} {
+		t.Run(host.want, func(t *testing.T) {
+			s.ResetLog()
+			var mu sync.Mutex
+			seen := map[string]bool{}
+			proxy := httptest.NewServer(&httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) {
+				mu.Lock()
+				seen[r.In.URL.Host] = true
+				mu.Unlock()
+				r.Out.URL.Host = s.Addr() // the Host header stays
+			}})
+			defer proxy.Close()
+			e := envOf(s)
+			e["OSS_ENDPOINT"], e["OSS_REGION"] = host.endpoint, ""
+			e["HTTP_PROXY"], e["http_proxy"], e["NO_PROXY"], e["no_proxy"] = proxy.URL, proxy.URL, "", ""
+			path := filepath.Join(t.TempDir(), "file")
+			cmd := process(t, e, append(host.flags, "-retries", "0", "oss://bucket/key", path)...)
+			if out, err := cmd.CombinedOutput(); err != nil {
+				t.Fatalf("%v: %s", err, out)
+			}
+			sameAs(t, path, c)
+			if !seen[host.want] || len(seen) != 1 {
+				t.Errorf("the proxy saw %v", seen)
+			}
+			for _, r := range s.Requests() {
+				if got := r.Header.Get("Authorization"); !strings.HasPrefix(got, "OSS4-HMAC-SHA256 ") {
+					t.Errorf("Authorization: %q", got)
+				}
+			}
+		})
 	}
 }
 
