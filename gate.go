@@ -121,9 +121,9 @@ func (g *gate) tick(now time.Time) {
 	g.admit()
 }
 
-// throttled lowers the limit after the server said 429 or 503.
+// throttled lowers the number of requests in flight after the server said 429 or 503 to one that has given its slot back.
 func (g *gate) throttled(now time.Time) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.limit = g.adapt.throttled(now, g.limit)
+	g.limit = g.adapt.throttled(now, g.limit, g.inUse+1)
 }

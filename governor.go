@@ -98,10 +98,14 @@ func (g *governor) stay(now time.Time, limit int, rate float64) {
 	g.nextTry = now.Add(retryGrowth)
 }
 
-// throttled halves the limit, once for the requests that were in flight together.
-func (g *governor) throttled(now time.Time, limit int) int {
+// throttled halves the limit, once for the requests that were in flight together. Where fewer were in flight than the
+// limit allows, as a call's own concurrency may have it, half of those: only that lowers anything.
+func (g *governor) throttled(now time.Time, limit, inFlight int) int {
 	if now.Sub(g.calmedAt) < time.Second {
 		return limit
+	}
+	if inFlight > 1 {
+		limit = min(limit, inFlight)
 	}
 	g.calmedAt = now
 	g.steady, g.before = true, 0
