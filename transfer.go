@@ -344,7 +344,8 @@ func (t *transfer) fetch(ctx context.Context, p *part) error {
 		}
 		var clamp *clampError
 		switch {
-		case errors.As(err, &clamp):
+		case errors.As(err, &clamp) && fails < t.cfg.retry.Attempts:
+			fails++ // a server may say so each time
 			if err := t.sized(clamp.size); err != nil {
 				return err
 			}
