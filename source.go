@@ -90,6 +90,10 @@ func (f facts) strong() bool {
 	return len(f.etag) > 2 && f.etag[0] == '"' && f.etag[len(f.etag)-1] == '"' && f.etag != `"null"`
 }
 
+// nameless reports whether nothing identifies the object: OSS sends all three, and where it leaves out ETag or CRC-64 the
+// time is still there.
+func (f facts) nameless() bool { return f.etag == "" && !f.hasCRC && f.lastModified.IsZero() }
+
 // differs says how the object of another answer is not this one, or "".
 func (f facts) differs(g facts) string {
 	switch {
@@ -190,8 +194,8 @@ func readAnswer(r request, status int, h http.Header, fromOSS bool) (*answer, er
 	if enc := h.Get("Content-Encoding"); enc != "" && !strings.EqualFold(enc, "identity") && (a.etag == "" || !hasLength) {
 		return bad(-1, "a body compressed on the way (Content-Encoding %q)", enc)
 	}
-	if fromOSS && a.requestID == "" {
-		return bad(-1, "%d without x-oss-request-id (%s): not an answer of OSS", status, orNone(h.Get("Content-Type")))
+	if fromOSS && (a.requestID == "" || a.nameless()) {
+		return bad(-1, "%d with request ID %s, ETag %s (%s): not an object of OSS", status, orNone(a.requestID), orNone(a.etag), orNone(h.Get("Content-Type")))
 	}
 	switch {
 	case status == http.StatusPartialContent && !r.whole:
@@ -210,6 +214,9 @@ func readAnswer(r request, status int, h http.Header, fromOSS bool) (*answer, er
 	case status == http.StatusOK:
 		if !hasLength {
 			return bad(-1, "200 without Content-Length")
+		}
+		if v := h.Get("Content-Range"); v != "" {
+			return bad(-1, "200 with Content-Range %q", v)
 		}
 		if r.off != 0 {
 			return bad(length, "200 with the whole object of %d bytes", length)
