@@ -16,6 +16,8 @@ const (
 	idleTimeout      = 50 * time.Second
 	// errorBodyLimit bounds what is read of the body of an answer that is no success.
 	errorBodyLimit = 1 << 20
+	// headLimit bounds the head of an answer, in bytes. That of OSS has some KiB, with 8 KiB of metadata.
+	headLimit = 256 << 10
 )
 
 // HTTPClient makes an HTTP client for ranges: give it to the SDK's client with oss.HTTPClient. Its pool keeps a connection
@@ -30,15 +32,16 @@ func HTTPClient() *http.Client {
 	protocols.SetHTTP1(true)
 	return &http.Client{
 		Transport: &boundedErrors{&http.Transport{
-			Proxy:                 http.ProxyFromEnvironment,
-			DialContext:           d.dial,
-			TLSHandshakeTimeout:   handshakeTimeout,
-			ExpectContinueTimeout: time.Second,
-			MaxIdleConns:          2 * MaxConcurrency,
-			MaxIdleConnsPerHost:   MaxConcurrency,
-			IdleConnTimeout:       idleTimeout,
-			DisableCompression:    true,
-			Protocols:             protocols,
+			Proxy:                  http.ProxyFromEnvironment,
+			DialContext:            d.dial,
+			TLSHandshakeTimeout:    handshakeTimeout,
+			ExpectContinueTimeout:  time.Second,
+			MaxIdleConns:           2 * MaxConcurrency,
+			MaxIdleConnsPerHost:    MaxConcurrency,
+			IdleConnTimeout:        idleTimeout,
+			DisableCompression:     true,
+			MaxResponseHeaderBytes: headLimit,
+			Protocols:              protocols,
 		}},
 		CheckRedirect: checkRedirect,
 	}
