@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"hash"
 	"log/slog"
+	"maps"
 	"net/http"
 	"os"
 	"path"
@@ -347,37 +348,64 @@ func WithRequestOptions(opts ...oss.Option) Option {
 	}}
 }
 
-// readRequestOptions sorts the SDK's options into headers and parameters. The SDK gives no list of the headers an option
-// sets, only a look-up by name, so the options are applied to a map of their own argument type.
-func readRequestOptions(opts []oss.Option) (requestOptions, error) {
-	r := requestOptions{headers: map[string]string{}, params: map[string]any{}}
+// sdkOption is one option of the SDK as the SDK keeps it.
+type sdkOption struct {
+	kind  string // one of the SDK's: sdkHeader, sdkParam, or an argument of a function
+	value any
+}
+
+const (
+	sdkHeader = "HTTPHeader"
+	sdkParam  = "HTTPParameter"
+)
+
+// readSDKOptions tells the SDK's options by name. The SDK gives no list of what an option sets, only a look-up by name, so
+// the options are applied to a map of their own argument type.
+func readSDKOptions(opts []oss.Option) (map[string]sdkOption, error) {
 	raw := reflect.MakeMap(reflect.TypeFor[oss.Option]().In(0))
 	for i, o := range opts {
 		if o == nil {
-			return r, fmt.Errorf("option %d is nil", i)
+			return nil, fmt.Errorf("option %d is nil", i)
 		}
 		if err, _ := reflect.ValueOf(o).Call([]reflect.Value{raw})[0].Interface().(error); err != nil {
-			return r, fmt.Errorf("option %d: %w", i, err)
+			return nil, fmt.Errorf("option %d: %w", i, err)
 		}
 	}
-	params, err := oss.GetRawParams(opts)
-	if err != nil {
-		return r, err
-	}
+	all := map[string]sdkOption{}
 	for it := raw.MapRange(); it.Next(); {
-		name := it.Key().String()
+		v := it.Value()
+		all[it.Key().String()] = sdkOption{v.FieldByName("Type").String(), v.FieldByName("Value").Interface()}
+	}
+	return all, nil
+}
+
+func readRequestOptions(opts []oss.Option) (requestOptions, error) {
+	all, err := readSDKOptions(opts)
+	if err != nil {
+		return requestOptions{}, err
+	}
+	return newRequestOptions(all)
+}
+
+// newRequestOptions sorts the SDK's options into headers and parameters.
+func newRequestOptions(all map[string]sdkOption) (requestOptions, error) {
+	r := requestOptions{headers: map[string]string{}, params: map[string]any{}}
+	for _, name := range slices.Sorted(maps.Keys(all)) {
 		if why, refused := refusedRequestOptions[strings.ToLower(name)]; refused {
 			return r, fmt.Errorf("%s is refused: %s", name, why)
 		}
-		if v, ok := params[name]; ok {
-			r.params[name] = v
-			continue
-		}
-		v, ok := it.Value().FieldByName("Value").Interface().(string)
-		if kind := it.Value().FieldByName("Type").String(); kind != "HTTPHeader" || !ok {
+		o := all[name]
+		text, ok := o.value.(string)
+		switch {
+		case o.kind != sdkHeader && o.kind != sdkParam:
 			return r, fmt.Errorf("%s is refused: it is neither a header nor a parameter", name)
+		case !ok:
+			return r, fmt.Errorf("%s is refused: its value is a %T, only a string can be sent", name, o.value)
+		case o.kind == sdkHeader:
+			r.headers[name] = text
+		default:
+			r.params[name] = text
 		}
-		r.headers[name] = v
 	}
 	return r, nil
 }

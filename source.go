@@ -67,8 +67,9 @@ func (r request) String() string {
 // answer is what came back for a request.
 type answer struct {
 	facts
-	span         // the bytes the body holds, in the object
-	partial bool // a 206
+	span                // the bytes the body holds, in the object
+	partial bool        // a 206
+	header  http.Header // as received
 	body    io.ReadCloser
 }
 
@@ -184,7 +185,7 @@ func (e *networkError) Unwrap() error { return e.err }
 // readAnswer judges the status and headers of an answer to r. In a 200 to a range that starts at 0 the body is the whole
 // object; at any other offset it is refused.
 func readAnswer(r request, status int, h http.Header, fromOSS bool) (*answer, error) {
-	a := &answer{facts: readFacts(h)}
+	a := &answer{facts: readFacts(h), header: h}
 	bad := func(size int64, format string, args ...any) (*answer, error) {
 		return nil, &answerError{asked: r, got: fmt.Sprintf(format, args...), requestID: a.requestID, size: size}
 	}

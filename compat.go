@@ -1,0 +1,322 @@
+package ossdl
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"reflect"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+
+	"github.com/aliyun/aliyun-oss-go-sdk/oss"
+)
+
+// DownloadFile is Download with the signature and the options of the SDK's Bucket.DownloadFile, for programs that move
+// over: bucket.DownloadFile(key, …) becomes ossdl.DownloadFile(bucket, key, …). The bucket's client makes the requests. A
+// partSize of MinPartSize to MaxPartSize bytes bounds what one request asks for.
+//
+// These options mean what they mean there:
+//
+//   - oss.Routines: the requests in flight; below 1 it is 1, above 100 it is 100. Without it the number adapts itself.
+//   - oss.Checkpoint, oss.CheckpointDir: without them, or with false, there is no checkpoint, and a failed call leaves
+//     nothing. With an empty name it is path + ".cp". A folder that does not exist is made. A checkpoint of the SDK's is
+//     not taken up: the download starts anew.
+//   - oss.Range, oss.NormalizedRange: one range, as a-b, a- or -n. One outside the object is ErrRange, where the SDK takes
+//     the whole object instead; of an n beyond the object's size the whole object comes. For -n its first byte is asked
+//     for before, to learn the size, and the object must have a strong ETag.
+//   - oss.VersionId, oss.IfMatch, oss.WithContext.
+//   - oss.Progress: the listener hears of started, then data, then completed or failed, never concurrently; completed only
+//     once the file is in place, and nothing if the call fails before the size is known. Started has what an earlier run
+//     left, as far as it is proved by then, and RwBytes adds up to the rest.
+//   - oss.GetResponseHeader: the headers of the first answer, as a HEAD would have brought them; left alone where none came.
+//   - Headers and parameters, oss.SetHeader and oss.AddParam included: they go with each request.
+//
+// Others are errors that name them, before any request: conditions but IfMatch, processing, an Accept-Encoding but identity,
+// several ranges, and whatever is no option of a download. A nil option means nothing.
+//
+// What differs beyond that is what Download promises. The file is verified always, oss.EnableCRC or not, and path is not
+// touched before the whole is there. Until then the data is in path + ".part". Failed requests are tried again. Transport
+// and time-outs are those of the bucket's client, see HTTPClient.
+func DownloadFile(bucket *oss.Bucket, key, path string, partSize int64, options ...oss.Option) error {
+	if bucket == nil {
+		return errors.New("ossdl: DownloadFile: nil bucket")
+	}
+	ctx, c, err := readCompat(partSize, options)
+	if err == nil {
+		err = c.prepare(bucket, key)
+	}
+	if err != nil {
+		return fmt.Errorf("ossdl: download %s: %w", objectName(bucket.BucketName, key), err)
+	}
+	return c.download(ctx, path)
+}
+
+// compat is one DownloadFile.
+type compat struct {
+	opts   []Option
+	suffix int64 // the last bytes of the object are asked for; 0: they are not
+	events *events
+	header *http.Header // where the caller wants the headers; nil: nowhere
+
+	d   *Downloader
+	src *headerSource
+	cfg settings
+}
+
+// readCompat turns the SDK's options into ours. What is none of a download goes the way of WithRequestOptions, which
+// refuses by name what it cannot send.
+func readCompat(partSize int64, options []oss.Option) (context.Context, *compat, error) {
+	given := slices.DeleteFunc(slices.Clone(options), func(o oss.Option) bool { return o == nil })
+	all, err := readSDKOptions(given)
+	if err != nil {
+		return nil, nil, err
+	}
+	ctx := context.Background()
+	if given, ok := all[sdkContext].value.(context.Context); ok {
+		ctx = given
+		delete(all, sdkContext)
+	}
+	c := &compat{opts: []Option{WithPartSize(partSize), WithoutCheckpoint()}}
+	for name, o := range all {
+		known, err := c.take(name, o.value)
+		if err != nil {
+			return nil, nil, err
+		}
+		if known {
+			delete(all, name)
+		}
+	}
+	request, err := newRequestOptions(all)
+	if err != nil {
+		return nil, nil, err
+	}
+	c.opts = append(c.opts, Option{"DownloadFile", inDownload, func(s *settings) error { s.request = request; return nil }})
+	return ctx, c, nil
+}
+
+// sdkContext is the SDK's name of oss.WithContext.
+const sdkContext = "x-context-arg"
+
+// take takes an option that is more than a header or parameter to pass on.
+func (c *compat) take(name string, value any) (known bool, err error) {
+	text, isText := value.(string)
+	switch strings.ToLower(name) {
+	case "x-routine-num":
+		n, ok := value.(int)
+		c.opts = append(c.opts, WithConcurrency(min(max(n, 1), 100)))
+		return ok, nil
+	case "x-cp-config":
+		o, ok := checkpointOption(value)
+		c.opts = append(c.opts, o...)
+		return ok, nil
+	case "x-progress-listener":
+		listener, ok := value.(oss.ProgressListener)
+		c.events = &events{listener: listener}
+		c.opts = append(c.opts, WithProgress(c.events.update))
+		return ok, nil
+	case "x-response-header":
+		var ok bool
+		c.header, ok = value.(*http.Header)
+		return ok, nil
+	case "range":
+		return isText, c.takeRange(text)
+	case "if-match":
+		c.opts = append(c.opts, WithIfMatch(text))
+		return isText, nil
+	case "versionid":
+		c.opts = append(c.opts, WithVersionID(text))
+		return isText, nil
+	case "accept-encoding":
+		return strings.EqualFold(text, "identity"), nil
+	case "x-oss-range-behavior":
+		return text == "standard", nil // what the engine sets
+	}
+	return false, nil
+}
+
+// checkpointOption reads the SDK's struct for Checkpoint and CheckpointDir, whose type is its own.
+func checkpointOption(value any) (opts []Option, ok bool) {
+	v := reflect.Indirect(reflect.ValueOf(value))
+	if v.Kind() != reflect.Struct {
+		return nil, false
+	}
+	enabled, file, dir := v.FieldByName("IsEnable"), v.FieldByName("FilePath"), v.FieldByName("DirPath")
+	switch {
+	case enabled.Kind() != reflect.Bool || file.Kind() != reflect.String || dir.Kind() != reflect.String:
+		return nil, false
+	case !enabled.Bool():
+		return nil, true
+	case file.String() != "":
+		return []Option{WithCheckpoint(file.String())}, true
+	case dir.String() != "":
+		return []Option{WithCheckpointDir(dir.String())}, true
+	}
+	return []Option{{"DownloadFile", inDownload, func(s *settings) error { s.noCheckpoint = false; return nil }}}, true
+}
+
+// takeRange reads a Range header.
+func (c *compat) takeRange(v string) error {
+	bad := fmt.Errorf("Range %q: one of bytes=a-b, bytes=a- and bytes=-n is allowed, with a up to b and n of 1 or more", v)
+	set, ok := strings.CutPrefix(v, "bytes=")
+	first, last, dash := strings.Cut(set, "-")
+	if !ok || !dash || strings.Trim(first+last, "0123456789") != "" {
+		return bad
+	}
+	a, aErr := strconv.ParseInt(first, 10, 64)
+	b, bErr := strconv.ParseInt(last, 10, 64)
+	switch {
+	case first == "" && bErr == nil && b > 0:
+		c.suffix = b
+	case aErr == nil && last == "":
+		c.opts = append(c.opts, WithRange(a, -1))
+	case aErr == nil && bErr == nil && a <= b && b-a+1 > 0:
+		c.opts = append(c.opts, WithRange(a, b-a+1))
+	default:
+		return bad
+	}
+	return nil
+}
+
+// prepare checks what can be wrong whatever the bucket holds.
+func (c *compat) prepare(bucket *oss.Bucket, key string) error {
+	var err error
+	if c.d, err = New(&bucket.Client); err != nil {
+		return err
+	}
+	if c.cfg, err = c.d.cfg.with(inDownload, c.opts); err != nil {
+		return err
+	}
+	src, err := c.d.bucketSource(bucket.BucketName, key, &c.cfg)
+	if err != nil {
+		return err
+	}
+	c.src = &headerSource{source: src}
+	return nil
+}
+
+func (c *compat) download(ctx context.Context, path string) error {
+	if c.header != nil {
+		defer func() {
+			if h := c.src.first(); h != nil {
+				*c.header = h
+			}
+		}()
+	}
+	if c.suffix > 0 {
+		if err := c.findSuffix(ctx, path); err != nil {
+			return err
+		}
+	}
+	res, err := c.d.newCall(c.src, c.cfg).toFile(ctx, path)
+	if c.events != nil {
+		c.events.end(res, err)
+	}
+	return err
+}
+
+// findSuffix makes a range of the last bytes of the object. Its size is learnt from an answer, whose ETag then binds the
+// download to the same object.
+func (c *compat) findSuffix(ctx context.Context, path string) error {
+	cfg := c.cfg
+	cfg.window, cfg.progress = &window{0, 1}, nil
+	probe := c.d.newCall(c.src, cfg)
+	if _, err := checkDestination(path, c.src.identity(), &cfg); err != nil {
+		_, err = probe.result(ctx, path, err)
+		return err
+	}
+	if _, err := probe.toWriter(ctx, &writerSink{w: nowhere{}}); err != nil {
+		return err
+	}
+	f, _ := probe.t.pin.now()
+	switch {
+	case c.suffix >= f.size:
+	case !f.strong():
+		_, err := probe.result(ctx, path, fmt.Errorf("Range \"bytes=-%d\": without a strong ETag the end of an object may be another one's by the time it is fetched; give the range as a-b", c.suffix))
+		return err
+	default:
+		c.cfg.window, c.cfg.ifMatch = &window{f.size - c.suffix, c.suffix}, f.etag
+	}
+	return nil
+}
+
+// nowhere takes the byte that was fetched for its headers.
+type nowhere struct{}
+
+func (nowhere) WriteAt(b []byte, _ int64) (int, error) { return len(b), nil }
+
+// headerSource keeps the headers of the first answer.
+type headerSource struct {
+	source
+	mu     sync.Mutex
+	header http.Header
+}
+
+func (s *headerSource) get(ctx context.Context, r request) (*answer, error) {
+	a, err := s.source.get(ctx, r)
+	if err != nil {
+		return nil, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.header == nil {
+		s.header = a.header.Clone()
+		s.header.Set("Content-Length", strconv.FormatInt(a.size, 10))
+		s.header.Del("Content-Range")
+	}
+	return a, nil
+}
+
+func (s *headerSource) first() http.Header {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.header
+}
+
+// events tells a listener of the SDK what a progress function is told.
+type events struct {
+	listener    oss.ProgressListener
+	started     bool
+	done, total int64
+}
+
+func (e *events) update(p Progress) {
+	if p.Total == 0 {
+		return
+	}
+	e.start(min(p.Resumed, p.Done), p.Total)
+	e.data(p.Done)
+}
+
+// end tells the outcome, after the last update.
+func (e *events) end(res *Result, err error) {
+	switch {
+	case err == nil:
+		e.start(res.ResumedBytes, res.Size)
+		e.data(res.Size)
+		e.tell(oss.TransferCompletedEvent, 0)
+	case e.started:
+		e.tell(oss.TransferFailedEvent, 0)
+	}
+}
+
+func (e *events) start(done, total int64) {
+	if e.started {
+		return
+	}
+	e.started, e.done, e.total = true, done, total
+	e.tell(oss.TransferStartedEvent, 0)
+}
+
+func (e *events) data(done int64) {
+	if n := done - e.done; n > 0 {
+		e.done = done
+		e.tell(oss.TransferDataEvent, n)
+	}
+}
+
+func (e *events) tell(kind oss.ProgressEventType, n int64) {
+	e.listener.ProgressChanged(&oss.ProgressEvent{ConsumedBytes: e.done, TotalBytes: e.total, RwBytes: n, EventType: kind})
+}
