@@ -301,11 +301,6 @@ func (k *keeper) document() *checkpoint {
 // syncs puts the data on stable storage now and then, so that ranges may be joined in the checkpoint and little is lost
 // with the power. A sync that fails ends the run: what it was to cover may be gone from memory and disk alike.
 func (k *keeper) syncs(ctx context.Context) error {
-	select {
-	case <-k.t.ready:
-	case <-ctx.Done():
-		return nil
-	}
 	if k.d.committed || k.d.cpPath == "" {
 		return nil
 	}

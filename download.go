@@ -196,7 +196,7 @@ func (c *call) fetchInto(ctx context.Context, dst *destination, earlier *checkpo
 	}
 	t.disk = dst
 	keep := &keeper{d: dst, t: t, cfg: &c.cfg}
-	t.beside = []func(context.Context) error{keep.run, keep.syncs}
+	t.beside = []func(context.Context) error{t.onceReady(dst.reserve), keep.run, t.onceReady(keep.syncs)}
 	if err := c.fetchVerified(ctx, t); err != nil {
 		c.leave(dst, keep, err)
 		return err

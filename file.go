@@ -1,6 +1,7 @@
 package ossdl
 
 import (
+	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
@@ -38,6 +39,7 @@ type destination struct {
 	file      fsys.File // the partial file, once open
 	committed bool      // file is the one at path: an earlier run was killed right after its rename
 	begun     bool
+	toReserve int64        // bytes from 0 on whose blocks reserve is to allocate
 	modified  time.Time    // what the file's time is set to before the rename; zero: left alone
 	left      atomic.Int64 // bytes not written yet
 
@@ -228,19 +230,28 @@ func (d *destination) begin(size, missing int64) error {
 	if err != nil {
 		return err
 	}
-	if fi.Size() > size {
+	held := fsys.Allocated(fi)
+	if held < 0 {
+		held = size - missing
+	}
+	free, err := d.fs.Free(filepath.Dir(d.path))
+	switch {
+	case d.sparse, held >= size:
+		return d.file.Truncate(size)
+	case fi.Size() > size:
 		if err := d.file.Truncate(size); err != nil {
 			return err
 		}
-	}
-	if d.sparse {
+	case size > fsys.ReserveStep && err == nil && free >= size-held:
+		// There is room: writes need not wait for it to be reserved, which reserve does beside them.
+		d.toReserve = size
 		return d.file.Truncate(size)
 	}
-	err = d.file.Reserve(size)
+	// Whether there is room is for the system to say, before the first byte.
+	err = d.file.Reserve(0, size)
 	switch {
 	case errors.Is(err, errors.ErrUnsupported):
-		free, err := d.fs.Free(filepath.Dir(d.path))
-		if err == nil && free < missing {
+		if free, err := d.fs.Free(filepath.Dir(d.path)); err == nil && free < size-held {
 			return &noSpaceError{missing: missing, free: free}
 		}
 		return d.file.Truncate(size)
@@ -249,7 +260,20 @@ func (d *destination) begin(size, missing int64) error {
 		if terr := d.file.Truncate(min(fi.Size(), size)); terr != nil {
 			d.log.Warn("partial file keeps reserved space", "error", terr)
 		}
-		return err
+	}
+	return err
+}
+
+// reserve allocates what begin has left to it, in steps that keep no write waiting for long, until ctx ends.
+func (d *destination) reserve(ctx context.Context) error {
+	for off := int64(0); off < d.toReserve && ctx.Err() == nil; off += fsys.ReserveStep {
+		err := d.file.Reserve(off, min(fsys.ReserveStep, d.toReserve-off))
+		if errors.Is(err, errors.ErrUnsupported) {
+			return nil // there was room when begin looked
+		}
+		if err != nil {
+			return err
+		}
 	}
 	return nil
 }

@@ -205,6 +205,18 @@ func (t *transfer) begin() error {
 	return nil
 }
 
+// onceReady runs fn once the sink has begun.
+func (t *transfer) onceReady(fn func(context.Context) error) func(context.Context) error {
+	return func(ctx context.Context) error {
+		select {
+		case <-t.ready:
+			return fn(ctx)
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
 // work fetches ranges until there are none left.
 func (t *transfer) work(ctx context.Context) error {
 	for {

@@ -5,11 +5,21 @@ import (
 	"os"
 )
 
-// Inode is what FileInfo.Sys of a file system that is not the operating system's implements, for Links and SameFile.
+// Inode is what FileInfo.Sys of a file system that is not the operating system's implements, for Links, Allocated
+// and SameFile.
 type Inode interface {
 	Links() uint64
+	Allocated() int64
 	// Same reports whether other, the Sys of another FileInfo, is the same file.
 	Same(other any) bool
+}
+
+// Allocated is how many bytes of disk blocks the file has; -1 where the system does not say.
+func Allocated(fi fs.FileInfo) int64 {
+	if i, ok := fi.Sys().(Inode); ok {
+		return i.Allocated()
+	}
+	return allocated(fi)
 }
 
 // SameFile reports whether a and b describe one file, whatever its names. It works for every FS of this module.

@@ -79,14 +79,14 @@ type osFile struct{ *os.File }
 
 func (f osFile) Stat() (fs.FileInfo, error) { return stat(f.File) }
 
-func (f osFile) Reserve(size int64) error {
-	if size < 0 {
+func (f osFile) Reserve(off, size int64) error {
+	if off < 0 || size < 0 {
 		return &fs.PathError{Op: "reserve", Path: f.Name(), Err: syscall.EINVAL}
 	}
 	if size == 0 {
 		return nil // fallocate(2) takes it for an error
 	}
-	return f.control("reserve", func(fd uintptr) error { return reserve(f.File, fd, size) })
+	return f.control("reserve", func(fd uintptr) error { return reserve(f.File, fd, off, size) })
 }
 
 func (f osFile) Sync() error {

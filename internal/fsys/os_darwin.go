@@ -1,13 +1,18 @@
 package fsys
 
 import (
+	"math"
 	"os"
 
 	"golang.org/x/sys/unix"
 )
 
+// ReserveStep: blocks are allocated all at once here, without touching them.
+const ReserveStep = math.MaxInt64
+
 // reserve is F_PREALLOCATE, which allocates blocks behind the end of the file, and then moves the end.
-func reserve(f *os.File, fd uintptr, size int64) error {
+func reserve(f *os.File, fd uintptr, off, size int64) error {
+	size += off
 	fi, err := f.Stat()
 	if err != nil {
 		return err

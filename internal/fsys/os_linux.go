@@ -6,19 +6,23 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// ReserveStep is small enough for a file system that fills the pages it allocates, as tmpfs does: no write waits long.
+const ReserveStep = 32 << 20
+
 // reserve is fallocate(2) itself: where the file system has no such thing the C library's posix_fallocate would write
 // a byte into each block, which takes as long as the download.
-func reserve(_ *os.File, fd uintptr, size int64) error {
+func reserve(_ *os.File, fd uintptr, off, size int64) error {
 	const least = 1 << 20
-	for off, step := int64(0), size; off < size; {
-		step = min(step, size-off)
+	end := off + size
+	for step := size; off < end; {
+		step = min(step, end-off)
 		switch err := unix.Fallocate(int(fd), 0, off, step); err {
 		case nil:
 			off += step
 		case unix.EINTR:
 			// tmpfs gives up and undoes its work at any signal. Under a profiler's timer a large step would never
 			// come to its end.
-			step = max(step/2, min(least, size-off))
+			step = max(step/2, min(least, end-off))
 		default:
 			return err
 		}

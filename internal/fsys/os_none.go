@@ -5,6 +5,7 @@ package fsys
 import (
 	"errors"
 	"io/fs"
+	"math"
 	"os"
 )
 
@@ -23,7 +24,10 @@ func rename(oldname, newname string) error { return os.Rename(oldname, newname) 
 
 func syncDir(*os.File) error { return nil }
 
-func reserve(*os.File, uintptr, int64) error { return errors.ErrUnsupported }
+// ReserveStep: blocks are allocated all at once here, without touching them.
+const ReserveStep = math.MaxInt64
+
+func reserve(*os.File, uintptr, int64, int64) error { return errors.ErrUnsupported }
 
 func syncData(f *os.File, _ uintptr) error { return f.Sync() }
 
@@ -35,6 +39,8 @@ func freeDir(*os.File) (int64, error) { return 0, errors.ErrUnsupported }
 func writableAt(string) error { return nil }
 
 func writableDir(*os.File) error { return nil }
+
+func allocated(fs.FileInfo) int64 { return -1 }
 
 // Links is the number of hard links of the file; 1 where the system does not say, as here.
 func Links(fi fs.FileInfo) uint64 {

@@ -55,6 +55,14 @@ func freeDir(d *os.File) (n int64, err error) {
 	return n, err
 }
 
+// allocated: a block of st_blocks has 512 bytes whatever the file system's have.
+func allocated(fi fs.FileInfo) int64 {
+	if st, ok := fi.Sys().(*syscall.Stat_t); ok {
+		return int64(st.Blocks) * 512
+	}
+	return -1
+}
+
 // Links is the number of hard links of the file; 1 where the system does not say.
 func Links(fi fs.FileInfo) uint64 {
 	switch st := fi.Sys().(type) {

@@ -4,10 +4,14 @@ package fsys
 
 import (
 	"errors"
+	"math"
 	"os"
 )
 
+// ReserveStep: blocks are allocated all at once here, without touching them.
+const ReserveStep = math.MaxInt64
+
 // reserve has no system call here that fails rather than writes zeros where the file system cannot.
-func reserve(*os.File, uintptr, int64) error { return errors.ErrUnsupported }
+func reserve(*os.File, uintptr, int64, int64) error { return errors.ErrUnsupported }
 
 func syncData(f *os.File, _ uintptr) error { return f.Sync() }

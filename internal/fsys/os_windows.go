@@ -86,9 +86,13 @@ func rename(oldname, newname string) error {
 // syncDir: a folder opened for reading cannot be flushed here.
 func syncDir(*os.File) error { return nil }
 
+// ReserveStep: blocks are allocated all at once here, without touching them.
+const ReserveStep = math.MaxInt64
+
 // reserve sets the allocation and then the end of the file. Without the first NTFS would allocate too, but other file
 // systems need not.
-func reserve(f *os.File, fd uintptr, size int64) error {
+func reserve(f *os.File, fd uintptr, off, size int64) error {
+	size += off
 	fi, err := f.Stat()
 	if err != nil {
 		return err
@@ -163,6 +167,8 @@ func writableDir(d *os.File) error {
 	}
 	return nil
 }
+
+func allocated(fs.FileInfo) int64 { return -1 }
 
 // Links is the number of hard links of the file; 1 where the system does not say. Here only File.Stat does.
 func Links(fi fs.FileInfo) uint64 {

@@ -29,7 +29,7 @@ func TestReserveAllocates(t *testing.T) {
 			t.Error(err)
 		}
 	}()
-	if err := f.Reserve(size); errors.Is(err, errors.ErrUnsupported) {
+	if err := f.Reserve(0, size); errors.Is(err, errors.ErrUnsupported) {
 		t.Skip(err)
 	} else if err != nil {
 		t.Fatal(err)
@@ -41,7 +41,7 @@ func TestReserveAllocates(t *testing.T) {
 	if got := fi.Sys().(*syscall.Stat_t).Blocks * 512; fi.Size() != size || got < size {
 		t.Errorf("size %d, %d bytes allocated; want %d", fi.Size(), got, size)
 	}
-	if err := f.Reserve(1 << 60); err == nil || errors.Is(err, errors.ErrUnsupported) {
+	if err := f.Reserve(0, 1<<60); err == nil || errors.Is(err, errors.ErrUnsupported) {
 		t.Errorf("reserving an EiB: %v", err)
 	}
 }
@@ -71,10 +71,10 @@ func TestReserveNoSpace(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := f.Reserve(2 << 20); !fsys.IsNoSpace(err) {
+	if err := f.Reserve(0, 2<<20); !fsys.IsNoSpace(err) {
 		t.Errorf("reserving twice the disk: %v", err)
 	}
-	if err := f.Reserve(1 << 19); err != nil {
+	if err := f.Reserve(0, 1<<19); err != nil {
 		t.Error(err)
 	}
 	if _, err := f.WriteAt(make([]byte, 2<<20), 0); !fsys.IsNoSpace(err) {

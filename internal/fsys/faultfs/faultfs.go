@@ -463,10 +463,10 @@ func (o *file) Truncate(size int64) error {
 	return o.fs.do(op, func() error { return o.below.Truncate(size) })
 }
 
-func (o *file) Reserve(size int64) error {
+func (o *file) Reserve(off, size int64) error {
 	op := o.op(Reserve)
 	op.Size = size
-	return o.fs.do(op, func() error { return o.below.Reserve(size) })
+	return o.fs.do(op, func() error { return o.below.Reserve(off, size) })
 }
 
 // Sync that fails on a memfs loses what it was for, as it does on Linux: the kernel marks the pages clean, and the next

@@ -27,7 +27,7 @@ func all(f fsys.FS) map[faultfs.Kind]error {
 		_, errs[faultfs.Read] = file.ReadAt(make([]byte, 4), 0)
 		_, errs[faultfs.Stat] = file.Stat()
 		errs[faultfs.Truncate] = file.Truncate(6)
-		errs[faultfs.Reserve] = file.Reserve(20)
+		errs[faultfs.Reserve] = file.Reserve(0, 20)
 		errs[faultfs.Sync] = file.Sync()
 		errs[faultfs.Lock] = file.TryLock()
 		errs[faultfs.Close] = file.Close()

@@ -205,9 +205,9 @@ func testReserve(t *testing.T, g Target) {
 	if _, err := f.WriteAt([]byte("kept"), 0); err != nil {
 		t.Fatal(err)
 	}
-	wantPathError(t, f.Reserve(-1), nil, "file")
+	wantPathError(t, f.Reserve(0, -1), nil, "file")
 	for _, size := range []int64{0, 2, 10_000, 100} {
-		err := f.Reserve(size)
+		err := f.Reserve(0, size)
 		if !g.Reserves && errors.Is(err, errors.ErrUnsupported) {
 			t.Skip(err)
 		}
@@ -239,7 +239,7 @@ func testClosed(t *testing.T, g Target) {
 	_, stat := f.Stat()
 	for op, err := range map[string]error{
 		"close": f.Close(), "read": read, "write": write, "stat": stat, "truncate": f.Truncate(1),
-		"reserve": f.Reserve(1), "sync": f.Sync(), "lock": f.TryLock(),
+		"reserve": f.Reserve(0, 1), "sync": f.Sync(), "lock": f.TryLock(),
 	} {
 		if !errors.Is(err, fs.ErrClosed) {
 			t.Errorf("%s of a closed file: %v", op, err)

@@ -90,7 +90,7 @@ func (f *FS) count() {
 			if !seen[n] {
 				seen[n] = true
 				n.links = 0
-				f.used += f.blocks(n)
+				f.used += n.blocks()
 			}
 			n.links++
 			walk(n)

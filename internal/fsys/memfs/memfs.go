@@ -509,21 +509,22 @@ func (o *file) Truncate(size int64) error {
 	return nil
 }
 
-func (o *file) Reserve(size int64) error {
+func (o *file) Reserve(off, size int64) error {
 	o.fs.mu.Lock()
 	defer o.fs.mu.Unlock()
 	switch {
 	case o.closed:
 		return o.fail("reserve", fs.ErrClosed)
-	case size < 0:
+	case off < 0 || size < 0:
 		return o.fail("reserve", syscall.EINVAL)
 	case o.fs.config.NoReserve:
 		return o.fail("reserve", errors.ErrUnsupported)
 	case !o.writes:
 		return o.fail("reserve", syscall.EBADF)
-	case size > o.fs.config.maxSize():
+	case size > o.fs.config.maxSize()-off:
 		return o.fail("reserve", syscall.EFBIG)
 	}
+	size += off // all up to there
 	if !o.fs.reserve(o.node, size) {
 		return o.fail("reserve", syscall.ENOSPC)
 	}
@@ -590,7 +591,7 @@ func (n *inode) info(name string) fs.FileInfo {
 	if name == "" {
 		name = "/"
 	}
-	return info{name, size, n.mode, n.mtime, sys{n, uint64(n.links)}}
+	return info{name, size, n.mode, n.mtime, sys{n, uint64(n.links), n.blocks() * pageSize}}
 }
 
 func (i info) Name() string       { return i.name }
@@ -601,13 +602,16 @@ func (i info) IsDir() bool        { return i.mode.IsDir() }
 func (i info) Sys() any           { return i.sys }
 
 type sys struct {
-	node  *inode
-	links uint64
+	node      *inode
+	links     uint64
+	allocated int64
 }
 
 var _ fsys.Inode = sys{}
 
 func (s sys) Links() uint64 { return s.links }
+
+func (s sys) Allocated() int64 { return s.allocated }
 
 func (s sys) Same(other any) bool {
 	o, ok := other.(sys)

@@ -119,7 +119,7 @@ func (o op) do(a *actor) string {
 	case "truncate":
 		return word(f.Truncate(o.size))
 	case "reserve":
-		return word(f.Reserve(o.size))
+		return word(f.Reserve(0, o.size))
 	case "lock":
 		return word(f.TryLock())
 	case "close":
@@ -516,11 +516,11 @@ func TestCapacity(t *testing.T) {
 		t.Fatal(err)
 	}
 	free(8)
-	if err := file.Reserve(11 * page); !errors.Is(err, syscall.ENOSPC) {
+	if err := file.Reserve(0, 11*page); !errors.Is(err, syscall.ENOSPC) {
 		t.Error(err)
 	}
 	free(8)
-	if err := file.Reserve(5*page - 7); err != nil {
+	if err := file.Reserve(0, 5*page-7); err != nil {
 		t.Fatal(err)
 	}
 	free(5)
@@ -562,7 +562,7 @@ func TestMaxFileSize(t *testing.T) {
 	if n, err := file.WriteAt(make([]byte, 10), 95); n != 5 || !errors.Is(err, syscall.EFBIG) {
 		t.Errorf("wrote %d, %v", n, err)
 	}
-	for _, err := range []error{file.Truncate(101), file.Reserve(101)} {
+	for _, err := range []error{file.Truncate(101), file.Reserve(0, 101)} {
 		if !errors.Is(err, syscall.EFBIG) {
 			t.Error(err)
 		}
@@ -577,7 +577,7 @@ func TestHugeSparseFile(t *testing.T) {
 	const size = 48_800_000_000_000
 	f := memfs.New(memfs.Config{Capacity: math.MaxInt64})
 	file := create(t, f, "/file", "", false)
-	if err := file.Reserve(size); err != nil {
+	if err := file.Reserve(0, size); err != nil {
 		t.Fatal(err)
 	}
 	write(t, file, "the end", size-7)

@@ -174,10 +174,10 @@ func (f *FS) allocate(n *inode, off, size int64) int64 {
 
 // reserve pays for all pages of the first size bytes, or none.
 func (f *FS) reserve(n *inode, size int64) bool {
-	before := f.blocks(n)
+	before := n.blocks()
 	was := n.reserved
 	n.reserved = max(was, pagesOf(size))
-	cost := f.blocks(n) - before
+	cost := n.blocks() - before
 	if cost > f.room() {
 		n.reserved = was
 		return false
@@ -187,7 +187,7 @@ func (f *FS) reserve(n *inode, size int64) bool {
 }
 
 // blocks is what the file has been charged.
-func (f *FS) blocks(n *inode) int64 {
+func (n *inode) blocks() int64 {
 	blocks := n.reserved
 	for i := range n.now.pages {
 		if i >= n.reserved {
@@ -198,12 +198,12 @@ func (f *FS) blocks(n *inode) int64 {
 }
 
 func (f *FS) resize(n *inode, size int64) {
-	before := f.blocks(n)
+	before := n.blocks()
 	if size < n.now.size {
 		n.reserved = min(n.reserved, pagesOf(size))
 	}
 	n.now.resize(size)
-	f.used += f.blocks(n) - before
+	f.used += n.blocks() - before
 	n.mtime = time.Now()
 	n.pending = append(n.pending, change{size: size})
 }
@@ -211,7 +211,7 @@ func (f *FS) resize(n *inode, size int64) {
 // drop gives back what a file occupies that nobody can reach any more.
 func (f *FS) drop(n *inode) {
 	if n.links == 0 && n.opens == 0 {
-		f.used -= f.blocks(n)
+		f.used -= n.blocks()
 	}
 }
 
