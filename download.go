@@ -22,6 +22,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"hash"
 	"io"
 	"net/http"
 	"sync"
@@ -127,6 +128,7 @@ type call struct {
 
 	sum      uint64 // CRC-64 of the whole, once it is verified as far as it can be
 	verified bool
+	passing  hash.Hash // of what a Reader gave out; nil elsewhere
 
 	mu sync.Mutex
 	t  *transfer // the run under way; nil before the first
@@ -338,8 +340,11 @@ func (c *call) verify(ctx context.Context, t *transfer) (wrong error, final bool
 	return nil, false, nil
 }
 
-// digest reads what was written, in order, through the caller's hash.
+// digest reads what was written, in order, through the caller's hash, unless all went through one already.
 func (c *call) digest(ctx context.Context, t *transfer) ([]byte, error) {
+	if c.passing != nil {
+		return c.passing.Sum(nil), nil
+	}
 	h := c.cfg.newHash()
 	buf := t.buffers.Get().(*[]byte)
 	defer t.buffers.Put(buf)
@@ -378,25 +383,36 @@ func (c *call) look() Progress {
 
 // result ends a call: the figures, and the error with the names of object and destination.
 func (c *call) result(ctx context.Context, path string, err error) (*Result, error) {
-	id := c.src.identity()
-	var res *Result
-	if c.stats.requests.Load() > 0 {
-		res = &Result{
-			Path: path, Bucket: id.bucket, Key: id.key, CRC64: c.sum, Verified: c.verified,
-			ResumedBytes: c.stats.resumed.Load(), DownloadedBytes: c.stats.downloaded.Load(),
-			Requests: int(c.stats.requests.Load()), Retries: int(c.stats.retries.Load()), Duration: time.Since(c.start),
-		}
-		if f, fixed := c.t.pin.now(); fixed {
-			res.VersionID, res.ETag, res.LastModified = f.versionID, f.etag, f.lastModified
-			res.Size = c.t.set.totals().size
-		}
-	}
+	res := c.figures(path)
 	if err == nil {
 		return res, nil
 	}
 	if res != nil {
 		res.CRC64, res.Verified = 0, false
 	}
+	return res, c.named(ctx, path, err)
+}
+
+// figures are nil where no request was made.
+func (c *call) figures(path string) *Result {
+	if c.stats.requests.Load() == 0 {
+		return nil
+	}
+	id := c.src.identity()
+	res := &Result{
+		Path: path, Bucket: id.bucket, Key: id.key, CRC64: c.sum, Verified: c.verified,
+		ResumedBytes: c.stats.resumed.Load(), DownloadedBytes: c.stats.downloaded.Load(),
+		Requests: int(c.stats.requests.Load()), Retries: int(c.stats.retries.Load()), Duration: time.Since(c.start),
+	}
+	if f, fixed := c.t.pin.now(); fixed {
+		res.VersionID, res.ETag, res.LastModified = f.versionID, f.etag, f.lastModified
+		res.Size = c.t.set.totals().size
+	}
+	return res
+}
+
+// named gives an error the names of object and destination.
+func (c *call) named(ctx context.Context, path string, err error) error {
 	// The cause that a caller gave its context is reported beside what errors.Is looks for.
 	if ctxErr := ctx.Err(); ctxErr != nil && !errors.Is(err, ctxErr) && errors.Is(err, context.Cause(ctx)) {
 		err = fmt.Errorf("%w: %w", ctxErr, err)
@@ -404,5 +420,5 @@ func (c *call) result(ctx context.Context, path string, err error) (*Result, err
 	if path != "" {
 		path = " to " + path
 	}
-	return res, fmt.Errorf("ossdl: download %s%s: %w", c.src, path, err)
+	return fmt.Errorf("ossdl: download %s%s: %w", c.src, path, err)
 }

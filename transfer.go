@@ -49,6 +49,7 @@ type transfer struct {
 
 	base   int64                         // offset in the object of the sink's first byte
 	length int64                         // bytes asked for; -1: to the end
+	room   int64                         // bytes the sink takes beyond those it got rid of, see set.horizon; 0: all
 	disk   io.ReaderAt                   // what the sink holds, for proofs; nil: it cannot be read
 	beside []func(context.Context) error // what else runs from the first answer until all is done
 
@@ -120,7 +121,19 @@ func (t *transfer) run(ctx context.Context) error {
 	err := group.Wait()
 	close(stopMonitor)
 	monitor.Wait()
+	if err == nil && !t.isReady() { // an empty object was done as ctx ended
+		err = context.Cause(ctx)
+	}
 	return err
+}
+
+func (t *transfer) isReady() bool {
+	select {
+	case <-t.ready:
+		return true
+	default:
+		return false
+	}
 }
 
 func (t *transfer) hasBegun() bool {
@@ -294,9 +307,31 @@ const (
 	pieceTime  = 4 * time.Second // a request this long does not show its round trip
 )
 
-// pieceSize is how much the next request asks for, where that many bytes are missing or being fetched: as long a request
-// as is useful, but no more than an equal share, so that nobody holds what others could fetch.
+// pieceSize is how much the next request asks for, where that many bytes are missing or being fetched.
 func (t *transfer) pieceSize(unfinished int64) int64 {
+	n := t.usefulSize(unfinished)
+	if t.room > 0 {
+		n = min(n, t.roomShare())
+	}
+	return n
+}
+
+// leastRoomShare is, in bytes, the least that is asked for because of a lack of room.
+const leastRoomShare = 64 << 10
+
+// roomShare is how much of a sink's room a request may fill: all that are in flight must fit in, and one more, so that a
+// connection that is done with its share before the others need not wait for them.
+func (t *transfer) roomShare() int64 {
+	n := max(leastRoomShare, t.room/int64(min(t.ceiling(), t.gate.current())+1))
+	if n > bufferSize {
+		n -= n % bufferSize
+	}
+	return n
+}
+
+// usefulSize is as long a request as is useful, but no more than an equal share, so that nobody holds what others could
+// fetch.
+func (t *transfer) usefulSize(unfinished int64) int64 {
 	if t.cfg.partSize > 0 {
 		return t.cfg.partSize
 	}
@@ -329,7 +364,11 @@ func (t *transfer) terms() terms {
 	if t.lane.limited() {
 		return terms{} // all requests share the rate limit: taking over would bring nothing
 	}
-	return terms{now: time.Now(), firstByte: time.Duration(t.firstByte.Load()), rate: t.connPace()}
+	tm := terms{now: time.Now(), firstByte: time.Duration(t.firstByte.Load()), rate: t.connPace()}
+	if t.room > 0 {
+		tm.least = min(minGainBytes, t.roomShare()/4)
+	}
+	return tm
 }
 
 // fetch brings a part's range, on as many connections as it needs. It holds a slot when called and none afterwards.

@@ -1,0 +1,596 @@
+package ossdl
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"testing"
+	"testing/iotest"
+	"time"
+
+	"github.com/ossdl/ossdl/internal/crc64"
+	"github.com/ossdl/ossdl/internal/osstest"
+)
+
+// open makes a Reader that is closed with the test at the latest.
+func open(t testing.TB, d *Downloader, opts ...Option) *Reader {
+	t.Helper()
+	r, err := d.Open(t.Context(), "bkt", "k", opts...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := r.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return r
+}
+
+// comes waits for the server to be in some state.
+func comes(t testing.TB, s *osstest.Server, cond func() bool) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	if err := s.WaitFor(ctx, cond); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestReader(t *testing.T) {
+	s := newServer(t)
+	d := newDownloader(t, s)
+	for _, size := range []int64{0, 1, 10_000, bufferSize, 3<<20 + 1} {
+		c := osstest.Random(1, size)
+		content := contentBytes(t, c)
+		s.Put("bkt", "k", c)
+		for name, opts := range map[string][]Option{
+			"":                nil,
+			"little memory":   {WithReadAhead(MinReadAhead)},
+			"odd parts":       {WithReadAhead(2 << 20), WithPartSize(100_001)},
+			"one connection":  {WithConcurrency(1)},
+			"large parts":     {WithPartSize(MaxPartSize), WithReadAhead(2 << 20)},
+			"many, and small": {WithConcurrency(MaxConcurrency), WithReadAhead(1 << 20)},
+		} {
+			t.Run(fmt.Sprint(size, name), func(t *testing.T) {
+				s.ResetLog()
+				var reports progress
+				r := open(t, d, append(opts, WithProgress(reports.add))...)
+				if r.Size() != size || r.Result() != nil {
+					t.Errorf("size %d, result %v", r.Size(), r.Result())
+				}
+				got, err := io.ReadAll(r)
+				if err != nil || !bytes.Equal(got, content) {
+					t.Fatalf("%d bytes, %v", len(got), err)
+				}
+				res := r.Result()
+				if res == nil || res.Size != size || res.CRC64 != c.CRC64() || !res.Verified || res.Path != "" || res.DownloadedBytes < size {
+					t.Errorf("%+v", res)
+				}
+				if n, err := r.Read(make([]byte, 1)); n != 0 || err != io.EOF {
+					t.Errorf("after the end: %d, %v", n, err)
+				}
+				if last := reports.last(); last.Done != size || last.Total != size {
+					t.Errorf("last report: %+v", last)
+				}
+				if err := r.Close(); err != nil {
+					t.Error(err)
+				}
+				if n, err := r.Read(make([]byte, 1)); n != 0 || !errors.Is(err, os.ErrClosed) {
+					t.Errorf("after Close: %d, %v", n, err)
+				}
+				if r.Result() != res {
+					t.Error("Close changed the result")
+				}
+			})
+		}
+		if size < bufferSize {
+			if err := iotest.TestReader(open(t, d), content); err != nil {
+				t.Error(err)
+			}
+		}
+		var b bytes.Buffer
+		r := open(t, d, WithReadAhead(MinReadAhead))
+		if n, err := r.WriteTo(&b); n != size || err != nil || !bytes.Equal(b.Bytes(), content) || !r.Result().Verified {
+			t.Errorf("%d bytes written, %v", n, err)
+		}
+		if n, err := r.WriteTo(&b); n != 0 || err != nil {
+			t.Errorf("after the end: %d, %v", n, err)
+		}
+	}
+}
+
+func TestReaderOfARange(t *testing.T) {
+	s := newServer(t)
+	const size = 48_800_000_000_000
+	c := osstest.Random(1, size)
+	s.Put("bkt", "k", c)
+	d := newDownloader(t, s)
+	for _, off := range []int64{0, 1<<32 - 1000, size - 3<<20} {
+		want := make([]byte, 3<<20)
+		if _, err := c.ReadAt(want, off); err != nil && err != io.EOF {
+			t.Fatal(err)
+		}
+		r := open(t, d, WithRange(off, int64(len(want))), WithReadAhead(MinReadAhead))
+		got, err := io.ReadAll(r)
+		if err != nil || !bytes.Equal(got, want) {
+			t.Errorf("%d bytes, %v", len(got), err)
+		}
+		if res := r.Result(); res.Verified || res.CRC64 != crc64.Update(0, want) {
+			t.Errorf("%+v", *res)
+		}
+	}
+}
+
+func TestOpenErrors(t *testing.T) {
+	s := newServer(t)
+	s.Put("bkt", "k", osstest.Random(1, 1000))
+	s.Put("bkt", "cold", osstest.Random(1, 1000), osstest.Archived(""))
+	d := newDownloader(t, s)
+	cancelled, cancel := context.WithCancel(t.Context())
+	cancel()
+	for name, c := range map[string]struct {
+		ctx  context.Context
+		key  string
+		opts []Option
+		want error
+	}{
+		"missing":   {t.Context(), "none", nil, ErrNotFound},
+		"archived":  {t.Context(), "cold", nil, ErrArchived},
+		"range":     {t.Context(), "k", []Option{WithRange(1000, 1)}, ErrRange},
+		"changed":   {t.Context(), "k", []Option{WithIfMatch("x")}, ErrObjectChanged},
+		"version":   {t.Context(), "k", []Option{WithVersionID("none")}, ErrNotFound},
+		"cancelled": {cancelled, "k", nil, context.Canceled},
+	} {
+		var reports progress
+		r, err := d.Open(c.ctx, "bkt", c.key, append(c.opts, WithProgress(reports.add))...)
+		if r != nil || !errors.Is(err, c.want) || !strings.Contains(err.Error(), "oss://bkt/"+c.key) {
+			t.Errorf("%s: %v", name, err)
+		}
+		if len(reports.all) != 1 {
+			t.Errorf("%s: %d reports", name, len(reports.all))
+		}
+	}
+	goroutinesEnd(t)
+	s.ResetLog()
+	for want, open := range map[string]func() (*Reader, error){
+		"WithCheckpoint does not apply": func() (*Reader, error) { return d.Open(t.Context(), "bkt", "k", WithCheckpoint("x")) },
+		"WithURLRefresh does not apply": func() (*Reader, error) { return d.Open(t.Context(), "bkt", "k", WithURLRefresh(nil)) },
+		"below 1048576 bytes":           func() (*Reader, error) { return d.Open(t.Context(), "bkt", "k", WithReadAhead(1)) },
+		`bucket name "B"`:               func() (*Reader, error) { return d.Open(t.Context(), "B", "k") },
+		"New was given no client":       func() (*Reader, error) { return newURLDownloader(t).Open(t.Context(), "bkt", "k") },
+	} {
+		if r, err := open(); r != nil || err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("got %v, want %s", err, want)
+		}
+	}
+	if n := s.Stats().Requests; n != 0 {
+		t.Errorf("%d requests", n)
+	}
+}
+
+// goroutinesEnd waits until no goroutine of the library is left, but for those that dial for the client.
+func goroutinesEnd(t testing.TB) {
+	t.Helper()
+	for deadline := time.Now().Add(10 * time.Second); ; runtime.Gosched() {
+		buf := make([]byte, 1<<20)
+		buf = buf[:runtime.Stack(buf, true)]
+		n := 0
+		for _, g := range strings.Split(string(buf), "\n\n") {
+			if strings.Contains(g, "ossdl/ossdl.") && !strings.Contains(g, "testing.tRunner") {
+				n++
+			}
+		}
+		if n == 0 {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("%d goroutines are left\n%s", n, buf)
+		}
+	}
+}
+
+func TestReaderVerdict(t *testing.T) {
+	s := newServer(t)
+	c := osstest.Random(1, 2<<20)
+	content := contentBytes(t, c)
+	sum := sha256.Sum256(content)
+	wrong := sha256.Sum256(nil)
+	d := newDownloader(t, s, WithPartSize(256<<10), WithReadAhead(2<<20))
+	for name, k := range map[string]struct {
+		put      []osstest.ObjectOption
+		fault    *osstest.Fault
+		opts     []Option
+		want     error
+		verified bool
+	}{
+		"right":                 {nil, nil, nil, nil, true},
+		"right digest":          {nil, nil, []Option{WithChecksum(sha256.New, sum[:])}, nil, true},
+		"no CRC-64":             {[]osstest.ObjectOption{osstest.NoCRC()}, nil, nil, nil, false},
+		"no CRC-64, but digest": {[]osstest.ObjectOption{osstest.NoCRC()}, nil, []Option{WithChecksum(sha256.New, sum[:])}, nil, true},
+		"wrong digest":          {nil, nil, []Option{WithChecksum(sha256.New, wrong[:])}, ErrChecksum, false},
+		"wrong byte":            {nil, osstest.Inject().FlipByte(99), nil, ErrChecksum, false},
+		"wrong byte, digest":    {[]osstest.ObjectOption{osstest.NoCRC()}, osstest.Inject().FlipByte(99), []Option{WithChecksum(sha256.New, sum[:])}, ErrChecksum, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s.Put("bkt", "k", c, k.put...)
+			for how, read := range map[string]func(r *Reader) ([]byte, error){
+				"Read": func(r *Reader) ([]byte, error) { return io.ReadAll(r) },
+				"WriteTo": func(r *Reader) ([]byte, error) {
+					var b bytes.Buffer
+					_, err := r.WriteTo(&b)
+					return b.Bytes(), err
+				},
+				"Close": func(r *Reader) ([]byte, error) {
+					b := make([]byte, r.Size())
+					if _, err := io.ReadFull(r, b); err != nil {
+						t.Error(err)
+					}
+					return b, r.Close()
+				},
+			} {
+				s.ResetLog()
+				if k.fault != nil {
+					s.Nth(3, k.fault)
+				}
+				r := open(t, d, k.opts...)
+				got, err := read(r)
+				if int64(len(got)) != c.Size() || bytes.Equal(got, content) != (k.fault == nil) {
+					t.Errorf("%s: %d bytes", how, len(got))
+				}
+				if !errors.Is(err, k.want) || (err == nil) != (k.want == nil) {
+					t.Errorf("%s: %v, want %v", how, err, k.want)
+				}
+				if res := r.Result(); res == nil || res.Verified != k.verified || (res.CRC64 != 0) != (k.want == nil) {
+					t.Errorf("%s: %+v", how, res)
+				}
+				if err := r.Close(); err != nil {
+					t.Errorf("%s: a verdict that was given is given again: %v", how, err)
+				}
+			}
+		})
+	}
+}
+
+func TestReaderNoticesNoResets(t *testing.T) {
+	s := newServer(t, osstest.ResetEvery(50<<10, 500<<10, 1))
+	c := osstest.Random(1, 16<<20)
+	s.Put("bkt", "k", c)
+	s.Nth(3, osstest.Inject().StallAfter(1000))
+	s.Nth(5, osstest.Error(503, "ServiceUnavailable"))
+	s.Nth(7, osstest.Inject().HoldHeaders(nil))
+	r := open(t, newDownloader(t, s), WithReadAhead(4<<20), WithStallTimeout(300*time.Millisecond))
+	got, err := io.ReadAll(r)
+	if err != nil || !bytes.Equal(got, contentBytes(t, c)) {
+		t.Fatalf("%d bytes, %v", len(got), err)
+	}
+	if r.Result().Retries == 0 {
+		t.Error("nothing was broken")
+	}
+}
+
+func TestReaderFails(t *testing.T) {
+	s := newServer(t)
+	c := osstest.Random(1, 8<<20)
+	content := contentBytes(t, c)
+	s.Put("bkt", "k", c)
+	d := newDownloader(t, s, WithPartSize(64<<10), WithConcurrency(1), WithReadAhead(1<<20))
+	s.OnRequest(func(r *osstest.Request) *osstest.Fault {
+		if r.Start >= 1<<20 {
+			return osstest.Error(403, "AccessDenied")
+		}
+		return nil
+	})
+	r := open(t, d)
+	got, err := io.ReadAll(r)
+	var part *PartError
+	if !bytes.Equal(got, content[:1<<20]) || !errors.As(err, &part) || part.Offset != 1<<20 {
+		t.Errorf("%d bytes, %v", len(got), err)
+	}
+	if _, again := r.Read(make([]byte, 1)); again != err {
+		t.Errorf("then %v", again)
+	}
+	if res := r.Result(); res == nil || res.Size != c.Size() || res.Verified {
+		t.Errorf("%+v", res)
+	}
+
+	// An object that is replaced meanwhile, and one whose versions are kept.
+	for _, versions := range []osstest.VersioningStatus{"", osstest.Enabled} {
+		s.ClearFaults()
+		s.CreateBucket("bkt", osstest.Versioning(versions))
+		s.Put("bkt", "k", c)
+		s.Once(func(r *osstest.Request) bool { return r.Start >= 4<<20 }, osstest.Inject().Before(func() { s.Put("bkt", "k", osstest.Random(2, 8<<20)) }))
+		got, err := io.ReadAll(open(t, d))
+		if !bytes.Equal(got, content[:len(got)]) {
+			t.Error("bytes of another version")
+		}
+		if versions == "" && !errors.Is(err, ErrObjectChanged) || versions != "" && (err != nil || len(got) != len(content)) {
+			t.Errorf("%d bytes, %v", len(got), err)
+		}
+	}
+}
+
+// TestReaderStaysWithinItsMemory: whatever the number of connections, nothing is asked for beyond what was read and the
+// memory there is, and while that is full no request is in flight.
+func TestReaderStaysWithinItsMemory(t *testing.T) {
+	s := newServer(t)
+	s.Put("bkt", "k", osstest.Zeros(1<<40))
+	for _, conns := range []int{1, 4, 64} {
+		const ahead = 4 << 20
+		s.ResetLog()
+		r := open(t, newDownloader(t, s), WithReadAhead(ahead), WithConcurrency(conns))
+		b := make([]byte, 3<<20)
+		for read := int64(0); read < 30<<20; read += int64(len(b)) {
+			if _, err := io.ReadFull(r, b); err != nil {
+				t.Fatal(err)
+			}
+			var end int64
+			for _, q := range s.Requests() {
+				end = max(end, q.End)
+			}
+			if end > read+int64(len(b))+ahead {
+				t.Errorf("%d connections: %d bytes asked for when %d were read", conns, end, read+int64(len(b)))
+			}
+		}
+		// Full, with nothing in flight.
+		horizon := func() int64 {
+			r.ahead.mu.Lock()
+			defer r.ahead.mu.Unlock()
+			return r.ahead.horizon
+		}
+		for deadline := time.Now().Add(10 * time.Second); s.InFlight() > 0 || r.t.set.totals().done < horizon(); runtime.Gosched() {
+			if time.Now().After(deadline) {
+				t.Fatalf("%d requests in flight, %d bytes of %d", s.InFlight(), r.t.set.totals().done, horizon())
+			}
+		}
+		r.ahead.mu.Lock()
+		held := (len(r.ahead.blocks) + min(conns, ahead/(4*bufferSize))) * bufferSize
+		r.ahead.mu.Unlock()
+		if held > ahead {
+			t.Errorf("%d connections: %d bytes held", conns, held)
+		}
+		if err := r.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// TestUnreadReadersStopNobody: ten Readers that nobody reads leave the Downloader's few slots to others.
+func TestUnreadReadersStopNobody(t *testing.T) {
+	for _, quirk := range []osstest.Quirk{0, osstest.NoRanges} {
+		for _, conns := range []int{1, 2} {
+			s := newServer(t)
+			s.Put("bkt", "k", osstest.Random(1, 3<<20))
+			d := newDownloader(t, s, WithConcurrency(conns))
+			s.SetQuirks(quirk)
+			var readers []*Reader
+			for range 10 {
+				readers = append(readers, open(t, d, WithReadAhead(MinReadAhead)))
+			}
+			s.SetQuirks(0)
+			c := osstest.Random(2, 2<<20)
+			s.Put("bkt", "other", c)
+			path := filepath.Join(t.TempDir(), "file")
+			if _, err := d.Download(t.Context(), "bkt", "other", path); err != nil {
+				t.Fatal(err)
+			}
+			checkFile(t, path, c)
+			s.SetQuirks(quirk)
+			for _, r := range readers[:2] {
+				got, err := io.ReadAll(r)
+				if err != nil || int64(len(got)) != r.Size() {
+					t.Errorf("%d bytes, %v", len(got), err)
+				}
+			}
+		}
+	}
+}
+
+// TestReaderClosedAnywhere closes Readers at random moments; nothing of them is left, and no slot is lost.
+func TestReaderClosedAnywhere(t *testing.T) {
+	s := newServer(t, osstest.ResetEvery(10<<10, 3<<20, 1))
+	s.Put("bkt", "k", osstest.Random(1, 6<<20))
+	d := newDownloader(t, s, WithConcurrency(3), WithReadAhead(2<<20))
+	rng := rand.New(rand.NewPCG(1, 2))
+	for range 60 {
+		ctx, cancel := context.WithCancel(t.Context())
+		var reports progress
+		r, err := d.Open(ctx, "bkt", "k", WithPartSize(int64(1+rng.IntN(500_000))+50_000), WithProgress(reports.add))
+		if err != nil {
+			t.Fatal(err)
+		}
+		n := rng.Int64N(7 << 20)
+		done := make(chan struct{})
+		switch rng.IntN(3) {
+		case 0: // read and close
+			close(done)
+			if _, err := io.CopyN(io.Discard, onlyReader{r}, n); err != nil && err != io.EOF {
+				t.Error(err)
+			}
+		case 1: // close while another reads
+			go func() {
+				defer close(done)
+				if _, err := io.Copy(io.Discard, r); err != nil && !errors.Is(err, os.ErrClosed) {
+					t.Error(err)
+				}
+			}()
+			comes(t, s, func() bool { return s.Stats().Sent >= n/4 })
+		case 2: // cancel while another reads
+			go func() {
+				defer close(done)
+				if _, err := io.Copy(io.Discard, onlyReader{r}); err != nil && !errors.Is(err, context.Canceled) && !errors.Is(err, os.ErrClosed) {
+					t.Error(err)
+				}
+			}()
+			comes(t, s, func() bool { return s.Stats().Sent >= n/4 })
+			cancel()
+		}
+		for range 2 {
+			if err := r.Close(); err != nil {
+				t.Error(err)
+			}
+		}
+		<-done
+		if r.Result() == nil {
+			t.Error("no result")
+		}
+		cancel()
+		s.ResetLog()
+	}
+	goroutinesEnd(t)
+	got, err := io.ReadAll(open(t, d))
+	if err != nil || len(got) != 6<<20 {
+		t.Errorf("%d bytes, %v", len(got), err)
+	}
+	if n := d.gate.inUse; n != 0 {
+		t.Errorf("%d slots are lost", n)
+	}
+}
+
+// onlyReader hides WriteTo.
+type onlyReader struct{ io.Reader }
+
+func TestReaderCancelled(t *testing.T) {
+	s := newServer(t)
+	s.Put("bkt", "k", osstest.Random(1, 8<<20))
+	d := newDownloader(t, s, WithPartSize(64<<10), WithConcurrency(1), WithReadAhead(MinReadAhead))
+	cause := errors.New("enough")
+	// While the network has nothing more, while there is something to read, and when all was fetched long ago.
+	for name, n := range map[string]int64{"stalled": 2, "in the middle": 100, "all fetched": 100} {
+		t.Run(name, func(t *testing.T) {
+			ctx, cancel := context.WithCancelCause(t.Context())
+			defer cancel(nil)
+			var opts []Option
+			if name == "all fetched" {
+				opts = append(opts, WithReadAhead(64<<20))
+			}
+			s.ResetLog()
+			s.Nth(int(n), osstest.Inject().StallAfter(0))
+			defer s.ClearFaults()
+			r, err := d.Open(ctx, "bkt", "k", opts...)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer r.Close()
+			switch name {
+			case "stalled":
+				if _, err := io.ReadFull(r, make([]byte, 128<<10)); err != nil {
+					t.Fatal(err)
+				}
+				comes(t, s, func() bool { return s.InFlight() == 1 && s.Stats().Requests == 3 })
+				time.AfterFunc(10*time.Millisecond, func() { cancel(cause) })
+			case "in the middle":
+				comes(t, s, func() bool { return s.InFlight() == 0 && s.Stats().Requests > 5 })
+				cancel(cause)
+			case "all fetched":
+				s.ClearFaults()
+				<-r.fetched
+				cancel(cause)
+			}
+			for err == nil { // the news may take a moment
+				_, err = r.Read(make([]byte, 1))
+			}
+			if !errors.Is(err, cause) || !errors.Is(err, context.Canceled) || r.Result() == nil {
+				t.Errorf("%v, %v", err, r.Result())
+			}
+		})
+	}
+}
+
+// TestReaderClosedWhileAWriterBlocks: Close does not wait for a pipe that nobody reads.
+func TestReaderClosedWhileAWriterBlocks(t *testing.T) {
+	s := newServer(t)
+	s.Put("bkt", "k", osstest.Random(1, 8<<20))
+	r := open(t, newDownloader(t, s))
+	pr, pw := io.Pipe()
+	done := make(chan error)
+	go func() {
+		_, err := io.Copy(pw, r)
+		done <- err
+	}()
+	if _, err := io.ReadFull(pr, make([]byte, 1000)); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.Close(); err != nil {
+		t.Error(err)
+	}
+	select {
+	case err := <-done:
+		t.Errorf("the copy ended by itself: %v", err)
+	default:
+	}
+	if _, err := io.Copy(io.Discard, io.LimitReader(pr, bufferSize-1000)); err != nil {
+		t.Error(err)
+	}
+	if err := <-done; !errors.Is(err, os.ErrClosed) {
+		t.Error(err)
+	}
+	// A writer that fails ends the copy, with its own error.
+	r = open(t, newDownloader(t, s))
+	pr, pw = io.Pipe()
+	broken := errors.New("broken pipe")
+	pr.CloseWithError(broken)
+	if _, err := io.Copy(pw, r); err != broken {
+		t.Error(err)
+	}
+}
+
+// TestReadAheadSink writes pieces in any order and reads them in theirs.
+func TestReadAheadSink(t *testing.T) {
+	rng := rand.New(rand.NewPCG(3, 4))
+	for range 20 {
+		c := osstest.Random(rng.Uint64(), rng.Int64N(3<<20))
+		want := contentBytes(t, c)
+		d := newURLDownloader(t)
+		horizon := int64(1 << 20)
+		a := newReadAhead(&d.buffers, horizon)
+		a.step = func() int64 { return 100_000 }
+		a.moved = func(end int64) {
+			if end <= horizon {
+				t.Errorf("horizon moved from %d to %d", horizon, end)
+			}
+			horizon = end
+		}
+		a.setSize(c.Size())
+		var got []byte
+		var ready []span
+		for off := int64(0); len(got) < len(want) || off < c.Size(); {
+			for off < min(horizon, c.Size()) {
+				end := min(off+1+rng.Int64N(300_000), horizon, c.Size())
+				ready = append(ready, span{off, end})
+				off = end
+			}
+			rng.Shuffle(len(ready), func(i, j int) { ready[i], ready[j] = ready[j], ready[i] })
+			for range min(len(ready), 3) {
+				sp := ready[0]
+				ready = ready[1:]
+				if n, err := a.WriteAt(want[sp.off:sp.end], sp.off); n != int(sp.len()) || err != nil {
+					t.Fatal(n, err)
+				}
+			}
+			for {
+				b, err := a.next(false)
+				if err != nil || len(b) == 0 {
+					break
+				}
+				b = b[:1+rng.IntN(len(b))]
+				got = append(got, b...)
+				a.drop(len(b))
+			}
+			if n := int64(len(a.blocks)) * bufferSize; n > 1<<20+bufferSize {
+				t.Fatalf("%d bytes held", n)
+			}
+		}
+		if _, err := a.next(true); err != io.EOF || !bytes.Equal(got, want) || len(a.blocks) != 0 {
+			t.Fatalf("%v, %d bytes, %d blocks", err, len(got), len(a.blocks))
+		}
+	}
+}
