@@ -1,0 +1,151 @@
+package ossdl
+
+import (
+	"context"
+	"encoding/xml"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/aliyun/aliyun-oss-go-sdk/oss"
+)
+
+const (
+	pageKeys = "1000" // in one page; OSS gives no more
+	// pageLimit bounds what is read of a page: a thousand keys of 1023 bytes, all of them escaped, have a quarter of it.
+	pageLimit = 16 << 20
+)
+
+// listed is an object as a listing describes it.
+type listed struct {
+	key      string
+	size     int64
+	modified time.Time
+	symlink  bool // size and time may be the link's, not the target's
+}
+
+// listDocument is what ListObjectsV2 answers, as far as it is of use here.
+type listDocument struct {
+	XMLName     xml.Name `xml:"ListBucketResult"`
+	Encoding    string   `xml:"EncodingType"`
+	IsTruncated bool
+	Next        string `xml:"NextContinuationToken"`
+	Contents    []struct {
+		Key, Type    string
+		Size         int64
+		LastModified time.Time
+	}
+}
+
+// readPage reads a page of a listing that was asked for with token, and the token of the next one: "" for none.
+func readPage(doc []byte, token string) (objects []listed, next string, err error) {
+	var d listDocument
+	if err := xml.Unmarshal(doc, &d); err != nil {
+		return nil, "", fmt.Errorf("no listing: %w", err)
+	}
+	text := func(s string) (string, error) { return s, nil }
+	if d.Encoding == "url" {
+		text = url.QueryUnescape
+	}
+	for _, c := range d.Contents {
+		key, err := text(c.Key)
+		if err != nil || key == "" || c.Size < 0 {
+			return nil, "", fmt.Errorf("no listing: object %q of %d bytes", c.Key, c.Size)
+		}
+		objects = append(objects, listed{key, c.Size, c.LastModified, strings.EqualFold(c.Type, "Symlink")})
+	}
+	if !d.IsTruncated {
+		return objects, "", nil
+	}
+	if next, err = text(d.Next); err != nil || next == "" || next == token {
+		// Asked for again and again it would never end.
+		return nil, "", &permanentError{fmt.Errorf("the listing is cut short, and goes on at %q after %q", d.Next, token)}
+	}
+	return objects, next, nil
+}
+
+// list asks for one page of the keys that begin with prefix. The body is read through throttled.
+func (b *bucketClient) list(ctx context.Context, prefix, token string, throttled func(io.Reader) io.Reader) ([]listed, string, error) {
+	params := map[string]any{"list-type": "2", "encoding-type": "url", "max-keys": pageKeys}
+	if prefix != "" {
+		params["prefix"] = prefix
+	}
+	if token != "" {
+		params["continuation-token"] = token
+	}
+	resp, err := b.ask(ctx, http.MethodGet, "", params)
+	if err != nil {
+		return nil, "", err
+	}
+	defer resp.Body.Close()
+	doc, err := io.ReadAll(throttled(io.LimitReader(resp.Body, pageLimit)))
+	if err != nil {
+		return nil, "", fmt.Errorf("body of the listing: %w", withoutURL(err))
+	}
+	return readPage(doc, token)
+}
+
+// head asks for what the service says of an object.
+func (b *bucketClient) head(ctx context.Context, key string) (facts, error) {
+	resp, err := b.ask(ctx, http.MethodHead, key, map[string]any{})
+	if err != nil {
+		return facts{}, err
+	}
+	resp.Body.Close()
+	f := readFacts(resp.Headers)
+	var ok bool
+	if f.size, ok = contentLength(resp.Headers); !ok {
+		return facts{}, errors.New("answer to HEAD without Content-Length")
+	}
+	return f, nil
+}
+
+// ask makes a request for something else than the bytes of an object, once more where it can be signed better. The answer
+// is a success of OSS, its body unread.
+func (b *bucketClient) ask(ctx context.Context, method, key string, params map[string]any) (*oss.Response, error) {
+	resp, err := b.askOnce(ctx, method, key, params)
+	var status *statusError
+	if errors.As(err, &status) && b.correctable(status) {
+		return b.askOnce(ctx, method, key, params)
+	}
+	return resp, err
+}
+
+func (b *bucketClient) askOnce(ctx context.Context, method, key string, params map[string]any) (*oss.Response, error) {
+	headers := map[string]string{"Accept-Encoding": "identity"}
+	for k, v := range b.extra.headers {
+		if !strings.EqualFold(k, oss.HTTPHeaderOssTrafficLimit) { // it is for objects' bytes
+			headers[k] = v
+		}
+	}
+	if payer, ok := b.extra.params["x-oss-request-payer"]; ok {
+		params["x-oss-request-payer"] = payer
+	}
+	var resp *oss.Response
+	var err error
+	if b.unsigned {
+		u, uerr := b.bucketURL()
+		if key != "" {
+			u, uerr = b.plainURL(key)
+		}
+		if uerr != nil {
+			return nil, uerr
+		}
+		resp, err = b.client.Conn.DoURLWithContext(ctx, oss.HTTPMethod(method), addQuery(u, params), headers, nil, 0, nil)
+	} else {
+		resp, err = b.signed(ctx, method, key, params, headers)
+	}
+	if err != nil || resp == nil {
+		return nil, failure(ctx, resp, err)
+	}
+	if id := resp.Headers.Get("x-oss-request-id"); resp.StatusCode != http.StatusOK || id == "" {
+		resp.Body.Close()
+		return nil, fmt.Errorf("status %d, request ID %s, %s: not an answer of OSS", resp.StatusCode, orNone(id), orNone(resp.Headers.Get("Content-Type")))
+	}
+	b.answered.Store(true)
+	return resp, nil
+}

@@ -1,0 +1,1316 @@
+package ossdl
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"maps"
+	"net/http"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/aliyun/aliyun-oss-go-sdk/oss"
+
+	"github.com/ossdl/ossdl/internal/fsys"
+	"github.com/ossdl/ossdl/internal/osstest"
+)
+
+// contents are objects by key, or files by local name.
+type contents map[string]osstest.Content
+
+// put stores random objects of these sizes, all of a different time.
+func put(s *osstest.Server, sizes map[string]int64) contents {
+	all := contents{}
+	for i, key := range slices.Sorted(maps.Keys(sizes)) {
+		all[key] = osstest.Random(uint64(i), sizes[key])
+		s.Put("bkt", key, all[key], osstest.LastModified(time.Unix(1_600_000_000+int64(i)*1000, 0)))
+	}
+	return all
+}
+
+// checkTree fails the test unless below dir there are these files, with these contents, and nothing else but folders.
+func checkTree(t testing.TB, dir string, want contents) {
+	t.Helper()
+	var got []string
+	err := filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
+		if err != nil || e.IsDir() && e.Name() != workDir {
+			return err
+		}
+		name, err := filepath.Rel(dir, path)
+		got = append(got, filepath.ToSlash(name))
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if names := slices.Sorted(maps.Keys(want)); !slices.Equal(got, names) {
+		t.Fatalf("%s holds %q, want %q", dir, got, names)
+	}
+	for name, c := range want {
+		checkFile(t, filepath.Join(dir, filepath.FromSlash(name)), c)
+	}
+}
+
+// counts fails the test unless the result is this one.
+func counts(t testing.TB, res *PrefixResult, err error, done, skipped, failed int) {
+	t.Helper()
+	if res == nil {
+		t.Fatalf("no result, %v", err)
+	}
+	if res.Done != done || res.Skipped != skipped || res.Failed != failed || len(res.Failures) != failed || (err != nil) != (failed > 0) {
+		t.Fatalf("%+v, %v; want %d done, %d skipped, %d failed", *res, err, done, skipped, failed)
+	}
+}
+
+// keysAsked are the keys of the requests for objects, sorted.
+func keysAsked(s *osstest.Server) (keys []string) {
+	for _, r := range s.Requests() {
+		if r.Key != "" {
+			keys = append(keys, r.Key)
+		}
+	}
+	slices.Sort(keys)
+	return keys
+}
+
+func within(f func(*os.Root) fsys.FS) Option {
+	return Option{"within", inDownloadPrefix, func(s *settings) error { s.within = f; return nil }}
+}
+
+func TestPrefixBrings(t *testing.T) {
+	for name, opts := range map[string][]oss.ClientOption{"V1": {oss.AuthVersion(oss.AuthV1)}, "V4": {oss.AuthVersion(oss.AuthV4)}} {
+		t.Run(name, func(t *testing.T) {
+			s := newServer(t)
+			hc := HTTPClient()
+			defer hc.CloseIdleConnections()
+			client, err := s.Client(append(opts, oss.HTTPClient(hc))...)
+			if err != nil {
+				t.Fatal(err)
+			}
+			d, err := New(client)
+			if err != nil {
+				t.Fatal(err)
+			}
+			odd := "p/ключ +&%2F'"
+			if runtime.GOOS != "windows" {
+				odd += "\x01\"<\\C:"
+			}
+			sizes := map[string]int64{
+				"p/empty": 0, "p/one": 1, "p/deep/er/and/deeper": 100, "p/large": 20<<20 + 7, odd: 5, "p/dir/": 0, "q": 3,
+			}
+			all := put(s, sizes)
+			dir := filepath.Join(t.TempDir(), "made", "as", "needed")
+			res, err := d.DownloadPrefix(t.Context(), "bkt", "p/", dir)
+			counts(t, res, err, 6, 0, 0)
+			if want := sizes["p/large"] + 1 + 100 + 5; res.Bytes != want {
+				t.Errorf("%d bytes, want %d", res.Bytes, want)
+			}
+			want := contents{}
+			for key, c := range all {
+				if name, ok := strings.CutPrefix(key, "p/"); ok && !strings.HasSuffix(key, "/") {
+					want[name] = c
+					fi, err := os.Stat(filepath.Join(dir, name))
+					if o := s.Stat("bkt", key); err != nil || !fi.ModTime().Equal(o.LastModified) {
+						t.Errorf("%s: time %v, want %v, %v", key, fi.ModTime(), o.LastModified, err)
+					}
+				}
+			}
+			checkTree(t, dir, want)
+			if fi, err := os.Stat(filepath.Join(dir, "dir")); err != nil || !fi.IsDir() {
+				t.Errorf("no folder for a key that ends in a slash: %v", err)
+			}
+			small := 0
+			for _, r := range s.Requests() {
+				if r.Key != "" && r.Key != "p/large" {
+					small++
+				}
+			}
+			if small != 4 {
+				t.Errorf("%d requests for 4 small objects", small)
+			}
+
+			s.ResetLog()
+			res, err = d.DownloadPrefix(t.Context(), "bkt", "p/", dir)
+			counts(t, res, err, 0, 6, 0)
+			if n := s.Stats().Requests; n != 1 {
+				t.Errorf("%d requests where nothing is left to do, want the listing alone", n)
+			}
+			checkTree(t, dir, want)
+		})
+	}
+}
+
+func TestPrefixLocalNames(t *testing.T) {
+	s := newServer(t)
+	put(s, map[string]int64{"a/b": 1, "a/bc/d": 2, "a/b/e": 3, "ab": 4})
+	d := newDownloader(t, s)
+	for prefix, want := range map[string][]string{
+		"a/b":  {"b", "bc/d"}, // "b/e" lies below "b"
+		"a/b/": {"e"},
+		"a/bc": {"bc/d"},
+		"a/":   {"b", "bc/d"},
+		"a":    {"a/b", "a/bc/d", "ab"},
+		"":     {"a/b", "a/bc/d", "ab"},
+		"z":    nil,
+	} {
+		dir := t.TempDir()
+		res, err := d.DownloadPrefix(t.Context(), "bkt", prefix, dir)
+		if res == nil || res.Done != len(want) {
+			t.Errorf("prefix %q: %+v, %v", prefix, res, err)
+		}
+		for _, name := range want {
+			if !exists(filepath.Join(dir, name)) {
+				t.Errorf("prefix %q: no %s", prefix, name)
+			}
+		}
+	}
+}
+
+// A second run fetches what is missing, differs in size or time, or was replaced, and nothing else.
+func TestPrefixDoesOnlyWhatIsLeft(t *testing.T) {
+	s := newServer(t)
+	all := put(s, map[string]int64{"a": 10, "b": 10, "c": 10, "d": 10, "e": 10, "f": 0})
+	d := newDownloader(t, s)
+	dir := t.TempDir()
+	res, err := d.DownloadPrefix(t.Context(), "bkt", "", dir)
+	counts(t, res, err, 6, 0, 0)
+
+	all["b"] = osstest.Random(100, 10) // same size, another time
+	s.Put("bkt", "b", all["b"])
+	if err := os.Remove(filepath.Join(dir, "c")); err != nil {
+		t.Fatal(err)
+	}
+	writeFile(t, filepath.Join(dir, "d"), "longer than it was")
+	if err := os.Chtimes(filepath.Join(dir, "e"), time.Time{}, time.Unix(1, 0)); err != nil {
+		t.Fatal(err)
+	}
+	writeFile(t, filepath.Join(dir, "mine"), "not of the bucket")
+	s.ResetLog()
+	res, err = d.DownloadPrefix(t.Context(), "bkt", "", dir)
+	counts(t, res, err, 4, 2, 0)
+	if got := keysAsked(s); !slices.Equal(got, []string{"b", "c", "d", "e"}) {
+		t.Errorf("fetched %q", got)
+	}
+	all["mine"] = osstest.Bytes([]byte("not of the bucket"))
+	checkTree(t, dir, all)
+}
+
+func TestPrefixCompareCRC64(t *testing.T) {
+	s := newServer(t)
+	all := put(s, map[string]int64{"same": 300 << 10, "altered": 10, "touched": 10, "longer": 10})
+	noCRC := osstest.Random(50, 10)
+	s.Put("bkt", "nocrc", noCRC, osstest.NoCRC())
+	all["nocrc"] = noCRC
+	d := newDownloader(t, s, WithCompareCRC64())
+	dir := t.TempDir()
+	res, err := d.DownloadPrefix(t.Context(), "bkt", "", dir)
+	counts(t, res, err, 5, 0, 0)
+
+	at := func(name string) string { return filepath.Join(dir, name) }
+	fi, err := os.Stat(at("altered"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	writeFile(t, at("altered"), "0123456789")
+	writeFile(t, at("longer"), "01234567890")
+	for name, when := range map[string]time.Time{"altered": fi.ModTime(), "touched": time.Unix(1, 0), "nocrc": time.Unix(1, 0)} {
+		if err := os.Chtimes(at(name), time.Time{}, when); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s.ResetLog()
+	res, err = d.DownloadPrefix(t.Context(), "bkt", "", dir)
+	counts(t, res, err, 3, 2, 0)
+	var got []string
+	for _, r := range s.Requests() {
+		if r.Key != "" {
+			got = append(got, r.Method+" "+r.Key)
+		}
+	}
+	slices.Sort(got)
+	if want := []string{"GET altered", "GET longer", "GET nocrc", "HEAD altered", "HEAD nocrc", "HEAD same", "HEAD touched"}; !slices.Equal(got, want) {
+		t.Errorf("requests %q, want %q", got, want)
+	}
+	checkTree(t, dir, all)
+
+	// Deleted since it was listed: the HEAD says so.
+	s.Once(func(r *osstest.Request) bool { return r.Key == "same" }, osstest.Inject().Before(func() { s.Delete("bkt", "same") }))
+	res, err = d.DownloadPrefix(t.Context(), "bkt", "", dir)
+	counts(t, res, err, 0, 4, 1)
+	if !errors.Is(err, ErrNotFound) {
+		t.Errorf("deleted before the HEAD: %v", err)
+	}
+}
+
+// The listing has size and time of a symbolic link, the file those of its target.
+func TestPrefixSymlinkObject(t *testing.T) {
+	s := newServer(t)
+	all := put(s, map[string]int64{"target": 1000})
+	s.Symlink("bkt", "link", "target")
+	all["link"] = all["target"]
+	d := newDownloader(t, s)
+	dir := t.TempDir()
+	res, err := d.DownloadPrefix(t.Context(), "bkt", "", dir)
+	counts(t, res, err, 2, 0, 0)
+	checkTree(t, dir, all)
+	res, err = d.DownloadPrefix(t.Context(), "bkt", "", dir)
+	counts(t, res, err, 0, 2, 0)
+}
+
+// One object's failure stops no other, and each is told with its cause; the cause of the first is that of the call.
+func TestPrefixFailures(t *testing.T) {
+	s := newServer(t)
+	all := put(s, map[string]int64{"a": 10, "archived": 10, "b": 10, "broken": 10, "c": 10, "deleted": 10, "replaced": 10})
+	s.Archive("bkt", "archived")
+	delete(all, "archived")
+	s.OnRequest(func(r *osstest.Request) *osstest.Fault {
+		if r.Key == "broken" {
+			return osstest.Inject().FlipByte(3)
+		}
+		return nil
+	})
+	delete(all, "broken")
+	s.Once(func(r *osstest.Request) bool { return r.Key == "deleted" }, osstest.Inject().Before(func() { s.Delete("bkt", "deleted") }))
+	delete(all, "deleted")
+	all["replaced"] = osstest.Random(77, 9_000_000)
+	s.Once(func(r *osstest.Request) bool { return r.Key == "replaced" }, osstest.Inject().Before(func() { s.Put("bkt", "replaced", all["replaced"]) }))
+
+	var log strings.Builder
+	d := newDownloader(t, s, WithLogger(slog.New(slog.NewTextHandler(&log, nil))), WithConcurrency(1))
+	dir := t.TempDir()
+	res, err := d.DownloadPrefix(t.Context(), "bkt", "", dir)
+	counts(t, res, err, 4, 0, 3)
+	checkTree(t, dir, all)
+	causes := map[string]error{"archived": ErrArchived, "broken": ErrChecksum, "deleted": ErrNotFound}
+	for _, f := range res.Failures {
+		if !errors.Is(f, causes[f.Key]) {
+			t.Errorf("%s: %v", f.Key, f)
+		}
+		if !strings.Contains(log.String(), "key="+f.Key) {
+			t.Errorf("the failure of %s is not logged", f.Key)
+		}
+	}
+	var first KeyError
+	var se oss.ServiceError
+	if !errors.As(err, &first) || first.Key != res.Failures[0].Key || !errors.As(err, &se) || se.RequestID == "" || !strings.Contains(err.Error(), "3 of 7") {
+		t.Errorf("the error does not say what happened: %v", err)
+	}
+	if left := s.Unfired(); len(left) > 0 {
+		t.Errorf("not tested: %q", left)
+	}
+
+	s.ClearFaults()
+	s.Restore("bkt", "archived", time.Now().Add(time.Hour))
+	res, err = d.DownloadPrefix(t.Context(), "bkt", "", dir)
+	counts(t, res, err, 2, 4, 0)
+}
+
+func TestPrefixCapsFailures(t *testing.T) {
+	s := newServer(t)
+	const n = 1500
+	s.SetVirtual("bkt", n, func(i int) (string, osstest.Content) { return fmt.Sprintf("/k%04d", i), osstest.Bytes(nil) })
+	res, err := newDownloader(t, s).DownloadPrefix(t.Context(), "bkt", "", t.TempDir())
+	if err == nil || res.Failed != n || len(res.Failures) != maxFailures || res.Failures[0].Key != "/k0000" {
+		t.Errorf("%d failed, %d are told, %v", res.Failed, len(res.Failures), err)
+	}
+}
+
+// Keys that have no place below the folder fail with a reason, without a request, and nothing comes to be anywhere.
+func TestPrefixRefusesKeys(t *testing.T) {
+	s := newServer(t)
+	refused := map[string]string{
+		"p/../x": `".."`, "p/..": `".."`, "p/a/../../x": `".."`, "p/./x": `"."`, "p/.": `"."`, "p//x": "empty", "p/a//b": "empty", "p//": "empty",
+		"p/nul\x00": "NUL", "p/.ossdl": "kept", "p/.ossdl/x": "kept", "p/.OSSDL/x": "kept", "p/.Ossdl": "kept", "p/OSSDL~1/x": "kept",
+		"p/content/": "5 bytes", "p/" + strings.Repeat("n", 300): "name too long", "p/" + strings.Repeat("d", 300) + "/x": "name too long",
+		"p/file/below": `below "file"`, "p/file/": `below "file"`, "p/file/be/low": `below "file"`,
+	}
+	if runtime.GOOS == "windows" {
+		delete(refused, "p/"+strings.Repeat("n", 300))
+		delete(refused, "p/"+strings.Repeat("d", 300)+"/x")
+	}
+	for key := range refused {
+		var c osstest.Content = osstest.Bytes([]byte("12345"))
+		if key == "p//" || key == "p/file/" {
+			c = osstest.Bytes(nil)
+		}
+		s.Put("bkt", key, c)
+	}
+	want := put(s, map[string]int64{"p/file": 1, "p/file-between": 2, "p/..x": 3, "p/a.": 4})
+	s.Put("bkt", "p/", osstest.Bytes(nil))
+	top := t.TempDir()
+	dir := filepath.Join(top, "dir")
+	res, err := newDownloader(t, s).DownloadPrefix(t.Context(), "bkt", "p/", dir)
+	if runtime.GOOS == "windows" {
+		delete(want, "p/a.")
+		refused["p/a."] = "drops a dot"
+	}
+	counts(t, res, err, len(want), 1, len(refused))
+	for _, f := range res.Failures {
+		why, ok := refused[f.Key]
+		if !ok || !strings.Contains(f.Err.Error(), why) {
+			t.Errorf("%q: %v, want %q in it", f.Key, f.Err, why)
+		}
+	}
+	local := contents{}
+	for key, c := range want {
+		local[strings.TrimPrefix(key, "p/")] = c
+	}
+	checkTree(t, dir, local)
+	if entries, err := os.ReadDir(top); err != nil || len(entries) != 1 {
+		t.Errorf("outside of the folder: %v, %v", entries, err)
+	}
+	if got := keysAsked(s); len(got) != len(want) {
+		t.Errorf("requests for %q", got)
+	}
+}
+
+// Links that are in the folder are not followed, whether they lead out of it or not.
+func TestPrefixFollowsNoLink(t *testing.T) {
+	s := newServer(t)
+	put(s, map[string]int64{"out/x": 1, "file": 3, "dangling": 4, "real/x": 5, "deep/out/x": 6})
+	s.Put("bkt", "in/x", osstest.Random(1, 5), osstest.LastModified(s.Stat("bkt", "real/x").LastModified)) // as if it were there
+	top := t.TempDir()
+	dir := filepath.Join(top, "dir")
+	for _, path := range []string{"outside", "dir/real", "dir/deep"} {
+		if err := os.MkdirAll(filepath.Join(top, path), 0o777); err != nil {
+			t.Fatal(err)
+		}
+	}
+	writeFile(t, filepath.Join(top, "outside", "victim"), "precious")
+	for name, target := range map[string]string{
+		"out": filepath.Join(top, "outside"), "in": "real", "file": "../outside/victim", "dangling": "nowhere", "deep/out": "../../outside",
+	} {
+		if err := os.Symlink(target, filepath.Join(dir, name)); err != nil {
+			t.Skip(err)
+		}
+	}
+	link := filepath.Join(top, "to-dir") // the folder itself may be reached by one
+	if err := os.Symlink("dir", link); err != nil {
+		t.Fatal(err)
+	}
+	d := newDownloader(t, s)
+	res, err := d.DownloadPrefix(t.Context(), "bkt", "", link)
+	counts(t, res, err, 1, 0, 5)
+	res, err = d.DownloadPrefix(t.Context(), "bkt", "", link)
+	counts(t, res, err, 0, 1, 5)
+	for _, f := range res.Failures {
+		name, _ := strings.CutSuffix(f.Key, "/x")
+		if text := f.Err.Error(); !strings.Contains(text, name) || !strings.Contains(text, "symbolic link") && !strings.Contains(text, "escapes") {
+			t.Errorf("%s: %v", f.Key, f.Err)
+		}
+	}
+	if fi, err := os.Stat(filepath.Join(dir, "real", "x")); err != nil || fi.Size() != 5 {
+		t.Errorf("real/x: %v, %v", fi, err)
+	}
+	if entries, err := os.ReadDir(filepath.Join(top, "outside")); err != nil || len(entries) != 1 {
+		t.Errorf("outside of the folder: %v, %v", entries, err)
+	}
+	if b, err := os.ReadFile(filepath.Join(top, "outside", "victim")); err != nil || string(b) != "precious" {
+		t.Errorf("the victim holds %q, %v", b, err)
+	}
+	if exists(filepath.Join(dir, "nowhere")) {
+		t.Error("a dangling link was written through")
+	}
+}
+
+// What stands in the way of a file or of its folder is left alone.
+func TestPrefixInTheWay(t *testing.T) {
+	s := newServer(t)
+	put(s, map[string]int64{"folder": 1, "file/x": 2, "fine": 3})
+	dir := t.TempDir()
+	if err := os.Mkdir(filepath.Join(dir, "folder"), 0o777); err != nil {
+		t.Fatal(err)
+	}
+	writeFile(t, filepath.Join(dir, "file"), "mine")
+	res, err := newDownloader(t, s).DownloadPrefix(t.Context(), "bkt", "", dir)
+	counts(t, res, err, 1, 0, 2)
+	for _, f := range res.Failures {
+		if name, _, _ := strings.Cut(f.Key, "/"); !strings.Contains(f.Err.Error(), name) {
+			t.Errorf("%s: %v", f.Key, f.Err)
+		}
+	}
+	if b, err := os.ReadFile(filepath.Join(dir, "file")); err != nil || string(b) != "mine" {
+		t.Errorf("file holds %q, %v", b, err)
+	}
+}
+
+// foldFS is a file system that does not tell upper from lower case, and keeps the lower.
+type foldFS struct{ fsys.FS }
+
+func (f foldFS) OpenFile(name string, flag int, perm fs.FileMode) (fsys.File, error) {
+	return f.FS.OpenFile(strings.ToLower(name), flag, perm)
+}
+func (f foldFS) Lstat(name string) (fs.FileInfo, error) { return f.FS.Lstat(strings.ToLower(name)) }
+func (f foldFS) Mkdir(name string, perm fs.FileMode) error {
+	return f.FS.Mkdir(strings.ToLower(name), perm)
+}
+func (f foldFS) Rename(from, to string) error {
+	return f.FS.Rename(strings.ToLower(from), strings.ToLower(to))
+}
+func (f foldFS) Remove(name string) error       { return f.FS.Remove(strings.ToLower(name)) }
+func (f foldFS) SyncDir(name string) error      { return f.FS.SyncDir(strings.ToLower(name)) }
+func (f foldFS) Free(dir string) (int64, error) { return f.FS.Free(strings.ToLower(dir)) }
+func (f foldFS) Writable(dir string) error      { return f.FS.Writable(strings.ToLower(dir)) }
+func (f foldFS) Key(name string) (any, error)   { return f.FS.Key(strings.ToLower(name)) }
+func (f foldFS) Chtimes(name string, mtime time.Time) error {
+	return f.FS.Chtimes(strings.ToLower(name), mtime)
+}
+
+func TestPrefixCaseTwins(t *testing.T) {
+	s := newServer(t)
+	all := put(s, map[string]int64{"File": 1, "file": 2, "FILE": 3, "dir/Ключ": 4, "dir/КЛЮЧ": 5, "Dir/other": 6, "single": 7})
+	dir := t.TempDir()
+	folding := within(func(r *os.Root) fsys.FS { return foldFS{fsys.Rooted(r)} })
+	d := newDownloader(t, s)
+	for range 2 { // the same ones fail each time
+		res, err := d.DownloadPrefix(t.Context(), "bkt", "", dir, folding)
+		if err == nil || res.Failed != 3 || res.Done+res.Skipped != 4 {
+			t.Fatalf("%+v, %v", res, err)
+		}
+		for _, f := range res.Failures {
+			if !slices.Contains([]string{"File", "file", "dir/Ключ"}, f.Key) || !strings.Contains(f.Err.Error(), "case") {
+				t.Errorf("%s: %v", f.Key, f.Err)
+			}
+		}
+	}
+	checkTree(t, dir, contents{"file": all["FILE"], "dir/ключ": all["dir/КЛЮЧ"], "dir/other": all["Dir/other"], "single": all["single"]})
+	// By shards, too: who comes first is a matter of the keys, not of the shard.
+	for i := range 3 {
+		res, _ := d.DownloadPrefix(t.Context(), "bkt", "", dir, folding, WithShard(i, 3))
+		if res.Done != 0 {
+			t.Errorf("shard %d: %+v", i, res)
+		}
+	}
+}
+
+func TestPrefixFilters(t *testing.T) {
+	s := newServer(t)
+	put(s, map[string]int64{"p/a.txt": 1, "p/a.log": 1, "p/d/b.txt": 1, "p/d/c.log": 1, "p/d/e/f.txt": 1, "p/d/": 0, "p/../no.txt": 1})
+	for _, c := range []struct {
+		opts []Option
+		want []string
+	}{
+		{[]Option{WithInclude("*.txt"), WithExclude("no.txt")}, []string{"a.txt", "d/b.txt", "d/e/f.txt"}},
+		{[]Option{WithInclude("d/*"), WithExclude("no.txt")}, []string{"d/b.txt", "d/c.log"}},
+		{[]Option{WithInclude("*.txt", "*.log"), WithExclude("d/*", "no.*")}, []string{"a.log", "a.txt", "d/e/f.txt"}},
+		{[]Option{WithInclude("[ab].*")}, []string{"a.log", "a.txt", "d/b.txt"}},
+		{[]Option{WithExclude("*")}, nil},
+	} {
+		dir := t.TempDir()
+		res, err := newDownloader(t, s).DownloadPrefix(t.Context(), "bkt", "p/", dir, c.opts...)
+		counts(t, res, err, len(c.want), 0, 0)
+		for _, name := range c.want {
+			if !exists(filepath.Join(dir, name)) {
+				t.Errorf("no %s in %s", name, dir)
+			}
+		}
+	}
+}
+
+// Four shards at the same time into one folder bring everything once.
+func TestPrefixShards(t *testing.T) {
+	s := newServer(t)
+	sizes := map[string]int64{}
+	for i := range 200 {
+		sizes[fmt.Sprintf("d%d/k%03d", i%7, i)] = int64(i)
+	}
+	all := put(s, sizes)
+	dir := t.TempDir()
+	var wg sync.WaitGroup
+	var done atomic.Int64
+	for i := range 4 {
+		d := newDownloader(t, s)
+		wg.Go(func() {
+			res, err := d.DownloadPrefix(t.Context(), "bkt", "", dir, WithShard(i, 4))
+			if err != nil || res.Done < 20 {
+				t.Errorf("shard %d: %+v, %v", i, res, err)
+			}
+			done.Add(int64(res.Done))
+		})
+	}
+	wg.Wait()
+	if got := keysAsked(s); done.Load() != 200 || !slices.Equal(got, slices.Sorted(maps.Keys(sizes))) {
+		t.Errorf("%d done, %d requests", done.Load(), len(got))
+	}
+	checkTree(t, dir, all)
+}
+
+// The requests in flight are bounded over all objects of the call, large and small, and the listing.
+func TestPrefixConcurrency(t *testing.T) {
+	s := newServer(t)
+	sizes := map[string]int64{"large1": 3 << 20, "large2": 3 << 20}
+	for i := range 60 {
+		sizes[fmt.Sprintf("k%02d", i)] = 1000
+	}
+	all := put(s, sizes)
+	s.OnRequest(func(*osstest.Request) *osstest.Fault { return osstest.Inject().Delay(2 * time.Millisecond) })
+	for name, c := range map[string]struct {
+		of, call []Option
+		most     int
+	}{
+		"of the Downloader": {of: []Option{WithConcurrency(3)}, most: 3},
+		"of the call":       {call: []Option{WithConcurrency(3)}, most: 3},
+		"of both":           {of: []Option{WithConcurrency(2)}, call: []Option{WithConcurrency(5)}, most: 2},
+		"one":               {call: []Option{WithConcurrency(1)}, most: 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			d := newDownloader(t, s, c.of...)
+			s.ResetLog()
+			dir := t.TempDir()
+			res, err := d.DownloadPrefix(t.Context(), "bkt", "", dir, append(c.call, WithPartSize(100<<10))...)
+			counts(t, res, err, len(all), 0, 0)
+			checkTree(t, dir, all)
+			if got := s.MaxInFlight(); got != c.most {
+				t.Errorf("%d requests in flight, want %d", got, c.most)
+			}
+		})
+	}
+}
+
+func TestPrefixRateLimit(t *testing.T) {
+	s := newServer(t)
+	put(s, map[string]int64{"a": 20 << 10, "b": 20 << 10, "c": 20 << 10, "d": 60 << 10})
+	d := newDownloader(t, s)
+	start := time.Now()
+	res, err := d.DownloadPrefix(t.Context(), "bkt", "", t.TempDir(), WithRateLimit(200<<10))
+	counts(t, res, err, 4, 0, 0)
+	// 120 KiB, less an eighth of a second's worth that may come at once.
+	if took := time.Since(start); took < 450*time.Millisecond {
+		t.Errorf("120 KiB at 200 KiB/s took %v", took)
+	}
+}
+
+func TestPrefixProgress(t *testing.T) {
+	s := newServer(t)
+	put(s, map[string]int64{"a": 1 << 20, "b": 1000, "c": 0, "d": 5 << 20, "e/": 0})
+	s.OnRequest(func(r *osstest.Request) *osstest.Fault { return osstest.Inject().Rate(3 << 20) })
+	d := newDownloader(t, s)
+	dir := t.TempDir()
+	total := int64(6<<20 + 1000)
+	p := &progress{t: t}
+	res, err := d.DownloadPrefix(t.Context(), "bkt", "", dir, WithProgress(p.add), WithPartSize(1<<20))
+	counts(t, res, err, 5, 0, 0)
+	if last := p.last(); last.Done != total || last.Total != total || last.Resumed != 0 || last.InFlight != 0 || last.Remaining != 0 {
+		t.Errorf("last report %+v", last)
+	}
+	if len(p.all) < 3 {
+		t.Errorf("%d reports", len(p.all))
+	}
+	if err := os.Remove(filepath.Join(dir, "b")); err != nil {
+		t.Fatal(err)
+	}
+	p = &progress{t: t}
+	res, err = d.DownloadPrefix(t.Context(), "bkt", "", dir, WithProgress(p.add))
+	counts(t, res, err, 1, 4, 0)
+	if last := p.last(); last.Done != total || last.Total != total || last.Resumed != 6<<20 {
+		t.Errorf("last report %+v", last)
+	}
+}
+
+// Two calls for one folder at once: what one of them is at fails in the other, and comes whole.
+func TestPrefixInUse(t *testing.T) {
+	s := newServer(t)
+	all := put(s, map[string]int64{"a": 1000, "b": 1000})
+	dir := t.TempDir()
+	res, err := newDownloader(t, s).DownloadPrefix(t.Context(), "bkt", "", dir)
+	counts(t, res, err, 2, 0, 0)
+	all["held"] = osstest.Random(9, 100<<10)
+	s.Put("bkt", "held", all["held"])
+	open, holds := make(chan struct{}), make(chan struct{})
+	s.Once(func(r *osstest.Request) bool { return r.Key == "held" }, osstest.Inject().At(1000, func() { close(holds) }).Gate(1000, open))
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	one, two := newDownloader(t, s), newDownloader(t, s)
+	wg.Go(func() {
+		res, err := one.DownloadPrefix(t.Context(), "bkt", "", dir)
+		if err != nil || res.Done != 1 || res.Skipped != 2 {
+			t.Errorf("first call: %+v, %v", res, err)
+		}
+		checkTree(t, dir, all)
+	})
+	<-holds
+	res, err = two.DownloadPrefix(t.Context(), "bkt", "", dir)
+	if !errors.Is(err, ErrInUse) || res.Skipped != 2 || res.Failed != 1 || res.Failures[0].Key != "held" {
+		t.Errorf("second call: %+v, %v", res, err)
+	}
+	close(open)
+}
+
+// Many calls for one folder, over and over, each removing the folder of working files as it ends.
+func TestPrefixManyCallsOneFolder(t *testing.T) {
+	s := newServer(t)
+	sizes := map[string]int64{}
+	for i := range 8 {
+		sizes[fmt.Sprintf("p%d/k", i)] = 100
+	}
+	all := put(s, sizes)
+	dir := t.TempDir()
+	d := newDownloader(t, s)
+	var wg sync.WaitGroup
+	for i := range 8 {
+		wg.Go(func() {
+			for range 10 {
+				_ = os.Remove(filepath.Join(dir, fmt.Sprintf("p%d", i), "k"))
+				if res, err := d.DownloadPrefix(t.Context(), "bkt", fmt.Sprintf("p%d", i), dir); err != nil || res.Done != 1 {
+					t.Errorf("%+v, %v", res, err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	checkTree(t, dir, all)
+}
+
+// An interrupted call leaves whole files and working files, and the next one goes on: also inside large objects.
+func TestPrefixResumes(t *testing.T) {
+	s := newServer(t)
+	all := put(s, map[string]int64{"a": 1000, "large": 40 * testPart, "z": 1000})
+	d := newDownloader(t, s, WithPartSize(testPart), WithConcurrency(1))
+	dir := t.TempDir()
+	ctx, cancel := context.WithCancelCause(t.Context())
+	why := errors.New("enough")
+	n := 0
+	s.OnRequest(func(r *osstest.Request) *osstest.Fault {
+		if r.Key == "large" {
+			if n++; n == 20 {
+				return osstest.Inject().Before(func() { cancel(why) }).HoldHeaders(nil)
+			}
+		}
+		return nil
+	})
+	res, err := d.DownloadPrefix(ctx, "bkt", "", dir)
+	if !errors.Is(err, context.Canceled) || !errors.Is(err, why) || res == nil || res.Failed != 0 {
+		t.Fatalf("%+v, %v", res, err)
+	}
+	if entries, err := os.ReadDir(filepath.Join(dir, workDir)); err != nil || len(entries) != 2 {
+		t.Errorf("working files: %v, %v", entries, err)
+	}
+	if exists(filepath.Join(dir, "large")) {
+		t.Error("the unfinished object has its name")
+	}
+	s.ClearFaults()
+	s.ResetLog()
+	p := &progress{t: t}
+	res, err = d.DownloadPrefix(t.Context(), "bkt", "", dir, WithProgress(p.add))
+	if err != nil || res.Done+res.Skipped != 3 {
+		t.Fatalf("%+v, %v", res, err)
+	}
+	var again int64
+	for _, r := range s.Requests() {
+		if r.Key == "large" {
+			again += r.Sent
+		}
+	}
+	if want := int64(40-19) * testPart; again != want || p.last().Resumed < 19*testPart {
+		t.Errorf("%d bytes of the large object fetched again, want %d; %+v", again, want, p.last())
+	}
+	checkTree(t, dir, all)
+}
+
+// Cut off at any request, again and again until it is done: no byte but those in flight comes twice.
+func TestPrefixInterruptUntilDone(t *testing.T) {
+	s := newServer(t)
+	sizes := map[string]int64{}
+	var total int64
+	for i := range 30 {
+		size := int64(i) * 3 << 10
+		if i%10 == 9 {
+			size = 20 * testPart
+		}
+		sizes[fmt.Sprintf("d%d/k%02d", i%3, i)] = size
+		total += size
+	}
+	all := put(s, sizes)
+	const workers = 4
+	d := newDownloader(t, s, WithPartSize(testPart), WithConcurrency(workers))
+	dir := t.TempDir()
+	runs, done := 0, 0
+	for ; runs < 200; runs++ {
+		ctx, cancel := context.WithCancel(t.Context())
+		s.Nth(5+runs%7, osstest.Inject().Before(cancel).HoldHeaders(nil))
+		res, err := d.DownloadPrefix(ctx, "bkt", "", dir)
+		cancel()
+		s.ClearFaults()
+		done += res.Done
+		if err == nil {
+			break
+		}
+		if !errors.Is(err, context.Canceled) || res.Failed != 0 {
+			t.Fatalf("%+v, %v", res, err)
+		}
+	}
+	checkTree(t, dir, all)
+	if done != len(all) {
+		t.Errorf("%d objects brought, there are %d", done, len(all))
+	}
+	listings := int64(0)
+	for _, r := range s.Requests() {
+		if r.Key == "" {
+			listings += r.Sent
+		}
+	}
+	if sent, most := fetched(s)-listings, total+int64(runs)*workers*testPart; sent > most {
+		t.Errorf("%d bytes sent for %d, in %d runs", sent, total, runs+1)
+	}
+	t.Logf("%d runs", runs+1)
+}
+
+func TestPrefixWithoutCheckpoint(t *testing.T) {
+	s := newServer(t)
+	put(s, map[string]int64{"large": 10 * testPart})
+	d := newDownloader(t, s, WithPartSize(testPart), WithConcurrency(1), WithRetry(RetryPolicy{Attempts: 1}), WithoutCheckpoint())
+	dir := t.TempDir()
+	s.Nth(5, osstest.Error(500, "InternalError"))
+	res, err := d.DownloadPrefix(t.Context(), "bkt", "", dir)
+	counts(t, res, err, 0, 0, 1)
+	checkTree(t, dir, contents{})
+}
+
+// What a killed call left of a file that is there by now goes, unless another call is at it.
+func TestPrefixTidiesUp(t *testing.T) {
+	s := newServer(t)
+	all := put(s, map[string]int64{"k": 1000})
+	d := newDownloader(t, s, WithCheckpointDir(filepath.Join(t.TempDir(), "unused")))
+	dir := t.TempDir()
+	res, err := d.DownloadPrefix(t.Context(), "bkt", "", dir)
+	counts(t, res, err, 1, 0, 0)
+	work := filepath.Join(dir, workDir)
+	if err := os.Mkdir(work, 0o777); err != nil {
+		t.Fatal(err)
+	}
+	base := filepath.Join(dir, (&prefixRun{}).destination("k").base)
+	for _, suffix := range []string{partSuffix, checkpointSuffix, checkpointSuffix + fsys.TempSuffix, lockSuffix} {
+		writeFile(t, base+suffix, "{}")
+	}
+	writeFile(t, filepath.Join(work, "of another"), "")
+	res, err = d.DownloadPrefix(t.Context(), "bkt", "", dir)
+	counts(t, res, err, 0, 1, 0)
+	if entries, err := os.ReadDir(work); err != nil || len(entries) != 1 || entries[0].Name() != "of another" {
+		t.Errorf("left: %v, %v", entries, err)
+	}
+	if err := os.Remove(filepath.Join(work, "of another")); err != nil {
+		t.Fatal(err)
+	}
+	res, err = d.DownloadPrefix(t.Context(), "bkt", "", dir)
+	counts(t, res, err, 0, 1, 0)
+	checkTree(t, dir, all)
+}
+
+// A process is killed in the middle, over and over. What has its name is whole at every moment, and the last run, in a
+// folder with all that the others left, ends with nothing but the files.
+func TestPrefixKilled(t *testing.T) {
+	s := newServer(t)
+	sizes := map[string]int64{}
+	for i := range 100 {
+		sizes[fmt.Sprintf("d%d/k%02d", i%3, i)] = int64(i) * 5 << 10
+	}
+	sizes["large"] = 30 << 20
+	all := put(s, sizes)
+	dir := t.TempDir()
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	start := func() *os.Process {
+		p, err := os.StartProcess(self, []string{self, dir}, &os.ProcAttr{
+			Env: append(os.Environ(), prefixChildEnv+"="+s.Endpoint()), Files: []*os.File{nil, nil, os.Stderr},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return p
+	}
+	for i := range 5 {
+		asked := make(chan struct{})
+		s.Nth(5+3*i, osstest.Inject().Before(func() { close(asked) }).HoldHeaders(nil))
+		p := start()
+		<-asked
+		if err := p.Kill(); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := p.Wait(); err != nil {
+			t.Fatal(err)
+		}
+		s.ClearFaults()
+		for key, c := range all {
+			path := filepath.Join(dir, filepath.FromSlash(key))
+			if exists(path) {
+				checkFile(t, path, c)
+			}
+		}
+	}
+	if !exists(filepath.Join(dir, workDir)) {
+		t.Error("killed without leaving anything: not tested")
+	}
+	p := start()
+	if st, err := p.Wait(); err != nil || !st.Success() {
+		t.Fatalf("%v, %v", st, err)
+	}
+	checkTree(t, dir, all)
+}
+
+const prefixChildEnv = "OSSDL_TEST_PREFIX"
+
+func init() {
+	endpoint := os.Getenv(prefixChildEnv)
+	if endpoint == "" {
+		return
+	}
+	err := func() error {
+		client, err := oss.New(endpoint, osstest.AccessKeyID, osstest.AccessKeySecret, oss.HTTPClient(HTTPClient()))
+		if err != nil {
+			return err
+		}
+		d, err := New(client)
+		if err != nil {
+			return err
+		}
+		_, err = d.DownloadPrefix(context.Background(), "bkt", "", os.Args[1])
+		return err
+	}()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	os.Exit(0)
+}
+
+// A power failure may lose the working files and their folder, never the order of things: the folders of a file are on
+// disk before it has its name there.
+func TestPrefixNoSpaceAndBrokenDisk(t *testing.T) {
+	s := newServer(t)
+	put(s, map[string]int64{"a/k": 1000, "b/k": 1000})
+	broken := errors.New("disk broken")
+	for _, op := range []string{"mkdir a", "sync", "rename", "chtimes"} {
+		dir := t.TempDir()
+		d := newDownloader(t, s, WithConcurrency(1))
+		faulty := within(func(r *os.Root) fsys.FS { return &failingFS{FS: fsys.Rooted(r), op: op, err: broken} })
+		res, err := d.DownloadPrefix(t.Context(), "bkt", "", dir, faulty)
+		if op == "chtimes" { // a pity, but the file is right
+			counts(t, res, err, 2, 0, 0)
+			continue
+		}
+		if !errors.Is(err, broken) || res.Failed == 0 {
+			t.Errorf("%s: %+v, %v", op, res, err)
+		}
+		res, err = d.DownloadPrefix(t.Context(), "bkt", "", dir)
+		if err != nil || res.Done+res.Skipped != 2 {
+			t.Errorf("after %s: %+v, %v", op, res, err)
+		}
+	}
+}
+
+// failingFS fails one operation.
+type failingFS struct {
+	fsys.FS
+	op  string
+	err error
+}
+
+func (f *failingFS) fails(op string) error {
+	if op == f.op {
+		return f.err
+	}
+	return nil
+}
+
+func (f *failingFS) Mkdir(name string, perm fs.FileMode) error {
+	return errors.Join(f.fails("mkdir "+name), f.FS.Mkdir(name, perm))
+}
+
+func (f *failingFS) SyncDir(name string) error {
+	return errors.Join(f.fails("sync"), f.FS.SyncDir(name))
+}
+
+func (f *failingFS) Rename(from, to string) error {
+	if err := f.fails("rename"); err != nil {
+		return err
+	}
+	return f.FS.Rename(from, to)
+}
+
+func (f *failingFS) Chtimes(name string, mtime time.Time) error {
+	if err := f.fails("chtimes"); err != nil {
+		return err
+	}
+	return f.FS.Chtimes(name, mtime)
+}
+
+// Bad input is an error that names it, before anything is asked or made.
+func TestPrefixBadInput(t *testing.T) {
+	s := newServer(t)
+	put(s, map[string]int64{"k": 1})
+	d := newDownloader(t, s)
+	top := t.TempDir()
+	writeFile(t, filepath.Join(top, "file"), "mine")
+	if err := os.Mkdir(filepath.Join(top, "taken"), 0o777); err != nil {
+		t.Fatal(err)
+	}
+	writeFile(t, filepath.Join(top, "taken", workDir), "mine")
+	if err := os.Mkdir(filepath.Join(top, "linked"), 0o777); err != nil {
+		t.Fatal(err)
+	}
+	if os.Symlink(top, filepath.Join(top, "linked", workDir)) != nil {
+		writeFile(t, filepath.Join(top, "linked", workDir), "")
+	}
+	for _, c := range []struct {
+		bucket, prefix, dir string
+		opts                []Option
+		says                string
+	}{
+		{"B", "", "new", nil, `bucket name "B"`},
+		{"", "", "new", nil, `bucket name ""`},
+		{"bkt", "a\x00", "new", nil, "without NUL"},
+		{"bkt", "a\xff", "new", nil, "UTF-8"},
+		{"bkt", strings.Repeat("a", 1024), "new", nil, "1023"},
+		{"bkt", "", "", nil, "empty destination folder"},
+		{"bkt", "", "file", nil, "file"},
+		{"bkt", "", "file/below", nil, "file"},
+		{"bkt", "", "taken", nil, workDir},
+		{"bkt", "", "linked", nil, workDir},
+		{"bkt", "", "new", []Option{WithRange(0, 1)}, "WithRange"},
+		{"bkt", "", "new", []Option{WithVersionID("v")}, "WithVersionID"},
+		{"bkt", "", "new", []Option{WithCheckpoint("c")}, "WithCheckpoint"},
+		{"bkt", "", "new", []Option{WithCheckpointDir("c")}, "WithCheckpointDir"},
+		{"bkt", "", "new", []Option{WithInclude("[")}, `pattern "["`},
+		{"bkt", "", "new", []Option{WithExclude("")}, `pattern ""`},
+		{"bkt", "", "new", []Option{WithShard(3, 3)}, "shard 3 of 3"},
+		{"bkt", "", "new", []Option{WithShard(0, 0)}, "shard 0 of 0"},
+		{"bkt", "", "new", []Option{WithShard(-1, 2)}, "shard -1 of 2"},
+	} {
+		dir := c.dir
+		if dir != "" {
+			dir = filepath.Join(top, c.dir)
+		}
+		res, err := d.DownloadPrefix(t.Context(), c.bucket, c.prefix, dir, c.opts...)
+		if res != nil || err == nil || !strings.Contains(err.Error(), c.says) {
+			t.Errorf("%q %q %q: %+v, %v; want %q in it", c.bucket, c.prefix, c.dir, res, err, c.says)
+		}
+	}
+	if os.Getuid() > 0 {
+		ro := filepath.Join(top, "ro")
+		if err := os.Mkdir(ro, 0o555); err != nil {
+			t.Fatal(err)
+		}
+		if res, err := d.DownloadPrefix(t.Context(), "bkt", "", ro); res != nil || !errors.Is(err, fs.ErrPermission) {
+			t.Errorf("read-only folder: %+v, %v", res, err)
+		}
+	}
+	none, err := New(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := none.DownloadPrefix(t.Context(), "bkt", "", filepath.Join(top, "new")); err == nil || !strings.Contains(err.Error(), "no client") {
+		t.Errorf("without a client: %v", err)
+	}
+	if n := s.Stats().Requests; n != 0 {
+		t.Errorf("%d requests", n)
+	}
+	if exists(filepath.Join(top, "new")) {
+		t.Error("the folder was made")
+	}
+	res, err := d.DownloadPrefix(t.Context(), "none", "", filepath.Join(top, "new"))
+	if !errors.Is(err, ErrNotFound) || res == nil {
+		t.Errorf("no such bucket: %+v, %v", res, err)
+	}
+}
+
+// The listing is retried as ranges are, over the same conditions.
+func TestPrefixListing(t *testing.T) {
+	one := func(f func(n int) *osstest.Fault) func(*osstest.Request) *osstest.Fault {
+		n := -1
+		return func(*osstest.Request) *osstest.Fault { n++; return f(n) }
+	}
+	first := func(fault *osstest.Fault) func(n int) *osstest.Fault {
+		return func(n int) *osstest.Fault {
+			if n == 0 {
+				return fault
+			}
+			return nil
+		}
+	}
+	always := func(fault *osstest.Fault) func(n int) *osstest.Fault {
+		return func(int) *osstest.Fault { return fault }
+	}
+	page := func(body string) *osstest.Fault {
+		return osstest.Inject().Reply(200, "application/xml", `<?xml version="1.0"?><ListBucketResult>`+body+`</ListBucketResult>`)
+	}
+	fast := WithRetry(RetryPolicy{Attempts: 3, MinDelay: time.Microsecond, MaxDelay: time.Microsecond})
+	for name, c := range map[string]struct {
+		faults func(n int) *osstest.Fault
+		lists  int    // requests
+		says   string // "": it goes well
+	}{
+		"busy once":         {first(osstest.Error(503, "ServiceUnavailable")), 2, ""},
+		"html once":         {first(osstest.Inject().HTML(502)), 2, ""},
+		"login page once":   {first(osstest.Inject().LoginPage()), 2, ""},
+		"reset in the body": {first(osstest.Inject().ResetAfter(100)), 2, ""},
+		"cut in the body":   {first(osstest.Inject().UntilClose().CloseAfter(100)), 2, ""},
+		"stalls":            {first(osstest.Inject().StallAfter(100)), 2, ""},
+		"no answer":         {first(osstest.Inject().HoldHeaders(nil)), 2, ""},
+		"always busy":       {always(osstest.Error(503, "ServiceUnavailable")), 3, "503"},
+		"always a page":     {always(osstest.Inject().LoginPage()), 3, "not an answer of OSS"},
+		"no XML":            {always(osstest.Inject().Reply(200, "text/plain", "hello")), 3, "no listing"},
+		"another document":  {always(osstest.Inject().Reply(200, "application/xml", "<Other/>")), 3, "no listing"},
+		"denied":            {always(osstest.Error(403, "AccessDenied")), 1, "AccessDenied"},
+		"no next token":     {always(page("<IsTruncated>true</IsTruncated>")), 1, "cut short"},
+		"a circle":          {always(page("<IsTruncated>true</IsTruncated><NextContinuationToken>t</NextContinuationToken>")), 2, "cut short"},
+		"no key":            {always(page("<Contents><Key></Key></Contents>")), 3, "no listing"},
+		"bad escape":        {always(page("<EncodingType>url</EncodingType><Contents><Key>%</Key></Contents>")), 3, "no listing"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newServer(t)
+			all := put(s, map[string]int64{"k": 100, "l": 100})
+			s.OnList(one(c.faults))
+			dir := t.TempDir()
+			res, err := newDownloader(t, s, fast, WithStallTimeout(200*time.Millisecond)).DownloadPrefix(t.Context(), "bkt", "", dir)
+			if res == nil {
+				t.Fatal(err)
+			}
+			lists := 0
+			for _, r := range s.Requests() {
+				if r.Key == "" {
+					lists++
+				}
+			}
+			if lists != c.lists {
+				t.Errorf("%d listings, want %d", lists, c.lists)
+			}
+			if c.says == "" {
+				counts(t, res, err, 2, 0, 0)
+				checkTree(t, dir, all)
+			} else if err == nil || !strings.Contains(err.Error(), c.says) {
+				t.Errorf("%v, want %q in it", err, c.says)
+			}
+		})
+	}
+}
+
+// A listing that fails in the middle ends the call after what was listed.
+func TestPrefixListingBreaksOff(t *testing.T) {
+	s := newServer(t)
+	s.SetVirtual("bkt", 2500, func(i int) (string, osstest.Content) { return fmt.Sprintf("k%04d", i), osstest.Bytes(nil) })
+	n := 0
+	s.OnList(func(*osstest.Request) *osstest.Fault {
+		if n++; n > 2 {
+			return osstest.Error(403, "AccessDenied")
+		}
+		return nil
+	})
+	s.Once(func(r *osstest.Request) bool { return r.Key == "k0007" }, osstest.Error(403, "AccessDenied"))
+	res, err := newDownloader(t, s).DownloadPrefix(t.Context(), "bkt", "", t.TempDir(), WithExclude("k0[1-9]*", "k1*"))
+	if err == nil || !strings.Contains(err.Error(), "listing") || !strings.Contains(err.Error(), "1 of 100 objects failed") || res.Done != 99 || res.Failed != 1 {
+		t.Errorf("%+v, %v", res, err)
+	}
+}
+
+func TestPrefixUnsigned(t *testing.T) {
+	s := newServer(t)
+	s.CreateBucket("bkt", osstest.PublicRead())
+	all := put(s, map[string]int64{"d/a +%": 100, "d/b": 0})
+	dir := t.TempDir()
+	hc := HTTPClient()
+	defer hc.CloseIdleConnections()
+	client, err := s.ClientFor("", "", oss.HTTPClient(hc))
+	if err != nil {
+		t.Fatal(err)
+	}
+	d, err := New(client, WithCompareCRC64())
+	if err != nil {
+		t.Fatal(err)
+	}
+	res, err := d.DownloadPrefix(t.Context(), "bkt", "d", dir)
+	var se oss.ServiceError
+	if res == nil || !errors.As(err, &se) || se.Code != "AccessDenied" {
+		t.Errorf("all may read the objects, but not the listing: %+v, %v", res, err)
+	}
+	// The service may let all read the listing, too, which this server does not imitate.
+	s.OnList(func(r *osstest.Request) *osstest.Fault {
+		if r.Bucket != "bkt" || !strings.Contains(r.Query, "list-type=2") || !strings.Contains(r.Query, "prefix=d") {
+			return nil
+		}
+		doc := "<ListBucketResult>"
+		for key, size := range map[string]int64{"d/a +%": 100, "d/b": 0} {
+			when := s.Stat("bkt", key).LastModified.Format(time.RFC3339)
+			doc += fmt.Sprintf("<Contents><Key>%s</Key><LastModified>%s</LastModified><Size>%d</Size></Contents>", key, when, size)
+		}
+		return osstest.Inject().Reply(200, "application/xml", doc+"</ListBucketResult>")
+	})
+	res, err = d.DownloadPrefix(t.Context(), "bkt", "d", dir)
+	counts(t, res, err, 2, 0, 0)
+	checkTree(t, dir, contents{"d/a +%": all["d/a +%"], "d/b": all["d/b"]})
+	res, err = d.DownloadPrefix(t.Context(), "bkt", "d", dir)
+	counts(t, res, err, 0, 2, 0)
+	for _, r := range s.Requests() {
+		if r.Header.Get("Authorization") != "" || strings.Contains(r.Query, "Signature") {
+			t.Errorf("%s %s?%s is signed", r.Method, r.Key, r.Query)
+		}
+	}
+}
+
+// The clock of this machine is wrong: one request is refused, all others are dated by the server's.
+func TestPrefixClockSkew(t *testing.T) {
+	s := newServer(t)
+	put(s, map[string]int64{"a": 10, "b": 10, "c": 10})
+	s.SetNow(func() time.Time { return time.Now().Add(time.Hour) })
+	res, err := newDownloader(t, s).DownloadPrefix(t.Context(), "bkt", "", t.TempDir())
+	counts(t, res, err, 3, 0, 0)
+	refused := 0
+	for _, r := range s.Requests() {
+		if r.Status == http.StatusForbidden {
+			refused++
+		}
+	}
+	if refused != 1 {
+		t.Errorf("%d requests were refused", refused)
+	}
+}
+
+func TestPrefixRequesterPays(t *testing.T) {
+	s := newServer(t)
+	put(s, map[string]int64{"a": 10})
+	d := newDownloader(t, s, WithCompareCRC64(), WithRequestOptions(oss.RequestPayer(oss.Requester), oss.TrafficLimitHeader(819200)))
+	dir := t.TempDir()
+	for range 2 {
+		if _, err := d.DownloadPrefix(t.Context(), "bkt", "", dir); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, r := range s.Requests() {
+		if r.Header.Get("X-Oss-Request-Payer") != "requester" {
+			t.Errorf("%s %q names no payer", r.Method, r.Key)
+		}
+		if limited := r.Header.Get("X-Oss-Traffic-Limit") != ""; limited != (r.Method == http.MethodGet && r.Key != "") {
+			t.Errorf("%s %q: traffic limit %t", r.Method, r.Key, limited)
+		}
+	}
+}
+
+// Neither goroutines nor files stay behind, however a call ends.
+func TestPrefixLeavesNothingRunning(t *testing.T) {
+	s := newServer(t)
+	sizes := map[string]int64{}
+	for i := range 50 {
+		sizes[fmt.Sprintf("k%02d", i)] = 200 << 10
+	}
+	put(s, sizes)
+	hc := HTTPClient()
+	client, err := s.Client(oss.HTTPClient(hc))
+	if err != nil {
+		t.Fatal(err)
+	}
+	d, err := New(client)
+	if err != nil {
+		t.Fatal(err)
+	}
+	before := runtime.NumGoroutine()
+	for i := range 3 {
+		ctx, cancel := context.WithCancel(t.Context())
+		s.Nth(10*i, osstest.Inject().At(100, cancel).StallAfter(100))
+		if _, err := d.DownloadPrefix(ctx, "bkt", "", t.TempDir()); !errors.Is(err, context.Canceled) {
+			t.Error(err)
+		}
+		cancel()
+		s.ClearFaults()
+	}
+	hc.CloseIdleConnections()
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+	defer cancel()
+	if err := s.WaitFor(ctx, func() bool { return s.InFlight() == 0 }); err != nil {
+		t.Error(err)
+	}
+	for deadline := time.Now().Add(5 * time.Second); runtime.NumGoroutine() > before+2 && time.Now().Before(deadline); {
+		runtime.Gosched()
+	}
+	if n := runtime.NumGoroutine(); n > before+2 {
+		buf := make([]byte, 1<<20)
+		t.Errorf("%d goroutines, %d before\n%s", n, before, buf[:runtime.Stack(buf, true)])
+	}
+}
+
+// Many keys need no more memory than few: those of a page, and those in flight.
+func TestPrefixMemory(t *testing.T) {
+	n, every := 30_000, 200 // one in so many is fetched
+	if os.Getenv("OSSDL_LONG") != "" {
+		n = 1_000_000
+	}
+	s := newServer(t, osstest.WithoutLog())
+	s.SetVirtual("bkt", n, func(i int) (string, osstest.Content) {
+		if i%every == 0 {
+			return fmt.Sprintf("d%04d/k%07d.txt", i/1000, i), osstest.Zeros(int64(i % 1000))
+		}
+		return fmt.Sprintf("d%04d/k%07d", i/1000, i), osstest.Zeros(1)
+	})
+	d := newDownloader(t, s, WithInclude("*.txt"))
+	dir := t.TempDir()
+	heap := func() int64 {
+		var m runtime.MemStats
+		runtime.GC()
+		runtime.ReadMemStats(&m)
+		return int64(m.HeapAlloc)
+	}
+	open := func() int {
+		entries, _ := os.ReadDir("/proc/self/fd") // where there is no such thing it is not looked at
+		return len(entries)
+	}
+	var most atomic.Int64
+	var files atomic.Int64
+	pages := 0
+	s.OnList(func(*osstest.Request) *osstest.Fault {
+		if pages++; pages%10 == 0 {
+			most.Store(max(most.Load(), heap()))
+			files.Store(max(files.Load(), int64(open())))
+		}
+		return nil
+	})
+	for i := range 2 {
+		before, filesBefore := heap(), open()
+		res, err := d.DownloadPrefix(t.Context(), "bkt", "", dir)
+		if want := (n + every - 1) / every; err != nil || res.Done+res.Skipped != want || i == 1 && res.Done > 0 {
+			t.Fatalf("%+v, %v", res, err)
+		}
+		grown, more := most.Load()-before, int(files.Load())-filesBefore
+		t.Logf("%d pages; the heap has grown by %d bytes, %d more files and sockets were open", pages, grown, more)
+		if grown > 32<<20 || more > 500 {
+			t.Error("too much")
+		}
+	}
+}
+
+// endingSource is an empty object whose answer comes as the call is cancelled.
+type endingSource struct {
+	*bucketSource
+	cancel func()
+}
+
+func (s endingSource) get(context.Context, request) (*answer, error) {
+	s.cancel()
+	return &answer{facts: facts{etag: `"E"`, crc: 0, hasCRC: true}, body: http.NoBody}, nil
+}
+
+func TestEmptyObjectAsTheCallIsCancelled(t *testing.T) {
+	s := newServer(t)
+	d := newDownloader(t, s)
+	for range 200 {
+		ctx, cancel := context.WithCancel(t.Context())
+		src, err := d.bucketSource("bkt", "k", &d.cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		path := filepath.Join(t.TempDir(), "file")
+		_, err = d.newCall(endingSource{src, cancel}, d.cfg).toFile(ctx, path)
+		if err == nil != exists(path) || err != nil && !errors.Is(err, context.Canceled) {
+			t.Fatal(err)
+		}
+		cancel()
+	}
+}
