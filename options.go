@@ -39,12 +39,13 @@ const (
 	MinReadAhead = 1 << 20
 )
 
-// defaultRetry survives a listener that is gone for some ten seconds.
-var defaultRetry = RetryPolicy{Attempts: 10, MinDelay: 200 * time.Millisecond, MaxDelay: 10 * time.Second}
+// defaultRetry survives a listener that is gone for some ten seconds, also where the most requests there are meet it: the
+// waits of all are random, and the shortest of their sums counts.
+var defaultRetry = RetryPolicy{Attempts: 12, MinDelay: 200 * time.Millisecond, MaxDelay: 10 * time.Second}
 
 // RetryPolicy says how often a range is tried again. A zero field means its default.
 type RetryPolicy struct {
-	// Attempts is how many requests in a row may bring no progress, for one range, before the call fails: 10. With 1
+	// Attempts is how many requests in a row may bring no progress, for one range, before the call fails: 12. With 1
 	// nothing is tried again, progress or not. Progress is 64 KiB, or what was left where that is less.
 	Attempts int
 	// MinDelay and MaxDelay bound the waits between them: 200 ms and 10 s. The first attempt after progress is made at
