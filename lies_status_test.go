@@ -1,0 +1,643 @@
+package ossdl
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/aliyun/aliyun-oss-go-sdk/oss"
+
+	"github.com/ossdl/ossdl/internal/osstest"
+)
+
+// Statuses after which another attempt can help, in the forms in which they come.
+func TestRetriedStatuses(t *testing.T) {
+	countLies(t)
+	html := func(status int) func() *osstest.Fault {
+		return func() *osstest.Fault { return osstest.Inject().HTML(status) }
+	}
+	empty := func(status int) func() *osstest.Fault {
+		return func() *osstest.Fault { return osstest.Inject().Empty(status) }
+	}
+	xml := func(status int, code string) func() *osstest.Fault {
+		return func() *osstest.Fault { return osstest.Error(status, code) }
+	}
+	for i, lie := range []struct {
+		status int
+		form   string
+		fault  func() *osstest.Fault
+	}{
+		{500, "XML", xml(500, "InternalError")},
+		{500, "HTML", html(500)},
+		{500, "empty", empty(500)},
+		{500, "cut", func() *osstest.Fault { return osstest.Error(500, "InternalError").CloseAfter(20) }},
+		{502, "HTML", html(502)},
+		{503, "XML", xml(503, "ServiceUnavailable")},
+		{503, "HTML", html(503)},
+		{503, "empty", empty(503)},
+		{503, "JSON", func() *osstest.Fault { return osstest.Inject().Reply(503, "application/json", `{"error":"busy"}`) }},
+		{503, "Retry-After of the past", func() *osstest.Fault {
+			return osstest.Inject().HTML(503).Header("Retry-After", "Sun, 06 Nov 1994 08:49:37 GMT")
+		}},
+		{503, "Retry-After that is none", func() *osstest.Fault {
+			return osstest.Inject().HTML(503).Header("Retry-After", "-99999999999999999999")
+		}},
+		{504, "HTML", html(504)},
+		{429, "XML", xml(429, "QpsLimitExceeded")},
+		{429, "HTML", html(429)},
+		{429, "empty", empty(429)},
+		{408, "empty", empty(408)},
+		{400, "RequestTimeout", xml(400, "RequestTimeout")},
+		{599, "empty", empty(599)},
+	} {
+		for _, m := range momentsOf(i) {
+			t.Run(fmt.Sprintf("%d %s/%s", lie.status, lie.form, m.name), func(t *testing.T) {
+				st := newStage(t, stageConfig{size: m.size, v4: m.v4})
+				_, err := st.tellOnceOrAlways(m, lie.fault())
+				var se oss.ServiceError
+				if m.always && (!errors.As(err, &se) || se.StatusCode != lie.status || (se.RequestID == "") != (lie.form == "HTML" || strings.HasPrefix(lie.form, "Retry-After"))) {
+					t.Errorf("%v holds %+v", err, se)
+				}
+			})
+		}
+	}
+	t.Run("500s in a row, one fewer than make an error", func(t *testing.T) {
+		st := newStage(t, stageConfig{})
+		f := osstest.Error(500, "InternalError")
+		st.s.OnRequest(func(r *osstest.Request) *osstest.Fault {
+			if r.Seq < lieAttempts-1 {
+				return f
+			}
+			return nil
+		})
+		res, err := st.download()
+		st.right(res, err, lieParts+lieAttempts-1)
+	})
+	t.Run("every second answer a 500", func(t *testing.T) {
+		// Whole parts in between are progress: the count begins again.
+		st := newStage(t, stageConfig{})
+		f := osstest.Error(500, "InternalError")
+		st.s.OnRequest(func(r *osstest.Request) *osstest.Fault {
+			if r.Seq%2 == 0 {
+				return f
+			}
+			return nil
+		})
+		res, err := st.download(WithConcurrency(1))
+		st.right(res, err, 2*lieParts)
+	})
+	t.Run("no retry at all", func(t *testing.T) {
+		st := newStage(t, stageConfig{})
+		st.s.Nth(0, osstest.Error(500, "InternalError"))
+		_, err := st.download(WithRetry(RetryPolicy{Attempts: 1}))
+		st.wrong(err, err, 1)
+	})
+}
+
+// Statuses after which another attempt cannot help.
+func TestFinalStatuses(t *testing.T) {
+	countLies(t)
+	for _, lie := range []struct {
+		name       string
+		fault      func() *osstest.Fault
+		status     int
+		first, mid error // what they mean; nil: nothing of its own
+	}{
+		{"304", func() *osstest.Fault { return osstest.Inject().NotModified() }, 304, nil, nil},
+		{"305", func() *osstest.Fault { return osstest.Inject().Empty(305) }, 305, nil, nil},
+		{"400", func() *osstest.Fault { return osstest.Error(400, "InvalidArgument") }, 400, nil, nil},
+		{"401 HTML", func() *osstest.Fault { return osstest.Inject().HTML(401) }, 401, nil, nil},
+		{"403", func() *osstest.Fault { return osstest.Error(403, "AccessDenied") }, 403, nil, nil},
+		{"403 HTML", func() *osstest.Fault { return osstest.Inject().HTML(403) }, 403, nil, nil},
+		{"403 signature", func() *osstest.Fault { return osstest.Error(403, "SignatureDoesNotMatch") }, 403, nil, nil},
+		{"403 archived", func() *osstest.Fault { return osstest.Error(403, "InvalidObjectState") }, 403, ErrArchived, ErrArchived},
+		{"404", func() *osstest.Fault { return osstest.Error(404, "NoSuchKey") }, 404, ErrNotFound, ErrObjectChanged},
+		{"404 bucket", func() *osstest.Fault { return osstest.Error(404, "NoSuchBucket") }, 404, ErrNotFound, ErrObjectChanged},
+		{"404 HTML", func() *osstest.Fault { return osstest.Inject().HTML(404) }, 404, ErrNotFound, ErrObjectChanged},
+		{"404 cut", func() *osstest.Fault { return osstest.Error(404, "NoSuchKey").ResetAfter(30) }, 404, ErrNotFound, ErrObjectChanged},
+		{"405", func() *osstest.Fault { return osstest.Error(405, "MethodNotAllowed") }, 405, ErrNotFound, ErrObjectChanged},
+		{"407 HTML", func() *osstest.Fault { return osstest.Inject().HTML(407) }, 407, nil, nil},
+		{"409", func() *osstest.Fault { return osstest.Error(409, "Conflict") }, 409, nil, nil},
+		{"410 HTML", func() *osstest.Fault { return osstest.Inject().HTML(410) }, 410, nil, nil},
+		{"451 HTML", func() *osstest.Fault { return osstest.Inject().HTML(451) }, 451, nil, nil},
+		{"501", func() *osstest.Fault { return osstest.Error(501, "NotImplemented") }, 501, nil, nil},
+		{"418 empty", func() *osstest.Fault { return osstest.Inject().Empty(418) }, 418, nil, nil},
+	} {
+		for _, m := range []struct {
+			name    string
+			from    int
+			resumed bool
+			size    int64
+		}{{"only answer", 0, false, lieSmall}, {"first answer", 0, false, 0}, {"in the middle", 7, false, 0}, {"on resume", 0, true, 0}} {
+			t.Run(lie.name+"/"+m.name, func(t *testing.T) {
+				st := newStage(t, stageConfig{size: m.size, v4: m.from > 0})
+				want, most, kept := lie.first, 1, int64(0)
+				if m.from > 0 {
+					want, most = lie.mid, lieParts
+				}
+				if m.resumed {
+					st.interrupt()
+					kept = lieKept
+				}
+				st.old()
+				st.s.Nth(m.from, lie.fault())
+				_, err := st.download()
+				if want == nil {
+					want = err
+				}
+				st.failed(err, want, most, true)
+				var se oss.ServiceError
+				if !errors.As(err, &se) || se.StatusCode != lie.status {
+					t.Errorf("%v holds %+v", err, se)
+				}
+				for _, r := range st.s.Requests() {
+					if r.Fault != "" && !strings.HasSuffix(lie.name, "HTML") && (se.RequestID != r.RequestID || !strings.Contains(err.Error(), r.RequestID)) {
+						t.Errorf("%v does not name request %s", err, r.RequestID)
+					}
+				}
+				var pe *PartError
+				if got := errors.As(err, &pe); got != (m.from > 0) || got && pe.Attempts != 1 {
+					t.Errorf("%v holds %+v", err, pe)
+				}
+				if got := st.kept(); m.from == 0 && got != kept {
+					t.Errorf("%d bytes kept, want %d", got, kept)
+				}
+				st.heals(st.kept())
+			})
+		}
+	}
+}
+
+// A redirect of a request with credentials is not followed, and nothing of it reaches the other server.
+func TestRedirects(t *testing.T) {
+	countLies(t)
+	for _, status := range []int{300, 301, 302, 303, 307, 308} {
+		for _, from := range []int{0, 7} {
+			for _, v4 := range []bool{false, true} {
+				t.Run(fmt.Sprintf("%d, answer %d, V4 %t", status, from, v4), func(t *testing.T) {
+					elsewhere := newServer(t)
+					elsewhere.Put("bkt", "key", osstest.Random(8, lieSize))
+					st := newStage(t, stageConfig{v4: v4})
+					st.old()
+					st.s.Nth(from, osstest.Inject().Redirect(elsewhere.URL("bkt", "key"), status))
+					_, err := st.download()
+					st.failed(err, err, max(1, 2*from), true)
+					if !strings.Contains(err.Error(), elsewhere.Addr()) {
+						t.Errorf("%v does not say where to", err)
+					}
+					var se oss.ServiceError
+					if !errors.As(err, &se) || se.StatusCode != status {
+						t.Errorf("%v holds %+v", err, se)
+					}
+					if n := elsewhere.Conns(); n != 0 {
+						t.Errorf("%d connections to the other server", n)
+					}
+					st.heals(st.kept())
+				})
+			}
+		}
+	}
+	t.Run("with a token", func(t *testing.T) {
+		elsewhere := newServer(t)
+		st, _, _, _ := tokenStage(t, stageConfig{})
+		st.s.Nth(0, osstest.Inject().Redirect(elsewhere.URL("bkt", "key"), 302))
+		_, err := st.download()
+		st.wrong(err, err, 1)
+		if n := elsewhere.Conns(); n != 0 {
+			t.Errorf("%d connections to the other server", n)
+		}
+	})
+	t.Run("without credentials", func(t *testing.T) {
+		// There is nothing to lose: it is followed.
+		elsewhere := newServer(t)
+		elsewhere.CreateBucket("bkt", osstest.PublicRead())
+		st := newStage(t, stageConfig{client: []oss.ClientOption{oss.SetCredentialsProvider(&keys{})}})
+		elsewhere.Put("bkt", "key", st.content)
+		st.tellAlways(osstest.Inject().Redirect(elsewhere.URL("bkt", "key"), 302))
+		res, err := st.download()
+		st.right(res, err, lieParts)
+		for _, r := range elsewhere.Requests() {
+			for name := range r.Header {
+				if isOSSHeader(name) || name == "Authorization" || name == "Referer" {
+					t.Errorf("%s: %q was sent on", name, r.Header.Get(name))
+				}
+			}
+		}
+	})
+	t.Run("to nowhere", func(t *testing.T) {
+		for _, location := range []string{"", "::bad::", "http://\x01/"} {
+			st := newStage(t, stageConfig{})
+			st.tellAlways(osstest.Inject().Redirect(location, 302))
+			_, err := st.download()
+			st.wrong(err, err, lieAttempts)
+		}
+	})
+}
+
+// Too many requests: fewer are in flight from then on.
+func TestThrottled(t *testing.T) {
+	countLies(t)
+	const workers = 8
+	for _, lie := range []struct {
+		name  string
+		fault *osstest.Fault
+	}{
+		{"503 XML", osstest.Error(503, "DownloadTrafficRateLimitExceeded")},
+		{"503 HTML", osstest.Inject().HTML(503)},
+		{"503 empty", osstest.Inject().Empty(503)},
+		{"429 XML", osstest.Error(429, "QpsLimitExceeded")},
+		{"429 empty", osstest.Inject().Empty(429)},
+	} {
+		for _, whose := range []string{"Downloader's", "call's"} {
+			t.Run(lie.name+", the "+whose+" concurrency", func(t *testing.T) {
+				st := newStage(t, stageConfig{opts: []Option{WithRetry(RetryPolicy{Attempts: 10, MinDelay: 1, MaxDelay: 2})}})
+				var all, call []Option
+				if whose == "call's" {
+					call = append(call, WithConcurrency(workers/2))
+				} else {
+					all = append(all, WithConcurrency(workers))
+					call = append(call, WithConcurrency(workers))
+				}
+				d, err := New(st.client, all...)
+				if err != nil {
+					t.Fatal(err)
+				}
+				busy := workers
+				if whose == "call's" {
+					busy = workers / 2
+				}
+				// The first answer, then as many refused as are in flight together.
+				var before, after atomic.Int64
+				together := make(chan struct{})
+				st.s.OnRequest(func(r *osstest.Request) *osstest.Fault {
+					n := int64(st.s.InFlight())
+					switch {
+					case r.Seq == 0:
+						return nil
+					case r.Seq <= busy:
+						before.Store(max(before.Load(), n))
+						if r.Seq == busy {
+							close(together)
+						}
+						return osstest.Inject().And(lie.fault).HoldHeaders(together)
+					}
+					after.Store(max(after.Load(), n))
+					return osstest.Inject().Delay(10 * time.Millisecond) // so that they overlap
+				})
+				res, err := st.downloadWith(d, call...)
+				st.right(res, err, lieParts+workers)
+				if before.Load() != int64(busy) || after.Load() > int64(busy/2) {
+					t.Errorf("%d in flight before, %d after", before.Load(), after.Load())
+				}
+			})
+		}
+	}
+}
+
+// What a server asks for in Retry-After is waited for, up to a minute; other refusals wait with jitter. The clock is the
+// bubble's.
+func TestRetryAfter(t *testing.T) {
+	for _, c := range []struct {
+		status      int
+		after       string
+		policy      RetryPolicy
+		fails       int
+		least, most time.Duration
+	}{
+		{503, "7", lieRetry, 1, 7 * time.Second, 7 * time.Second},
+		{429, "7", lieRetry, 1, 7 * time.Second, 7 * time.Second},
+		{500, "7", lieRetry, 1, 7 * time.Second, 7 * time.Second},
+		{503, "date", lieRetry, 1, 8 * time.Second, 9 * time.Second},
+		{503, "3600", lieRetry, 1, time.Minute, time.Minute},
+		{503, "3600", RetryPolicy{Attempts: 3, MinDelay: 1, MaxDelay: 2 * time.Minute}, 1, 2 * time.Minute, 2 * time.Minute},
+		{503, "0", lieRetry, 1, 0, 2 * time.Millisecond},
+		{503, "soon", lieRetry, 1, 0, 2 * time.Millisecond},
+		{503, "", defaultRetry, 1, 0, 400 * time.Millisecond}, // never at once
+		{503, "", defaultRetry, 3, 0, 800 * time.Millisecond},
+		{500, "", defaultRetry, 1, 0, 0},
+		{500, "", defaultRetry, 2, 0, 400 * time.Millisecond},
+		{500, "", defaultRetry, 9, 0, 10 * time.Second},
+	} {
+		t.Run(fmt.Sprintf("%d, Retry-After %q, attempt %d", c.status, c.after, c.fails), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				begun := time.Now()
+				h := http.Header{}
+				if c.after == "date" {
+					c.after = begun.Add(9 * time.Second).UTC().Format(http.TimeFormat)
+				}
+				if c.after != "" {
+					h.Set("Retry-After", c.after)
+				}
+				tr := &transfer{cfg: &settings{retry: c.policy}, gate: newGate(4)}
+				if err := tr.backOff(t.Context(), c.fails, newStatusError(c.status, h, oss.ServiceError{})); err != nil {
+					t.Fatal(err)
+				}
+				if waited := time.Since(begun); waited < c.least || waited > c.most {
+					t.Errorf("waited %v, want %v to %v", waited, c.least, c.most)
+				}
+			})
+		})
+	}
+}
+
+// By default no worker gives up while a listener is gone for seconds, however many there are.
+func TestDefaultPatience(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		begun := time.Now()
+		var workers sync.WaitGroup
+		for range AdaptiveConcurrency {
+			workers.Go(func() {
+				tr := &transfer{cfg: &settings{retry: defaultRetry}, gate: newGate(0)}
+				for fails := 1; fails < defaultRetry.Attempts; fails++ {
+					if err := tr.backOff(t.Context(), fails, syscall.ECONNREFUSED); err != nil {
+						t.Error(err)
+					}
+				}
+				if waited := time.Since(begun); waited < 4*time.Second {
+					t.Errorf("given up after %v", waited)
+				}
+			})
+		}
+		workers.Wait()
+	})
+}
+
+// key is a set of credentials.
+type key struct{ id, secret, token string }
+
+func (k key) GetAccessKeyID() string     { return k.id }
+func (k key) GetAccessKeySecret() string { return k.secret }
+func (k key) GetSecurityToken() string   { return k.token }
+
+// keys is a credentials provider whose credentials change.
+type keys struct {
+	mu    sync.Mutex
+	now   key
+	asked int
+}
+
+func (k *keys) GetCredentials() oss.Credentials {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.asked++
+	return k.now
+}
+
+func (k *keys) set(v key) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.now = v
+}
+
+// tokenStage is a stage whose credentials are temporary. expire ends them; renew makes others and gives them to the
+// provider.
+func tokenStage(t *testing.T, c stageConfig) (st *stage, p *keys, expire, renew func()) {
+	t.Helper()
+	p = &keys{}
+	c.client = append(c.client, oss.SetCredentialsProvider(p))
+	st = newStage(t, c)
+	n := 0
+	renew = func() {
+		n++
+		k := key{fmt.Sprintf("STS.osstest%d", n), fmt.Sprintf("secret%d", n), fmt.Sprintf("secret-token-%d", n)}
+		st.s.AddToken(k.id, k.secret, k.token, time.Now().Add(time.Hour))
+		p.set(k)
+	}
+	expire = func() {
+		k := p.GetCredentials().(key)
+		st.s.AddToken(k.id, k.secret, k.token, time.Now().Add(-time.Second))
+	}
+	renew()
+	return st, p, expire, renew
+}
+
+func TestTokenExpires(t *testing.T) {
+	countLies(t)
+	for _, v4 := range []bool{false, true} {
+		for _, from := range []int{0, 7} {
+			t.Run(fmt.Sprintf("before answer %d, provider has a new one, V4 %t", from, v4), func(t *testing.T) {
+				st, _, expire, renew := tokenStage(t, stageConfig{v4: v4})
+				st.s.Nth(from, osstest.Inject().Before(func() { expire(); renew() }))
+				res, err := st.download()
+				st.right(res, err, lieParts+4) // those in flight are refused together
+			})
+			t.Run(fmt.Sprintf("before answer %d, for good, V4 %t", from, v4), func(t *testing.T) {
+				st, _, expire, renew := tokenStage(t, stageConfig{v4: v4})
+				st.old()
+				st.s.Nth(from, osstest.Inject().Before(expire))
+				_, err := st.download()
+				st.failed(err, ErrExpired, max(2, from+2*4), true)
+				renew()
+				st.heals(st.kept())
+			})
+		}
+		t.Run(fmt.Sprintf("on resume, for good, V4 %t", v4), func(t *testing.T) {
+			st, _, expire, renew := tokenStage(t, stageConfig{v4: v4})
+			st.interrupt()
+			expire()
+			_, err := st.download()
+			st.failed(err, ErrExpired, 2, false)
+			renew()
+			st.heals(lieKept)
+		})
+	}
+	for _, code := range []string{"SecurityTokenExpired", "InvalidSecurityToken", "AccessKeyIdAndSecurityTokenNotMatch", "InvalidAccessKeyId"} {
+		t.Run(code+" in the middle, once", func(t *testing.T) {
+			st, p, _, _ := tokenStage(t, stageConfig{})
+			st.s.Nth(7, osstest.Error(403, code))
+			res, err := st.download()
+			st.right(res, err, lieParts+1)
+			if p.asked < lieParts+1 {
+				t.Errorf("the provider was asked %d times", p.asked)
+			}
+		})
+	}
+	t.Run("InvalidAccessKeyId from the start", func(t *testing.T) {
+		st := newStage(t, stageConfig{client: []oss.ClientOption{oss.SetCredentialsProvider(&keys{now: key{"nobody", "x", ""}})}})
+		_, err := st.download()
+		st.failed(err, err, 1, false)
+		noLeftovers(t, st.path)
+	})
+	t.Run("the provider fails", func(t *testing.T) {
+		broken := errors.New("metadata service is away")
+		st := newStage(t, stageConfig{client: []oss.ClientOption{oss.SetCredentialsProvider(&failingKeys{left: 8, err: broken})}})
+		_, err := st.download()
+		st.failed(err, broken, 8, false)
+		st.kept()
+	})
+}
+
+// failingKeys is a credentials provider that fails after a number of calls.
+type failingKeys struct {
+	mu   sync.Mutex
+	left int
+	err  error
+}
+
+func (k *failingKeys) GetCredentials() oss.Credentials {
+	return key{osstest.AccessKeyID, osstest.AccessKeySecret, ""}
+}
+
+func (k *failingKeys) GetCredentialsE() (oss.Credentials, error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.left--; k.left < 0 {
+		return nil, k.err
+	}
+	return k.GetCredentials(), nil
+}
+
+// A clock that is wrong, here or there.
+func TestClockSkew(t *testing.T) {
+	countLies(t)
+	for _, v4 := range []bool{false, true} {
+		for _, skew := range []time.Duration{3 * time.Hour, -26 * time.Hour} {
+			wrong := func(st *stage) { st.s.SetNow(func() time.Time { return time.Now().Add(skew) }) }
+			t.Run(fmt.Sprintf("by %v, V4 %t", skew, v4), func(t *testing.T) {
+				st := newStage(t, stageConfig{v4: v4})
+				wrong(st)
+				res, err := st.download()
+				st.right(res, err, lieParts+1)
+			})
+			t.Run(fmt.Sprintf("by %v, resumed, V4 %t", skew, v4), func(t *testing.T) {
+				st := newStage(t, stageConfig{v4: v4})
+				st.interrupt()
+				wrong(st)
+				res, err := st.download()
+				st.right(res, err, lieParts-5+1)
+				if res.ResumedBytes != lieKept {
+					t.Errorf("%+v", *res)
+				}
+			})
+			t.Run(fmt.Sprintf("by %v in the middle, V4 %t", skew, v4), func(t *testing.T) {
+				st := newStage(t, stageConfig{v4: v4})
+				st.s.Nth(7, osstest.Inject().Before(func() { wrong(st) }))
+				res, err := st.download()
+				st.right(res, err, lieParts+4)
+			})
+		}
+		for name, fault := range map[string]func() *osstest.Fault{
+			"no date": func() *osstest.Fault { return osstest.Error(403, "RequestTimeTooSkewed").Header("Date", "today") },
+			"a wrong date": func() *osstest.Fault {
+				return osstest.Error(403, "RequestTimeTooSkewed").Header("Date", "Sun, 06 Nov 1994 08:49:37 GMT")
+			},
+		} {
+			t.Run(fmt.Sprintf("for ever, %s, V4 %t", name, v4), func(t *testing.T) {
+				st := newStage(t, stageConfig{v4: v4})
+				st.tellAlways(fault())
+				_, err := st.download()
+				st.wrong(err, err, 2)
+			})
+		}
+	}
+}
+
+// Refusals of the first request.
+func TestRefused(t *testing.T) {
+	countLies(t)
+	code := func(t *testing.T, err error, code string) {
+		t.Helper()
+		var se oss.ServiceError
+		if !errors.As(err, &se) || se.Code != code || se.RequestID == "" || !strings.Contains(err.Error(), se.RequestID) {
+			t.Errorf("%v holds %+v, want code %s", err, se, code)
+		}
+	}
+	for _, v4 := range []bool{false, true} {
+		for name, c := range map[string]struct {
+			config stageConfig
+			change func(*stage)
+			code   string
+			want   error
+		}{
+			"no such object": {change: func(st *stage) { st.s.Delete("bkt", "key") }, code: "NoSuchKey", want: ErrNotFound},
+			"delete marker": {stageConfig{bucket: []osstest.BucketOption{osstest.Versioning(osstest.Enabled)}},
+				func(st *stage) { st.s.Delete("bkt", "key") }, "NoSuchKey", ErrNotFound},
+			"access denied":  {stageConfig{bucket: []osstest.BucketOption{osstest.NotYours()}}, nil, "AccessDenied", nil},
+			"another region": {stageConfig{bucket: []osstest.BucketOption{osstest.Elsewhere("oss-cn-beijing.aliyuncs.com")}}, nil, "AccessDenied", nil},
+			"archived":       {stageConfig{object: []osstest.ObjectOption{osstest.Archived("")}}, nil, "InvalidObjectState", ErrArchived},
+		} {
+			t.Run(fmt.Sprintf("%s, V4 %t", name, v4), func(t *testing.T) {
+				c.config.v4 = v4
+				st := newStage(t, c.config)
+				st.old()
+				if c.change != nil {
+					c.change(st)
+				}
+				_, err := st.download()
+				if c.want == nil {
+					c.want = err
+				}
+				st.failed(err, c.want, 1, true)
+				code(t, err, c.code)
+				noLeftovers(t, st.path)
+			})
+		}
+	}
+	t.Run("signed for another region", func(t *testing.T) {
+		st := newStage(t, stageConfig{v4: true, client: []oss.ClientOption{oss.Region("cn-beijing")}})
+		_, err := st.download()
+		st.failed(err, err, 1, false)
+		code(t, err, "InvalidArgument")
+	})
+	t.Run("wrong secret", func(t *testing.T) {
+		st := newStage(t, stageConfig{client: []oss.ClientOption{oss.SetCredentialsProvider(&keys{now: key{osstest.AccessKeyID, "wrong", ""}})}})
+		_, err := st.download()
+		st.failed(err, err, 1, false)
+		code(t, err, "SignatureDoesNotMatch")
+	})
+}
+
+// Two workers that fail together with different errors: the first is reported, nothing panics, nobody hangs.
+func TestTwoErrorsAtOnce(t *testing.T) {
+	countLies(t)
+	for i := range 20 {
+		st := newStage(t, stageConfig{})
+		both := make(chan struct{})
+		st.s.OnRequest(func(r *osstest.Request) *osstest.Fault {
+			switch r.Seq {
+			case 1:
+				return osstest.Error(403, "AccessDenied").HoldHeaders(both)
+			case 2:
+				close(both)
+				if i%2 == 0 {
+					return osstest.Error(404, "NoSuchKey").HoldHeaders(both)
+				}
+				return osstest.Inject().OtherETag(`"0123456789ABCDEF0123456789ABCDEF"`).HoldHeaders(both)
+			}
+			return nil
+		})
+		_, err := st.download()
+		var se oss.ServiceError
+		if !errors.Is(err, ErrObjectChanged) && !(errors.As(err, &se) && se.Code == "AccessDenied") {
+			t.Fatal(err)
+		}
+		if strings.Contains(err.Error(), "cancel") {
+			t.Fatal(err)
+		}
+		st.s.ClearFaults() // the slower of the two may have been cut off
+		st.heals(st.kept())
+	}
+}
+
+// Failing calls, one after another, leave nothing: no goroutine, no connection, no file.
+func TestTenFailingCalls(t *testing.T) {
+	countLies(t)
+	st := newStage(t, stageConfig{})
+	st.tellFrom(1, osstest.Error(403, "AccessDenied"))
+	for range 10 {
+		if _, err := st.download(WithoutCheckpoint(), WithConcurrency(8)); err == nil {
+			t.Fatal("completed")
+		}
+		noLeftovers(t, st.path)
+		st.unharmed(false)
+	}
+	st.fired()
+	st.heals(0)
+}

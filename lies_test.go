@@ -1,0 +1,456 @@
+package ossdl
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log"
+	"net/http"
+	"os"
+	"path/filepath"
+	"runtime"
+	"runtime/pprof"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/aliyun/aliyun-oss-go-sdk/oss"
+
+	"github.com/ossdl/ossdl/internal/crc64"
+	"github.com/ossdl/ossdl/internal/osstest"
+)
+
+// The tests of the files lies_*_test.go are about servers and networks that do not keep to the protocol. Each lie is told
+// on the wire, and each test asks for the same things: the right file or the error that the interface names, few requests,
+// no byte where it does not belong, every planned fault met, nothing left running, and a healthy run afterwards that
+// completes.
+
+const (
+	liePart     = 64 << 10
+	lieParts    = 17
+	lieSize     = (lieParts-1)*liePart + 12345
+	lieSmall    = 20_000 // one request
+	lieAttempts = 3
+	lieKept     = 5 * liePart // what the interrupted run of a stage leaves
+)
+
+// lieRetry is as patient as the tests are.
+var lieRetry = RetryPolicy{Attempts: lieAttempts, MinDelay: time.Millisecond, MaxDelay: 2 * time.Millisecond}
+
+// stage is one object of a server and the path it is downloaded to.
+type stage struct {
+	t       *testing.T
+	s       *osstest.Server
+	content osstest.Content
+	path    string
+	label   string
+	http    *http.Client
+	client  *oss.Client
+	opts    []Option // of every download
+	told    int      // requests of the last download
+	unseen  bool     // net/http may repeat requests by itself, which the engine does not see
+	slow    bool     // honest answers may seem to stall
+	spread  bool     // under a lie told always, all workers start
+}
+
+// stageConfig is what differs between stages; the zero value is an ordinary object of lieSize bytes.
+type stageConfig struct {
+	size   int64
+	v4     bool
+	server []osstest.Option
+	bucket []osstest.BucketOption
+	object []osstest.ObjectOption
+	client []oss.ClientOption
+	opts   []Option
+}
+
+var liesTold atomic.Int64
+
+// countLies prints how many lies a test has told, once its parallel subtests have ended too.
+func countLies(t *testing.T) {
+	before := liesTold.Load()
+	t.Cleanup(func() { t.Logf("%d lies told", liesTold.Load()-before) })
+}
+
+// quietHTTP keeps net/http from printing what comes behind the end of an answer.
+func quietHTTP(t *testing.T) {
+	log.SetOutput(io.Discard)
+	t.Cleanup(func() { log.SetOutput(os.Stderr) })
+}
+
+func newStage(t *testing.T, c stageConfig) *stage {
+	t.Helper()
+	liesTold.Add(1)
+	if c.size == 0 {
+		c.size = lieSize
+	}
+	st := &stage{
+		t: t, s: newServer(t, c.server...), content: osstest.Random(7, c.size), path: filepath.Join(t.TempDir(), "file"),
+		label: t.Name(), http: HTTPClient(),
+	}
+	st.s.CreateBucket("bkt", c.bucket...)
+	st.s.Put("bkt", "key", st.content, c.object...)
+	st.transport().TLSClientConfig = st.s.HTTPClient().Transport.(*http.Transport).TLSClientConfig
+	t.Cleanup(st.http.CloseIdleConnections)
+	opts := []oss.ClientOption{oss.HTTPClient(st.http)}
+	if c.v4 {
+		opts = append(opts, oss.AuthVersion(oss.AuthV4))
+	}
+	st.client = st.newClient(append(opts, c.client...)...)
+	st.opts = append([]Option{WithPartSize(liePart), WithConcurrency(4), WithRetry(lieRetry)}, c.opts...)
+	return st
+}
+
+func (st *stage) newClient(opts ...oss.ClientOption) *oss.Client {
+	st.t.Helper()
+	client, err := st.s.Client(opts...)
+	if err != nil {
+		st.t.Fatal(err)
+	}
+	return client
+}
+
+// transport is the one that everything of a stage goes through.
+func (st *stage) transport() *http.Transport { return st.http.Transport.(*boundedErrors).Transport }
+
+// download makes one call, and fails the test where the call leaves a goroutine or a request behind.
+func (st *stage) download(opts ...Option) (*Result, error) {
+	st.t.Helper()
+	d, err := New(st.client)
+	if err != nil {
+		st.t.Fatal(err)
+	}
+	return st.downloadWith(d, opts...)
+}
+
+func (st *stage) downloadWith(d *Downloader, opts ...Option) (res *Result, err error) {
+	st.t.Helper()
+	st.s.ResetLog()
+	pprof.Do(st.t.Context(), pprof.Labels("stage", st.label), func(ctx context.Context) {
+		res, err = d.Download(ctx, "bkt", "key", st.path, append(st.opts[:len(st.opts):len(st.opts)], opts...)...)
+	})
+	st.quiet(func(stack string) bool { return strings.Contains(stack, "github.com/ossdl/ossdl.") })
+	ctx, cancel := context.WithTimeout(st.t.Context(), 10*time.Second)
+	defer cancel()
+	if werr := st.s.WaitFor(ctx, func() bool { return st.s.InFlight() == 0 }); werr != nil {
+		st.t.Errorf("%d requests are left: %v", st.s.InFlight(), werr)
+	}
+	st.http.CloseIdleConnections()
+	st.quiet(func(string) bool { return true })
+	// What was sent before a connection ended is read by the server, and belongs to this call.
+	for deadline := time.Now().Add(10 * time.Second); st.s.OpenConns() > 0; runtime.Gosched() {
+		if time.Now().After(deadline) {
+			st.t.Errorf("%d connections are left", st.s.OpenConns())
+			break
+		}
+	}
+	st.told = st.s.Stats().Requests
+	if res != nil && res.Requests < st.told && !st.unseen { // more: a request that was ended before it was sent
+		st.t.Errorf("Result.Requests is %d, the server had %d", res.Requests, st.told)
+	}
+	if err != nil && (st.told > 0 && res == nil || res != nil && (res.Verified || res.CRC64 != 0)) {
+		st.t.Errorf("result %+v beside %v", res, err)
+	}
+	if err == nil && (res.Size != st.content.Size() || res.CRC64 != st.content.CRC64() || res.Path != st.path) {
+		st.t.Errorf("result %+v", *res)
+	}
+	return res, err
+}
+
+// quiet waits until no goroutine that the stage's calls have started is left, among those whose stack is of interest.
+// Goroutines inherit the labels of those that start them, so parallel tests do not disturb each other.
+func (st *stage) quiet(of func(stack string) bool) {
+	st.t.Helper()
+	label := fmt.Sprintf("%q:%q", "stage", st.label)
+	var left []string
+	for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); runtime.Gosched() {
+		var all bytes.Buffer
+		if err := pprof.Lookup("goroutine").WriteTo(&all, 1); err != nil {
+			st.t.Fatal(err)
+		}
+		left = left[:0]
+		for stack := range strings.SplitSeq(all.String(), "\n\n") {
+			if strings.Contains(stack, label) && of(stack) && !strings.Contains(stack, "internal/osstest") {
+				left = append(left, stack)
+			}
+		}
+		if len(left) == 0 {
+			return
+		}
+	}
+	st.t.Errorf("goroutines are left:\n%s", strings.Join(left, "\n\n"))
+}
+
+// interrupt makes an earlier run that got lieKept bytes and then no permission.
+func (st *stage) interrupt() {
+	st.t.Helper()
+	denied := osstest.Error(403, "AccessDenied")
+	st.s.OnRequest(func(r *osstest.Request) *osstest.Fault {
+		if r.Start >= lieKept {
+			return denied
+		}
+		return nil
+	})
+	if _, err := st.download(WithConcurrency(1)); err == nil {
+		st.t.Fatal("the run that was to be interrupted completed")
+	}
+	if kept := st.kept(); kept != lieKept {
+		st.t.Fatalf("the interrupted run left %d bytes, want %d", kept, lieKept)
+	}
+	st.s.ClearFaults()
+}
+
+// old puts a file at the path that must survive every failure.
+func (st *stage) old() {
+	st.t.Helper()
+	if err := os.WriteFile(st.path, []byte("old"), 0o644); err != nil {
+		st.t.Fatal(err)
+	}
+}
+
+// kept is how many bytes the checkpoint claims, each of which must be right on disk. No byte of the partial file may be
+// one that belongs elsewhere, claimed or not, and partial file and checkpoint must be there together.
+func (st *stage) kept() (sum int64) {
+	st.t.Helper()
+	data, err := os.ReadFile(st.path + checkpointSuffix)
+	disk, derr := os.ReadFile(st.path + partSuffix)
+	if errors.Is(err, fs.ErrNotExist) && errors.Is(derr, fs.ErrNotExist) {
+		return 0
+	}
+	if err != nil || derr != nil {
+		st.t.Fatal(err, derr)
+	}
+	cp, err := decodeCheckpoint(data)
+	if err != nil {
+		st.t.Fatal(err)
+	}
+	want := make([]byte, st.content.Size())
+	if _, err := st.content.ReadAt(want, 0); err != nil {
+		st.t.Fatal(err)
+	}
+	for i, b := range disk {
+		if b != 0 && (i >= len(want) || b != want[i]) {
+			st.t.Fatalf("byte %d of the partial file is not the object's", i)
+		}
+	}
+	for _, p := range cp.Parts {
+		b := disk[p.Offset : p.Offset+p.Done]
+		if !bytes.Equal(b, want[p.Offset:p.Offset+p.Done]) || crc64.Update(0, b) != p.CRC64 {
+			st.t.Fatalf("claim %+v is wrong", p)
+		}
+		sum += p.Done
+	}
+	return sum
+}
+
+// unharmed asks that a failed call has left the path as it was: absent, or the old file.
+func (st *stage) unharmed(old bool) {
+	st.t.Helper()
+	got, err := os.ReadFile(st.path)
+	switch {
+	case old && string(got) != "old":
+		st.t.Errorf("the old file is gone: %q, %v", got, err)
+	case !old && !errors.Is(err, fs.ErrNotExist):
+		st.t.Errorf("a file is at the path: %d bytes, %v", len(got), err)
+	}
+	if _, err := os.Lstat(st.path + lockSuffix); err == nil {
+		st.t.Error("the lock file is left behind")
+	}
+}
+
+// fired asks that every fault was met, and ends them.
+func (st *stage) fired() {
+	st.t.Helper()
+	if left := st.s.Unfired(); len(left) > 0 {
+		st.t.Errorf("faults that never happened: %v", left)
+	}
+	st.s.ClearFaults()
+}
+
+// right asks that a call has brought the object, with at most so many requests.
+func (st *stage) right(res *Result, err error, most int) {
+	st.t.Helper()
+	st.fired()
+	if err != nil {
+		st.log()
+		st.t.Fatal(err)
+	}
+	checkFile(st.t, st.path, st.content)
+	st.atMost(most)
+}
+
+// wrong asks that a call has failed with want, after at most so many requests, and that a healthy call then completes
+// with what was kept.
+func (st *stage) wrong(err, want error, most int) {
+	st.t.Helper()
+	st.failed(err, want, most, false)
+	st.heals(st.kept())
+}
+
+func (st *stage) failed(err, want error, most int, old bool) {
+	st.t.Helper()
+	st.fired()
+	if !errors.Is(err, want) || want == nil {
+		st.log()
+		st.t.Fatalf("error %v, want %v", err, want)
+	}
+	if errors.Is(err, context.Canceled) {
+		st.t.Errorf("the first cause is lost: %v", err)
+	}
+	for _, name := range []string{"oss://bkt/key", st.path} {
+		if !strings.Contains(err.Error(), name) {
+			st.t.Errorf("%v does not name %s", err, name)
+		}
+	}
+	for _, secret := range []string{osstest.AccessKeyID, osstest.AccessKeySecret, "ignature=", "StringToSign", "STS.osstest", "secret-token"} {
+		if strings.Contains(fmt.Sprintf("%+v", err), secret) {
+			st.t.Errorf("%v holds %s", err, secret)
+		}
+	}
+	st.unharmed(old)
+	st.atMost(most)
+}
+
+// heals asks that the same call, now undisturbed, completes, and fetches only what is missing.
+func (st *stage) heals(kept int64) {
+	st.t.Helper()
+	res, err := st.download()
+	if err != nil {
+		st.log()
+		st.t.Fatal("healthy run: ", err)
+	}
+	checkFile(st.t, st.path, st.content)
+	if res.ResumedBytes != kept || res.DownloadedBytes != st.content.Size()-kept {
+		st.t.Errorf("the healthy run kept %d bytes and fetched %d, want %d and %d", res.ResumedBytes, res.DownloadedBytes, kept, st.content.Size()-kept)
+	}
+}
+
+func (st *stage) atMost(requests int) {
+	st.t.Helper()
+	if st.told > requests {
+		st.log()
+		st.t.Errorf("%d requests, want at most %d", st.told, requests)
+	}
+}
+
+// log prints the wire of the last call.
+func (st *stage) log() {
+	st.t.Helper()
+	for _, r := range st.s.Requests() {
+		st.t.Logf("%d %s %s %s If-Match %s: %d, %d bytes, %s", r.Seq, r.Method, r.Range, r.Query, r.Header.Get("If-Match"), r.Status, r.Sent, r.Fault)
+	}
+}
+
+// partError is the *PartError of err, which must be there.
+func partError(t *testing.T, err error) *PartError {
+	t.Helper()
+	var pe *PartError
+	if !errors.As(err, &pe) {
+		t.Fatalf("error %v holds no *PartError", err)
+	}
+	if pe.Bucket != "bkt" || pe.Key != "key" || pe.Size <= 0 {
+		t.Errorf("%+v", *pe)
+	}
+	return pe
+}
+
+// moment is when a lie is told: in one answer, or in all from the n-th on; of a fresh run or of a resumed one.
+type moment struct {
+	name    string
+	size    int64
+	resumed bool
+	v4      bool
+	old     bool
+	from    int
+	always  bool
+	clean   int // requests of an undisturbed run
+}
+
+var moments = []moment{
+	{name: "only answer", size: lieSmall, clean: 1},
+	{name: "only answer, always", size: lieSmall, always: true, old: true},
+	{name: "first answer", v4: true, clean: lieParts},
+	{name: "first answer, over an old file", old: true, clean: lieParts},
+	{name: "answer in the middle", from: 7, clean: lieParts, v4: true},
+	{name: "all answers", always: true},
+	{name: "all but the first", from: 1, always: true, old: true},
+	{name: "first answer of a resumed run", resumed: true, clean: lieParts - 5},
+	{name: "answer in the middle of a resumed run", resumed: true, from: 4, v4: true, clean: lieParts - 5},
+	{name: "all answers of a resumed run", resumed: true, always: true, v4: true},
+}
+
+// momentsOf is a share of the moments, another one for each lie; all of them in the long form.
+func momentsOf(lie int) (some []moment) {
+	every := 2
+	switch {
+	case os.Getenv("OSSDL_LONG") != "":
+		every = 1
+	case testing.Short():
+		every = 4
+	}
+	for i, m := range moments {
+		if (i+lie)%every == 0 {
+			some = append(some, m)
+		}
+	}
+	return some
+}
+
+// tellOnceOrAlways runs the stage under a lie for which the request is made again: told once it costs one request more,
+// told always it fails a range.
+func (st *stage) tellOnceOrAlways(m moment, fault *osstest.Fault) (*Result, error) {
+	st.t.Helper()
+	if m.resumed {
+		st.interrupt()
+	}
+	if m.old {
+		st.old()
+	}
+	if m.always {
+		st.tellFrom(m.from, fault)
+	} else {
+		st.s.Nth(m.from, fault)
+	}
+	res, err := st.download()
+	if !m.always {
+		most := m.clean + 1
+		if st.unseen {
+			most++
+		}
+		if st.slow {
+			most *= 2
+		}
+		st.right(res, err, most)
+		return res, err
+	}
+	pe := partError(st.t, err)
+	if pe.Attempts != lieAttempts {
+		st.t.Errorf("Attempts %d, want %d", pe.Attempts, lieAttempts)
+	}
+	most := lieAttempts // one worker until an answer is accepted
+	if m.from > 0 || st.spread {
+		most = m.from + 4*lieAttempts
+	}
+	if st.unseen {
+		most += 4
+	}
+	st.failed(err, pe, most, m.old)
+	st.heals(st.kept())
+	return res, err
+}
+
+// tellAlways and tellFrom lie in every answer, or from the n-th of a call on.
+func (st *stage) tellAlways(f *osstest.Fault) { st.tellFrom(0, f) }
+
+func (st *stage) tellFrom(n int, f *osstest.Fault) {
+	st.s.OnRequest(func(r *osstest.Request) *osstest.Fault {
+		if r.Seq < n {
+			return nil
+		}
+		return f
+	})
+}
