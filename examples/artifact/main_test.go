@@ -1,0 +1,95 @@
+package main
+
+import (
+	"archive/tar"
+	"bytes"
+	"compress/gzip"
+	"crypto/sha256"
+	"encoding/hex"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/ossdl/ossdl/internal/osstest"
+)
+
+func TestDemo(t *testing.T) {
+	t.Setenv("TMPDIR", t.TempDir())
+	var out strings.Builder
+	err := run(t.Context(), nil, &out)
+	t.Logf("%s", &out)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"2 files out of", "the SHA-256 is as pinned", "app/VERSION is 1.2.3", "checksum mismatch", "Nothing of it is there."} {
+		if !strings.Contains(out.String(), want) {
+			t.Errorf("%q is missing", want)
+		}
+	}
+	if left, err := os.ReadDir(os.TempDir()); err != nil || len(left) > 0 {
+		t.Errorf("left behind: %v, %v", left, err)
+	}
+}
+
+// The program itself, with its arguments and environment.
+func TestRun(t *testing.T) {
+	server, err := osstest.New()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer server.Close()
+	server.CreateBucket("builds")
+	t.Setenv("OSS_ENDPOINT", server.Endpoint())
+	t.Setenv("OSS_REGION", osstest.Region)
+	t.Setenv("OSS_ACCESS_KEY_ID", osstest.AccessKeyID)
+	t.Setenv("OSS_ACCESS_KEY_SECRET", osstest.AccessKeySecret)
+
+	archive, err := pack("bin/app", "text", 1<<20)
+	if err != nil {
+		t.Fatal(err)
+	}
+	put := func(key string, b []byte) (digest string) {
+		server.Put("builds", key, osstest.Bytes(b))
+		sum := sha256.Sum256(b)
+		return hex.EncodeToString(sum[:])
+	}
+	good := put("good", archive)
+	for _, c := range []struct{ name, key, digest, want string }{
+		{"good", "good", good, ""},
+		{"no such object", "none", good, "object not found"},
+		{"other digest", "good", put("other", []byte("other")), "checksum mismatch"},
+		{"no digest", "good", "xyz", "SHA-256"},
+		{"short digest", "good", "ab", "digest of 1 byte"},
+		{"no archive", "other", put("other", []byte("other")), "EOF"},
+		{"out of the folder", "evil", put("evil", one(t, tar.Header{Typeflag: tar.TypeReg, Name: "../evil"})), "../evil"},
+		{"link", "link", put("link", one(t, tar.Header{Typeflag: tar.TypeSymlink, Name: "a", Linkname: "/etc"})), "neither a folder"},
+	} {
+		dir := t.TempDir()
+		var out strings.Builder
+		err := run(t.Context(), []string{"builds", c.key, c.digest, filepath.Join(dir, "app")}, &out)
+		left, _ := os.ReadDir(dir)
+		switch {
+		case c.want == "" && (err != nil || len(left) != 1):
+			t.Errorf("%s: %v, %v", c.name, err, left)
+		case c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want) || len(left) > 0):
+			t.Errorf("%s: %v, want %q; left behind: %v", c.name, err, c.want, left)
+		}
+	}
+	if err := run(t.Context(), []string{"builds"}, nil); err == nil || !strings.Contains(err.Error(), "usage") {
+		t.Error(err)
+	}
+}
+
+// one is an archive of one entry without content.
+func one(t *testing.T, h tar.Header) []byte {
+	var b bytes.Buffer
+	gz := gzip.NewWriter(&b)
+	w := tar.NewWriter(gz)
+	for _, err := range []error{w.WriteHeader(&h), w.Close(), gz.Close()} {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	return b.Bytes()
+}
