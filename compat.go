@@ -159,7 +159,7 @@ func checkpointOption(value any) (opts []Option, ok bool) {
 
 // takeRange reads a Range header.
 func (c *compat) takeRange(v string) error {
-	bad := fmt.Errorf("Range %q: one of bytes=a-b, bytes=a- and bytes=-n is allowed, with a up to b and n of 1 or more", v)
+	bad := fmt.Errorf("header Range %q: one of bytes=a-b, bytes=a- and bytes=-n is allowed, with a up to b and n of 1 or more", v)
 	set, ok := strings.CutPrefix(v, "bytes=")
 	first, last, dash := strings.Cut(set, "-")
 	if !ok || !dash || strings.Trim(first+last, "0123456789") != "" {
@@ -234,7 +234,7 @@ func (c *compat) findSuffix(ctx context.Context, path string) error {
 	switch {
 	case c.suffix >= f.size:
 	case !f.strong():
-		_, err := probe.result(ctx, path, fmt.Errorf("Range \"bytes=-%d\": without a strong ETag the end of an object may be another one's by the time it is fetched; give the range as a-b", c.suffix))
+		_, err := probe.result(ctx, path, fmt.Errorf("header Range \"bytes=-%d\": without a strong ETag the end of an object may be another one's by the time it is fetched; give the range as a-b", c.suffix))
 		return err
 	default:
 		c.cfg.window, c.cfg.ifMatch = &window{f.size - c.suffix, c.suffix}, f.etag
