@@ -265,7 +265,7 @@ func (k *keeper) save() {
 	have := k.t.set.totals().have
 	data, err := k.document().encode(k.t.set.snapshot)
 	if err == nil {
-		err = fsys.WriteFile(k.d.fs, k.d.cpPath, data, checkpointMode)
+		err = k.write(data)
 	}
 	switch {
 	case err == nil:
@@ -274,6 +274,17 @@ func (k *keeper) save() {
 		k.failed = true
 		k.d.log.Warn("checkpoint not saved", "checkpoint", k.d.cpPath, "error", err)
 	}
+}
+
+func (k *keeper) write(data []byte) error {
+	err := fsys.WriteFile(k.d.fs, k.d.cpPath, data, checkpointMode)
+	if !fsys.IsNoSpace(err) {
+		return err
+	}
+	if given, gerr := k.d.giveSpare(); !given || gerr != nil {
+		return err
+	}
+	return fsys.WriteFile(k.d.fs, k.d.cpPath, data, checkpointMode)
 }
 
 func (k *keeper) document() *checkpoint {

@@ -43,7 +43,8 @@ type destination struct {
 	modified  time.Time    // what the file's time is set to before the rename; zero: left alone
 	left      atomic.Int64 // bytes not written yet
 
-	syncFailed bool // what no sync has covered is not to be believed
+	syncFailed bool  // what no sync has covered is not to be believed
+	spareAt    int64 // where the spare begins; 0: there is none
 }
 
 // checkDestination finds what stands against a download to path before anything is asked of a server.
@@ -213,8 +214,54 @@ func (d *destination) plain(name string) (fs.FileInfo, error) {
 	return fi, nil
 }
 
-// begin makes the partial file, unless one was adopted, and reserves its space.
+const (
+	// spareSize is how much longer the partial file is than the data until the end: as much as a checkpoint takes, and a
+	// little for folders. On a disk that has become full it is given up for the checkpoint, or all would be lost that came
+	// since the last one.
+	spareSize = 2 * checkpointLimit
+	// spareFrom is the size of the data below which it is as well fetched again.
+	spareFrom = 1 << 20
+)
+
+// reserveSpare makes the spare. Where the disk has no room for it there is none.
+func (d *destination) reserveSpare(size int64) {
+	if d.cpPath == "" || size < spareFrom {
+		return
+	}
+	d.spareAt = size
+	err := errors.ErrUnsupported
+	if !d.sparse { // some systems reserve all that is before it, too
+		err = d.file.Reserve(size, spareSize)
+	}
+	if errors.Is(err, errors.ErrUnsupported) {
+		_, err = d.file.WriteAt(make([]byte, spareSize), size)
+	}
+	if err != nil {
+		d.log.Info("no room to spare for the checkpoint", "error", err)
+	}
+}
+
+// giveSpare cuts the spare off, if there is one.
+func (d *destination) giveSpare() (given bool, err error) {
+	if d.spareAt == 0 {
+		return false, nil
+	}
+	size := d.spareAt
+	d.spareAt = 0
+	return true, d.file.Truncate(size)
+}
+
+// begin makes the partial file, unless one was adopted, and sees to its space.
 func (d *destination) begin(size, missing int64) error {
+	if err := d.prepare(size, missing); err != nil || d.committed {
+		return err
+	}
+	d.reserveSpare(size)
+	return nil
+}
+
+// prepare reserves the space for the data.
+func (d *destination) prepare(size, missing int64) error {
 	d.left.Store(missing)
 	if d.committed {
 		return nil
@@ -349,6 +396,9 @@ func (d *destination) commit(size int64) error {
 
 func (d *destination) rename(size int64) error {
 	name := d.base + partSuffix
+	if _, err := d.giveSpare(); err != nil {
+		return err
+	}
 	if !d.modified.IsZero() {
 		if err := d.fs.Chtimes(name, d.modified); err != nil {
 			d.log.Warn("the file does not get the object's time", "path", d.path, "error", err)

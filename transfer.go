@@ -708,6 +708,9 @@ func (t *transfer) store(ctx context.Context, p *part, b []byte) (whole bool, er
 			err = io.ErrShortWrite
 		}
 		if err != nil {
+			if own.size = min(n, own.size); own.size > 0 { // a disk that is full took what it could
+				t.set.advance(p, own, crc64.Update(own.crc, b[:own.size]))
+			}
 			return false, &sinkError{err}
 		}
 		whole = t.set.advance(p, own, crc)
