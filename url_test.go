@@ -826,7 +826,8 @@ func TestServerWithoutRanges(t *testing.T) {
 		t.Fatal(err)
 	}
 	checkFile(t, path, osstest.Bytes(content))
-	if n := n.Load(); n != 4 || res.Retries != 3 {
+	// One more where the first stream broke before it was known that there are no ranges.
+	if n := n.Load(); n < 3 || n > 5 || res.Retries == 0 {
 		t.Errorf("%d streams, %+v", n, *res)
 	}
 }
