@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"path"
 	"slices"
 	"strconv"
 	"strings"
@@ -22,8 +23,14 @@ at all. Interrupted, killed or cut off, the same command continues where it was.
 
   ossget [flags] SOURCE [DEST]
 
-  SOURCE  oss://bucket/key
-  DEST    file or folder; default: the key's last element in the current folder
+  SOURCE  oss://bucket/key, an http(s) URL (signed or public), or oss://bucket/prefix/
+          with -recursive
+  DEST    file or folder; default: the key's last element in the current folder; with
+          -recursive: a folder, which need not exist; default: the current one
+          - writes oss://bucket/key to standard output, in order; a file named - is ./-
+
+A URL needs no credentials, and takes no -endpoint, -region, -cname or -version-id. Put
+it in quotes: its & means something to a shell. What it has behind ? is never shown.
 
 Where and who:
   -endpoint URL         for example https://oss-cn-hangzhou.aliyuncs.com; without a
@@ -40,6 +47,15 @@ What:
   -version-id ID        this version (default: the current one)
   -if-match ETAG        only while the object has this ETag
   -sha256 HEX           the digest the file must have
+  These are for one object; the next for a prefix:
+  -recursive            all objects whose keys begin with prefix/, into the folder DEST.
+                        What is there, of the same size and time, is skipped
+  -include PATTERN      only keys whose part behind the prefix matches, or its last
+                        element where PATTERN has no slash; *, ? and [class] match no
+                        slash; may be given several times
+  -exclude PATTERN      not these; wins over -include; may be given several times
+  -shard I/N            only one of N shares of the keys, counted from 0: 0/4 to 3/4 are
+                        together the whole, each key in one, for ever the same
 
 How:
   -part-size SIZE       most that one request asks for, 1 to 5GiB (default: chosen
@@ -51,7 +67,8 @@ How:
   -stall-timeout TIME   a connection slower than 1 KiB/s for this long is replaced
                         (default: %v)
 
-Checkpoint, kept until the file is there (default: DEST.cp):
+Checkpoint, kept until the file is there (default: DEST.cp; with -recursive always in
+DEST/.ossdl; there is none for standard output):
   -checkpoint FILE      keep it in this file
   -checkpoint-dir DIR   keep it in this folder, under a name of its own
   -no-checkpoint        keep none; nothing is left behind on failure
@@ -59,9 +76,12 @@ Checkpoint, kept until the file is there (default: DEST.cp):
 Output:
   -json                 the result as one JSON line on standard output: path size etag
                         crc64 verified resumedBytes downloadedBytes requests retries
-                        seconds; on failure also error code requestId
+                        seconds; on failure also error code requestId.
+                        With -recursive: path done skipped failed bytes seconds failures,
+                        the last a list of key error code requestId, 1000 at most.
+                        With DEST - it is the last line on standard error instead
   -quiet                no progress; else a bar on a terminal and plain lines elsewhere,
-                        on standard error
+                        on standard error. With -recursive it is of the whole
   -h                    this text
 
 SIZE is a whole number of bytes, or of KiB, MiB or GiB: 1048576, 8MiB. TIME is a number
@@ -69,16 +89,20 @@ with a unit: 500ms, 30s, 2m. OFFSET and LENGTH are SIZEs.
 
 Exit codes: 0 done
             1 failed; the same command later continues (network, in use, disk full,
-              object changed, expired)
+              object changed, expired; with -recursive: some key failed)
             2 wrong usage
             3 fails again as it is (no such object, access denied, archived, range
               refused, digest mismatch)
           130 interrupted; the same command continues
+          141 whoever read standard output is gone; nothing is said of it
+What was written to standard output is proved only once the command ends with 0.
 `, ossdl.MaxConcurrency, ossdl.DefaultStallTimeout)
 
 // command is what the arguments and the environment ask for.
 type command struct {
+	task   task
 	source source
+	url    string // SOURCE where it is one; with its query it goes nowhere but to the library
 	dest   string
 
 	endpoint, region        string
@@ -88,6 +112,7 @@ type command struct {
 
 	shared, call              []ossdl.Option // for the Downloader, and for the one call
 	json, quiet, noCheckpoint bool
+	recursive                 bool
 }
 
 // parse reads the command line. Nothing is asked of the network, and of the disk only whether DEST is a folder. With an
@@ -114,9 +139,13 @@ func parse(args []string, getenv func(string) string) (command, error) {
 		err = c.operands(operands)
 	}
 	if err == nil {
+		err = c.applicable(flags)
+	}
+	if err == nil && c.task != taskURL {
 		err = c.access()
 	}
 	if err != nil {
+		err = redact(err, args)
 		json := slices.Contains(args, "-json") || slices.Contains(args, "--json") // maybe behind what stopped the parser
 		return command{json: json}, err
 	}
@@ -206,10 +235,19 @@ func (c *command) define(flags *flag.FlagSet) {
 		return nil
 	})
 	flags.BoolVar(&c.noCheckpoint, "no-checkpoint", false, "")
-	flags.Bool("recursive", false, "")
-	for _, name := range []string{"include", "exclude", "shard"} {
-		flags.String(name, "", "")
-	}
+	flags.BoolVar(&c.recursive, "recursive", false, "")
+	define(flags, "include", parsePattern, func(pattern string) error {
+		call(ossdl.WithInclude(pattern))
+		return nil
+	})
+	define(flags, "exclude", parsePattern, func(pattern string) error {
+		call(ossdl.WithExclude(pattern))
+		return nil
+	})
+	define(flags, "shard", parseShard, func(s share) error {
+		call(ossdl.WithShard(s.index, s.count))
+		return nil
+	})
 }
 
 // define adds a flag whose value is parsed and then taken. The flag package puts the value and the flag's name before
@@ -228,24 +266,79 @@ func define[T any](flags *flag.FlagSet, name string, parse func(string) (T, erro
 func (c *command) operands(args []string) (err error) {
 	switch len(args) {
 	case 0:
-		return errors.New("SOURCE is missing; wanted is oss://bucket/key (ossget -h tells more)")
+		return errors.New("SOURCE is missing; " + objectForm + " (ossget -h tells more)")
 	case 1, 2:
 	default:
 		return fmt.Errorf("%q is one operand too many; wanted are SOURCE and DEST (ossget -h tells more)", args[2])
 	}
-	if c.source, err = parseSource(args[0]); err != nil {
-		return fmt.Errorf("SOURCE %q: %w", args[0], err)
-	}
 	dest := ""
 	if len(args) == 2 {
-		if dest = args[1]; dest == "" {
+		dest = args[1]
+		switch {
+		case dest == "":
 			return errors.New("DEST is empty; leave it away for the current folder")
+		case isURL(dest) || strings.HasPrefix(dest, "oss://"):
+			return fmt.Errorf("DEST %q: wanted is a file, a folder or -; a SOURCE comes first", dest)
 		}
 	}
-	if c.dest, err = destination(c.source, dest); err != nil {
+	switch {
+	case c.recursive:
+		c.task = taskPrefix
+		c.source, err = parsePrefix(args[0])
+	case isURL(args[0]):
+		c.task, c.url = taskURL, args[0]
+		c.source, err = parseURL(args[0])
+	default:
+		c.source, err = parseSource(args[0])
+	}
+	if err != nil {
+		return fmt.Errorf("SOURCE %q: %w", args[0], err)
+	}
+	switch {
+	case dest == stdoutName && c.task == taskFile:
+		c.task, c.dest = taskStdout, stdoutName
+	case dest == stdoutName:
+		return fmt.Errorf("DEST -: %s cannot go to standard output, only oss://bucket/key can; a file named - is ./-", c.task)
+	case c.recursive:
+		c.dest, err = folder(dest)
+	default:
+		c.dest, err = destination(c.source, dest)
+	}
+	if err != nil {
 		return fmt.Errorf("DEST: %w", err)
 	}
 	return nil
+}
+
+// task is what a command is about. It tells which flags make sense.
+type task uint8
+
+const (
+	taskFile task = iota
+	taskURL
+	taskStdout
+	taskPrefix
+)
+
+func (t task) String() string {
+	return [...]string{"an object", "a URL", "standard output", "a prefix"}[t]
+}
+
+// foreign are the flags that do not apply to a task.
+var foreign = [...][]string{
+	taskURL:    {"endpoint", "region", "cname", "version-id"},
+	taskStdout: {"checkpoint", "checkpoint-dir", "no-checkpoint"},
+	taskPrefix: {"range", "version-id", "if-match", "sha256", "checkpoint", "checkpoint-dir"},
+}
+
+// applicable refuses flags that would be without effect.
+func (c *command) applicable(flags *flag.FlagSet) (err error) {
+	flags.Visit(func(f *flag.Flag) {
+		if err == nil && slices.Contains(foreign[c.task], f.Name) {
+			err = fmt.Errorf("-%s does not apply to %s; leave it away", f.Name, c.task)
+		}
+	})
+	return err
 }
 
 // combinations looks at which flags were given, and which together.
@@ -257,8 +350,10 @@ func (c *command) combinations(flags *flag.FlagSet) (err error) {
 			c.endpointBy = "-endpoint"
 		case "region":
 			c.regionBy = "-region"
-		case "recursive", "include", "exclude", "shard":
-			err = fmt.Errorf("-%s: downloading a prefix is not supported yet", f.Name)
+		case "include", "exclude", "shard":
+			if !c.recursive {
+				err = fmt.Errorf("-%s is for prefixes: with it, give -recursive and oss://bucket/prefix/", f.Name)
+			}
 		case "checkpoint", "checkpoint-dir", "no-checkpoint":
 			checkpoints = append(checkpoints, "-"+f.Name)
 		}
@@ -338,6 +433,27 @@ func parseETag(s string) (string, error) {
 		return "", errors.New("wanted is one strong ETag, as the service writes it; quotes may be left away")
 	}
 	return s, nil
+}
+
+// parsePattern checks what path.Match takes.
+func parsePattern(s string) (string, error) {
+	if _, err := path.Match(s, ""); err != nil || s == "" {
+		return "", errors.New(`a pattern is of characters, *, ?, [class] and \ before what is meant as it is, for example *.gz`)
+	}
+	return s, nil
+}
+
+// share is one of count equal shares of a prefix, counted from 0.
+type share struct{ index, count int }
+
+func parseShard(s string) (share, error) {
+	index, count, ok := strings.Cut(s, "/")
+	i, err1 := parseCount(index)
+	n, err2 := parseCount(count)
+	if !ok || err1 != nil || err2 != nil || i >= n {
+		return share{}, errors.New("a shard is I/N, with I from 0 to N-1, for example 0/4 to 3/4")
+	}
+	return share{i, n}, nil
 }
 
 func parseText(s string) (string, error) {

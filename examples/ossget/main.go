@@ -1,5 +1,6 @@
-// Command ossget downloads an object of Alibaba Cloud OSS to a file: whole and proved, or not at all. Interrupted, killed
-// or cut off, the same command continues where it was.
+// Command ossget downloads an object of Alibaba Cloud OSS, a URL, or all objects below a prefix to files: whole and proved,
+// or not at all. Interrupted, killed or cut off, the same command continues where it was. To standard output it writes an
+// object in order, proved once it has ended.
 //
 //	ossget [flags] SOURCE [DEST]
 //
@@ -14,7 +15,9 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"path"
 	"syscall"
+	"time"
 
 	"github.com/ossdl/ossdl"
 	"github.com/ossdl/ossdl/examples/internal/bar"
@@ -46,16 +49,17 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdout,
 	if err != nil {
 		o = outcome{err: usageError{err}}
 	} else {
-		o = c.download(ctx, stderr)
+		o = c.download(ctx, stdout, stderr)
 	}
-	if !c.quiet || o.err != nil {
-		fmt.Fprintln(stderr, o.line())
-	}
-	if code := o.exitCode(); !c.json {
+	o.print(stderr, c.quiet)
+	code := o.exitCode()
+	if !c.json {
 		return code
-	} else {
-		return max(code, write(stdout, stderr, o.json()))
 	}
+	if c.task == taskStdout {
+		stdout = stderr // which is the object's, whole or not at all
+	}
+	return max(code, write(stdout, stderr, o.json()))
 }
 
 // write prints what the caller asked for. If that cannot be had, the command has failed.
@@ -68,14 +72,9 @@ func write(stdout, stderr io.Writer, s string) int {
 }
 
 // download does the job and shows its progress.
-func (c command) download(ctx context.Context, stderr io.Writer) outcome {
-	o := outcome{source: c.source, path: c.dest}
-	client, err := c.client()
-	if err != nil {
-		o.err = usageError{err}
-		return o
-	}
-	d, err := ossdl.New(client, c.shared...)
+func (c command) download(ctx context.Context, stdout, stderr io.Writer) outcome {
+	o := outcome{task: c.task, path: c.dest}
+	d, err := c.downloader()
 	if err != nil {
 		o.err = usageError{err}
 		return o
@@ -83,12 +82,44 @@ func (c command) download(ctx context.Context, stderr io.Writer) outcome {
 	if c.quiet {
 		stderr = io.Discard
 	}
-	b := bar.New(stderr, c.source.name())
-	o.result, o.err = d.Download(ctx, c.source.bucket, c.source.key, c.dest, append(c.call, ossdl.WithProgress(b.Update))...)
+	b := bar.New(stderr, c.title())
+	opts := append(c.call, ossdl.WithProgress(b.Update))
+	began := time.Now()
+	switch c.task {
+	case taskFile:
+		o.result, o.err = d.Download(ctx, c.source.bucket, c.source.key, c.dest, opts...)
+	case taskURL:
+		o.result, o.err = d.DownloadURL(ctx, c.url, c.dest, opts...)
+	case taskStdout:
+		o.result, o.err = c.stream(ctx, d, stdout, opts)
+	case taskPrefix:
+		o.prefix, o.err = d.DownloadPrefix(ctx, c.source.bucket, c.source.key, c.dest, opts...)
+	}
+	o.seconds = time.Since(began).Seconds()
 	b.Close()
-	if o.err != nil && !c.noCheckpoint {
+	if o.err != nil && !c.noCheckpoint && c.task != taskStdout {
 		o.kept = b.Latest().Done
 	}
 	o.interrupted = o.err != nil && ctx.Err() != nil
 	return o
+}
+
+// downloader has a client of the SDK, but for a URL, which says itself who asks.
+func (c command) downloader() (*ossdl.Downloader, error) {
+	if c.task == taskURL {
+		return ossdl.New(nil, c.shared...)
+	}
+	client, err := c.client()
+	if err != nil {
+		return nil, err
+	}
+	return ossdl.New(client, c.shared...)
+}
+
+// title is what the progress is shown under.
+func (c command) title() string {
+	if c.task == taskPrefix {
+		return path.Base(c.source.bucket + "/" + c.source.key)
+	}
+	return c.source.name()
 }

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"strconv"
 	"strings"
@@ -23,6 +24,7 @@ const (
 	exitUsage       = 2
 	exitHopeless    = 3 // the same command fails again
 	exitInterrupted = 130
+	exitBrokenPipe  = 141 // as of a process that SIGPIPE ended
 )
 
 // usageError is a mistake in the command line or the environment.
@@ -32,9 +34,11 @@ func (e usageError) Unwrap() error { return e.error }
 
 // outcome is how a command ended.
 type outcome struct {
-	source      source
+	task        task
 	path        string
-	result      *ossdl.Result // nil where no request was made
+	result      *ossdl.Result       // nil where no request was made
+	prefix      *ossdl.PrefixResult // the same, of a prefix
+	seconds     float64
 	err         error
 	kept        int64 // bytes that the same command will not fetch again
 	interrupted bool
@@ -59,7 +63,6 @@ var kinds = []struct {
 // kind is the exit code, and a stable word for what the service has no code for.
 func (o outcome) kind() (word string, exit int) {
 	var usage usageError
-	var service oss.ServiceError
 	switch {
 	case o.err == nil:
 		return "", exitDone
@@ -67,16 +70,26 @@ func (o outcome) kind() (word string, exit int) {
 		return "Usage", exitUsage
 	case o.interrupted && errors.Is(o.err, context.Canceled):
 		return "Interrupted", exitInterrupted
+	case errors.Is(o.err, errBrokenPipe):
+		return "BrokenPipe", exitBrokenPipe
+	case o.someFailed():
+		return "SomeFailed", exitFailed
 	}
+	return o.kindOf(o.err)
+}
+
+// kindOf is the same of an error alone.
+func (o outcome) kindOf(err error) (word string, exit int) {
+	var service oss.ServiceError
 	for _, k := range kinds {
-		if errors.Is(o.err, k.err) {
+		if errors.Is(err, k.err) {
 			return k.word, k.exit
 		}
 	}
-	if o.result == nil {
+	if o.result == nil && o.prefix == nil {
 		return "Local", exitHopeless // the destination or the checkpoint's place cannot be: nothing was asked for yet
 	}
-	if errors.As(o.err, &service) && refused(service.StatusCode) {
+	if errors.As(err, &service) && refused(service.StatusCode) {
 		return "HTTP" + strconv.Itoa(service.StatusCode), exitHopeless
 	}
 	return "Failed", exitFailed
@@ -92,9 +105,27 @@ func (o outcome) exitCode() int {
 	return exit
 }
 
+// print says how it ended: in one line, and one for each object of a prefix that failed. A broken pipe is nothing to
+// speak of.
+func (o outcome) print(w io.Writer, quiet bool) {
+	if quiet && o.err == nil || errors.Is(o.err, errBrokenPipe) {
+		return
+	}
+	if o.someFailed() {
+		o.printFailures(w)
+	}
+	fmt.Fprintln(w, o.line())
+}
+
 // line says in one line how it ended.
 func (o outcome) line() string {
+	if o.prefix != nil {
+		return "ossget: " + o.prefixLine()
+	}
 	continues := "; the same command continues"
+	if o.task == taskStdout {
+		continues = "" // it starts anew
+	}
 	if o.kept > 0 {
 		continues = fmt.Sprintf("; %s are kept%s", bar.Bytes(o.kept), continues)
 	}
@@ -149,6 +180,9 @@ type Failure struct {
 }
 
 func (o outcome) json() string {
+	if o.task == taskPrefix {
+		return oneJSON(o.prefixReport())
+	}
 	r := o.result
 	if r == nil {
 		r = &ossdl.Result{Path: o.path}
@@ -158,24 +192,37 @@ func (o outcome) json() string {
 		ResumedBytes: r.ResumedBytes, DownloadedBytes: r.DownloadedBytes, Requests: r.Requests, Retries: r.Retries,
 		Seconds: r.Duration.Seconds(), Failure: o.failure(),
 	}
+	return oneJSON(line)
+}
+
+// oneJSON is a value as one line.
+func oneJSON(line any) string {
 	var b bytes.Buffer
 	e := json.NewEncoder(&b)
 	e.SetEscapeHTML(false)
 	if err := e.Encode(line); err != nil {
-		panic(err) // a struct of strings and numbers, none of them NaN
+		panic(err) // structs of strings and numbers, none of them NaN
 	}
 	return b.String()
 }
 
-// failure is nil where there is none. The code is the service's own, where it gave one.
+// failure is nil where there is none.
 func (o outcome) failure() *Failure {
 	if o.err == nil {
 		return nil
 	}
 	word, exit := o.kind()
-	f := &Failure{Error: oneLine(o.err), Code: word}
+	if exit == exitInterrupted || o.someFailed() {
+		return &Failure{Error: oneLine(o.err), Code: word} // no answer's
+	}
+	return failureOf(o.err, word)
+}
+
+// failureOf has the service's own code, where it gave one.
+func failureOf(err error, word string) *Failure {
+	f := &Failure{Error: oneLine(err), Code: word}
 	var service oss.ServiceError
-	if errors.As(o.err, &service) && exit != exitInterrupted {
+	if errors.As(err, &service) {
 		f.RequestID = service.RequestID
 		if service.Code != "" {
 			f.Code = service.Code

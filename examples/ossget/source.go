@@ -3,55 +3,157 @@ package main
 import (
 	"errors"
 	"fmt"
+	"net/url"
 	"os"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
+	"unicode/utf8"
 )
 
-// source is where the bytes come from.
+// source is where the bytes come from; of a URL, the host and the path.
 type source struct{ bucket, key string }
-
-func (s source) String() string { return "oss://" + s.bucket + "/" + s.key }
 
 // name is the last element of the key; "" where the key ends in a slash.
 func (s source) name() string { return s.key[strings.LastIndexByte(s.key, '/')+1:] }
 
 var bucketName = regexp.MustCompile(`^[a-z0-9][a-z0-9-]{1,61}[a-z0-9]$`)
 
+const (
+	objectForm = "wanted is oss://bucket/key or an http(s) URL"
+	prefixForm = "wanted is oss://bucket/prefix/"
+	urlForm    = "wanted is http(s)://HOST[:PORT]/PATH[?QUERY], without user name, fragment and white space"
+)
+
 // parseSource reads oss://bucket/key. The key is taken as it is: nothing in it is an escape.
 func parseSource(s string) (source, error) {
-	scheme, rest, ok := strings.Cut(s, "://")
+	bucket, key, err := parseOSS(s, objectForm)
 	switch {
-	case ok && (scheme == "http" || scheme == "https"):
-		return source{}, errors.New("URLs are not supported yet; wanted is oss://bucket/key")
-	case !ok || scheme != "oss":
-		return source{}, errors.New("wanted is oss://bucket/key")
-	}
-	bucket, key, _ := strings.Cut(rest, "/")
-	if !bucketName.MatchString(bucket) {
-		return source{}, fmt.Errorf("%q is no bucket: 3 to 63 of a-z, 0-9 and -, the first and the last none of -", bucket)
-	}
-	if key == "" {
-		return source{}, errors.New("the key is missing; wanted is oss://bucket/key")
+	case err != nil:
+		return source{}, err
+	case key == "":
+		return source{}, errors.New("the key is missing; wanted is oss://bucket/key, or -recursive for all of the bucket")
+	case strings.HasSuffix(key, "/"):
+		return source{}, errors.New("a prefix wants -recursive; without it wanted is oss://bucket/key")
 	}
 	return source{bucket, key}, nil
 }
 
+// parsePrefix reads oss://bucket/prefix/. An empty prefix is all of the bucket.
+func parsePrefix(s string) (source, error) {
+	if isURL(s) {
+		return source{}, errors.New("a URL is of one object; with -recursive " + prefixForm)
+	}
+	bucket, prefix, err := parseOSS(s, "with -recursive "+prefixForm)
+	switch {
+	case err != nil:
+		return source{}, err
+	case len(prefix) > maxPrefix || !utf8.ValidString(prefix):
+		return source{}, fmt.Errorf("a prefix is up to %d bytes of UTF-8", maxPrefix)
+	}
+	return source{bucket, prefix}, nil
+}
+
+// maxPrefix is the longest that a key of OSS may be, in bytes.
+const maxPrefix = 1023
+
+func parseOSS(s, form string) (bucket, key string, err error) {
+	scheme, rest, ok := strings.Cut(s, "://")
+	if !ok || scheme != "oss" {
+		return "", "", errors.New(form)
+	}
+	bucket, key, _ = strings.Cut(rest, "/")
+	if !bucketName.MatchString(bucket) {
+		return "", "", fmt.Errorf("%q is no bucket: 3 to 63 of a-z, 0-9 and -, the first and the last none of -", bucket)
+	}
+	return bucket, key, nil
+}
+
+func isURL(s string) bool {
+	scheme, _, ok := strings.Cut(s, "://")
+	return ok && (strings.EqualFold(scheme, "http") || strings.EqualFold(scheme, "https"))
+}
+
+// parseURL reads an http(s) URL, as ossdl.DownloadURL wants it. Its errors say nothing of what is in it.
+func parseURL(s string) (source, error) {
+	u, err := url.Parse(s)
+	switch {
+	case err != nil, u.User != nil, u.Hostname() == "", strings.Contains(s, "#"),
+		strings.ContainsFunc(s, func(r rune) bool { return r <= ' ' || r == 0x7f }):
+		return source{}, errors.New(urlForm)
+	}
+	if port := u.Port(); port != "" {
+		if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 {
+			return source{}, errors.New(urlForm + "; a PORT is 1 to 65535")
+		}
+	}
+	return source{u.Host, u.Path}, nil
+}
+
+// harmless is a URL, which may be malformed, without its query and what stands for a user: a signature or a password is
+// nothing for a terminal, a log or a result. What is no URL comes back as it is.
+func harmless(s string) string {
+	scheme, rest, ok := strings.Cut(s, "://")
+	if scheme == "oss" {
+		return s // nothing in a key is a query
+	}
+	if i := strings.IndexAny(s, "?#"); i >= 0 && (ok || strings.Contains(s[i:], "=")) {
+		s = s[:i]
+		scheme, rest, ok = strings.Cut(s, "://")
+	}
+	if !ok {
+		return s
+	}
+	return scheme + "://" + rest[strings.LastIndexByte(rest, '@')+1:]
+}
+
+// redact takes out of a message about the arguments what harmless takes out of them.
+func redact(err error, args []string) error {
+	text := err.Error()
+	for _, arg := range args {
+		if strings.HasPrefix(arg, "-") {
+			_, arg, _ = strings.Cut(arg, "=")
+		}
+		if safe := harmless(arg); safe != arg {
+			text = strings.ReplaceAll(text, strconv.Quote(arg), strconv.Quote(safe))
+			text = strings.ReplaceAll(text, arg, safe)
+		}
+	}
+	if text == err.Error() {
+		return err
+	}
+	return errors.New(text)
+}
+
+// stdoutName is the DEST that stands for standard output.
+const stdoutName = "-"
+
 // destination is the path of the file: dest itself, or the key's last element in it where it is a folder, or in the
 // current folder where it is "".
 func destination(s source, dest string) (string, error) {
-	if dest == "-" {
-		return "", errors.New("standard output is not supported yet; a file named - is ./-")
-	}
-	if dest != "" && !os.IsPathSeparator(dest[len(dest)-1]) {
-		if info, err := os.Stat(dest); err != nil || !info.IsDir() {
-			return dest, nil
-		}
+	if dest != "" && !os.IsPathSeparator(dest[len(dest)-1]) && !isFolder(dest) {
+		return dest, nil
 	}
 	name := s.name()
 	if name == "." || name != filepath.Base(name) || !filepath.IsLocal(name) || strings.Contains(name, "\x00") {
-		return "", fmt.Errorf("the key's last element, %q, is no file name; name a file", name)
+		return "", fmt.Errorf("the last element of SOURCE, %q, is no file name; name a file", name)
 	}
 	return filepath.Join(dest, name), nil
+}
+
+// folder is the path of the folder that a prefix goes into. It need not exist.
+func folder(dest string) (string, error) {
+	if dest == "" {
+		return ".", nil
+	}
+	if _, err := os.Stat(dest); err == nil && !isFolder(dest) {
+		return "", fmt.Errorf("%q is no folder; -recursive wants one, which need not exist", dest)
+	}
+	return dest, nil
+}
+
+func isFolder(path string) bool {
+	info, err := os.Stat(path)
+	return err == nil && info.IsDir()
 }

@@ -1,0 +1,73 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/ossdl/ossdl/examples/internal/bar"
+)
+
+// someFailed reports whether the prefix was gone through and objects of it failed.
+func (o outcome) someFailed() bool { return o.prefix != nil && o.prefix.Failed > 0 }
+
+// printFailures tells of each object that failed, as far as they were kept.
+func (o outcome) printFailures(w io.Writer) {
+	for _, f := range o.prefix.Failures {
+		fmt.Fprintf(w, "ossget: %q: %s\n", f.Key, oneLine(f.Err))
+	}
+	if more := o.prefix.Failed - len(o.prefix.Failures); more > 0 {
+		fmt.Fprintf(w, "ossget: and %d more\n", more)
+	}
+}
+
+// prefixLine sums up what was done with a prefix.
+func (o outcome) prefixLine() string {
+	p := o.prefix
+	s := fmt.Sprintf("%s: %d done, %d skipped, %d failed; %s in %s", o.path, p.Done, p.Skipped, p.Failed,
+		bar.Bytes(p.Bytes), time.Duration(o.seconds*float64(time.Second)).Round(time.Millisecond))
+	if o.seconds > 0 && p.Bytes > 0 {
+		s += fmt.Sprintf(" (%s/s)", bar.Bytes(int64(float64(p.Bytes)/o.seconds)))
+	}
+	switch _, exit := o.kind(); {
+	case o.err == nil:
+		return s
+	case exit == exitInterrupted:
+		return "interrupted; " + s + "; the same command continues"
+	case o.someFailed():
+		return s + "; the same command tries again what failed"
+	default:
+		return oneLine(o.err) + "; " + s
+	}
+}
+
+// prefixReport is the line of -json for a prefix.
+type prefixReport struct {
+	Path     string       `json:"path"`
+	Done     int          `json:"done"`
+	Skipped  int          `json:"skipped"`
+	Failed   int          `json:"failed"`
+	Bytes    int64        `json:"bytes"` // of what is done
+	Seconds  float64      `json:"seconds"`
+	Failures []keyFailure `json:"failures"` // the first of them
+	*Failure
+}
+
+// keyFailure is one object that failed.
+type keyFailure struct {
+	Key string `json:"key"`
+	Failure
+}
+
+func (o outcome) prefixReport() prefixReport {
+	r := prefixReport{Path: o.path, Seconds: o.seconds, Failures: []keyFailure{}, Failure: o.failure()}
+	if o.prefix == nil {
+		return r
+	}
+	r.Done, r.Skipped, r.Failed, r.Bytes = o.prefix.Done, o.prefix.Skipped, o.prefix.Failed, o.prefix.Bytes
+	for _, f := range o.prefix.Failures {
+		word, _ := o.kindOf(f.Err)
+		r.Failures = append(r.Failures, keyFailure{f.Key, *failureOf(f.Err, word)})
+	}
+	return r
+}

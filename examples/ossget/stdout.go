@@ -1,0 +1,82 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"runtime"
+	"syscall"
+
+	"github.com/ossdl/ossdl"
+)
+
+// errBrokenPipe: whoever read standard output has seen enough.
+var errBrokenPipe = errors.New("standard output: its reader is gone")
+
+// stream writes the object to standard output, in order.
+func (c command) stream(ctx context.Context, d *ossdl.Downloader, stdout io.Writer, opts []ossdl.Option) (*ossdl.Result, error) {
+	defer holdBrokenPipe()()
+	r, err := d.Open(ctx, c.source.bucket, c.source.key, opts...)
+	if err != nil {
+		return &ossdl.Result{Path: stdoutName}, err
+	}
+	out := &sink{w: stdout}
+	written := make(chan error, 1)
+	go func() {
+		_, err := r.WriteTo(out)
+		written <- out.explain(err)
+	}()
+	select {
+	case err = <-written:
+	case <-ctx.Done():
+		err = ctx.Err() // a pipe that nobody reads may block its writer for ever
+	}
+	if closeErr := r.Close(); err == nil {
+		err = closeErr
+	}
+	res := r.Result()
+	res.Path = stdoutName
+	return res, err
+}
+
+// holdBrokenPipe makes a broken pipe an error of the write, until the function it returns is called: by itself it would
+// end the process in the middle of a line.
+func holdBrokenPipe() (release func()) {
+	pipes := make(chan os.Signal, 1)
+	signal.Notify(pipes, syscall.SIGPIPE)
+	return func() { signal.Stop(pipes) }
+}
+
+// sink remembers the errors of standard output, to tell them from those of the download.
+type sink struct {
+	w   io.Writer
+	err error
+}
+
+func (s *sink) Write(b []byte) (n int, err error) {
+	n, err = s.w.Write(b)
+	s.err = err
+	return n, err
+}
+
+// explain is the error of a whole copy: the writer's own, if there is one.
+func (s *sink) explain(err error) error {
+	switch {
+	case s.err == nil:
+		return err
+	case isBrokenPipe(s.err):
+		return errBrokenPipe
+	}
+	return fmt.Errorf("standard output: %w", s.err)
+}
+
+func isBrokenPipe(err error) bool {
+	if errors.Is(err, syscall.EPIPE) {
+		return true
+	}
+	const brokenPipe, noData = syscall.Errno(109), syscall.Errno(232) // ERROR_BROKEN_PIPE and ERROR_NO_DATA
+	return runtime.GOOS == "windows" && (errors.Is(err, brokenPipe) || errors.Is(err, noData))
+}
