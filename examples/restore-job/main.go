@@ -1,0 +1,130 @@
+// Command restore-job restores one share of the objects under a prefix, as a pod of a Kubernetes Indexed Job: job.yaml runs
+// it. The shares of all pods are the whole prefix, each object in one. A pod that is killed is started again by the Job, on
+// whatever machine, and does the rest of its share.
+//
+//	restore-job BUCKET PREFIX DIR    with JOB_COMPLETION_INDEX, which the Job sets, and SHARDS, its completions;
+//	                                 OSS_ENDPOINT, OSS_REGION, OSS_ACCESS_KEY_ID, OSS_ACCESS_KEY_SECRET, and
+//	                                 OSS_SESSION_TOKEN for temporary credentials
+//	restore-job -shard I/N BUCKET PREFIX DIR
+//	                                 the same under any other scheduler that numbers its workers, from 0
+//	restore-job                      a demonstration: four shards, of which one is killed, against a server in this process
+//
+// Exit codes: 0 the share is there; 1 started again it goes on; 2 wrong usage, starting again does not help.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/aliyun/aliyun-oss-go-sdk/oss"
+
+	"github.com/ossdl/ossdl"
+	"github.com/ossdl/ossdl/examples/internal/bar"
+)
+
+func main() {
+	// A pod is asked to end with SIGTERM, and killed some time later.
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	err := run(ctx, os.Args[1:], os.Getenv, os.Stdout)
+	if err == nil {
+		return
+	}
+	fmt.Fprintln(os.Stderr, "restore-job:", err)
+	var usage usageError
+	if errors.As(err, &usage) {
+		os.Exit(2)
+	}
+	os.Exit(1)
+}
+
+// usageError is a mistake in the manifest: the next pod would make it, too.
+type usageError struct{ error }
+
+func (e usageError) Unwrap() error { return e.error }
+
+func run(ctx context.Context, args []string, getenv func(string) string, out io.Writer) error {
+	if len(args) == 0 || args[0] == "-demo" {
+		return demo(ctx, out)
+	}
+	j, err := parse(args, getenv)
+	if err != nil {
+		return usageError{err}
+	}
+	client, err := j.client(getenv)
+	if err != nil {
+		return usageError{err}
+	}
+	d, err := ossdl.New(client, ossdl.WithShard(j.index, j.count))
+	if err != nil {
+		return usageError{err}
+	}
+	return j.restore(ctx, d, out)
+}
+
+// job is what one pod has to do.
+type job struct {
+	index, count        int
+	bucket, prefix, dir string
+}
+
+func parse(args []string, getenv func(string) string) (j job, err error) {
+	flags := flag.NewFlagSet("restore-job", flag.ContinueOnError)
+	flags.SetOutput(io.Discard) // main reports, once
+	shard := flags.String("shard", "", "")
+	if err := flags.Parse(args); err != nil {
+		return j, err
+	}
+	if flags.NArg() != 3 {
+		return j, errors.New("usage: restore-job [-shard I/N] BUCKET PREFIX DIR")
+	}
+	j.bucket, j.prefix, j.dir = flags.Arg(0), flags.Arg(1), flags.Arg(2)
+	index, count, named := strings.Cut(*shard, "/")
+	if *shard == "" {
+		index, count, named = getenv("JOB_COMPLETION_INDEX"), getenv("SHARDS"), true
+	}
+	var err1, err2 error
+	j.index, err1 = strconv.Atoi(index)
+	j.count, err2 = strconv.Atoi(count)
+	switch {
+	case !named || *shard != "" && (err1 != nil || err2 != nil):
+		return j, fmt.Errorf("-shard %q: wanted is I/N, for example 0/4", *shard)
+	case err1 != nil:
+		return j, fmt.Errorf("JOB_COMPLETION_INDEX %q: wanted is a number, as an Indexed Job sets it; or give -shard I/N", index)
+	case err2 != nil:
+		return j, fmt.Errorf("SHARDS %q: wanted is a number, the completions of the Job", count)
+	}
+	return j, nil
+}
+
+func (j job) client(getenv func(string) string) (*oss.Client, error) {
+	return oss.New(getenv("OSS_ENDPOINT"), getenv("OSS_ACCESS_KEY_ID"), getenv("OSS_ACCESS_KEY_SECRET"),
+		oss.SecurityToken(getenv("OSS_SESSION_TOKEN")), oss.AuthVersion(oss.AuthV4), oss.Region(getenv("OSS_REGION")),
+		oss.HTTPClient(ossdl.HTTPClient()))
+}
+
+// restore does the share and tells in the log of the pod what became of it. What is in DIR already, of this shard or of
+// another, stays.
+func (j job) restore(ctx context.Context, d *ossdl.Downloader, out io.Writer) error {
+	began := time.Now()
+	var last ossdl.Progress
+	res, err := d.DownloadPrefix(ctx, j.bucket, j.prefix, j.dir, ossdl.WithProgress(func(p ossdl.Progress) { last = p }))
+	if res == nil {
+		return err
+	}
+	for _, f := range res.Failures {
+		fmt.Fprintln(out, "failed:", f)
+	}
+	fmt.Fprintf(out, "shard %d/%d: %d files restored, %d were there already, %d failed; %s of %s kept from before; %.1f s\n",
+		j.index, j.count, res.Done, res.Skipped, res.Failed, bar.Bytes(last.Resumed), bar.Bytes(last.Total), time.Since(began).Seconds())
+	return err
+}
