@@ -3,6 +3,7 @@ package ossdl
 import (
 	"container/list"
 	"context"
+	"math/rand/v2"
 	"sync"
 	"time"
 )
@@ -126,4 +127,38 @@ func (g *gate) throttled(now time.Time) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.limit = g.adapt.throttled(now, g.limit, g.inUse+1)
+}
+
+// maxRetryAfter bounds what a server may ask for.
+const maxRetryAfter = time.Minute
+
+// backOff waits before the next attempt: not at all after progress, else with full jitter, and longer where the server
+// asked for it.
+func (g *gate) backOff(ctx context.Context, p RetryPolicy, fails int, err error) error {
+	after, slow := slowDown(err)
+	if slow {
+		g.throttled(time.Now())
+		fails = max(fails, 2)
+	}
+	var wait time.Duration
+	if fails >= 2 {
+		bound := min(p.MaxDelay, p.MinDelay<<min(fails-1, 20))
+		wait = rand.N(max(bound, 1))
+	}
+	return sleep(ctx, max(wait, min(after, max(maxRetryAfter, p.MaxDelay))))
+}
+
+// sleep waits for d, or for the end of ctx, whose cause it returns.
+func sleep(ctx context.Context, d time.Duration) error {
+	if d <= 0 {
+		return nil
+	}
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
 }

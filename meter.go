@@ -18,10 +18,11 @@ var (
 )
 
 const (
-	stallRate    = 1 << 10         // bytes per second below which a request counts as stalled
-	slowShare    = 8               // a connection below this fraction of the usual is replaced
-	slowAge      = 2 * time.Second // but not before this age
-	rateHalfLife = time.Second     // of the smoothed speed of a request
+	tickTime     = 100 * time.Millisecond // between looks at how requests get on
+	stallRate    = 1 << 10                // bytes per second below which a request counts as stalled
+	slowShare    = 8                      // a connection below this fraction of the usual is replaced
+	slowAge      = 2 * time.Second        // but not before this age
+	rateHalfLife = time.Second            // of the smoothed speed of a request
 )
 
 // meter watches one request: how many bytes came, and how long it waited for the network. The worker writes it without

@@ -1,0 +1,252 @@
+package ossdl
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+)
+
+// progressUnit: a request that brought this many bytes, or all it was for, has made progress.
+const progressUnit = 64 << 10
+
+// fetch brings a part's range, on as many connections as it needs. It holds a slot when called and none afterwards.
+func (t *transfer) fetch(ctx context.Context, p *part) error {
+	var fails, slow int
+	for {
+		before := t.set.rest(p)
+		if before.len() <= 0 {
+			t.lane.release()
+			return nil
+		}
+		err := t.request(ctx, p, before, slow < maxReplaced)
+		t.lane.release()
+		left := t.set.rest(p)
+		if left.len() <= 0 {
+			return nil
+		}
+		if ctx.Err() != nil {
+			return unlessFinished(ctx)
+		}
+		progress := left.off-before.off >= min(progressUnit, before.len())
+		if progress {
+			fails, slow = 0, 0
+		}
+		var clamp *clampError
+		switch {
+		case errors.As(err, &clamp) && fails < t.cfg.retry.Attempts:
+			fails++ // a server may say so each time
+			if err := t.sized(clamp.size); err != nil {
+				return err
+			}
+		case errors.Is(err, errSlow):
+			slow++
+		case t.expired(err):
+		default:
+			if !progress {
+				fails++
+			}
+			if t.stop(err, fails) {
+				return t.partError(left, fails, err)
+			}
+			t.stats.retries.Add(1)
+			t.log.Info("request failed, goes on", "offset", t.base+left.off, "bytes", left.len(), "withoutProgress", fails, "error", err)
+			if err := t.backOff(ctx, fails, err); err != nil {
+				return unlessFinished(ctx)
+			}
+		}
+		if err := t.acquire(ctx); err != nil {
+			return unless(errFinished, err)
+		}
+	}
+}
+
+// stop decides whether a range that failed is tried again.
+func (t *transfer) stop(err error, fails int) bool {
+	var local *sinkError
+	return errors.As(err, &local) || errors.Is(err, errStale) || errors.Is(err, ErrObjectChanged) ||
+		t.cfg.retry.Attempts == 1 || fails >= t.cfg.retry.Attempts || !retryable(err)
+}
+
+// partError names the range of an error. Before the object is known there is no range to speak of, unless attempts ran
+// out; and errors of the sink are about the sink.
+func (t *transfer) partError(left span, fails int, err error) error {
+	var local *sinkError
+	if errors.As(err, &local) {
+		return local.err
+	}
+	if _, fixed := t.pin.now(); !fixed && !retryable(err) || errors.Is(err, errStale) {
+		return err
+	}
+	id := t.src.identity()
+	return &PartError{Bucket: id.bucket, Key: id.key, Offset: t.base + left.off, Size: left.len(), Attempts: max(1, fails), Err: err}
+}
+
+func (t *transfer) backOff(ctx context.Context, fails int, err error) error {
+	return t.gate.backOff(ctx, t.cfg.retry, fails, err)
+}
+
+// maxReplaced bounds how often in a row a slow connection is replaced by one that brings nothing either.
+const maxReplaced = 2
+
+// request makes one request for the rest of a part and writes what comes.
+func (t *transfer) request(ctx context.Context, p *part, sp span, replaceable bool) error {
+	return t.watched(ctx, p, replaceable, func(ctx context.Context, m *meter) error {
+		r, a, err := t.ask(ctx, span{t.base + sp.off, t.base + sp.end})
+		m.got(0)
+		if err != nil {
+			return err
+		}
+		t.smoothFirstByte(m.age())
+		return t.receive(ctx, p, r, a, m)
+	})
+}
+
+// watched makes a request, by fn, that the monitor ends where it stalls: no request is made without it. It is for p, or
+// for an empty part where nothing of the set is fetched.
+func (t *transfer) watched(ctx context.Context, p *part, replaceable bool, fn func(context.Context, *meter) error) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	m := t.watch(p, cancel, replaceable)
+	defer t.unwatch(m)
+	m.waits()
+	err := fn(ctx, m)
+	if cause := context.Cause(ctx); err != nil && cause != nil {
+		return cause
+	}
+	return err
+}
+
+func (t *transfer) smoothFirstByte(d time.Duration) {
+	if old := time.Duration(t.firstByte.Load()); old > 0 {
+		d = old + (d-old)/4
+	}
+	t.firstByte.Store(int64(d))
+}
+
+// ask makes a request until its answer can be used or is an error to be retried: what the pin learns from a refusal is
+// tried at once.
+func (t *transfer) ask(ctx context.Context, sp span) (request, *answer, error) {
+	whole := false
+	for {
+		r := t.pin.request(sp)
+		r.whole = r.whole || whole
+		a, err := t.get(ctx, r)
+		if err == nil {
+			first, err := t.pin.accept(r, a)
+			if err == nil && first {
+				err = t.firstAnswer(r, a)
+			}
+			if err != nil {
+				a.body.Close()
+				return r, nil, err
+			}
+			return r, a, nil
+		}
+		what, err := t.pin.refused(r, err)
+		switch what {
+		case giveUp:
+			return r, nil, err
+		case askWhole:
+			whole = true
+		case probeIfMatch:
+			if err := t.probe(ctx, r, err); err != nil {
+				return r, nil, err
+			}
+		}
+		if _, none := t.pin.rangesKnown(); none {
+			t.set.setSingle(true)
+		}
+	}
+}
+
+func (t *transfer) get(ctx context.Context, r request) (*answer, error) {
+	t.stats.requests.Add(1)
+	r.again = &t.stats.requests
+	return t.src.get(ctx, r)
+}
+
+// probe asks for one byte without condition, to learn whether a 412 means a changed object or a server that takes no
+// If-Match together with Range, which OSS documents for neither.
+func (t *transfer) probe(ctx context.Context, r request, refusal error) error {
+	r.span, r.ifMatch, r.whole = span{0, 1}, "", false
+	a, err := t.get(ctx, r)
+	if err != nil {
+		var status *statusError
+		if _, fixed := t.pin.now(); errors.As(err, &status) && status.means != nil {
+			if !fixed && t.pin.earlier != nil {
+				return fmt.Errorf("%w: %w", errStale, err)
+			}
+			return fmt.Errorf("%w: %w", refusal, err)
+		}
+		return err
+	}
+	a.body.Close()
+	return t.pin.probed(a.facts, refusal)
+}
+
+// firstAnswer lays the set out for the object that the pin is fixed to.
+func (t *transfer) firstAnswer(r request, a *answer) error {
+	if err := t.sized(a.size); err != nil {
+		return &permanentError{err}
+	}
+	if known, none := t.pin.rangesKnown(); none || !known && a.size > 0 {
+		t.set.setSingle(true)
+	}
+	close(t.began)
+	return nil
+}
+
+// sized fits the set to the size of the object.
+func (t *transfer) sized(size int64) error {
+	length := t.length
+	if length < 0 {
+		length = size - t.base
+	}
+	switch {
+	case size == 0 && t.base == 0 && t.length < 0:
+	case t.base >= size || length > size-t.base:
+		return &permanentError{fmt.Errorf("%w: offset %d, length %d of %d bytes", ErrRange, t.base, t.length, size)}
+	}
+	t.set.resize(length)
+	return nil
+}
+
+// tryRange finds out whether a server that answered the first range with the whole object knows ranges at all: if not,
+// one stream brings everything.
+func (t *transfer) tryRange(ctx context.Context) error {
+	f, _ := t.pin.now()
+	if t.set.totals().size <= minPiece {
+		return nil // it comes as one body in any case
+	}
+	if err := t.acquire(ctx); err != nil {
+		return unless(errFinished, err)
+	}
+	r := t.pin.request(span{f.size - 1, f.size})
+	err := t.watched(ctx, &part{}, false, func(ctx context.Context, _ *meter) error {
+		a, err := t.get(ctx, r)
+		if err == nil {
+			a.body.Close()
+			_, err = t.pin.accept(r, a)
+		}
+		return err
+	})
+	t.lane.release()
+	if t.expired(err) {
+		return t.tryRange(ctx)
+	}
+	if err == nil {
+		t.set.setSingle(false)
+		return nil
+	}
+	if ctx.Err() != nil {
+		return unlessFinished(ctx)
+	}
+	var odd *answerError
+	if errors.As(err, &odd) && odd.size >= 0 {
+		t.pin.withoutRanges()
+	}
+	// Whatever else it was, the stream that runs is not disturbed: it goes on alone.
+	t.log.Info("one stream: the server does not serve ranges", "error", err)
+	return nil
+}
