@@ -942,3 +942,20 @@ http {
 	})
 	return "http://" + addr
 }
+
+// TestURLOverTLS needs the caller's client, which knows the authority.
+func TestURLOverTLS(t *testing.T) {
+	s := newServer(t, osstest.WithTLS())
+	c := osstest.Random(1, 1<<20)
+	s.Put("bkt", "k", c)
+	raw := sign(t, s, oss.AuthV4, time.Hour, "k")
+	path := filepath.Join(t.TempDir(), "file")
+	if _, err := newURLDownloader(t).DownloadURL(t.Context(), raw, path); err == nil || s.Stats().Requests != 0 {
+		t.Errorf("%v after %d requests", err, s.Stats().Requests)
+	}
+	d := newURLDownloader(t, WithHTTPClient(s.HTTPClient()))
+	if res, err := d.DownloadURL(t.Context(), raw, path); err != nil || !res.Verified {
+		t.Errorf("%+v, %v", res, err)
+	}
+	checkFile(t, path, c)
+}
