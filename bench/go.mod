@@ -9,10 +9,10 @@ require (
 )
 
 require (
+	github.com/kr/pretty v0.2.1 // indirect
 	golang.org/x/sync v0.24.0 // indirect
 	golang.org/x/sys v0.49.0 // indirect
 	golang.org/x/time v0.16.0 // indirect
-	gopkg.in/check.v1 v1.0.0-20201130134442-10cb98267c6c // indirect
 )
 
 replace github.com/ossdl/ossdl => ../
