@@ -145,7 +145,7 @@ func parse(args []string, getenv func(string) string) (command, error) {
 		err = c.access()
 	}
 	if err != nil {
-		err = redact(err, args)
+		err = redact(err, append(slices.Clone(args), c.endpoint))
 		json := slices.Contains(args, "-json") || slices.Contains(args, "--json") // maybe behind what stopped the parser
 		return command{json: json}, err
 	}

@@ -172,13 +172,19 @@ func TestPipeToTar(t *testing.T) {
 	}
 }
 
-// connect starts both, the one writing to the other.
-func connect(t *testing.T, from, to *exec.Cmd) {
+func pipe(t *testing.T) (r, w *os.File) {
 	t.Helper()
 	r, w, err := os.Pipe()
 	if err != nil {
 		t.Fatal(err)
 	}
+	return r, w
+}
+
+// connect starts both, the one writing to the other.
+func connect(t *testing.T, from, to *exec.Cmd) {
+	t.Helper()
+	r, w := pipe(t)
 	from.Stdout, to.Stdin = w, r
 	if err := errors.Join(from.Start(), to.Start(), r.Close(), w.Close()); err != nil {
 		t.Fatal(err)
@@ -189,10 +195,7 @@ func TestBrokenPipeEndsQuietly(t *testing.T) {
 	s := newServer(t)
 	s.Put("bucket", "key", osstest.Random(1, 64*mib))
 	for _, flags := range [][]string{nil, {"-json"}} {
-		r, w, err := os.Pipe()
-		if err != nil {
-			t.Fatal(err)
-		}
+		r, w := pipe(t)
 		cmd := process(t, envOf(s), append(flags, "-quiet", "oss://bucket/key", "-")...)
 		var stderr bytes.Buffer
 		cmd.Stdout, cmd.Stderr = w, &stderr
@@ -230,10 +233,7 @@ func TestTerminatedWhileNobodyReads(t *testing.T) {
 	}
 	s := newServer(t)
 	s.Put("bucket", "key", osstest.Random(1, 8*mib))
-	r, w, err := os.Pipe()
-	if err != nil {
-		t.Fatal(err)
-	}
+	r, w := pipe(t)
 	defer r.Close()
 	cmd := process(t, envOf(s), "oss://bucket/key", "-")
 	var stderr bytes.Buffer

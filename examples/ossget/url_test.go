@@ -194,4 +194,7 @@ func TestWrongUseOfURLs(t *testing.T) {
 			}
 		}
 	}
+	if r := runHere(t.Context(), env{"OSS_ENDPOINT": u}, "oss://bucket/key"); r.exit != 2 || strings.Contains(r.stderr, "verySecret") {
+		t.Errorf("OSS_ENDPOINT: %+v", r)
+	}
 }
