@@ -1,0 +1,142 @@
+// Package credentials finds who asks OSS, beyond fixed keys: it adapts github.com/aliyun/credentials-go to the SDK, and
+// reads the configuration file of ossutil.
+//
+// No error holds a key, a token or a line of a file. Those of credentials-go do, a broken profile file as a whole among
+// them, so that of its texts only what is known to be harmless is kept.
+package credentials
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/aliyun/aliyun-oss-go-sdk/oss"
+	"github.com/aliyun/credentials-go/credentials/providers"
+)
+
+// ErrUnavailable is every error of a Provider that could not be had any credentials from.
+var ErrUnavailable = errors.New("no credentials")
+
+// Provider gives the SDK the credentials of now: temporary ones are renewed three minutes before their end, in passing,
+// by whoever asks first. It is safe for concurrent use.
+type Provider struct {
+	about string // where from, and what that needs
+
+	mu   sync.Mutex // what credentials-go has is for one goroutine at a time
+	from providers.CredentialsProvider
+}
+
+var _ oss.CredentialsProviderE = (*Provider)(nil)
+
+// FromEnvironment are ALIBABA_CLOUD_ACCESS_KEY_ID, ALIBABA_CLOUD_ACCESS_KEY_SECRET and ALIBABA_CLOUD_SECURITY_TOKEN.
+func FromEnvironment() (*Provider, error) {
+	p, err := providers.NewEnvironmentVariableCredentialsProviderBuilder().Build()
+	return provider("the environment (ALIBABA_CLOUD_ACCESS_KEY_ID and ALIBABA_CLOUD_ACCESS_KEY_SECRET must be set)", p, err)
+}
+
+// FromProfile is the profile ALIBABA_CLOUD_PROFILE, or the default one, of the file ALIBABA_CLOUD_CREDENTIALS_FILE or
+// ~/.alibabacloud/credentials; where neither is there, the current one of the Alibaba Cloud CLI, in ~/.aliyun/config.json.
+// A profile may name a role: then STS is asked.
+func FromProfile() (*Provider, error) {
+	file := os.Getenv("ALIBABA_CLOUD_CREDENTIALS_FILE")
+	if file == "" {
+		home, err := os.UserHomeDir()
+		if err != nil {
+			return nil, err
+		}
+		file = filepath.Join(home, ".alibabacloud", "credentials")
+		if _, err := os.Stat(file); errors.Is(err, os.ErrNotExist) {
+			p, err := providers.NewCLIProfileCredentialsProviderBuilder().Build()
+			return provider(fmt.Sprintf("a profile (there is no %s, and %s must have it)", file, filepath.Join(home, ".aliyun", "config.json")), p, err)
+		}
+	}
+	p, err := providers.NewProfileCredentialsProviderBuilder().Build()
+	return provider("the profile file "+file, p, err)
+}
+
+// FromECS is the RAM role of the ECS instance, as its metadata service at 100.100.100.200 tells; ALIBABA_CLOUD_ECS_METADATA
+// names the role where there are several.
+func FromECS() (*Provider, error) {
+	p, err := providers.NewECSRAMRoleCredentialsProviderBuilder().Build()
+	return provider("the metadata service of ECS (100.100.100.200, which a role must be attached for)", p, err)
+}
+
+// oidcVariables are set in a pod whose service account has a RAM role.
+var oidcVariables = []string{"ALIBABA_CLOUD_ROLE_ARN", "ALIBABA_CLOUD_OIDC_PROVIDER_ARN", "ALIBABA_CLOUD_OIDC_TOKEN_FILE"}
+
+// FromOIDC is the RAM role of a pod's service account. STS gives it for the token in the file, which is read each time.
+func FromOIDC() (*Provider, error) {
+	for _, name := range oidcVariables {
+		if os.Getenv(name) == "" {
+			return nil, fmt.Errorf("%s is not set; a pod with a RAM role has %s", name, strings.Join(oidcVariables, ", "))
+		}
+	}
+	return fromOIDC("")
+}
+
+// fromOIDC asks STS at the endpoint; "": that of the service.
+func fromOIDC(endpoint string) (*Provider, error) {
+	p, err := providers.NewOIDCCredentialsProviderBuilder().WithSTSEndpoint(endpoint).Build()
+	return provider("STS, for the OIDC token of the pod", p, err)
+}
+
+// FromChain is the first of all these that has any, in the order of credentials-go: environment, OIDC, the CLI's profile,
+// the profile file, ECS, and the URL in ALIBABA_CLOUD_CREDENTIALS_URI.
+func FromChain() (*Provider, error) {
+	return provider("the chain of environment, OIDC, profiles and ECS", providers.NewDefaultCredentialsProvider(), nil)
+}
+
+func provider(about string, p providers.CredentialsProvider, err error) (*Provider, error) {
+	if err != nil {
+		return nil, fmt.Errorf("%w from %s%s", ErrUnavailable, about, harmless(err))
+	}
+	return &Provider{about: about, from: p}, nil
+}
+
+// GetCredentialsE returns what is good now. An error is ErrUnavailable.
+func (p *Provider) GetCredentialsE() (oss.Credentials, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	c, err := p.from.GetCredentials()
+	if err != nil {
+		return nil, fmt.Errorf("%w from %s%s", ErrUnavailable, p.about, harmless(err))
+	}
+	return keys{c.AccessKeyId, c.AccessKeySecret, c.SecurityToken}, nil
+}
+
+// GetCredentials is for what of the SDK knows no errors: there are no keys where there is one.
+func (p *Provider) GetCredentials() oss.Credentials {
+	if c, err := p.GetCredentialsE(); err == nil {
+		return c
+	}
+	return keys{}
+}
+
+type keys struct{ id, secret, token string }
+
+func (k keys) GetAccessKeyID() string     { return k.id }
+func (k keys) GetAccessKeySecret() string { return k.secret }
+func (k keys) GetSecurityToken() string   { return k.token }
+
+// String keeps the keys out of whatever prints them.
+func (k keys) String() string   { return "credentials" }
+func (k keys) GoString() string { return "credentials" }
+
+// telling finds what an error of credentials-go may say: why there was no answer, its status, and the service's code.
+var telling = regexp.MustCompile(`connection refused|connection reset|no such host|network is unreachable|no route to host|` +
+	`i/o timeout|deadline exceeded|Client\.Timeout|certificate|no such file or directory|permission denied|is disabled|` +
+	`httpStatus: [1-5]\d\d\b|100\.100\.100\.200\S* [1-5]\d\d\b|"Code"\s*:\s*"[A-Za-z0-9.]{1,64}"`)
+
+func harmless(err error) string {
+	found := telling.FindAllString(err.Error(), 8)
+	slices.Sort(found)
+	if found = slices.Compact(found); len(found) == 0 {
+		return ""
+	}
+	return ": " + strings.Join(found, ", ")
+}
