@@ -134,7 +134,10 @@ func TestPipeToTar(t *testing.T) {
 	}
 	files := map[string]osstest.Content{"a": osstest.Random(1, 5*mib), "folder/b": osstest.Random(2, 3*mib), "empty": osstest.Bytes(nil)}
 	var packed bytes.Buffer
-	z := gzip.NewWriter(&packed)
+	z, err := gzip.NewWriterLevel(&packed, gzip.BestSpeed)
+	if err != nil {
+		t.Fatal(err)
+	}
 	w := tar.NewWriter(z)
 	for name, c := range files {
 		if err := w.WriteHeader(&tar.Header{Name: name, Mode: 0o644, Size: c.Size()}); err != nil {
