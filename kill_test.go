@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/aliyun/aliyun-oss-go-sdk/oss"
 
@@ -15,12 +16,12 @@ import (
 	"github.com/ossdl/ossdl/internal/osstest"
 )
 
-// childEnv names the endpoint for a process of this test binary that does one download and nothing else.
+// childEnv names the endpoint for a process of this test binary that does the job its arguments name, and nothing else.
 const childEnv = "OSSDL_TEST_CHILD_ENDPOINT"
 
 func TestMain(m *testing.M) {
 	if endpoint := os.Getenv(childEnv); endpoint != "" {
-		if err := childDownload(endpoint, os.Args[1]); err != nil {
+		if err := child(endpoint, os.Args[1], os.Args[2:]); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)
 		}
@@ -29,28 +30,52 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-func childDownload(endpoint, path string) error {
+// child does a job:
+//
+//	download PATH KEY
+//	hammer PATH N KEY...    downloads to one path until N times it was not refused; see inuse_test.go
+//	limit NAME N JOB...     does the job with a resource limit; see limits_unix_test.go
+func child(endpoint, job string, args []string) error {
+	if job == "limit" {
+		if err := setLimit(args[0], args[1]); err != nil {
+			return err
+		}
+		return child(endpoint, args[2], args[3:])
+	}
 	client, err := oss.New(endpoint, osstest.AccessKeyID, osstest.AccessKeySecret, oss.HTTPClient(HTTPClient()))
 	if err != nil {
 		return err
 	}
-	d, err := New(client)
+	d, err := New(client, WithRetry(RetryPolicy{MinDelay: time.Millisecond, MaxDelay: 10 * time.Millisecond}))
 	if err != nil {
 		return err
 	}
-	_, err = d.Download(context.Background(), "bkt", "k", path)
-	return err
+	switch job {
+	case "download":
+		_, err = d.Download(context.Background(), "bkt", args[1], args[0])
+		return err
+	case "hammer":
+		return hammer(d, args[0], args[1], args[2:])
+	}
+	return fmt.Errorf("no such job: %s", job)
 }
 
-func startChild(t *testing.T, s *osstest.Server, path string) *exec.Cmd {
+// newChild is a process that does a job, not yet started.
+func newChild(t *testing.T, s *osstest.Server, job ...string) *exec.Cmd {
 	t.Helper()
 	self, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.Command(self, path)
+	cmd := exec.CommandContext(t.Context(), self, job...)
 	cmd.Env = append(os.Environ(), childEnv+"="+s.Endpoint())
 	cmd.Stderr = os.Stderr
+	return cmd
+}
+
+func startChild(t *testing.T, s *osstest.Server, job ...string) *exec.Cmd {
+	t.Helper()
+	cmd := newChild(t, s, job...)
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -72,7 +97,7 @@ func TestKilledAHundredTimes(t *testing.T) {
 	killed, resumed := 0, 0
 	for killed < kills {
 		s.ResetLog()
-		cmd := startChild(t, s, path)
+		cmd := startChild(t, s, "download", path, "k")
 		ended := make(chan error, 1)
 		go func() { ended <- cmd.Wait() }()
 		at := rng.Int64N(12 << 20)
@@ -103,7 +128,7 @@ func TestKilledAHundredTimes(t *testing.T) {
 			resumed++
 		}
 	}
-	cmd := startChild(t, s, path)
+	cmd := startChild(t, s, "download", path, "k")
 	if err := cmd.Wait(); err != nil {
 		t.Fatal(err)
 	}

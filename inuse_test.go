@@ -1,0 +1,331 @@
+package ossdl
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/ossdl/ossdl/internal/fsys"
+	"github.com/ossdl/ossdl/internal/fsys/faultfs"
+	"github.com/ossdl/ossdl/internal/fsys/memfs"
+	"github.com/ossdl/ossdl/internal/osstest"
+)
+
+// holding is a server with two objects whose first answer waits, and a path.
+type holding struct {
+	s       *osstest.Server
+	content osstest.Content
+	path    string
+	release func()
+}
+
+func newHolding(t *testing.T) *holding {
+	t.Helper()
+	h := &holding{s: newServer(t), content: osstest.Random(1, 1<<20), path: filepath.Join(t.TempDir(), "file")}
+	h.s.Put("bkt", "k", h.content)
+	h.s.Put("bkt", "other", osstest.Random(2, 1<<20))
+	open := make(chan struct{})
+	h.release = sync.OnceFunc(func() { close(open) })
+	t.Cleanup(h.release)
+	h.s.Nth(0, osstest.Inject().HoldHeaders(open))
+	return h
+}
+
+// held waits until the holder has made its request.
+func (h *holding) held(t *testing.T) {
+	t.Helper()
+	if err := h.s.WaitFor(t.Context(), func() bool { return h.s.Stats().Requests == 1 }); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// refused tries to download to the path in every way, and wants to be refused without a request.
+func (h *holding) refused(t *testing.T) {
+	t.Helper()
+	folder := filepath.Join(t.TempDir(), "folder")
+	if err := os.Symlink(filepath.Dir(h.path), folder); err != nil {
+		t.Skip(err)
+	}
+	link := filepath.Join(t.TempDir(), "link")
+	if err := os.Symlink(h.path, link); err != nil {
+		t.Skip(err)
+	}
+	for _, path := range []string{h.path, filepath.Join(folder, "file"), link} {
+		for _, key := range []string{"k", "other"} {
+			if res, err := newDownloader(t, h.s).Download(t.Context(), "bkt", key, path); !errors.Is(err, ErrInUse) || res != nil {
+				t.Errorf("%s to %s, another call: %v, %v", key, path, res, err)
+			}
+			var said bytes.Buffer
+			cmd := newChild(t, h.s, "download", path, key)
+			cmd.Stderr = &said
+			var exit *exec.ExitError
+			if err := cmd.Run(); !errors.As(err, &exit) || !strings.Contains(said.String(), ErrInUse.Error()) {
+				t.Errorf("%s to %s, another process: %v, %q", key, path, err, said.String())
+			}
+		}
+	}
+	if n := h.s.Stats().Requests; n != 1 {
+		t.Errorf("%d requests of calls that were refused", n-1)
+	}
+}
+
+func TestOtherCallHoldsThePath(t *testing.T) {
+	h := newHolding(t)
+	d := newDownloader(t, h.s)
+	var group errgroup.Group
+	group.Go(func() error {
+		_, err := d.Download(t.Context(), "bkt", "k", h.path)
+		return err
+	})
+	h.held(t)
+	h.refused(t)
+	h.release()
+	if err := group.Wait(); err != nil {
+		t.Error(err)
+	}
+	checkFile(t, h.path, h.content)
+}
+
+func TestOtherProcessHoldsThePath(t *testing.T) {
+	for _, end := range []string{"completes", "is killed"} {
+		t.Run(end, func(t *testing.T) {
+			h := newHolding(t)
+			holder := startChild(t, h.s, "download", h.path, "k")
+			h.held(t)
+			h.refused(t)
+			if end == "is killed" {
+				if err := holder.Process.Kill(); err != nil {
+					t.Fatal(err)
+				}
+				holder.Wait() // it was killed
+				if _, err := newDownloader(t, h.s).Download(t.Context(), "bkt", "k", h.path); err != nil {
+					t.Errorf("the next does not take over: %v", err)
+				}
+			} else {
+				h.release()
+				if err := holder.Wait(); err != nil {
+					t.Error(err)
+				}
+			}
+			checkFile(t, h.path, h.content)
+		})
+	}
+}
+
+// process is a file system as another process sees it: the registry of locks that a process has does not know it.
+type process struct {
+	fsys.FS
+	id int
+}
+
+func (p process) Key(name string) (any, error) {
+	key, err := p.FS.Key(name)
+	return [2]any{p.id, key}, err
+}
+
+// TestOtherProcessBetweenTwoOperations lets another process try to download to the same path, from its start to its end,
+// between any two file operations of the first. Either it is refused, without a request, or the path is its own for as
+// long as it takes: what it leaves there, whole or half, the first does not harm, the moment of the commit included.
+func TestOtherProcessBetweenTwoOperations(t *testing.T) {
+	first := newScene(t, "first", smallSize, memfs.Config{})
+	for name, sameObject := range map[string]bool{"same object": true, "another object": false} {
+		for _, interrupted := range []bool{false, true} {
+			if interrupted {
+				name += ", interrupted"
+			}
+			t.Run(name, func(t *testing.T) {
+				t.Parallel()
+				second := *first
+				if !sameObject {
+					second.content = bytes.Repeat([]byte("second"), smallSize/6)
+				}
+				refused, before, after := 0, 0, 0
+				for i := 0; ; i++ {
+					disk := first.before.Kill()
+					f := faultfs.New(process{disk, 1})
+					var out, other outcome
+					var committed bool // by the first, before the other came
+					tried := false
+					synctest.Test(t, func(t *testing.T) {
+						f.OnOp(func(op faultfs.Op) error {
+							if op.Index != i {
+								return nil
+							}
+							tried = true
+							data, err := fsys.ReadFile(disk, scenePath, 1<<20)
+							committed = err == nil && bytes.Equal(data, first.content)
+							ctx := t.Context()
+							if interrupted {
+								var cancel context.CancelFunc
+								ctx, cancel = context.WithTimeout(ctx, 3*time.Second/2)
+								defer cancel()
+							}
+							other = second.download(t, ctx, process{disk, 2})
+							return nil
+						})
+						out = first.runInBubble(t, t.Context(), f)
+					})
+					if !tried {
+						break
+					}
+					if out.err != nil {
+						t.Errorf("the first: %v", out.err)
+					}
+					was := after
+					switch {
+					case errors.Is(other.err, ErrInUse):
+						refused++
+						if other.res != nil {
+							t.Errorf("%d requests of a call that was refused", other.res.Requests)
+						}
+					case interrupted != errors.Is(other.err, context.DeadlineExceeded), !interrupted && other.err != nil:
+						t.Errorf("the other: %v", other.err)
+					case !committed:
+						before++
+					default:
+						after++
+						if interrupted {
+							if n := second.intact(t, disk); n == 0 {
+								t.Error("what the other left was lost")
+							}
+							second.heals(t, disk)
+						}
+						second.done(t, disk)
+					}
+					if after == was {
+						first.done(t, disk)
+					}
+					if t.Failed() {
+						t.Fatalf("at %v", f.Ops()[i])
+					}
+				}
+				t.Logf("the other process was refused %d times, came before %d times and after %d times", refused, before, after)
+				if refused == 0 || before == 0 || after == 0 {
+					t.Error("nothing was tested")
+				}
+			})
+		}
+	}
+}
+
+// hammer downloads one of the keys to the path, again and again, until n times it was not refused. Other errors than being
+// refused are those of a network that the test makes fail.
+func hammer(d *Downloader, path, n string, keys []string) error {
+	times, err := strconv.Atoi(n)
+	if err != nil {
+		return err
+	}
+	for i := 0; i < times; {
+		_, err := d.Download(context.Background(), "bkt", keys[i%len(keys)], path, WithPartSize(hammerPart), WithRetry(RetryPolicy{Attempts: 1}))
+		var part *PartError
+		switch {
+		case errors.Is(err, ErrInUse):
+			continue
+		case err != nil && !errors.As(err, &part):
+			return err
+		}
+		i++
+	}
+	return nil
+}
+
+const hammerPart = 16 << 10
+
+// TestManyAtOnePath lets processes and goroutines download different objects to one path, as fast as they can, over a
+// network that fails now and then. Whoever opens the path finds one of the objects, whole, and what was opened once stays
+// as it was: no other download gets hold of a committed file.
+func TestManyAtOnePath(t *testing.T) {
+	times, processes := 10, 2
+	if long() {
+		times, processes = 1000, 6
+	}
+	s := newServer(t, osstest.ResetEvery(1, 16*hammerPart, 1))
+	objects := map[string]bool{}
+	var keys []string
+	for i := range 3 {
+		content := osstest.Random(uint64(i), int64(i+2)*hammerPart+1)
+		keys = append(keys, fmt.Sprint("k", i))
+		s.Put("bkt", keys[i], content)
+		data, err := io.ReadAll(io.NewSectionReader(content, 0, content.Size()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		objects[string(data)] = true
+	}
+	path := filepath.Join(t.TempDir(), "file")
+	job := append([]string{path, strconv.Itoa(times)}, keys...)
+	var hammers errgroup.Group
+	for range processes {
+		cmd := startChild(t, s, append([]string{"hammer"}, job...)...)
+		hammers.Go(cmd.Wait)
+	}
+	for range 2 {
+		d := newDownloader(t, s)
+		hammers.Go(func() error { return hammer(d, path, job[1], keys) })
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- hammers.Wait() }()
+
+	type seen struct {
+		f    *os.File
+		data []byte
+	}
+	var all []seen
+	read := func(f *os.File) []byte {
+		data, err := io.ReadAll(io.NewSectionReader(f, 0, 1<<20))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return data
+	}
+	for running := true; running; {
+		select {
+		case err := <-ended:
+			if err != nil {
+				t.Error(err)
+			}
+			running = false
+		default:
+		}
+		f, err := os.Open(path)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		data := read(f)
+		if !objects[string(data)] {
+			t.Fatalf("%d bytes at the path are none of the objects", len(data))
+		}
+		if len(all) < 100 {
+			all = append(all, seen{f, data})
+		} else {
+			f.Close()
+		}
+	}
+	for _, was := range all {
+		if !bytes.Equal(read(was.f), was.data) {
+			t.Error("a file was changed after it had been committed")
+		}
+		was.f.Close()
+	}
+	if _, err := newDownloader(t, s).Download(t.Context(), "bkt", "k0", path); err != nil {
+		t.Error(err)
+	}
+	noLeftovers(t, path)
+}

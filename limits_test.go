@@ -1,0 +1,283 @@
+package ossdl
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/aliyun/aliyun-oss-go-sdk/oss"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/ossdl/ossdl/internal/fsys"
+	"github.com/ossdl/ossdl/internal/fsys/faultfs"
+	"github.com/ossdl/ossdl/internal/fsys/memfs"
+	"github.com/ossdl/ossdl/internal/osstest"
+)
+
+const page = 4096
+
+// missing is how many bytes an ErrNoSpace says are missing.
+func missingIn(t *testing.T, err error) (n int64) {
+	t.Helper()
+	_, text, _ := strings.Cut(err.Error(), ErrNoSpace.Error()+": ")
+	if _, serr := fmt.Sscanf(text, "%d bytes are missing", &n); !errors.Is(err, ErrNoSpace) || serr != nil {
+		t.Errorf("the error does not say how much is missing: %v", err)
+	}
+	return n
+}
+
+// TestDiskFills gives a download less room than it needs. It keeps what there is room for, says how many bytes are missing,
+// and these the next run fetches once there is room.
+func TestDiskFills(t *testing.T) {
+	for name, c := range map[string]struct {
+		config memfs.Config
+		opts   []Option
+		early  bool // before a byte is written
+	}{
+		"reserved":       {memfs.Config{}, nil, true},
+		"no reservation": {memfs.Config{NoReserve: true}, nil, true},
+		"sparse":         {memfs.Config{}, []Option{WithoutPreallocation()}, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			rng := rand.New(rand.NewPCG(1, 1))
+			for range 20 {
+				sc := newScene(t, name, bigSize, c.config, c.opts...)
+				disk := sc.before
+				disk.SetCapacity(page + rng.Int64N(bigSize/page)*page) // the old file has a page
+				out := sc.run(t, disk)
+				missing := missingIn(t, out.err)
+				if c.early && (missing != bigSize || out.sent > 2*int64(sc.piece())) {
+					t.Errorf("%d bytes came before it was found that %d are missing", out.sent, missing)
+				}
+				disk.SetCapacity(0)
+				if again := sc.heals(t, disk); again.sent != missing {
+					t.Errorf("%d bytes fetched, %d were said to be missing", again.sent, missing)
+				}
+				if t.Failed() {
+					t.Fatalf("%v\n%s", out.err, out.log)
+				}
+			}
+		})
+	}
+}
+
+// TestDiskFilledByOthers fills the disk while a download goes on, which ends by that or is interrupted. Nothing but what
+// could not be written is lost.
+func TestDiskFilledByOthers(t *testing.T) {
+	for name, c := range map[string]struct {
+		config memfs.Config
+		opts   []Option
+	}{
+		"reserved":       {memfs.Config{Capacity: 4 << 20}, nil},
+		"no reservation": {memfs.Config{Capacity: 4 << 20, NoReserve: true}, nil},
+		"sparse":         {memfs.Config{Capacity: 4 << 20}, []Option{WithoutPreallocation()}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			const filler = "/cps/filler"
+			full, interrupted := 0, 0
+			for at := range 8 {
+				sc := newScene(t, name, bigSize, c.config, c.opts...)
+				disk := sc.before
+				f := faultfs.New(disk)
+				var writes atomic.Int64
+				f.OnOp(func(op faultfs.Op) error {
+					if op.Kind != faultfs.Write || !strings.HasSuffix(op.Name, partSuffix) || writes.Add(1) != int64(at)+2 {
+						return nil
+					}
+					free, err := disk.Free("/")
+					if err != nil {
+						return err
+					}
+					return putFile(disk, filler, string(make([]byte, free)))
+				})
+				var out outcome
+				synctest.Test(t, func(t *testing.T) {
+					ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+					defer cancel()
+					out = sc.runInBubble(t, ctx, f)
+				})
+				if err := disk.Remove(filler); err != nil {
+					t.Fatal(err)
+				}
+				switch {
+				case errors.Is(out.err, ErrNoSpace):
+					full++
+				case errors.Is(out.err, context.DeadlineExceeded):
+					interrupted++
+				default:
+					t.Error(out.err)
+				}
+				// A worker may have come with more to write than there was room for.
+				again := sc.heals(t, disk)
+				if most := bigSize - out.sent + 2*2*int64(sc.piece()); again.sent > most {
+					t.Errorf("%d bytes fetched again, after %d of %d", again.sent, out.sent, bigSize)
+				}
+				if errors.Is(out.err, ErrNoSpace) && again.sent != missingIn(t, out.err) {
+					t.Errorf("%d bytes fetched again: %v", again.sent, out.err)
+				}
+				if t.Failed() {
+					t.Fatalf("write %d: %v\n%s", at+2, out.err, out.log)
+				}
+			}
+			t.Logf("%d ended by the disk, %d by their caller", full, interrupted)
+		})
+	}
+}
+
+// TestThousandsOfDownloads makes many small downloads in one process, and wants goroutines and open files back where they
+// began.
+func TestThousandsOfDownloads(t *testing.T) {
+	n := 500
+	if long() {
+		n = 10_000
+	}
+	s := newServer(t, osstest.WithoutLog())
+	for i := range 10 {
+		s.Put("bkt", fmt.Sprint(i), osstest.Random(uint64(i), int64(i)*100))
+	}
+	hc := HTTPClient()
+	client, err := s.Client(oss.HTTPClient(hc))
+	if err != nil {
+		t.Fatal(err)
+	}
+	d, err := New(client)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	goroutines, files := runtime.NumGoroutine(), openFiles()
+	var group errgroup.Group
+	group.SetLimit(8)
+	for i := range n {
+		group.Go(func() error {
+			key := i % 11 // the last of which does not exist
+			_, err := d.Download(t.Context(), "bkt", fmt.Sprint(key), filepath.Join(dir, fmt.Sprint(i%100)))
+			if key == 10 && errors.Is(err, ErrNotFound) || errors.Is(err, ErrInUse) {
+				return nil
+			}
+			return err
+		})
+	}
+	if err := group.Wait(); err != nil {
+		t.Fatal(err)
+	}
+	hc.CloseIdleConnections()
+	// Connections end on both sides in their own time.
+	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(time.Millisecond) {
+		g, f := runtime.NumGoroutine(), openFiles()
+		if g <= goroutines && f <= files {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("%d goroutines and %d open files, there were %d and %d before", g, f, goroutines, files)
+		}
+	}
+	for i := range 100 {
+		noLeftovers(t, filepath.Join(dir, fmt.Sprint(i)))
+	}
+}
+
+// openFiles is how many descriptors the process has; 0 where the system does not say.
+func openFiles() int {
+	entries, err := os.ReadDir("/dev/fd")
+	if err != nil {
+		return 0
+	}
+	return len(entries)
+}
+
+// hugeSize is OSS's limit for an object.
+const hugeSize = 48_800_000_000_000
+
+// TestHugeObjectInTheSet fetches, as far as the set is concerned, all of the largest object there can be, with a crash in
+// its middle: no number overflows, the checkpoint stays small, and the CRC-64 of a million ranges is that of the object.
+func TestHugeObjectInTheSet(t *testing.T) {
+	const piece = 512 << 20
+	whole := osstest.Zeros(piece).CRC64()
+	fetch := func(s *set, until int64) {
+		for n := 1; s.totals().done < until; n++ {
+			p := s.take(func(int64) int64 { return piece })
+			h := s.hold(p, piece)
+			crc := whole
+			if h.size != piece {
+				crc = osstest.Zeros(int64(h.size)).CRC64()
+			}
+			if !s.advance(p, h, crc) {
+				t.Fatalf("%d bytes at %d are not all of [%d,%d)", h.size, h.off, p.off, p.end)
+			}
+			if n%100 == 0 {
+				s.beginSync()
+				s.endSync()
+			}
+		}
+	}
+	s := newSet(hugeSize)
+	fetch(s, hugeSize/2)
+	c := goodCheckpoint()
+	c.Size = hugeSize
+	data, err := c.encode(s.snapshot)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c, err = decodeCheckpoint(data); err != nil {
+		t.Fatal(err)
+	}
+	done := s.totals().done
+	if s, err = c.set(); err != nil {
+		t.Fatal(err)
+	}
+	for p := s.nextClaim(); p != nil; p = s.nextClaim() {
+		s.proved(p, true)
+	}
+	if got := s.totals(); got.done != done || got.size != hugeSize {
+		t.Errorf("%d of %d bytes kept of %d", got.done, got.size, done)
+	}
+	fetch(s, hugeSize)
+	if got, want := s.sum(), osstest.Zeros(hugeSize).CRC64(); got != want {
+		t.Errorf("CRC-64 %d, want %d", got, want)
+	}
+	if n := len(s.parts); n > 4*mergeShare {
+		t.Errorf("%d parts in the end", n)
+	}
+}
+
+// TestHugeObjectInterrupted starts to download the largest object there can be, again and again, to a sparse file.
+func TestHugeObjectInterrupted(t *testing.T) {
+	s := newServer(t)
+	content := osstest.Random(3, hugeSize)
+	s.Put("bkt", "k", content)
+	disk := memfs.New(memfs.Config{NoReserve: true})
+	d := newDownloader(t, s, withFS(disk), WithConcurrency(2), WithPartSize(1<<20))
+	resumed := int64(0)
+	for range 3 {
+		ctx, cancel := context.WithCancel(t.Context())
+		s.Nth(6, osstest.Inject().Before(cancel).HoldHeaders(nil))
+		res, err := d.Download(ctx, "bkt", "k", "/file")
+		cancel()
+		s.ClearFaults()
+		if !errors.Is(err, context.Canceled) || res.ResumedBytes != resumed || res.Size != hugeSize {
+			t.Fatalf("%+v, %v", res, err)
+		}
+		resumed += res.DownloadedBytes
+	}
+	// The end of it, by itself.
+	end := make([]byte, 2<<20+7)
+	if _, err := content.ReadAt(end, hugeSize-int64(len(end))); err != nil && err != io.EOF {
+		t.Fatal(err)
+	}
+	path := filepath.Join(t.TempDir(), "end")
+	if _, err := d.Download(t.Context(), "bkt", "k", path, withFS(fsys.OS()), WithRange(hugeSize-int64(len(end)), -1)); err != nil {
+		t.Fatal(err)
+	}
+	checkFile(t, path, osstest.Bytes(end))
+}
