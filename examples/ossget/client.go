@@ -14,8 +14,11 @@ import (
 
 // access checks and completes what says where the service is and who asks.
 func (c *command) access() error {
+	if err := c.identify(); err != nil {
+		return err
+	}
 	if c.endpoint == "" {
-		return errors.New("no endpoint: give -endpoint or set OSS_ENDPOINT, for example https://oss-cn-hangzhou.aliyuncs.com")
+		return errors.New("no endpoint: give -endpoint, set OSS_ENDPOINT or have one in ~/.ossutilconfig, for example https://oss-cn-hangzhou.aliyuncs.com")
 	}
 	u, err := parseEndpoint(c.endpoint)
 	if err != nil {
@@ -29,11 +32,11 @@ func (c *command) access() error {
 	if c.region == "" {
 		c.region = regionOf(u.Hostname())
 	}
+	if f := c.who.file; c.region == "" && f != nil && f.Region != "" {
+		c.region, c.regionBy = f.Region, f.RegionAt+": region"
+	}
 	if c.region != "" && (!regionName.MatchString(c.region) || strings.HasPrefix(c.region, "oss-")) {
 		return fmt.Errorf("%s %q: wanted is the name without oss-, for example cn-hangzhou", c.regionBy, c.region)
-	}
-	if (c.keyID == "") != (c.keySecret == "") {
-		return errors.New("one of OSS_ACCESS_KEY_ID and OSS_ACCESS_KEY_SECRET is set without the other")
 	}
 	return nil
 }
@@ -78,6 +81,9 @@ func (c *command) client() (*oss.Client, error) {
 	}
 	if c.token != "" {
 		options = append(options, oss.SecurityToken(c.token))
+	}
+	if c.who.provider != nil {
+		options = append(options, oss.SetCredentialsProvider(c.who.provider)) // asked for each request
 	}
 	if c.cname {
 		options = append(options, oss.UseCname(true))

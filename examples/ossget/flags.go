@@ -29,8 +29,9 @@ at all. Interrupted, killed or cut off, the same command continues where it was.
           -recursive: a folder, which need not exist; default: the current one
           - writes oss://bucket/key to standard output, in order; a file named - is ./-
 
-A URL needs no credentials, and takes no -endpoint, -region, -cname or -version-id. Put
-it in quotes: its & means something to a shell. What it has behind ? is never shown.
+A URL needs no credentials, and takes none of the flags below "Where and who", and no
+-version-id. Put it in quotes: its & means something to a shell. What it has behind ?
+is never shown.
 
 Where and who:
   -endpoint URL         for example https://oss-cn-hangzhou.aliyuncs.com; without a
@@ -38,9 +39,26 @@ Where and who:
   -region NAME          for V4 signatures, for example cn-hangzhou (default: OSS_REGION,
                         or read from the endpoint; where none is known, V1)
   -cname                the endpoint is a domain of your own, bound to the bucket
-  Credentials are read from OSS_ACCESS_KEY_ID, OSS_ACCESS_KEY_SECRET and, for temporary
-  ones, OSS_SESSION_TOKEN. Without them requests are not signed. HTTP_PROXY, HTTPS_PROXY
-  and NO_PROXY are honoured.
+  -config FILE          configuration file of ossutil, for what neither a flag nor the
+                        environment says: endpoint, region, keys (default:
+                        ~/.ossutilconfig, where it is there)
+  -credentials WHICH    where the keys are from (default: auto):
+      auto     OSS_ACCESS_KEY_ID, OSS_ACCESS_KEY_SECRET and, for temporary ones,
+               OSS_SESSION_TOKEN; without these the configuration file; without keys
+               in it requests are not signed. Nobody is asked over the network
+      env      these variables; without them ALIBABA_CLOUD_ACCESS_KEY_ID,
+               ALIBABA_CLOUD_ACCESS_KEY_SECRET and ALIBABA_CLOUD_SECURITY_TOKEN
+      config   the configuration file, whatever the environment says
+      profile  ALIBABA_CLOUD_CREDENTIALS_FILE, ~/.alibabacloud/credentials or, from the
+               Alibaba Cloud CLI, ~/.aliyun/config.json; ALIBABA_CLOUD_PROFILE chooses
+      ecs      the role of the ECS instance, from http://100.100.100.200
+      oidc     the role of the pod, from STS, for ALIBABA_CLOUD_OIDC_TOKEN_FILE
+      chain    the first that has any, of environment (ALIBABA_CLOUD_...), oidc,
+               profiles and ecs
+      none     requests are not signed
+  Keys that end are renewed while the download goes on. HTTP_PROXY, HTTPS_PROXY and
+  NO_PROXY are honoured, for ecs and oidc too: with ecs, NO_PROXY should have
+  100.100.100.200.
 
 What:
   -range OFFSET:LENGTH  only these bytes; an empty LENGTH, or -1: to the end
@@ -109,14 +127,15 @@ type command struct {
 	endpointBy, regionBy    string // the flag or the variable that named them
 	cname                   bool
 	keyID, keySecret, token string
+	who                     identity
 
 	shared, call              []ossdl.Option // for the Downloader, and for the one call
 	json, quiet, noCheckpoint bool
 	recursive                 bool
 }
 
-// parse reads the command line. Nothing is asked of the network, and of the disk only whether DEST is a folder. With an
-// error the command says no more than how to report it.
+// parse reads the command line. Nothing is asked of the network, and of the disk only whether DEST is a folder and what
+// the configuration file says. With an error the command says no more than how to report it.
 func parse(args []string, getenv func(string) string) (command, error) {
 	c := command{
 		endpoint:  getenv("OSS_ENDPOINT"),
@@ -124,6 +143,7 @@ func parse(args []string, getenv func(string) string) (command, error) {
 		keyID:     getenv("OSS_ACCESS_KEY_ID"),
 		keySecret: getenv("OSS_ACCESS_KEY_SECRET"),
 		token:     getenv("OSS_SESSION_TOKEN"),
+		who:       identity{home: homeOf(getenv)},
 
 		endpointBy: "OSS_ENDPOINT",
 		regionBy:   "OSS_REGION",
@@ -173,6 +193,14 @@ func (c *command) define(flags *flag.FlagSet) {
 	flags.StringVar(&c.endpoint, "endpoint", c.endpoint, "")
 	flags.StringVar(&c.region, "region", c.region, "")
 	flags.BoolVar(&c.cname, "cname", false, "")
+	define(flags, "config", parseText, func(path string) error {
+		c.who.config = path
+		return nil
+	})
+	define(flags, "credentials", parseIdentity, func(from string) error {
+		c.who.from = from
+		return nil
+	})
 	flags.BoolVar(&c.json, "json", false, "")
 	flags.BoolVar(&c.quiet, "quiet", false, "")
 
@@ -326,7 +354,7 @@ func (t task) String() string {
 
 // foreign are the flags that do not apply to a task.
 var foreign = [...][]string{
-	taskURL:    {"endpoint", "region", "cname", "version-id"},
+	taskURL:    {"endpoint", "region", "cname", "config", "credentials", "version-id"},
 	taskStdout: {"checkpoint", "checkpoint-dir", "no-checkpoint"},
 	taskPrefix: {"range", "version-id", "if-match", "sha256", "checkpoint", "checkpoint-dir"},
 }

@@ -13,6 +13,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"net/http"
 	"os"
 	"os/signal"
 	"path"
@@ -21,9 +22,12 @@ import (
 
 	"github.com/ossdl/ossdl"
 	"github.com/ossdl/ossdl/examples/internal/bar"
+	"github.com/ossdl/ossdl/examples/internal/credentials"
 )
 
 func main() {
+	// Only credentials-go uses it, which makes a pool of connections out of it for each question and closes none.
+	http.DefaultTransport.(*http.Transport).DisableKeepAlives = true
 	ctx, stop := signal.NotifyContext(context.Background(), signals()...)
 	// After the first signal its default action is back: the second Ctrl-C ends the process at once.
 	context.AfterFunc(ctx, stop)
@@ -76,7 +80,9 @@ func (c command) download(ctx context.Context, stdout, stderr io.Writer) outcome
 	o := outcome{task: c.task, path: c.dest}
 	d, err := c.downloader()
 	if err != nil {
-		o.err = usageError{err}
+		if o.err = err; !errors.Is(err, credentials.ErrUnavailable) {
+			o.err = usageError{err}
+		}
 		return o
 	}
 	if c.quiet {
@@ -108,6 +114,9 @@ func (c command) download(ctx context.Context, stdout, stderr io.Writer) outcome
 func (c command) downloader() (*ossdl.Downloader, error) {
 	if c.task == taskURL {
 		return ossdl.New(nil, c.shared...)
+	}
+	if err := c.who.answers(); err != nil {
+		return nil, err
 	}
 	client, err := c.client()
 	if err != nil {

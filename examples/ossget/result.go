@@ -16,6 +16,7 @@ import (
 
 	"github.com/ossdl/ossdl"
 	"github.com/ossdl/ossdl/examples/internal/bar"
+	"github.com/ossdl/ossdl/examples/internal/credentials"
 )
 
 const (
@@ -50,6 +51,7 @@ var kinds = []struct {
 	word string
 	exit int
 }{
+	{credentials.ErrUnavailable, "NoCredentials", exitFailed},
 	{ossdl.ErrExpired, "Expired", exitFailed},
 	{ossdl.ErrInUse, "InUse", exitFailed},
 	{ossdl.ErrNoSpace, "NoSpace", exitFailed},
