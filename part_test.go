@@ -437,8 +437,8 @@ func TestSetTakesOverAStuckPart(t *testing.T) {
 	now := time.Unix(1000, 0)
 	s.setPace(p, pace{since: now, abandon: func() { abandoned = true }})
 	tm := terms{now: now.Add(time.Second), firstByte: time.Millisecond, rate: 10 << 20}
-	if s.takeOver(tm).len(); abandoned {
-		t.Error("a part that has just been asked for was taken over whole")
+	if s.takeOver(tm) == nil || abandoned {
+		t.Error("of a part that has just been asked for a share is taken over, not the whole")
 	}
 	tm.now = now.Add(time.Minute)
 	for s.takeOver(tm) != nil && !abandoned {

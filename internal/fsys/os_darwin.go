@@ -7,7 +7,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ReserveStep: blocks are allocated all at once here, without touching them.
+// ReserveStep is without bound: blocks are allocated here without being touched.
 const ReserveStep = math.MaxInt64
 
 // reserve is F_PREALLOCATE, which allocates blocks behind the end of the file, and then moves the end.

@@ -24,7 +24,7 @@ func rename(oldname, newname string) error { return os.Rename(oldname, newname) 
 
 func syncDir(*os.File) error { return nil }
 
-// ReserveStep: blocks are allocated all at once here, without touching them.
+// ReserveStep is without bound: blocks are allocated here without being touched.
 const ReserveStep = math.MaxInt64
 
 func reserve(*os.File, uintptr, int64, int64) error { return errors.ErrUnsupported }

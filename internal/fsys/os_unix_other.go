@@ -8,7 +8,7 @@ import (
 	"os"
 )
 
-// ReserveStep: blocks are allocated all at once here, without touching them.
+// ReserveStep is without bound: blocks are allocated here without being touched.
 const ReserveStep = math.MaxInt64
 
 // reserve has no system call here that fails rather than writes zeros where the file system cannot.

@@ -86,7 +86,7 @@ func rename(oldname, newname string) error {
 // syncDir: a folder opened for reading cannot be flushed here.
 func syncDir(*os.File) error { return nil }
 
-// ReserveStep: blocks are allocated all at once here, without touching them.
+// ReserveStep is without bound: blocks are allocated here without being touched.
 const ReserveStep = math.MaxInt64
 
 // reserve sets the allocation and then the end of the file. Without the first NTFS would allocate too, but other file
