@@ -29,17 +29,3 @@ func SameFile(a, b fs.FileInfo) bool {
 	}
 	return os.SameFile(bare(a), bare(b))
 }
-
-// counted is a FileInfo of a system whose own does not say how many names the file has.
-type counted struct {
-	fs.FileInfo
-	links uint64
-}
-
-// bare is what os.SameFile knows.
-func bare(fi fs.FileInfo) fs.FileInfo {
-	if c, ok := fi.(counted); ok {
-		return c.FileInfo
-	}
-	return fi
-}

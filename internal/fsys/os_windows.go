@@ -234,3 +234,17 @@ func longPath(name string) (*uint16, error) {
 	}
 	return windows.UTF16PtrFromString(name)
 }
+
+// counted is a FileInfo of a system whose own does not say how many names the file has.
+type counted struct {
+	fs.FileInfo
+	links uint64
+}
+
+// bare is what os.SameFile knows.
+func bare(fi fs.FileInfo) fs.FileInfo {
+	if c, ok := fi.(counted); ok {
+		return c.FileInfo
+	}
+	return fi
+}
