@@ -223,13 +223,19 @@ func failure(ctx context.Context, resp *oss.Response, err error) error {
 	return withoutURL(err)
 }
 
-// withoutURL removes the URL from an error of net/http or net/url: its query may be signed.
+// withoutURL removes from an error of net/http or net/url the URL, whose query may be signed, and what is quoted of an
+// answer that is no HTTP: something that sends back what it is sent quotes a signature.
 func withoutURL(err error) error {
 	var u *url.Error
-	if !errors.As(err, &u) {
-		return err
+	if errors.As(err, &u) {
+		return &networkError{withoutURL(u.Err)}
 	}
-	return &networkError{withoutURL(u.Err)}
+	says, _, quotes := strings.Cut(err.Error(), `"`)
+	if quotes && (strings.HasPrefix(says, "net/http: HTTP/1.x transport connection broken: ") ||
+		strings.HasPrefix(says, "failed to parse Location header")) {
+		return errors.New(strings.TrimRight(says, ": "))
+	}
+	return err
 }
 
 // serviceErrorOf reads the body of an error answer, for requests that the SDK did not make.
