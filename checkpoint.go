@@ -69,8 +69,8 @@ func decodeCheckpoint(data []byte) (*checkpoint, error) {
 }
 
 func (c *checkpoint) check() error {
-	if c.Size < 0 {
-		return fmt.Errorf("size %d", c.Size)
+	if c.Size < 1 || len(c.Parts) == 0 {
+		return fmt.Errorf("%d parts of %d bytes: no run saves before there is something to save", len(c.Parts), c.Size)
 	}
 	length, err := c.length()
 	if err != nil {
@@ -198,6 +198,24 @@ func (c *checkpoint) fits(d *destination, id identity, cfg *settings) error {
 		return errors.New("nothing in it identifies the object")
 	}
 	return nil
+}
+
+// dropStray removes the checkpoint that an earlier call with other options has left at the default place: it is of the
+// file that was just replaced. What is there and is no checkpoint of this path is somebody else's.
+func (d *destination) dropStray() {
+	stray := d.base + checkpointSuffix
+	if d.cpPath == stray {
+		return
+	}
+	data, err := fsys.ReadFile(d.fs, stray, checkpointReadLimit)
+	if err != nil {
+		return
+	}
+	if c, err := decodeCheckpoint(data); err == nil && c.Path == filepath.Base(d.path) {
+		if err := d.fs.Remove(stray); err != nil {
+			d.log.Warn("checkpoint left behind", "error", err)
+		}
+	}
 }
 
 // pathFromCheckpoint names the destination as seen from the checkpoint's folder, so that both can be moved together.

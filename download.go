@@ -167,6 +167,7 @@ func (c *call) into(ctx context.Context, dst *destination) error {
 	}
 	if errors.Is(err, errStale) {
 		c.cfg.log.Warn("fresh start", "reason", err)
+		c.stats.resumed.Store(0)
 		if err = dst.forget(); err == nil {
 			err = c.fetchInto(ctx, dst, nil)
 		}
@@ -181,7 +182,7 @@ func (c *call) earlier(dst *destination) (*checkpoint, error) {
 	if cp == nil || err != nil {
 		return nil, err
 	}
-	ok, err := dst.adopt(cp.complete())
+	ok, err := dst.adopt(cp)
 	if !ok || err != nil {
 		return nil, err
 	}

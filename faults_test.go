@@ -267,7 +267,7 @@ func (sc *scene) claimEverything(t *testing.T, disk *memfs.FS) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	data, err = cp.encode(func(int) []claim { return []claim{{0, smallSize, smallSize, crc64.Update(0, sc.content)}} })
+	data, err = cp.encode(func(int) []claim { return []claim{{0, smallSize, smallSize, crc64.Update(0, sc.content), true}} })
 	if err != nil {
 		t.Fatal(err)
 	}

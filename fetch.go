@@ -141,6 +141,9 @@ func (t *transfer) ask(ctx context.Context, sp span) (request, *answer, error) {
 				a.body.Close()
 				return r, nil, err
 			}
+			if a.partial {
+				t.set.setSingle(false) // whatever a trial said
+			}
 			return r, a, nil
 		}
 		what, err := t.pin.refused(r, err)
@@ -219,11 +222,43 @@ func (t *transfer) tryRange(ctx context.Context) error {
 	if t.set.totals().size <= minPiece {
 		return nil // it comes as one body in any case
 	}
-	if err := t.acquire(ctx); err != nil {
-		return unless(errFinished, err)
+	for fails := 1; ; fails++ {
+		err := t.askForRange(ctx, span{f.size - 1, f.size})
+		var odd *answerError
+		switch {
+		case err == nil:
+			t.set.setSingle(false)
+			return nil
+		case ctx.Err() != nil:
+			return unlessFinished(ctx)
+		case errors.Is(err, ErrObjectChanged):
+			return t.partError(span{f.size - 1 - t.base, f.size - t.base}, fails, err)
+		case errors.As(err, &odd) && odd.size >= 0:
+			t.pin.withoutRanges()
+			t.log.Info("one stream: the server does not serve ranges", "error", err)
+			return nil
+		case t.expired(err):
+			fails--
+			continue
+		case t.stop(err, fails):
+			// The stream that runs is not disturbed: it goes on alone.
+			t.log.Info("one stream: not known whether the server serves ranges", "error", err)
+			return nil
+		}
+		if err := t.backOff(ctx, fails, err); err != nil {
+			return unlessFinished(ctx)
+		}
 	}
-	r := t.pin.request(span{f.size - 1, f.size})
-	err := t.watched(ctx, &part{}, false, func(ctx context.Context, _ *meter) error {
+}
+
+// askForRange makes one request whose answer is of no use but for being one.
+func (t *transfer) askForRange(ctx context.Context, sp span) error {
+	if err := t.acquire(ctx); err != nil {
+		return err
+	}
+	defer t.lane.release()
+	r := t.pin.request(sp)
+	return t.watched(ctx, &part{}, false, func(ctx context.Context, _ *meter) error {
 		a, err := t.get(ctx, r)
 		if err == nil {
 			a.body.Close()
@@ -231,22 +266,4 @@ func (t *transfer) tryRange(ctx context.Context) error {
 		}
 		return err
 	})
-	t.lane.release()
-	if t.expired(err) {
-		return t.tryRange(ctx)
-	}
-	if err == nil {
-		t.set.setSingle(false)
-		return nil
-	}
-	if ctx.Err() != nil {
-		return unlessFinished(ctx)
-	}
-	var odd *answerError
-	if errors.As(err, &odd) && odd.size >= 0 {
-		t.pin.withoutRanges()
-	}
-	// Whatever else it was, the stream that runs is not disturbed: it goes on alone.
-	t.log.Info("one stream: the server does not serve ranges", "error", err)
-	return nil
 }

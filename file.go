@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -113,7 +114,8 @@ func (d *destination) checkpointPath(id identity, cfg *settings) (string, error)
 			return "", fmt.Errorf("checkpoint: %w", err)
 		}
 		for _, taken := range []string{d.path, d.base + partSuffix, d.base + lockSuffix} {
-			if resolved == taken {
+			// Some file systems take upper and lower case for the same.
+			if strings.EqualFold(resolved, taken) || strings.EqualFold(resolved+fsys.TempSuffix, taken) {
 				return "", fmt.Errorf("checkpoint %s is a file of the download itself", cfg.checkpoint)
 			}
 		}
@@ -161,13 +163,13 @@ func (d *destination) takeLock() (release func() error, systemwide bool, err err
 
 // adopt opens the partial file of an earlier run for the ranges that a checkpoint claims. It returns false where there is
 // none that may be written into: what is not a plain file of one name is never touched.
-func (d *destination) adopt(complete bool) (bool, error) {
+func (d *destination) adopt(cp *checkpoint) (bool, error) {
 	fi, err := d.plain(d.base + partSuffix)
 	if err != nil {
 		return false, err
 	}
 	if fi == nil {
-		return complete && d.adoptCommitted(), nil
+		return cp.complete() && d.adoptCommitted(cp), nil
 	}
 	if fsys.Links(fi) > 1 {
 		d.log.Warn("partial file has other names: not written into", "path", d.base+partSuffix)
@@ -191,13 +193,23 @@ func (d *destination) adopt(complete bool) (bool, error) {
 
 // adoptCommitted takes the file at the path itself for what an earlier run has finished: it was killed between its rename
 // and the removal of its checkpoint. The claims are proved as always.
-func (d *destination) adoptCommitted() bool {
+func (d *destination) adoptCommitted(cp *checkpoint) bool {
 	f, err := d.fs.OpenFile(d.path, os.O_RDONLY, 0)
 	if err != nil {
 		return false
 	}
+	length, err := cp.length()
+	if err != nil || !hasSize(f, length) {
+		f.Close()
+		return false
+	}
 	d.file, d.committed = f, true
 	return true
+}
+
+func hasSize(f fsys.File, size int64) bool {
+	fi, err := f.Stat()
+	return err == nil && fi.Size() == size
 }
 
 // plain returns what is at a working file's name: nil for nothing, an error for what is not a plain file.
@@ -382,6 +394,8 @@ func (d *destination) commit(size int64) error {
 		if err := d.rename(size); err != nil {
 			return err
 		}
+	} else if !hasSize(d.file, size) {
+		return fmt.Errorf("%s was changed by somebody else while it was proved", d.path)
 	}
 	if err := d.close(); err != nil {
 		return err
@@ -391,6 +405,7 @@ func (d *destination) commit(size int64) error {
 		return err
 	}
 	d.dropCheckpoint()
+	d.dropStray()
 	return nil
 }
 
@@ -443,7 +458,11 @@ func (d *destination) discard() {
 	if err := d.close(); err != nil {
 		d.log.Warn("partial file", "error", err)
 	}
-	if d.committed || !d.begun {
+	if d.committed {
+		d.dropCheckpoint() // it is of a file that is not what was asked for
+		return
+	}
+	if !d.begun {
 		return
 	}
 	if err := d.fs.Remove(d.base + partSuffix); err != nil && !errors.Is(err, fs.ErrNotExist) {

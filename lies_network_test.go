@@ -302,7 +302,7 @@ func (st *stage) complete() {
 	if _, err := st.content.ReadAt(all, 0); err != nil {
 		st.t.Fatal(err)
 	}
-	data, err = cp.encode(func(int) []claim { return []claim{{0, cp.Size, cp.Size, crc64.Update(0, all)}} })
+	data, err = cp.encode(func(int) []claim { return []claim{{0, cp.Size, cp.Size, crc64.Update(0, all), true}} })
 	if err != nil {
 		st.t.Fatal(err)
 	}

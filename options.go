@@ -476,7 +476,7 @@ func WithReadAhead(bytes int64) Option {
 
 // WithInclude keeps only the keys of a prefix whose local name matches one of the patterns. A pattern is one of
 // path.Match, compared with the whole local name where it has a slash and with its last element where it has none; the
-// local name is the key without the prefix up to its last slash.
+// local name is the key without the prefix up to its last slash. Patterns of several options add up, those of New too.
 func WithInclude(patterns ...string) Option {
 	return Option{"WithInclude", inNew | inDownloadPrefix, func(s *settings) error {
 		s.include = append(slices.Clone(s.include), patterns...)
@@ -485,6 +485,7 @@ func WithInclude(patterns ...string) Option {
 }
 
 // WithExclude leaves out the keys of a prefix whose local name matches one of the patterns; it wins over WithInclude.
+// Patterns of several options add up, those of New too.
 func WithExclude(patterns ...string) Option {
 	return Option{"WithExclude", inNew | inDownloadPrefix, func(s *settings) error {
 		s.exclude = append(slices.Clone(s.exclude), patterns...)

@@ -127,6 +127,9 @@ func (s *set) grow(size int64) {
 func (s *set) extend(p *part, end int64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if p.state != taken {
+		return // all of it was taken over
+	}
 	for i := s.index(p) + 1; i < len(s.parts) && p.end < end; {
 		next := s.parts[i]
 		if next.state != missing {
@@ -509,8 +512,10 @@ func (s *set) setVolatile() {
 func (s *set) setSingle(v bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.single = v
-	s.notify()
+	if s.single != v {
+		s.single = v
+		s.notify()
+	}
 }
 
 // nextClaim moves the next claimed part to proving and returns it, or nil.
@@ -623,6 +628,7 @@ func (s *set) distrust() {
 type claim struct {
 	off, size, done int64
 	crc             uint64
+	synced          bool // a sync has covered it
 }
 
 // maxClaims bounds a checkpoint, whatever the size of the object and of its parts.
@@ -634,12 +640,15 @@ func (s *set) snapshot(limit int) []claim {
 	var claims []claim
 	for _, p := range s.parts {
 		if n := p.pos - p.off; n > 0 {
-			claims = append(claims, claim{p.off, p.len(), n, p.crc})
+			claims = append(claims, claim{p.off, p.len(), n, p.crc, p.synced})
 		}
 	}
 	s.mu.Unlock()
-	for bound := int64(2 * mergeUnsynced); len(claims) > limit && bound > 0; bound *= 2 {
-		claims = coarser(claims, bound)
+	// What may be lost with the power is joined last: one lost page would cost all of it.
+	for _, unsynced := range []bool{false, true} {
+		for bound := int64(2 * mergeUnsynced); len(claims) > limit && bound > 0; bound *= 2 {
+			claims = coarser(claims, bound, unsynced)
+		}
 	}
 	if len(claims) > limit {
 		// More islands than entries: the smallest ones are the cheapest to fetch again.
@@ -663,15 +672,16 @@ func (s *set) snapshot(limit int) []claim {
 	return claims
 }
 
-// coarser joins neighbours that are done up to a bound.
-func coarser(claims []claim, bound int64) []claim {
+// coarser joins neighbours that are done up to a bound, and where unsynced is false only those that are synced.
+func coarser(claims []claim, bound int64, unsynced bool) []claim {
 	out := claims[:1]
 	for _, c := range claims[1:] {
 		last := &out[len(out)-1]
-		if last.done == last.size && last.off+last.size == c.off && last.size+c.done <= bound {
+		if last.done == last.size && last.off+last.size == c.off && last.size+c.done <= bound && (unsynced || last.synced && c.synced) {
 			last.crc = crc64.Combine(last.crc, c.crc, c.done)
 			last.done += c.done
 			last.size += c.size
+			last.synced = last.synced && c.synced
 			continue
 		}
 		out = append(out, c)

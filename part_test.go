@@ -108,7 +108,7 @@ func (m *machine) terms() terms {
 
 // step does one thing. It returns what, for the message of a failure.
 func (m *machine) step() string {
-	switch m.next(12) {
+	switch m.next(13) {
 	case 0, 1:
 		if p := m.set.take(func(int64) int64 { return int64(m.next(len(m.content)) + 1) }); p != nil {
 			m.workers = append(m.workers, &worker{p: p})
@@ -149,6 +149,12 @@ func (m *machine) step() string {
 			return "sync"
 		}
 		return "sync fails"
+	case 12:
+		// A whole body for a part, which may have been taken over meanwhile.
+		if i, ok := m.anyWorker(); ok {
+			m.set.extend(m.workers[i].p, int64(len(m.content)))
+			return "extend"
+		}
 	case 11:
 		if i, ok := m.anyWorker(); ok {
 			m.set.setPace(m.workers[i].p, pace{rate: float64(m.next(50)), since: time.Unix(int64(m.next(1000)), 0)})

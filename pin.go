@@ -219,7 +219,7 @@ func (p *pin) now() (facts, bool) {
 	return p.facts, p.fixed
 }
 
-// single reports whether the server is known not to serve ranges, and whether that is still open.
+// rangesKnown reports whether it is known if the server serves ranges, and whether it is known not to.
 func (p *pin) rangesKnown() (known, none bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -3,6 +3,7 @@ package ossdl
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"testing"
@@ -164,7 +165,7 @@ func TestCheckpointOfNoUse(t *testing.T) {
 			fn(c)
 			data, err := c.encode(func(int) (claims []claim) {
 				for _, p := range c.Parts {
-					claims = append(claims, claim{p.Offset, p.Size, p.Done, p.CRC64})
+					claims = append(claims, claim{p.Offset, p.Size, p.Done, p.CRC64, true})
 				}
 				return claims
 			})
@@ -274,7 +275,7 @@ func TestFinishedButNotRenamed(t *testing.T) {
 func claimAll(t *testing.T, path string, content osstest.Content) {
 	t.Helper()
 	c := readTestCheckpoint(t, path+checkpointSuffix)
-	data, err := c.encode(func(int) []claim { return []claim{{0, content.Size(), content.Size(), content.CRC64()}} })
+	data, err := c.encode(func(int) []claim { return []claim{{0, content.Size(), content.Size(), content.CRC64(), true}} })
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -297,7 +298,16 @@ func TestRenamedButCheckpointLeft(t *testing.T) {
 }
 
 func TestOldCheckpointBesideANewerFile(t *testing.T) {
-	for name, newer := range map[string]string{"other content of the same size": string(make([]byte, 16*testPart)), "shorter": "short"} {
+	right := make([]byte, 16*testPart)
+	if _, err := osstest.Random(1, 16*testPart).ReadAt(right, 0); err != nil {
+		t.Fatal(err)
+	}
+	for name, newer := range map[string]string{
+		"other content of the same size": string(make([]byte, 16*testPart)),
+		"shorter":                        "short",
+		"the object and more":            string(right) + "more",
+		"half of it right":               string(right[:8*testPart]) + string(make([]byte, 8*testPart)),
+	} {
 		t.Run(name, func(t *testing.T) {
 			_, d, path, content := interrupted(t)
 			claimAll(t, path, content)
@@ -309,6 +319,54 @@ func TestOldCheckpointBesideANewerFile(t *testing.T) {
 			}
 			checkFile(t, path, content)
 		})
+	}
+}
+
+// TestCheckpointOfNothing: a document that claims nothing vouches for no file.
+func TestCheckpointOfNothing(t *testing.T) {
+	s := newServer(t)
+	s.CreateBucket("bkt", osstest.PublicRead())
+	o := s.Put("bkt", "k", osstest.Bytes(nil))
+	d := newDownloader(t, s)
+	path := filepath.Join(t.TempDir(), "file")
+	writeFile(t, path, "old content")
+	writeFile(t, path+checkpointSuffix, fmt.Sprintf(`{"version":1,"bucket":"bkt","key":"k","etag":%q,"size":0,"path":"file","parts":[]}`, o.ETag))
+	if _, err := d.Download(t.Context(), "bkt", "k", path); err != nil {
+		t.Fatal(err)
+	}
+	checkFile(t, path, osstest.Bytes(nil))
+}
+
+// TestCheckpointWhoseTemporaryIsThePath: the names that a checkpoint brings along are the download's, too.
+func TestCheckpointWhoseTemporaryIsThePath(t *testing.T) {
+	s := newServer(t)
+	s.Put("bkt", "k", osstest.Random(1, 1000))
+	d := newDownloader(t, s)
+	dir := t.TempDir()
+	path := filepath.Join(dir, "data.tmp")
+	writeFile(t, path, "old")
+	if _, err := d.Download(t.Context(), "bkt", "k", path, WithCheckpoint(filepath.Join(dir, "data"))); err == nil {
+		t.Error("accepted a checkpoint whose temporary is the file itself")
+	}
+	if got, err := os.ReadFile(path); string(got) != "old" {
+		t.Errorf("the old file is %q, %v", got, err)
+	}
+}
+
+// TestStrayCheckpoint: a call with other options removes what an interrupted one has left at the default place, and
+// nothing that is not a checkpoint.
+func TestStrayCheckpoint(t *testing.T) {
+	_, d, path, content := interrupted(t)
+	if _, err := d.Download(t.Context(), "bkt", "k", path, WithoutCheckpoint()); err != nil {
+		t.Fatal(err)
+	}
+	checkFile(t, path, content)
+	writeFile(t, path+checkpointSuffix, "somebody's notes")
+	if _, err := d.Download(t.Context(), "bkt", "k", path, WithoutCheckpoint()); err != nil {
+		t.Fatal(err)
+	}
+	if !exists(path + checkpointSuffix) {
+		t.Error("a file that is no checkpoint was removed")
 	}
 }
 
@@ -369,7 +427,7 @@ func TestWrongCRCOnResume(t *testing.T) {
 	s.Put("bkt", "k", content, osstest.ETag(o.ETag), osstest.LastModified(o.LastModified), osstest.CRCHeader("12345"))
 	c := readTestCheckpoint(t, path+checkpointSuffix)
 	*c.CRC64 = 12345
-	parts := []claim{{c.Parts[0].Offset, c.Parts[0].Size, c.Parts[0].Done, c.Parts[0].CRC64}}
+	parts := []claim{{c.Parts[0].Offset, c.Parts[0].Size, c.Parts[0].Done, c.Parts[0].CRC64, true}}
 	data, err := c.encode(func(int) []claim { return parts })
 	if err != nil {
 		t.Fatal(err)

@@ -201,6 +201,9 @@ func (s *urlSource) versions() bool { return false } // a version is in the URL,
 // ready sees that there is a URL that has not expired. All who wait for a new one wait for the same answer.
 func (s *urlSource) ready(ctx context.Context) error {
 	for {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
 		s.mu.Lock()
 		switch wait := s.renewing; {
 		case s.failed != nil:
@@ -244,9 +247,11 @@ func (s *urlSource) renew(ctx context.Context) {
 	next, err := s.ask(ctx)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if err != nil {
+	switch {
+	case context.Cause(ctx) != nil: // this run is over, the next one may ask
+	case err != nil:
 		s.failed = err
-	} else {
+	default:
 		s.now = next
 		s.barren++
 	}
@@ -260,7 +265,7 @@ func (s *urlSource) ask(ctx context.Context) (*address, error) {
 		return nil, cause
 	}
 	if err != nil {
-		return nil, fmt.Errorf("%w: no new URL: %w", ErrExpired, err)
+		return nil, fmt.Errorf("%w: no new URL: %w", ErrExpired, withoutURL(err))
 	}
 	next, err := parseAddress(raw)
 	if err != nil {
