@@ -78,9 +78,15 @@ func mirrors() map[string]func(sent string) *osstest.Fault {
 		"element": func(sent string) *osstest.Fault {
 			return osstest.Inject().Reply(400, "application/xml", "<Error><Code>InvalidArgument</Code><Message>Bad.</Message><ArgumentValue>"+sent+"</ArgumentValue></Error>")
 		},
-		"page":            func(sent string) *osstest.Fault { return osstest.Inject().Reply(503, "text/html", "<html>"+sent+"</html>") },
-		"no XML":          func(sent string) *osstest.Fault { return osstest.Inject().Reply(403, "application/xml", "<Error>"+sent) },
-		"location":        func(sent string) *osstest.Fault { return osstest.Inject().Redirect("http://elsewhere.test/?"+sent, 302) },
+		"page": func(sent string) *osstest.Fault {
+			return osstest.Inject().Reply(503, "text/html", "<html>"+sent+"</html>")
+		},
+		"no XML": func(sent string) *osstest.Fault {
+			return osstest.Inject().Reply(403, "application/xml", "<Error>"+sent)
+		},
+		"location": func(sent string) *osstest.Fault {
+			return osstest.Inject().Redirect("http://elsewhere.test/?"+sent, 302)
+		},
 		"bad location":    func(sent string) *osstest.Fault { return osstest.Inject().Redirect("http://"+sent+"@/%zz?"+sent, 302) },
 		"status line":     raw("HTTP/1.1 403 %s\r\nContent-Length: 0\r\n\r\n"),
 		"no status":       raw("%s HTTP/1.1 200 OK\r\n\r\n"),
@@ -106,9 +112,11 @@ func TestNoSecretAnywhere(t *testing.T) {
 		},
 		"wrong CRC-64": func(w *world) { w.s.Put("bkt", "p/k", osstest.Random(1, 1<<20), osstest.CRCHeader("1")) },
 		"server gone":  func(w *world) { w.s.Down() },
-		"reset":        func(w *world) { w.s.OnRequest(func(*osstest.Request) *osstest.Fault { return osstest.Inject().ResetBeforeHead() }) },
-		"proxy gone":   func(w *world) { w.proxy("127.0.0.1:1") },
-		"proxy":        func(w *world) { w.proxy(w.s.Addr()) },
+		"reset": func(w *world) {
+			w.s.OnRequest(func(*osstest.Request) *osstest.Fault { return osstest.Inject().ResetBeforeHead() })
+		},
+		"proxy gone": func(w *world) { w.proxy("127.0.0.1:1") },
+		"proxy":      func(w *world) { w.proxy(w.s.Addr()) },
 	}
 	for name, mirror := range mirrors() {
 		troubles["mirror, "+name] = func(w *world) {
