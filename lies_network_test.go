@@ -320,7 +320,7 @@ func TestServerGone(t *testing.T) {
 	for _, resumed := range []bool{false, true} {
 		for _, from := range []int{0, 7} {
 			t.Run(fmt.Sprintf("from answer %d on, resumed %t", from, resumed), func(t *testing.T) {
-				st := newStage(t, stageConfig{opts: []Option{WithRetry(RetryPolicy{Attempts: 12, MinDelay: 1, MaxDelay: 1})}})
+				st := newStage(t, stageConfig{opts: []Option{WithRetry(RetryPolicy{Attempts: 1000, MinDelay: time.Millisecond, MaxDelay: time.Millisecond})}})
 				if resumed {
 					st.interrupt()
 				}
