@@ -390,12 +390,12 @@ func (d *destination) sync() error {
 
 // commit makes the verified partial file the file at the path. Another process sees the old file or the whole new one.
 func (d *destination) commit(size int64) error {
-	if !d.committed {
-		if err := d.rename(size); err != nil {
-			return err
-		}
-	} else if !hasSize(d.file, size) {
-		return fmt.Errorf("%s was changed by somebody else while it was proved", d.path)
+	settle := d.rename
+	if d.committed {
+		settle = d.keep
+	}
+	if err := settle(size); err != nil {
+		return err
 	}
 	if err := d.close(); err != nil {
 		return err
@@ -407,6 +407,15 @@ func (d *destination) commit(size int64) error {
 	d.dropCheckpoint()
 	d.dropStray()
 	return nil
+}
+
+// keep is for a file that is at the path already: it must still be no longer than what was proved of it.
+func (d *destination) keep(size int64) error {
+	fi, err := d.file.Stat()
+	if err == nil && fi.Size() != size {
+		err = fmt.Errorf("%s was changed by somebody else while it was proved", d.path)
+	}
+	return err
 }
 
 func (d *destination) rename(size int64) error {
