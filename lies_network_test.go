@@ -321,26 +321,36 @@ func TestServerGone(t *testing.T) {
 		for _, from := range []int{0, 7} {
 			t.Run(fmt.Sprintf("from answer %d on, resumed %t", from, resumed), func(t *testing.T) {
 				st := newStage(t, stageConfig{opts: []Option{WithRetry(RetryPolicy{Attempts: 1000, MinDelay: time.Millisecond, MaxDelay: time.Millisecond})}})
+				st.unseen = true
 				if resumed {
 					st.interrupt()
 				}
 				var refused atomic.Int64
+				var away atomic.Bool
 				dial := st.transport().DialContext
 				st.transport().DialContext = func(ctx context.Context, network, addr string) (net.Conn, error) {
 					c, err := dial(ctx, network, addr)
 					if err != nil && refused.Add(1) == 10 {
+						away.Store(false)
 						if err := st.s.Up(); err != nil {
 							t.Error(err)
 						}
 					}
 					return c, err
 				}
-				gone := make(chan struct{})
-				st.s.Nth(from, osstest.Inject().Before(func() { go func() { st.s.Down(); close(gone) }() }).HoldHeaders(nil))
+				gone, held := osstest.Inject().Before(st.s.Down), osstest.Inject().HoldHeaders(nil)
+				st.s.OnRequest(func(r *osstest.Request) *osstest.Fault {
+					switch {
+					case r.Seq == from:
+						away.Store(true)
+						return gone
+					case away.Load(): // it came before its connection was cut
+						return held
+					}
+					return nil
+				})
 				res, err := st.download()
-				<-gone
-				st.s.ClearFaults()
-				st.right(res, err, lieParts+4*12)
+				st.right(res, err, lieParts+2*4)
 				if n := refused.Load(); n < 10 || res.ResumedBytes != map[bool]int64{true: lieKept}[resumed] {
 					t.Errorf("%d connections refused, %+v", n, *res)
 				}

@@ -59,7 +59,7 @@ func TestObjectChanges(t *testing.T) {
 						st.right(res, err, lieParts)
 						return
 					}
-					st.failed(err, c.want, 7+3*4, true)
+					st.failed(err, c.want, lieParts+3*4, true)
 					var pe *PartError
 					if !errors.As(err, &pe) {
 						t.Errorf("%v holds no *PartError", err)
@@ -146,7 +146,7 @@ func TestObjectChanges(t *testing.T) {
 		st := newStage(t, stageConfig{bucket: []osstest.BucketOption{osstest.Versioning(osstest.Suspended)}})
 		st.s.Nth(7, osstest.Inject().Before(func() { st.s.Put("bkt", "key", other) }))
 		_, err := st.download()
-		st.failed(err, ErrObjectChanged, 7+3*4, false)
+		st.failed(err, ErrObjectChanged, lieParts+3*4, false)
 		for _, r := range st.s.Requests() {
 			if strings.Contains(r.Query, "versionId") {
 				t.Errorf("request %d asks for %q", r.Seq, r.Query)

@@ -437,7 +437,11 @@ func TestTokenExpires(t *testing.T) {
 				st.old()
 				st.s.Nth(from, osstest.Inject().Before(expire))
 				_, err := st.download()
-				st.failed(err, ErrExpired, max(2, from+2*4), true)
+				most := 2
+				if from > 0 {
+					most = lieParts + 2*4
+				}
+				st.failed(err, ErrExpired, most, true)
 				renew()
 				st.heals(st.kept())
 			})
