@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/aliyun/aliyun-oss-go-sdk/oss"
@@ -77,7 +78,7 @@ func (b *bucketClient) list(ctx context.Context, prefix, token string, throttled
 	if token != "" {
 		params["continuation-token"] = token
 	}
-	resp, err := b.ask(ctx, http.MethodGet, "", params)
+	resp, err := b.inquire(ctx, http.MethodGet, "", params)
 	if err != nil {
 		return nil, "", err
 	}
@@ -91,7 +92,7 @@ func (b *bucketClient) list(ctx context.Context, prefix, token string, throttled
 
 // head asks for what the service says of an object.
 func (b *bucketClient) head(ctx context.Context, key string) (facts, error) {
-	resp, err := b.ask(ctx, http.MethodHead, key, map[string]any{})
+	resp, err := b.inquire(ctx, http.MethodHead, key, map[string]any{})
 	if err != nil {
 		return facts{}, err
 	}
@@ -104,18 +105,18 @@ func (b *bucketClient) head(ctx context.Context, key string) (facts, error) {
 	return f, nil
 }
 
-// ask makes a request for something else than the bytes of an object, once more where it can be signed better. The answer
+// inquire makes a request for something else than the bytes of an object, once more where it can be signed better. The answer
 // is a success of OSS, its body unread.
-func (b *bucketClient) ask(ctx context.Context, method, key string, params map[string]any) (*oss.Response, error) {
-	resp, err := b.askOnce(ctx, method, key, params)
+func (b *bucketClient) inquire(ctx context.Context, method, key string, params map[string]any) (*oss.Response, error) {
+	resp, err := b.inquireOnce(ctx, method, key, params)
 	var status *statusError
 	if errors.As(err, &status) && b.correctable(status) {
-		return b.askOnce(ctx, method, key, params)
+		return b.inquireOnce(ctx, method, key, params)
 	}
 	return resp, err
 }
 
-func (b *bucketClient) askOnce(ctx context.Context, method, key string, params map[string]any) (*oss.Response, error) {
+func (b *bucketClient) inquireOnce(ctx context.Context, method, key string, params map[string]any) (*oss.Response, error) {
 	headers := map[string]string{"Accept-Encoding": "identity"}
 	for k, v := range b.extra.headers {
 		if !strings.EqualFold(k, oss.HTTPHeaderOssTrafficLimit) { // it is for objects' bytes
@@ -148,4 +149,98 @@ func (b *bucketClient) askOnce(ctx context.Context, method, key string, params m
 	}
 	b.answered.Store(true)
 	return resp, nil
+}
+
+// ask makes a request for something else than an object's bytes, under the same rules: with a slot, given up when it
+// stalls, and tried again.
+func (p *prefixRun) ask(ctx context.Context, what string, request func(context.Context, *meter) error) error {
+	for fails := 1; ; fails++ {
+		err := p.askOnce(ctx, request)
+		switch {
+		case err == nil:
+			return nil
+		case ctx.Err() != nil:
+			return context.Cause(ctx)
+		case fails >= p.cfg.retry.Attempts || !retryable(err):
+			return err
+		}
+		p.mu.Lock()
+		p.bytes.retries++
+		p.mu.Unlock()
+		p.cfg.log.Info("request failed, goes on", "request", what, "withoutProgress", fails, "error", err)
+		if err := p.d.gate.backOff(ctx, p.cfg.retry, fails, err); err != nil {
+			return err
+		}
+	}
+}
+
+func (p *prefixRun) askOnce(ctx context.Context, request func(context.Context, *meter) error) error {
+	if err := p.lane.acquire(ctx); err != nil {
+		return err
+	}
+	defer p.lane.release()
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	m := &meter{cancel: cancel, start: time.Now()}
+	p.mu.Lock()
+	p.asked = true
+	p.meters[m] = struct{}{}
+	p.mu.Unlock()
+	defer func() {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		delete(p.meters, m)
+	}()
+	m.waits()
+	err := request(ctx, m)
+	if cause := context.Cause(ctx); err != nil && cause != nil {
+		return cause
+	}
+	return err
+}
+
+// metered reads a body as slowly as the limits ask for, and tells the meter of it.
+type metered struct {
+	ctx  context.Context
+	lane *lane
+	m    *meter
+	from io.Reader
+}
+
+func (r *metered) Read(b []byte) (int, error) {
+	r.m.waits()
+	n, err := r.from.Read(b[:min(len(b), r.lane.readLimit())])
+	r.m.got(n)
+	if lerr := r.lane.throttle(r.ctx, n); lerr != nil {
+		return n, lerr
+	}
+	return n, err
+}
+
+// watch ends requests that stall, until stop is called.
+func (p *prefixRun) watch() (stop func()) {
+	done := make(chan struct{})
+	var ended sync.WaitGroup
+	ended.Go(func() {
+		tick := time.NewTicker(tickTime)
+		defer tick.Stop()
+		for {
+			select {
+			case <-done:
+				return
+			case <-tick.C:
+				p.mu.Lock()
+				for m := range p.meters {
+					if m.stalled(p.cfg.stall) {
+						m.cancel(fmt.Errorf("%w of %v", errStalled, p.cfg.stall))
+					}
+				}
+				p.mu.Unlock()
+			}
+		}
+	})
+	return func() {
+		close(done)
+		ended.Wait()
+	}
 }

@@ -2,26 +2,20 @@ package ossdl
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"os"
-	"path"
 	"path/filepath"
 	"runtime"
-	"slices"
 	"strings"
 	"sync"
-	"time"
 	"unicode/utf8"
 
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sync/semaphore"
 
-	"github.com/ossdl/ossdl/internal/crc64"
 	"github.com/ossdl/ossdl/internal/fsys"
 )
 
@@ -110,14 +104,15 @@ type prefixRun struct {
 	leftover bool    // another call, running or interrupted, has working files there
 	folds    bool    // the file system does not tell upper from lower case
 
+	making sync.Mutex // held while a folder is made
+
 	mu      sync.Mutex
 	asked   bool // a request was made
 	res     PrefixResult
 	first   error               // the failure that happened first
 	cut     error               // why an object was left unfinished
 	folders map[string]struct{} // some that are known to be there
-	bytes   tally               // of objects that are settled
-	retries int                 // of requests for no object's bytes
+	bytes   tally               // of what is settled
 	calls   map[*call]int64     // in flight, with the sizes listed
 	meters  map[*meter]struct{} // of requests for no object's bytes
 }
@@ -166,13 +161,23 @@ func (p *prefixRun) run(ctx context.Context) error {
 	return err
 }
 
-// openWorkDir makes the folder of the working files, and tries with it how the file system takes names.
-func (p *prefixRun) openWorkDir() error {
-	if err := p.fs.Mkdir(workDir, 0o777); err != nil {
-		if !errors.Is(err, fs.ErrExist) {
-			return err
+// openWorkDir makes the folder of the working files, and tries with it how the file system takes names. Another call that
+// ends just now may remove it under us; we need it only once an object takes its lock there, and then it is made again.
+func (p *prefixRun) openWorkDir() (err error) {
+	for range workTries {
+		if err = p.tryWorkDir(); !errors.Is(err, fs.ErrNotExist) {
+			break
 		}
+	}
+	return err
+}
+
+func (p *prefixRun) tryWorkDir() error {
+	switch err := p.fs.Mkdir(workDir, 0o777); {
+	case errors.Is(err, fs.ErrExist):
 		p.leftover = true
+	case err != nil:
+		return err
 	}
 	fi, err := p.fs.Lstat(workDir)
 	if err != nil {
@@ -181,12 +186,12 @@ func (p *prefixRun) openWorkDir() error {
 	if !fi.IsDir() {
 		return fmt.Errorf("%s is in the way: it is no folder (%v)", filepath.Join(p.dir, workDir), fi.Mode().Type())
 	}
-	if err := p.fs.Writable(workDir); err != nil {
-		return err
-	}
 	upper, err := p.fs.Lstat(strings.ToUpper(workDir))
 	p.folds = err == nil && fsys.SameFile(fi, upper)
-	return nil
+	if again, err := p.fs.Lstat(workDir); err != nil || !fsys.SameFile(fi, again) {
+		return fs.ErrNotExist // it went meanwhile, and the answer says nothing
+	}
+	return p.fs.Writable(workDir)
 }
 
 // closeWorkDir removes the folder of the working files if nothing is left in it; what is left is for the next call.
@@ -292,237 +297,6 @@ func weight(size, room int64) int64 {
 	return max(1, min(size/firstPiece, room/4))
 }
 
-// bring brings one object to its file, unless it is there, or makes a folder.
-func (p *prefixRun) bring(ctx context.Context, o listed, name string) {
-	if name == "" || strings.HasSuffix(name, "/") {
-		p.bringFolder(o, strings.TrimSuffix(name, "/"))
-		return
-	}
-	switch err := p.bringFile(ctx, o, name); {
-	case err == nil:
-	case ctx.Err() != nil:
-		p.cutOff(ctx)
-	default:
-		p.failed(o, err)
-	}
-}
-
-func (p *prefixRun) bringFile(ctx context.Context, o listed, name string) error {
-	if err := p.folder(path.Dir(name)); err != nil {
-		return err
-	}
-	there, err := p.isThere(ctx, o, name)
-	if err != nil {
-		return err
-	}
-	if !there {
-		return p.fetch(ctx, o, name)
-	}
-	p.tidy(name)
-	p.skipped(o)
-	return nil
-}
-
-// bringFolder makes the folder that a key ending in a slash stands for.
-func (p *prefixRun) bringFolder(o listed, name string) {
-	if o.size > 0 {
-		p.failed(o, fmt.Errorf("it has %d bytes of content, and by its name it is a folder", o.size))
-		return
-	}
-	if name == "" {
-		p.skipped(o)
-		return
-	}
-	if fi, err := p.fs.Lstat(local(name)); err == nil && fi.IsDir() {
-		p.skipped(o)
-		return
-	}
-	if err := p.folder(name); err != nil {
-		p.failed(o, err)
-		return
-	}
-	p.settle(func(r *PrefixResult) { r.Done++ }, tally{})
-}
-
-// local is a slash-separated name as the file system takes it.
-func local(name string) string { return filepath.FromSlash(name) }
-
-// isThere reports whether the file is what the object is, by size and time or by CRC-64.
-func (p *prefixRun) isThere(ctx context.Context, o listed, name string) (bool, error) {
-	fi, err := p.fs.Lstat(local(name))
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		return false, nil
-	case err != nil:
-		return false, err
-	case fi.Mode()&fs.ModeSymlink != 0:
-		return false, fmt.Errorf("%s is a symbolic link; none is followed in the folder", name)
-	case !fi.Mode().IsRegular():
-		return false, fmt.Errorf("%s is no plain file (%v)", name, fi.Mode().Type())
-	}
-	if !o.symlink {
-		if fi.Size() != o.size {
-			return false, nil
-		}
-		if !p.cfg.compareCRC {
-			return sameTime(fi.ModTime(), o.modified), nil
-		}
-	}
-	var f facts
-	err = p.ask(ctx, "HEAD", func(ctx context.Context, _ *meter) (err error) {
-		f, err = p.bucket.head(ctx, o.key)
-		return err
-	})
-	if err != nil || fi.Size() != f.size {
-		return false, err
-	}
-	if !p.cfg.compareCRC || !f.hasCRC {
-		return sameTime(fi.ModTime(), f.lastModified), nil
-	}
-	sum, err := p.sum(ctx, name)
-	return err == nil && sum == f.crc, err
-}
-
-// sameTime compares to the second: OSS has no finer time.
-func sameTime(a, b time.Time) bool { return a.Unix() == b.Unix() }
-
-// sum is the CRC-64 of a file.
-func (p *prefixRun) sum(ctx context.Context, name string) (crc uint64, err error) {
-	f, err := p.fs.OpenFile(local(name), os.O_RDONLY, 0)
-	if err != nil {
-		return 0, err
-	}
-	defer f.Close()
-	buf := p.d.buffers.Get().(*[]byte)
-	defer p.d.buffers.Put(buf)
-	for off := int64(0); ; {
-		n, err := f.ReadAt(*buf, off)
-		crc = crc64.Update(crc, (*buf)[:n])
-		off += int64(n)
-		if err == io.EOF {
-			return crc, nil
-		}
-		if err == nil && ctx.Err() != nil {
-			err = context.Cause(ctx)
-		}
-		if err != nil {
-			return 0, err
-		}
-	}
-}
-
-// folder makes a folder, with those above it. What stands in its place is an error, a link to a folder too: two names of
-// one place would let one object replace another unseen.
-func (p *prefixRun) folder(name string) error {
-	if name == "." || p.known(name) {
-		return nil
-	}
-	parent := path.Dir(name)
-	if err := p.folder(parent); err != nil {
-		return err
-	}
-	err := p.fs.Mkdir(local(name), 0o777)
-	if err == nil {
-		// Without it a power loss could take the files that will be synced into it.
-		err = p.fs.SyncDir(local(parent))
-	} else if errors.Is(err, fs.ErrExist) {
-		err = p.isFolder(name)
-	}
-	if err == nil {
-		p.know(name)
-	}
-	return err
-}
-
-func (p *prefixRun) isFolder(name string) error {
-	fi, err := p.fs.Lstat(local(name))
-	switch {
-	case err != nil:
-		return err
-	case fi.Mode()&fs.ModeSymlink != 0:
-		return fmt.Errorf("%s is a symbolic link; none is followed in the folder", name)
-	case !fi.IsDir():
-		return fmt.Errorf("%s is no folder (%v)", name, fi.Mode().Type())
-	}
-	return nil
-}
-
-// maxKnown bounds how many folders are remembered. Keys of one folder are listed one after the other.
-const maxKnown = 1000
-
-func (p *prefixRun) known(folder string) bool {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	_, ok := p.folders[folder]
-	return ok
-}
-
-func (p *prefixRun) know(folder string) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if len(p.folders) >= maxKnown {
-		clear(p.folders)
-	}
-	p.folders[folder] = struct{}{}
-}
-
-// fetch is a Download of one object, with its working files in their own folder.
-func (p *prefixRun) fetch(ctx context.Context, o listed, name string) error {
-	src, err := p.bucket.object(o.key)
-	if err != nil {
-		return err
-	}
-	cfg := p.cfg
-	cfg.fs, cfg.progress, cfg.objectTimes = p.fs, nil, true
-	cfg.checkpoint, cfg.cpDir = "", ""
-	cfg.knownEmpty = o.size == 0 && !o.symlink
-	c := p.d.newCallIn(p.lane, src, cfg)
-	p.begun(c, o.size)
-	dst := p.destination(name)
-	if err = dst.checkPath(); err == nil {
-		err = c.into(ctx, dst)
-	}
-	p.ended(c, o.size, err)
-	return err
-}
-
-// destination names the working files by the file's name, so that no name is too long, and two calls for one file meet.
-func (p *prefixRun) destination(name string) *destination {
-	sum := sha256.Sum256([]byte(name))
-	d := &destination{
-		fs: p.fs, log: p.cfg.log, path: local(name), work: workDir,
-		base:   filepath.Join(workDir, hex.EncodeToString(sum[:16])),
-		sparse: p.cfg.sparse, keeps: !p.cfg.noCheckpoint,
-	}
-	if d.keeps {
-		d.cpPath = d.base + checkpointSuffix
-	}
-	return d
-}
-
-// tidy removes what a call that was killed left of a file that is there by now.
-func (p *prefixRun) tidy(name string) {
-	if !p.leftover {
-		return
-	}
-	d := p.destination(name)
-	d.cpPath = d.base + checkpointSuffix
-	left := slices.ContainsFunc([]string{partSuffix, checkpointSuffix, lockSuffix}, func(suffix string) bool {
-		_, err := p.fs.Lstat(d.base + suffix)
-		return err == nil
-	})
-	if !left {
-		return
-	}
-	unlock, err := d.lock()
-	if err != nil {
-		return // somebody is at it
-	}
-	defer unlock()
-	d.begun = true
-	d.discard()
-}
-
 // result is what was done, for the caller to keep.
 func (p *prefixRun) result() *PrefixResult {
 	p.mu.Lock()
@@ -549,196 +323,4 @@ func (p *prefixRun) verdict(ctx context.Context, err error) error {
 		return fmt.Errorf("%w; %w", err, failed)
 	}
 	return failed
-}
-
-// expect counts the size of an object that is not settled yet.
-func (p *prefixRun) expect(size int64) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.bytes.total += size
-}
-
-func (p *prefixRun) begun(c *call, size int64) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.calls[c] = size
-}
-
-// ended settles the bytes of a call, and its object if it is whole.
-func (p *prefixRun) ended(c *call, size int64, err error) {
-	now := c.look()
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	delete(p.calls, c)
-	p.bytes.received += c.stats.downloaded.Load()
-	p.bytes.resumed += now.Resumed
-	p.bytes.done += now.Done
-	p.bytes.retries += now.Retries
-	if now.Total > 0 || err == nil {
-		p.bytes.total += now.Total - size // it is another object than was listed
-	}
-	if err == nil {
-		p.res.Done++
-		p.res.Bytes += now.Total
-	}
-}
-
-func (p *prefixRun) skipped(o listed) {
-	p.settle(func(r *PrefixResult) { r.Skipped++ }, tally{done: o.size, resumed: o.size})
-}
-
-func (p *prefixRun) settle(count func(*PrefixResult), t tally) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	count(&p.res)
-	p.bytes.done += t.done
-	p.bytes.resumed += t.resumed
-}
-
-// cutOff notes that an object is unfinished because ctx ended, which is no failure of it.
-func (p *prefixRun) cutOff(ctx context.Context) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.cut = context.Cause(ctx)
-}
-
-func (p *prefixRun) failed(o listed, err error) {
-	failure := KeyError{Key: o.key, Err: err}
-	p.cfg.log.Error("object failed", "bucket", p.bucket.bucket, "key", o.key, "error", err)
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.res.Failed++
-	if p.first == nil {
-		p.first = failure
-	}
-	if len(p.res.Failures) < maxFailures {
-		p.res.Failures = append(p.res.Failures, failure)
-	}
-}
-
-// look is the state for a progress report.
-func (p *prefixRun) look() Progress {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	sum := Progress{
-		Done: p.bytes.done, Total: p.bytes.total, Resumed: p.bytes.resumed,
-		Retries: p.bytes.retries, InFlight: len(p.meters),
-	}
-	for c, size := range p.calls {
-		one := c.look()
-		sum.Done += one.Done
-		sum.Resumed += one.Resumed
-		sum.InFlight += one.InFlight
-		sum.Retries += one.Retries
-		if one.Total > 0 {
-			sum.Total += one.Total - size
-		}
-	}
-	return sum
-}
-
-// received are the body bytes so far.
-func (p *prefixRun) received() int64 {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	n := p.bytes.received
-	for c := range p.calls {
-		n += c.stats.downloaded.Load()
-	}
-	return n
-}
-
-// ask makes a request for something else than an object's bytes, under the same rules: with a slot, given up when it
-// stalls, and tried again.
-func (p *prefixRun) ask(ctx context.Context, what string, request func(context.Context, *meter) error) error {
-	for fails := 1; ; fails++ {
-		err := p.askOnce(ctx, request)
-		switch {
-		case err == nil:
-			return nil
-		case ctx.Err() != nil:
-			return context.Cause(ctx)
-		case fails >= p.cfg.retry.Attempts || !retryable(err):
-			return err
-		}
-		p.mu.Lock()
-		p.bytes.retries++
-		p.mu.Unlock()
-		p.cfg.log.Info("request failed, goes on", "request", what, "withoutProgress", fails, "error", err)
-		if err := p.d.gate.backOff(ctx, p.cfg.retry, fails, err); err != nil {
-			return err
-		}
-	}
-}
-
-func (p *prefixRun) askOnce(ctx context.Context, request func(context.Context, *meter) error) error {
-	if err := p.lane.acquire(ctx); err != nil {
-		return err
-	}
-	defer p.lane.release()
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	m := &meter{cancel: cancel, start: time.Now()}
-	p.mu.Lock()
-	p.asked = true
-	p.meters[m] = struct{}{}
-	p.mu.Unlock()
-	defer func() {
-		p.mu.Lock()
-		defer p.mu.Unlock()
-		delete(p.meters, m)
-	}()
-	m.waits()
-	err := request(ctx, m)
-	if cause := context.Cause(ctx); err != nil && cause != nil {
-		return cause
-	}
-	return err
-}
-
-// metered reads a body as slowly as the limits ask for, and tells the meter of it.
-type metered struct {
-	ctx  context.Context
-	lane *lane
-	m    *meter
-	from io.Reader
-}
-
-func (r *metered) Read(b []byte) (int, error) {
-	r.m.waits()
-	n, err := r.from.Read(b[:min(len(b), r.lane.readLimit())])
-	r.m.got(n)
-	if lerr := r.lane.throttle(r.ctx, n); lerr != nil {
-		return n, lerr
-	}
-	return n, err
-}
-
-// watch ends requests that stall, and lets the gate judge how the call gets on: most objects are too short for it.
-func (p *prefixRun) watch() (stop func()) {
-	done := make(chan struct{})
-	var ended sync.WaitGroup
-	ended.Go(func() {
-		tick := time.NewTicker(tickTime)
-		defer tick.Stop()
-		for {
-			select {
-			case <-done:
-				return
-			case now := <-tick.C:
-				p.d.gate.tick(now)
-				p.mu.Lock()
-				for m := range p.meters {
-					if m.stalled(p.cfg.stall) {
-						m.cancel(fmt.Errorf("%w of %v", errStalled, p.cfg.stall))
-					}
-				}
-				p.mu.Unlock()
-			}
-		}
-	})
-	return func() {
-		close(done)
-		ended.Wait()
-	}
 }

@@ -190,6 +190,9 @@ func TestPrefixDoesOnlyWhatIsLeft(t *testing.T) {
 		t.Fatal(err)
 	}
 	writeFile(t, filepath.Join(dir, "d"), "longer than it was")
+	if err := os.Chtimes(filepath.Join(dir, "d"), time.Time{}, s.Stat("bkt", "d").LastModified); err != nil {
+		t.Fatal(err)
+	}
 	if err := os.Chtimes(filepath.Join(dir, "e"), time.Time{}, time.Unix(1, 0)); err != nil {
 		t.Fatal(err)
 	}
@@ -548,11 +551,15 @@ func TestPrefixShards(t *testing.T) {
 func TestPrefixConcurrency(t *testing.T) {
 	s := newServer(t)
 	sizes := map[string]int64{"large1": 3 << 20, "large2": 3 << 20}
-	for i := range 60 {
+	for i := range 40 {
 		sizes[fmt.Sprintf("k%02d", i)] = 1000
 	}
 	all := put(s, sizes)
-	s.OnRequest(func(*osstest.Request) *osstest.Fault { return osstest.Inject().Delay(2 * time.Millisecond) })
+	// Two more pages, read while objects are in flight.
+	s.SetVirtual("bkt", 2500, func(i int) (string, osstest.Content) { return fmt.Sprintf("x%04d", i), osstest.Bytes(nil) })
+	slow := func(*osstest.Request) *osstest.Fault { return osstest.Inject().Delay(2 * time.Millisecond) }
+	s.OnRequest(slow)
+	s.OnList(slow)
 	for name, c := range map[string]struct {
 		of, call []Option
 		most     int
@@ -566,7 +573,7 @@ func TestPrefixConcurrency(t *testing.T) {
 			d := newDownloader(t, s, c.of...)
 			s.ResetLog()
 			dir := t.TempDir()
-			res, err := d.DownloadPrefix(t.Context(), "bkt", "", dir, append(c.call, WithPartSize(100<<10))...)
+			res, err := d.DownloadPrefix(t.Context(), "bkt", "", dir, append(c.call, WithPartSize(100<<10), WithExclude("x*"))...)
 			counts(t, res, err, len(all), 0, 0)
 			checkTree(t, dir, all)
 			if got := s.MaxInFlight(); got != c.most {
@@ -586,6 +593,15 @@ func TestPrefixRateLimit(t *testing.T) {
 	// 120 KiB, less an eighth of a second's worth that may come at once.
 	if took := time.Since(start); took < 450*time.Millisecond {
 		t.Errorf("120 KiB at 200 KiB/s took %v", took)
+	}
+	// The listing is read from the network, too.
+	s.SetVirtual("bkt", 900, func(i int) (string, osstest.Content) { return fmt.Sprintf("x%04d", i), osstest.Bytes(nil) })
+	s.ResetLog()
+	start = time.Now()
+	res, err = d.DownloadPrefix(t.Context(), "bkt", "x", t.TempDir(), WithRateLimit(400<<10), WithExclude("*"))
+	counts(t, res, err, 0, 0, 0)
+	if n, took := s.Stats().Sent, time.Since(start); took < time.Duration(n-50<<10)*time.Second/(400<<10) {
+		t.Errorf("a listing of %d bytes at 400 KiB/s took %v", n, took)
 	}
 }
 
@@ -612,6 +628,15 @@ func TestPrefixProgress(t *testing.T) {
 	res, err = d.DownloadPrefix(t.Context(), "bkt", "", dir, WithProgress(p.add))
 	counts(t, res, err, 1, 4, 0)
 	if last := p.last(); last.Done != total || last.Total != total || last.Resumed != 6<<20 {
+		t.Errorf("last report %+v", last)
+	}
+
+	// An object that is another one by the time it is fetched counts as what it is then.
+	p = &progress{t: t}
+	s.Once(func(*osstest.Request) bool { return true }, osstest.Inject().Before(func() { s.Put("bkt", "b", osstest.Random(8, 2<<20)) }))
+	res, err = d.DownloadPrefix(t.Context(), "bkt", "b", t.TempDir(), WithProgress(p.add))
+	counts(t, res, err, 1, 0, 0)
+	if last := p.last(); last.Done != 2<<20 || last.Total != 2<<20 || res.Bytes != 2<<20 {
 		t.Errorf("last report %+v", last)
 	}
 }
@@ -668,6 +693,53 @@ func TestPrefixManyCallsOneFolder(t *testing.T) {
 	}
 	wg.Wait()
 	checkTree(t, dir, all)
+}
+
+// The same, with the folder gone at the worst moments.
+func TestPrefixWorkDirRemovedByAnother(t *testing.T) {
+	s := newServer(t)
+	all := put(s, map[string]int64{"k": 100})
+	for _, moment := range []string{"lstat", "upper", "lock"} {
+		dir := t.TempDir()
+		f := &removingFS{moment: moment}
+		removing := within(func(r *os.Root) fsys.FS { f.FS = fsys.Rooted(r); return f })
+		res, err := newDownloader(t, s).DownloadPrefix(t.Context(), "bkt", "", dir, removing)
+		counts(t, res, err, 1, 0, 0)
+		checkTree(t, dir, all)
+		if !f.done {
+			t.Errorf("%s did not happen", moment)
+		}
+	}
+}
+
+// removingFS removes the folder of working files, once.
+type removingFS struct {
+	fsys.FS
+	moment string
+	done   bool
+}
+
+func (f *removingFS) now(moment string) {
+	if moment == f.moment && !f.done {
+		f.done = f.FS.Remove(workDir) == nil
+	}
+}
+
+func (f *removingFS) Lstat(name string) (fs.FileInfo, error) {
+	switch name {
+	case workDir:
+		f.now("lstat")
+	case strings.ToUpper(workDir):
+		f.now("upper")
+	}
+	return f.FS.Lstat(name)
+}
+
+func (f *removingFS) OpenFile(name string, flag int, perm fs.FileMode) (fsys.File, error) {
+	if strings.HasSuffix(name, lockSuffix) {
+		f.now("lock")
+	}
+	return f.FS.OpenFile(name, flag, perm)
 }
 
 // An interrupted call leaves whole files and working files, and the next one goes on: also inside large objects.
@@ -766,13 +838,26 @@ func TestPrefixInterruptUntilDone(t *testing.T) {
 
 func TestPrefixWithoutCheckpoint(t *testing.T) {
 	s := newServer(t)
-	put(s, map[string]int64{"large": 10 * testPart})
+	all := put(s, map[string]int64{"large": 10 * testPart})
 	d := newDownloader(t, s, WithPartSize(testPart), WithConcurrency(1), WithRetry(RetryPolicy{Attempts: 1}), WithoutCheckpoint())
 	dir := t.TempDir()
 	s.Nth(5, osstest.Error(500, "InternalError"))
 	res, err := d.DownloadPrefix(t.Context(), "bkt", "", dir)
 	counts(t, res, err, 0, 0, 1)
 	checkTree(t, dir, contents{})
+
+	// What a call with a checkpoint left goes, too.
+	s.ClearFaults()
+	s.Nth(5, osstest.Error(500, "InternalError"))
+	keeping := newDownloader(t, s, WithPartSize(testPart), WithConcurrency(1), WithRetry(RetryPolicy{Attempts: 1}))
+	res, err = keeping.DownloadPrefix(t.Context(), "bkt", "", dir)
+	counts(t, res, err, 0, 0, 1)
+	if !exists(filepath.Join(dir, workDir)) {
+		t.Error("nothing was kept")
+	}
+	res, err = d.DownloadPrefix(t.Context(), "bkt", "", dir)
+	counts(t, res, err, 1, 0, 0)
+	checkTree(t, dir, all)
 }
 
 // What a killed call left of a file that is there by now goes, unless another call is at it.
@@ -810,8 +895,8 @@ func TestPrefixTidiesUp(t *testing.T) {
 func TestPrefixKilled(t *testing.T) {
 	s := newServer(t)
 	sizes := map[string]int64{}
-	for i := range 100 {
-		sizes[fmt.Sprintf("d%d/k%02d", i%3, i)] = int64(i) * 5 << 10
+	for i := range 60 {
+		sizes[fmt.Sprintf("d%d/k%02d", i%3, i)] = int64(i) * 2 << 10
 	}
 	sizes["large"] = 30 << 20
 	all := put(s, sizes)
@@ -829,7 +914,7 @@ func TestPrefixKilled(t *testing.T) {
 		}
 		return p
 	}
-	for i := range 5 {
+	for i := range 4 {
 		asked := make(chan struct{})
 		s.Nth(5+3*i, osstest.Inject().Before(func() { close(asked) }).HoldHeaders(nil))
 		p := start()
@@ -884,9 +969,69 @@ func init() {
 	os.Exit(0)
 }
 
-// A power failure may lose the working files and their folder, never the order of things: the folders of a file are on
-// disk before it has its name there.
-func TestPrefixNoSpaceAndBrokenDisk(t *testing.T) {
+// The number of requests adapts itself although no object takes long enough to judge by.
+func TestPrefixAdapts(t *testing.T) {
+	s := newServer(t)
+	sizes := map[string]int64{}
+	for i := range 600 {
+		sizes[fmt.Sprintf("k%04d", i)] = 100
+	}
+	put(s, sizes)
+	s.OnRequest(func(*osstest.Request) *osstest.Fault { return osstest.Inject().Delay(20 * time.Millisecond) })
+	res, err := newDownloader(t, s).DownloadPrefix(t.Context(), "bkt", "", t.TempDir())
+	counts(t, res, err, len(sizes), 0, 0)
+	if n := s.MaxInFlight(); n <= startConcurrency || n > AdaptiveConcurrency {
+		t.Errorf("%d requests in flight at most", n)
+	}
+}
+
+// A folder is on disk before a file in it has its name: a power loss must not take what was synced.
+func TestPrefixSyncsFolders(t *testing.T) {
+	s := newServer(t)
+	put(s, map[string]int64{"a/b/c/k": 1, "a/b/l": 1})
+	rec := &recordingFS{}
+	recorded := within(func(r *os.Root) fsys.FS { rec.FS = fsys.Rooted(r); return rec })
+	res, err := newDownloader(t, s).DownloadPrefix(t.Context(), "bkt", "", t.TempDir(), recorded)
+	counts(t, res, err, 2, 0, 0)
+	for _, c := range [][]string{
+		{"mkdir a", "sync .", "rename a/b/c/k"}, {"mkdir a/b", "sync a", "rename a/b/l"}, {"mkdir a/b/c", "sync a/b", "rename a/b/c/k", "sync a/b/c"},
+	} {
+		rest := rec.ops
+		for _, op := range c {
+			at := slices.Index(rest, op)
+			if at < 0 {
+				t.Fatalf("%q does not come in this order in %q", c, rec.ops)
+			}
+			rest = rest[at+1:]
+		}
+	}
+}
+
+// recordingFS writes down what matters after a power loss.
+type recordingFS struct {
+	fsys.FS
+	mu  sync.Mutex
+	ops []string
+}
+
+func (f *recordingFS) did(op, name string, err error) error {
+	if err == nil {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		f.ops = append(f.ops, op+" "+filepath.ToSlash(name))
+	}
+	return err
+}
+
+func (f *recordingFS) Mkdir(name string, perm fs.FileMode) error {
+	return f.did("mkdir", name, f.FS.Mkdir(name, perm))
+}
+func (f *recordingFS) SyncDir(name string) error { return f.did("sync", name, f.FS.SyncDir(name)) }
+func (f *recordingFS) Rename(from, to string) error {
+	return f.did("rename", to, f.FS.Rename(from, to))
+}
+
+func TestPrefixBrokenDisk(t *testing.T) {
 	s := newServer(t)
 	put(s, map[string]int64{"a/k": 1000, "b/k": 1000})
 	broken := errors.New("disk broken")
@@ -1239,7 +1384,7 @@ func TestPrefixLeavesNothingRunning(t *testing.T) {
 
 // Many keys need no more memory than few: those of a page, and those in flight.
 func TestPrefixMemory(t *testing.T) {
-	n, every := 30_000, 200 // one in so many is fetched
+	n, every := 12_000, 100 // one in so many is fetched
 	if os.Getenv("OSSDL_LONG") != "" {
 		n = 1_000_000
 	}
@@ -1262,11 +1407,9 @@ func TestPrefixMemory(t *testing.T) {
 		entries, _ := os.ReadDir("/proc/self/fd") // where there is no such thing it is not looked at
 		return len(entries)
 	}
-	var most atomic.Int64
-	var files atomic.Int64
-	pages := 0
+	var most, files, pages atomic.Int64
 	s.OnList(func(*osstest.Request) *osstest.Fault {
-		if pages++; pages%10 == 0 {
+		if pages.Add(1)%10 == 0 {
 			most.Store(max(most.Load(), heap()))
 			files.Store(max(files.Load(), int64(open())))
 		}
@@ -1279,7 +1422,7 @@ func TestPrefixMemory(t *testing.T) {
 			t.Fatalf("%+v, %v", res, err)
 		}
 		grown, more := most.Load()-before, int(files.Load())-filesBefore
-		t.Logf("%d pages; the heap has grown by %d bytes, %d more files and sockets were open", pages, grown, more)
+		t.Logf("%d pages; the heap has grown by %d bytes, %d more files and sockets were open", pages.Load(), grown, more)
 		if grown > 32<<20 || more > 500 {
 			t.Error("too much")
 		}
