@@ -44,8 +44,10 @@ func (p *prefixRun) bringFile(ctx context.Context, o listed, name string) error 
 	if !there {
 		return p.fetch(ctx, o, name)
 	}
+	if err := p.tidy(name); err != nil {
+		return err
+	}
 	p.skipped(o)
-	p.tidy(name)
 	return nil
 }
 
@@ -216,7 +218,7 @@ func (p *prefixRun) fetch(ctx context.Context, o listed, name string) error {
 	}
 	p.ended(c, o.size, err)
 	if err == nil && p.cfg.noCheckpoint {
-		p.tidy(name) // of a call that did keep one
+		err = p.tidy(name) // of a call that did keep one
 	}
 	return err
 }
@@ -235,10 +237,11 @@ func (p *prefixRun) destination(name string) *destination {
 	return d
 }
 
-// tidy removes what a call that was killed left of a file that is there by now.
-func (p *prefixRun) tidy(name string) {
+// tidy removes what a call that was killed left of a file that is there by now. That call may have come to its rename and
+// no further: a power loss must not take the file back once it is counted.
+func (p *prefixRun) tidy(name string) error {
 	if !p.leftover {
-		return
+		return nil
 	}
 	d := p.destination(name)
 	d.cpPath = d.base + checkpointSuffix
@@ -247,13 +250,17 @@ func (p *prefixRun) tidy(name string) {
 		return err == nil
 	})
 	if !left {
-		return
+		return nil
 	}
 	unlock, err := d.lock()
 	if err != nil {
-		return // somebody is at it
+		return nil // somebody is at it
 	}
 	defer unlock()
+	if err := d.fs.SyncDir(filepath.Dir(d.path)); err != nil {
+		return err
+	}
 	d.begun = true
 	d.discard()
+	return nil
 }
