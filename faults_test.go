@@ -9,12 +9,14 @@ import (
 	"io"
 	"io/fs"
 	"log/slog"
+	"maps"
 	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -39,10 +41,9 @@ import (
 // long reports whether the long forms of the tests are to run.
 func long() bool { return os.Getenv("OSSDL_LONG") != "" }
 
-// service is OSS as one object of one bucket, without a network. A body comes a piece at a time, with a pause before each.
+// service is OSS as one bucket, without a network. A body comes a piece at a time, with a pause before each.
 type service struct {
-	content []byte
-	crc     uint64
+	objects map[string][]byte
 	piece   int
 
 	requests, open atomic.Int64 // open: bodies not closed
@@ -51,35 +52,55 @@ type service struct {
 
 const servicePause = 200 * time.Millisecond
 
-func (s *service) etag() string { return fmt.Sprintf(`"%016X"`, s.crc) }
-
 func (s *service) RoundTrip(r *http.Request) (*http.Response, error) {
 	s.requests.Add(1)
 	if err := wait(r.Context(), servicePause); err != nil {
 		return nil, err
 	}
+	if r.URL.Path == "/" {
+		return s.list(r), nil
+	}
+	content := s.objects[r.URL.Path[1:]]
+	crc := crc64.Update(0, content)
 	var off, last int64
 	if _, err := fmt.Sscanf(r.Header.Get("Range"), "bytes=%d-%d", &off, &last); err != nil {
 		return nil, fmt.Errorf("the service wants a range: %w", err)
 	}
-	end := min(last+1, int64(len(s.content)))
+	end := min(last+1, int64(len(content)))
+	return s.answer(r, http.StatusPartialContent, content[off:end], map[string]string{
+		"Content-Range":        fmt.Sprintf("bytes %d-%d/%d", off, end-1, len(content)),
+		"ETag":                 fmt.Sprintf(`"%016X"`, crc),
+		"X-Oss-Hash-Crc64ecma": strconv.FormatUint(crc, 10),
+		"Last-Modified":        serviceTime.Format(http.TimeFormat),
+	}), nil
+}
+
+var serviceTime = time.Unix(1e9, 0).UTC()
+
+// list answers ListObjectsV2.
+func (s *service) list(r *http.Request) *http.Response {
+	var doc strings.Builder
+	doc.WriteString("<ListBucketResult>")
+	for _, key := range slices.Sorted(maps.Keys(s.objects)) {
+		fmt.Fprintf(&doc, "<Contents><Key>%s</Key><Size>%d</Size><LastModified>%s</LastModified></Contents>",
+			key, len(s.objects[key]), serviceTime.Format(time.RFC3339))
+	}
+	doc.WriteString("</ListBucketResult>")
+	return s.answer(r, http.StatusOK, []byte(doc.String()), nil)
+}
+
+func (s *service) answer(r *http.Request, status int, body []byte, header map[string]string) *http.Response {
 	h := http.Header{}
-	for name, value := range map[string]string{
-		"Content-Length":       strconv.FormatInt(end-off, 10),
-		"Content-Range":        fmt.Sprintf("bytes %d-%d/%d", off, end-1, len(s.content)),
-		"ETag":                 s.etag(),
-		"X-Oss-Request-Id":     "5C3D9778CC1C2AEDF85B587E",
-		"X-Oss-Hash-Crc64ecma": strconv.FormatUint(s.crc, 10),
-		"Last-Modified":        time.Unix(1e9, 0).UTC().Format(http.TimeFormat),
-	} {
+	for name, value := range header {
 		h.Set(name, value)
 	}
+	h.Set("Content-Length", strconv.Itoa(len(body)))
+	h.Set("X-Oss-Request-Id", "5C3D9778CC1C2AEDF85B587E")
 	s.open.Add(1)
-	body := &serviceBody{s: s, ctx: r.Context(), rest: s.content[off:end]}
 	return &http.Response{
-		Status: "206 Partial Content", StatusCode: http.StatusPartialContent, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
-		Header: h, ContentLength: end - off, Body: body, Request: r,
-	}, nil
+		StatusCode: status, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1, Header: h, ContentLength: int64(len(body)),
+		Body: &serviceBody{s: s, ctx: r.Context(), rest: body}, Request: r,
+	}
 }
 
 type serviceBody struct {
@@ -304,7 +325,7 @@ func (sc *scene) runInBubble(t *testing.T, ctx context.Context, on fsys.FS) outc
 
 func (sc *scene) download(t *testing.T, ctx context.Context, on fsys.FS) outcome {
 	t.Helper()
-	s := &service{content: sc.content, crc: crc64.Update(0, sc.content), piece: sc.piece()}
+	s := &service{objects: map[string][]byte{"k": sc.content}, piece: sc.piece()}
 	client, err := oss.New("http://service.test", osstest.AccessKeyID, osstest.AccessKeySecret, oss.HTTPClient(&http.Client{Transport: s}))
 	if err != nil {
 		t.Error(err)

@@ -6,9 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -222,6 +224,77 @@ func FuzzSignedURL(f *testing.F) {
 		b, err := parseAddress(signed("another"))
 		if err != nil || a.id != b.id || a.version != b.version || !a.expires.Equal(b.expires) || b.expires.Before(time.Unix(0, 0)) && !b.expires.IsZero() {
 			t.Errorf("%+v and %+v, %v", a, b, err)
+		}
+	})
+}
+
+// FuzzListing: whatever a listing says, it names objects that can be, or is refused, and it does not go round in circles.
+func FuzzListing(f *testing.F) {
+	const head, object = "<ListBucketResult>", "<Contents><Key>a</Key><Size>1</Size><LastModified>2026-01-02T03:04:05.000Z</LastModified></Contents>"
+	for _, doc := range []string{
+		head + object + "</ListBucketResult>", head + "<IsTruncated>true</IsTruncated><NextContinuationToken>t</NextContinuationToken></ListBucketResult>",
+		head + "<EncodingType>url</EncodingType><Contents><Key>%2e%2E%2fa</Key><Size>-1</Size></Contents></ListBucketResult>",
+		"<Error><Code>AccessDenied</Code></Error>", head + "<Contents><Key></Key></Contents>", "",
+	} {
+		f.Add([]byte(doc), "t")
+	}
+	f.Fuzz(func(t *testing.T, doc []byte, token string) {
+		objects, next, err := readPage(doc, token)
+		if err != nil {
+			if objects != nil || next != "" {
+				t.Errorf("%v, but %+v and %q", err, objects, next)
+			}
+			return
+		}
+		for _, o := range objects {
+			if o.key == "" || o.size < 0 {
+				t.Errorf("accepted %+v", o)
+			}
+		}
+		if next != "" && next == token {
+			t.Errorf("the page after %q is the one after %q", token, next)
+		}
+	})
+}
+
+// FuzzLocalName: whatever the keys are, the names they get lie within the folder and not within that of the working files,
+// no two are the same, and none is a folder of another.
+func FuzzLocalName(f *testing.F) {
+	for _, keys := range []string{
+		"a\na/b\na/b/", "../a\n./a\na/../b\n/a\na//b", ".ossdl/a\n.OSSDL\na/.ossdl\n.ossdl.", "A\na\n\u017f\ns\n\u212a\nk", "con\nCOM1.txt\na:b\na.\na \n\\",
+		"\x00\n\xff\n" + strings.Repeat("x", 300), "p/a\np/\np", "",
+	} {
+		f.Add(keys, "", true, true)
+		f.Add(keys, "p/", false, false)
+	}
+	f.Fuzz(func(t *testing.T, keys, prefix string, windows, folds bool) {
+		names := newNamer(prefix, windows, folds)
+		files := map[string]string{} // names, folded where the file system folds them, by key
+		all := strings.Split(keys, "\n")
+		slices.Sort(all)
+		for _, key := range slices.Compact(all) {
+			name, err := names.name(key)
+			if err != nil || name == "" {
+				continue
+			}
+			plain, isFolder := strings.CutSuffix(name, "/")
+			if !fs.ValidPath(plain) || plain == "." || strings.ContainsAny(plain, "\x00") || windows && strings.ContainsAny(plain, `\:`) {
+				t.Errorf("%q is named %q", key, name)
+			}
+			if folds {
+				plain = fold(plain)
+			}
+			if first, _, _ := strings.Cut(plain, "/"); strings.EqualFold(first, workDir) {
+				t.Errorf("%q is named %q, among the working files", key, name)
+			}
+			for other, of := range files {
+				if other == plain && !isFolder || strings.HasPrefix(plain+"/", other+"/") {
+					t.Errorf("%q is named %q, and %q %q", key, name, of, other)
+				}
+			}
+			if !isFolder {
+				files[plain] = key
+			}
 		}
 	})
 }
