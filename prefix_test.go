@@ -298,13 +298,16 @@ func TestPrefixFailures(t *testing.T) {
 		if !errors.Is(f, causes[f.Key]) {
 			t.Errorf("%s: %v", f.Key, f)
 		}
+		var se oss.ServiceError
+		if f.Key != "broken" && (!errors.As(f, &se) || se.RequestID == "") {
+			t.Errorf("%s: no request ID in %v", f.Key, f)
+		}
 		if !strings.Contains(log.String(), "key="+f.Key) {
 			t.Errorf("the failure of %s is not logged", f.Key)
 		}
 	}
 	var first KeyError
-	var se oss.ServiceError
-	if !errors.As(err, &first) || first.Key != res.Failures[0].Key || !errors.As(err, &se) || se.RequestID == "" || !strings.Contains(err.Error(), "3 of 7") {
+	if !errors.As(err, &first) || first != res.Failures[0] || !errors.Is(err, causes[first.Key]) || !strings.Contains(err.Error(), "3 of 7") {
 		t.Errorf("the error does not say what happened: %v", err)
 	}
 	if left := s.Unfired(); len(left) > 0 {
