@@ -268,10 +268,15 @@ func scenes(t *testing.T) []*scene {
 		all = append(all, sc)
 	}
 	sum := sha256.Sum256(fresh.content)
-	return append(all,
+	all = append(all,
 		newScene(t, "no reservation", smallSize, memfs.Config{NoReserve: true, NoLocks: true}),
 		newScene(t, "sparse, no checkpoint", smallSize, memfs.Config{}, WithoutPreallocation(), WithoutCheckpoint()),
 		newScene(t, "elsewhere, digest", smallSize, memfs.Config{}, WithCheckpointDir("/cps"), WithChecksum(sha256.New, sum[:])),
+	)
+	if testing.Short() {
+		return all // the big ones take minutes under the race detector
+	}
+	return append(all,
 		newScene(t, "big", bigSize, memfs.Config{}),
 		newScene(t, "big, no reservation", bigSize, memfs.Config{NoReserve: true}),
 	)
