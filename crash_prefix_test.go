@@ -42,7 +42,7 @@ func newShelf(t *testing.T) *shelf {
 }
 
 // run downloads the prefix once.
-func (sh *shelf) run(t *testing.T, on fsys.FS) (res *PrefixResult, err error, log string) {
+func (sh *shelf) run(t *testing.T, on fsys.FS) (res *PrefixResult, log string, err error) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		s := &service{objects: map[string][]byte{}, piece: 2000}
@@ -72,7 +72,7 @@ func (sh *shelf) run(t *testing.T, on fsys.FS) (res *PrefixResult, err error, lo
 			t.Errorf("%d bodies left open", n)
 		}
 	})
-	return res, err, log
+	return res, log, err
 }
 
 // whole fails the test unless each file is absent, old or whole, and where all is true, unless all are whole.
@@ -91,7 +91,7 @@ func (sh *shelf) whole(t *testing.T, disk fsys.FS, all bool) {
 // heals runs once more, on a disk that works again, and takes the power away afterwards.
 func (sh *shelf) heals(t *testing.T, disk *memfs.FS) {
 	t.Helper()
-	if _, err, log := sh.run(t, disk); err != nil {
+	if _, log, err := sh.run(t, disk); err != nil {
 		t.Fatalf("a healthy run: %v\n%s", err, log)
 	}
 	sh.done(t, disk)
@@ -125,7 +125,7 @@ func TestPrefixEveryFileOperationFails(t *testing.T) {
 				plan.At = i
 				disk := sh.before.Kill()
 				f := faultfs.New(disk, plan)
-				res, err, log := sh.run(t, f)
+				res, log, err := sh.run(t, f)
 				if !f.Fired() {
 					break
 				}
