@@ -16,8 +16,11 @@ import (
 
 // clones is how many power losses are tried at each moment.
 func clones() uint64 {
-	if long() {
+	switch {
+	case long():
 		return 16
+	case testing.Short():
+		return 1
 	}
 	return 2
 }

@@ -68,7 +68,8 @@ func newChild(t *testing.T, s *osstest.Server, job ...string) *exec.Cmd {
 		t.Fatal(err)
 	}
 	cmd := exec.CommandContext(t.Context(), self, job...)
-	cmd.Env = append(os.Environ(), childEnv+"="+s.Endpoint())
+	// Under the race detector a process would wait a second before it ends.
+	cmd.Env = append(os.Environ(), childEnv+"="+s.Endpoint(), "GORACE=atexit_sleep_ms=0")
 	cmd.Stderr = os.Stderr
 	return cmd
 }
