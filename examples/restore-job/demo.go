@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 
 	"github.com/ossdl/ossdl/examples/internal/bar"
 	"github.com/ossdl/ossdl/internal/osstest"
@@ -26,7 +27,8 @@ const (
 )
 
 // demo is the cluster: it holds the backup, starts four pods, kills one half-way and starts it again.
-func demo(ctx context.Context, out io.Writer) (err error) {
+func demo(ctx context.Context, to io.Writer) (err error) {
+	out := &shared{to: to}
 	server, err := osstest.New(osstest.WithTotalRate(rate))
 	if err != nil {
 		return err
@@ -87,6 +89,18 @@ func demo(ctx context.Context, out io.Writer) (err error) {
 	fmt.Fprintf(out, "   All %d files are there, with the CRC-64 of their objects, each fetched by one pod. Sent twice: %s.\n",
 		files, bar.Bytes(sent(server)-total))
 	return nil
+}
+
+// shared is what the pods and the cluster write to, one at a time.
+type shared struct {
+	mu sync.Mutex
+	to io.Writer
+}
+
+func (s *shared) Write(b []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.to.Write(b)
 }
 
 // fill stores a few large objects and many small ones.
