@@ -33,7 +33,29 @@ type facts struct {
 	hasCRC       bool
 	lastModified time.Time
 	symlink      bool // the headers may be the link's, not the target's
-	requestID    string
+	origin
+}
+
+// origin names the answer that something was learnt from.
+type origin struct {
+	status    int
+	requestID string
+}
+
+// suffix is what a message says of it.
+func (o origin) suffix() string {
+	if o.requestID == "" {
+		return ""
+	}
+	return ", request ID " + o.requestID
+}
+
+// service is what errors.As finds of it; nil where the service gave no request ID.
+func (o origin) service() error {
+	if o.requestID == "" {
+		return nil
+	}
+	return oss.ServiceError{StatusCode: o.status, RequestID: o.requestID}
 }
 
 // strong reports whether the ETag identifies bytes: If-Match may be sent for it. OSS calls the ETag of a folder object
@@ -104,6 +126,15 @@ func (e *statusError) Error() string {
 	return b.String()
 }
 
+// gone reports whether the object that was asked for is not there, or not any more.
+func (e *statusError) gone() bool {
+	switch e.means {
+	case ErrNotFound, ErrRange, ErrObjectChanged:
+		return true
+	}
+	return false
+}
+
 func (e *statusError) Unwrap() []error {
 	if e.means == nil {
 		return []error{e.service}
@@ -113,18 +144,32 @@ func (e *statusError) Unwrap() []error {
 
 // answerError is a success status with an answer that is not what was asked for. Nothing of its body is used.
 type answerError struct {
-	asked     request
-	got       string
-	requestID string
-	size      int64 // of the whole object, where a 200 was the answer to a range; -1 otherwise
+	asked request
+	got   string
+	size  int64 // of the whole object, where a 200 was the answer to a range; -1 otherwise
+	origin
 }
 
 func (e *answerError) Error() string {
-	msg := fmt.Sprintf("asked for %v, got %s", e.asked, e.got)
-	if e.requestID != "" {
-		msg += ", request ID " + e.requestID
+	return fmt.Sprintf("asked for %v, got %s", e.asked, e.got) + e.suffix()
+}
+
+func (e *answerError) Unwrap() error { return e.service() }
+
+// findingError is what an answer, a success by itself, means beside what else is known.
+type findingError struct {
+	means error // ErrObjectChanged and the like
+	why   string
+	origin
+}
+
+func (e *findingError) Error() string { return fmt.Sprintf("%v: %s", e.means, e.why) + e.suffix() }
+
+func (e *findingError) Unwrap() []error {
+	if service := e.service(); service != nil {
+		return []error{e.means, service}
 	}
-	return msg
+	return []error{e.means}
 }
 
 // networkError is a failure below HTTP. It exists to drop the URL, whose query may be signed, from what net/http says.
@@ -137,8 +182,9 @@ func (e *networkError) Unwrap() error { return e.err }
 // object; at any other offset it is refused.
 func readAnswer(r request, status int, h http.Header, fromOSS bool) (*answer, error) {
 	a := &answer{facts: readFacts(h), header: h}
+	a.status = status
 	bad := func(size int64, format string, args ...any) (*answer, error) {
-		return nil, &answerError{asked: r, got: fmt.Sprintf(format, args...), requestID: a.requestID, size: size}
+		return nil, &answerError{asked: r, got: fmt.Sprintf(format, args...), size: size, origin: a.origin}
 	}
 	length, hasLength := contentLength(h)
 	// A stored Content-Encoding is the object's metadata and comes with ETag and length; a body compressed on the way lacks
@@ -184,7 +230,7 @@ func readFacts(h http.Header) facts {
 		etag:      h.Get("ETag"),
 		versionID: h.Get("x-oss-version-id"),
 		symlink:   strings.EqualFold(h.Get("x-oss-object-type"), "Symlink"),
-		requestID: h.Get("x-oss-request-id"),
+		origin:    origin{requestID: h.Get("x-oss-request-id")},
 	}
 	if v, err := strconv.ParseUint(h.Get("x-oss-hash-crc64ecma"), 10, 64); err == nil {
 		f.crc, f.hasCRC = v, true

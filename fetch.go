@@ -36,7 +36,7 @@ func (t *transfer) fetch(ctx context.Context, p *part) error {
 		switch {
 		case errors.As(err, &clamp) && fails < t.cfg.retry.Attempts:
 			fails++ // a server may say so each time
-			if err := t.sized(clamp.size); err != nil {
+			if err := t.sized(clamp.size, clamp.origin); err != nil {
 				return err
 			}
 		case errors.Is(err, errSlow):
@@ -111,7 +111,8 @@ func (t *transfer) watched(ctx context.Context, p *part, replaceable bool, fn fu
 	defer t.unwatch(m)
 	m.waits()
 	err := fn(ctx, m)
-	if cause := context.Cause(ctx); err != nil && cause != nil {
+	var local *sinkError // says more than that the request was ended meanwhile
+	if cause := context.Cause(ctx); err != nil && cause != nil && !errors.As(err, &local) {
 		return cause
 	}
 	return err
@@ -176,13 +177,13 @@ func (t *transfer) probe(ctx context.Context, r request, refusal error) error {
 	a, err := t.get(ctx, r)
 	if err != nil {
 		var status *statusError
-		if _, fixed := t.pin.now(); errors.As(err, &status) && status.means != nil {
-			if !fixed && t.pin.earlier != nil {
-				return fmt.Errorf("%w: %w", errStale, err)
-			}
-			return fmt.Errorf("%w: %w", refusal, err)
+		if !errors.As(err, &status) || !status.gone() {
+			return err
 		}
-		return err
+		if _, fixed := t.pin.now(); !fixed && t.pin.earlier != nil {
+			return fmt.Errorf("%w: %w", errStale, err)
+		}
+		return fmt.Errorf("%w: %w", refusal, err)
 	}
 	a.body.Close()
 	return t.pin.probed(a.facts, refusal)
@@ -190,8 +191,8 @@ func (t *transfer) probe(ctx context.Context, r request, refusal error) error {
 
 // firstAnswer lays the set out for the object that the pin is fixed to.
 func (t *transfer) firstAnswer(r request, a *answer) error {
-	if err := t.sized(a.size); err != nil {
-		return &permanentError{err}
+	if err := t.sized(a.size, a.origin); err != nil {
+		return err
 	}
 	if known, none := t.pin.rangesKnown(); none || !known && a.size > 0 {
 		t.set.setSingle(true)
@@ -200,8 +201,8 @@ func (t *transfer) firstAnswer(r request, a *answer) error {
 	return nil
 }
 
-// sized fits the set to the size of the object.
-func (t *transfer) sized(size int64) error {
+// sized fits the set to the size of the object, as an answer has it.
+func (t *transfer) sized(size int64, by origin) error {
 	length := t.length
 	if length < 0 {
 		length = size - t.base
@@ -209,7 +210,7 @@ func (t *transfer) sized(size int64) error {
 	switch {
 	case size == 0 && t.base == 0 && t.length < 0:
 	case t.base >= size || length > size-t.base:
-		return &permanentError{fmt.Errorf("%w: offset %d, length %d of %d bytes", ErrRange, t.base, t.length, size)}
+		return &permanentError{&findingError{ErrRange, fmt.Sprintf("offset %d, length %d of %d bytes", t.base, t.length, size), by}}
 	}
 	t.set.resize(length)
 	return nil
@@ -257,13 +258,34 @@ func (t *transfer) askForRange(ctx context.Context, sp span) error {
 		return err
 	}
 	defer t.lane.release()
-	r := t.pin.request(sp)
-	return t.watched(ctx, &part{}, false, func(ctx context.Context, _ *meter) error {
-		a, err := t.get(ctx, r)
-		if err == nil {
-			a.body.Close()
-			_, err = t.pin.accept(r, a)
+	for again := true; again; {
+		err := t.watched(ctx, &part{}, false, func(ctx context.Context, _ *meter) (err error) {
+			again, err = t.askOnce(ctx, sp)
+			return err
+		})
+		if err != nil {
+			return err
 		}
-		return err
-	})
+	}
+	return nil
+}
+
+// askOnce makes a request for its answer alone. Again: what the pin learnt from a refusal makes another one worth while.
+func (t *transfer) askOnce(ctx context.Context, sp span) (again bool, err error) {
+	r := t.pin.request(sp)
+	a, err := t.get(ctx, r)
+	if err == nil {
+		a.body.Close()
+		_, err = t.pin.accept(r, a)
+		return false, err
+	}
+	var status *statusError
+	if !errors.As(err, &status) {
+		return false, err // the whole object instead of a range is just what is to be found out
+	}
+	what, err := t.pin.refused(r, err)
+	if what == probeIfMatch {
+		err = t.probe(ctx, r, err)
+	}
+	return err == nil, err
 }

@@ -4,6 +4,7 @@ import (
 	"container/list"
 	"context"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"time"
 )
@@ -19,7 +20,8 @@ type gate struct {
 	inUse int
 	queue list.List // of chan struct{}, closed when the slot is the waiter's
 	adapt governor
-	given bool // the ceiling is the caller's
+	given bool  // the ceiling is the caller's
+	asked []int // what calls in progress asked for, each for itself
 }
 
 // startConcurrency is the adaptive bound before anything was measured.
@@ -85,14 +87,30 @@ func (g *gate) admit() {
 	}
 }
 
-// atLeast raises a limit that nobody gave for a call that asked for n requests in flight.
-func (g *gate) atLeast(n int) {
+// atLeast raises a limit that nobody gave, until done is called, for a call that asked for n requests in flight. Where the
+// server has just asked to slow down, only the ceiling is raised.
+func (g *gate) atLeast(now time.Time, n int) (done func()) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if !g.given && g.limit < n {
-		g.limit = n
-		g.adapt.ceiling = max(g.adapt.ceiling, n)
+	if g.given || n == 0 {
+		return func() {}
+	}
+	g.asked = append(g.asked, n)
+	g.adapt.ceiling = max(g.adapt.ceiling, n)
+	if !g.adapt.resting(now) {
+		g.limit = max(g.limit, n)
 		g.admit()
+	}
+	return func() {
+		g.mu.Lock()
+		defer g.mu.Unlock()
+		i := slices.Index(g.asked, n)
+		g.asked = slices.Delete(g.asked, i, i+1)
+		g.adapt.ceiling = AdaptiveConcurrency
+		for _, n := range g.asked {
+			g.adapt.ceiling = max(g.adapt.ceiling, n)
+		}
+		g.limit = min(g.limit, g.adapt.ceiling)
 	}
 }
 
@@ -142,7 +160,7 @@ func (g *gate) backOff(ctx context.Context, p RetryPolicy, fails int, err error)
 	}
 	var wait time.Duration
 	if fails >= 2 {
-		bound := min(p.MaxDelay, p.MinDelay<<min(fails-1, 20))
+		bound := min(p.MaxDelay, p.MinDelay<<min(fails-2, 20))
 		wait = rand.N(max(bound, 1))
 	}
 	return sleep(ctx, max(wait, min(after, max(maxRetryAfter, p.MaxDelay))))

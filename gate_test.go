@@ -145,13 +145,31 @@ func TestGateGivesACancelledSlotBack(t *testing.T) {
 }
 
 func TestGateAtLeast(t *testing.T) {
+	now := time.Now()
 	g := newGate(0)
-	g.atLeast(100)
-	if g.limit != 100 {
-		t.Errorf("limit %d for a call that asked for 100", g.limit)
+	small, large := g.atLeast(now, 80), g.atLeast(now, 100)
+	if g.limit != 100 || g.ceiling() != 100 {
+		t.Errorf("limit %d, ceiling %d for a call that asked for 100", g.limit, g.ceiling())
 	}
+	large()
+	if g.limit != 80 || g.ceiling() != 80 {
+		t.Errorf("limit %d, ceiling %d, the call that goes on asked for 80", g.limit, g.ceiling())
+	}
+	small()
+	if g.limit != AdaptiveConcurrency || g.ceiling() != AdaptiveConcurrency {
+		t.Errorf("limit %d, ceiling %d, and no call asks for more than it may have by itself", g.limit, g.ceiling())
+	}
+
+	g.throttled(now)
+	lowered := g.limit
+	done := g.atLeast(now.Add(time.Second), 100)
+	if g.limit != lowered {
+		t.Errorf("limit %d a second after the server asked to slow down to %d", g.limit, lowered)
+	}
+	done()
+
 	g = newGate(4)
-	g.atLeast(100)
+	defer g.atLeast(now, 100)()
 	if g.limit != 4 {
 		t.Errorf("limit %d, the Downloader was given 4", g.limit)
 	}

@@ -53,7 +53,7 @@ func (g *governor) observe(now time.Time, limit int, wanting bool) int {
 	rate := float64(g.bytes.Load()-g.counted) / elapsed.Seconds()
 	binding := 2*g.wanting > g.ticks
 	g.measure(now)
-	if !binding || rate == 0 || now.Sub(g.calmedAt) < throttleRest {
+	if !binding || rate == 0 || g.resting(now) {
 		return limit
 	}
 	next := g.decide(now, limit, rate)
@@ -113,6 +113,9 @@ func (g *governor) throttled(now time.Time, limit, inFlight int) int {
 	g.settle(now)
 	return max(1, limit/2)
 }
+
+// resting reports whether the server has just asked to slow down.
+func (g *governor) resting(now time.Time) bool { return now.Sub(g.calmedAt) < throttleRest }
 
 // settle lets a change take effect before anything is measured.
 func (g *governor) settle(now time.Time) {

@@ -18,7 +18,6 @@ type lane struct {
 
 // newLane makes a lane with bounds given to the call; 0: none.
 func (d *Downloader) newLane(concurrency int, bytesPerSecond int64) *lane {
-	d.gate.atLeast(concurrency)
 	l := &lane{gate: d.gate, turn: make(chan struct{}, 1), limits: d.limits}
 	if concurrency > 0 {
 		l.own = make(chan struct{}, concurrency)
@@ -27,6 +26,20 @@ func (d *Downloader) newLane(concurrency int, bytesPerSecond int64) *lane {
 		l.limits = append(l.limits[:len(l.limits):len(l.limits)], newLimiter(bytesPerSecond))
 	}
 	return l
+}
+
+// open says that a call makes requests now, until close is called.
+func (l *lane) open() (close func()) { return l.gate.atLeast(time.Now(), cap(l.own)) }
+
+// ceiling is the most requests that the call can have in flight.
+func (l *lane) ceiling() int {
+	switch {
+	case l.own == nil:
+		return l.gate.ceiling()
+	case l.gate.given:
+		return min(cap(l.own), l.gate.ceiling())
+	}
+	return cap(l.own)
 }
 
 // acquire waits for a slot.

@@ -136,14 +136,24 @@ func (t *transfer) look() {
 	slices.Sort(rates)
 	usual := rates[len(rates)/2]
 	t.observe(usual)
-	if len(rates) < 3 {
+	if len(rates) < 3 || t.lane.limited() { // where a rate limit makes requests take turns, none is slow
 		return
 	}
 	for _, m := range meters {
-		if m.replaceable && m.rate*slowShare < usual && m.age() > slowAge && t.worthReplacing(m, usual) {
+		if m.replaceable && t.slow(m, usual) && t.worthReplacing(m, usual) {
 			m.cancel(errSlow)
 		}
 	}
+}
+
+// slow reports whether a request is far below the usual speed. One that waits for its first byte is given a few times
+// what others waited.
+func (t *transfer) slow(m *meter, usual float64) bool {
+	age := slowAge
+	if m.bytes.Load() == 0 {
+		age += patience(time.Duration(t.firstByte.Load()))
+	}
+	return m.rate*slowShare < usual && m.age() > age
 }
 
 // errStalled: a request brought less than 1 KiB/s over the stall time-out.

@@ -380,6 +380,7 @@ type terms struct {
 const (
 	minGainTime  = 100 * time.Millisecond
 	minGainBytes = 1 << 20
+	longGain     = 2 * time.Second // worth a request for however few bytes: the last ones are waited for
 )
 
 // takeOver gives the caller a share of the range that would end last, so that the end is not one slow connection: cut
@@ -419,7 +420,7 @@ func (s *set) victim(t terms) (victim *part, cut int64) {
 	}
 	var latest float64
 	for _, p := range s.parts {
-		if p.state != taken || p.held == p.end {
+		if p.state != taken || p.held == p.end || p.held >= s.horizon {
 			continue
 		}
 		if ends := p.ends(t); ends > latest {
@@ -442,10 +443,16 @@ func (s *set) victim(t terms) (victim *part, cut int64) {
 	}
 	ends := start + (left-keep)/t.rate
 	gain := max(4*start, minGainTime.Seconds())
-	if left-keep < float64(cmp.Or(t.least, minGainBytes)) || latest-ends < gain {
+	if latest-ends < gain {
 		return nil, 0
 	}
-	return victim, victim.held + int64(keep)
+	if left-keep < float64(cmp.Or(t.least, minGainBytes)) && latest-ends < longGain.Seconds() {
+		return nil, 0
+	}
+	if cut = victim.held + int64(keep); cut >= s.horizon {
+		return nil, 0 // there is no room for what it would bring
+	}
+	return victim, cut
 }
 
 // ends is in how many seconds the part is expected to end.
@@ -456,11 +463,14 @@ func (p *part) ends(t terms) float64 {
 	}
 	// Nothing came yet. It is given a few times the usual wait before it counts as stuck.
 	waited := t.now.Sub(p.pace.since)
-	if p.pace.since.IsZero() || waited < 8*t.firstByte+time.Second {
+	if p.pace.since.IsZero() || waited < patience(t.firstByte) {
 		return t.firstByte.Seconds() + left/t.rate
 	}
 	return math.Inf(1)
 }
+
+// patience is how long a request may wait for its first byte before it counts as stuck, where others waited firstByte.
+func patience(firstByte time.Duration) time.Duration { return 8*firstByte + time.Second }
 
 // work reports whether a call of take, or of takeOver with these terms, would give something now; finished, whether
 // nothing is left to do at all; and a channel that is closed at the next change.

@@ -65,7 +65,7 @@ func (p *pin) accept(r request, a *answer) (first bool, err error) {
 	defer p.mu.Unlock()
 	if r.versionID != "" && a.versionID != "" && a.versionID != r.versionID {
 		// A cache before the service that does not know the parameter, say.
-		return false, changed(fmt.Sprintf("version %s, asked for %s", a.versionID, r.versionID), a.facts)
+		return false, changed(fmt.Sprintf("version %s, asked for %s", a.versionID, r.versionID), a.origin)
 	}
 	if err := p.compare(a.facts); err != nil {
 		return false, err
@@ -85,7 +85,7 @@ func (p *pin) accept(r request, a *answer) (first bool, err error) {
 // compare says whether facts are of the object that the run is for.
 func (p *pin) compare(f facts) error {
 	if p.fixed {
-		return changed(p.facts.differs(f), f)
+		return changed(p.facts.differs(f), f.origin)
 	}
 	if p.earlier != nil {
 		if why := p.earlier.differs(f); why != "" {
@@ -93,19 +93,16 @@ func (p *pin) compare(f facts) error {
 		}
 	}
 	if p.wantETag != "" && !sameETag(p.wantETag, f.etag) {
-		return changed(fmt.Sprintf("ETag %s, wanted %s", orNone(f.etag), p.wantETag), f)
+		return changed(fmt.Sprintf("ETag %s, wanted %s", orNone(f.etag), p.wantETag), f.origin)
 	}
 	return nil
 }
 
-func changed(why string, f facts) error {
-	switch {
-	case why == "":
+func changed(why string, by origin) error {
+	if why == "" {
 		return nil
-	case f.requestID != "":
-		return fmt.Errorf("%w: %s, request ID %s", ErrObjectChanged, why, f.requestID)
 	}
-	return fmt.Errorf("%w: %s", ErrObjectChanged, why)
+	return &findingError{ErrObjectChanged, why, by}
 }
 
 // sameETag compares what a caller gave with what the service sent: OSS writes upper-case hex in quotes, callers may not.
@@ -170,7 +167,7 @@ func (p *pin) refused(r request, err error) (remedy, error) {
 func (p *pin) ignoredRange(r request, odd *answerError) (remedy, error) {
 	switch {
 	case p.fixed && odd.size != p.facts.size:
-		return giveUp, changed(fmt.Sprintf("size %d, was %d", odd.size, p.facts.size), facts{requestID: odd.requestID})
+		return giveUp, changed(fmt.Sprintf("size %d, was %d", odd.size, p.facts.size), odd.origin)
 	case p.ranges:
 		return giveUp, odd
 	case !p.fixed && p.earlier != nil && odd.size != p.earlier.size:
@@ -178,7 +175,7 @@ func (p *pin) ignoredRange(r request, odd *answerError) (remedy, error) {
 	case r.off >= odd.size:
 		return giveUp, &permanentError{fmt.Errorf("%w: offset %d of %d bytes: %w", ErrRange, r.off, odd.size, odd)}
 	case r.end > odd.size:
-		return giveUp, &clampError{size: odd.size}
+		return giveUp, &clampError{odd.size, odd.origin}
 	}
 	if p.ignored++; p.ignored < 2 {
 		return askAgain, nil
@@ -191,7 +188,10 @@ func (p *pin) ignoredRange(r request, odd *answerError) (remedy, error) {
 }
 
 // clampError: the range asked for ends behind the object, whose size is now known.
-type clampError struct{ size int64 }
+type clampError struct {
+	size int64
+	origin
+}
 
 func (e *clampError) Error() string { return fmt.Sprintf("the object has %d bytes", e.size) }
 
@@ -204,6 +204,10 @@ func (p *pin) probed(f facts, refusal error) error {
 			return err
 		}
 		return fmt.Errorf("%w: %w", err, refusal)
+	}
+	if !p.fixed && p.wantETag != "" && p.wantETag != f.etag {
+		p.wantETag = f.etag // as the service spells it; whether it compares without regard to case is not documented
+		return nil
 	}
 	if !p.noIfMatch {
 		p.noIfMatch = true

@@ -206,6 +206,7 @@ func (p *prefixRun) closeWorkDir() {
 func (p *prefixRun) fetchAll(ctx context.Context) error {
 	stop := p.watch()
 	defer stop()
+	defer p.lane.open()()
 	pages := make(chan []listed, 1) // one ahead, so that the line is not idle between two
 	group, listing := errgroup.WithContext(ctx)
 	group.Go(func() error {
@@ -283,10 +284,7 @@ func (p *prefixRun) dispatch(ctx context.Context, pages <-chan []listed) error {
 // objects is how many may be in flight: a quarter more than requests may be, so that while some are at the disk others
 // keep the line full.
 func (p *prefixRun) objects() int64 {
-	n := p.d.gate.ceiling()
-	if p.lane.own != nil {
-		n = min(n, cap(p.lane.own))
-	}
+	n := p.lane.ceiling()
 	return int64(n + n/4 + 2)
 }
 

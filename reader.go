@@ -96,11 +96,7 @@ func (c *call) toReader(ctx context.Context) (*Reader, error) {
 // divideReadAhead bounds the workers so that their buffers take no more than a quarter of the memory, and returns how much
 // is left for what was fetched and not read.
 func (c *call) divideReadAhead() (room int64) {
-	workers := c.d.gate.ceiling()
-	if c.cfg.concurrency > 0 {
-		workers = min(workers, c.cfg.concurrency)
-	}
-	workers = max(1, min(workers, int(c.cfg.readAhead/(4*bufferSize))))
+	workers := max(1, min(c.lane.ceiling(), int(c.cfg.readAhead/(4*bufferSize))))
 	c.cfg.concurrency = workers
 	return c.cfg.readAhead - int64(workers+1)*bufferSize // and one, since room may begin and end within a block
 }

@@ -67,6 +67,7 @@ var errFinished = errors.New("all done")
 // run fetches until nothing is missing and no claim unproved. After an error what was done stays done, and run may be
 // called again. Whatever it started has ended when it returns.
 func (t *transfer) run(ctx context.Context) error {
+	defer t.lane.open()()
 	group, ctx := errgroup.WithContext(ctx)
 	ctx, finish := context.WithCancelCause(ctx)
 	defer finish(nil)
@@ -342,9 +343,14 @@ func (t *transfer) usefulSize(unfinished int64) int64 {
 
 func (t *transfer) connPace() float64 { return math.Float64frombits(t.pace.Load()) }
 
-// observe smooths a measured speed of one connection.
+// observe smooths a measured speed of one connection. It falls slower than it rises: at the end the connections that are
+// left are the slow ones, and what they bring is not what a new one would.
 func (t *transfer) observe(rate float64) {
-	if old := t.connPace(); old > 0 {
+	switch old := t.connPace(); {
+	case old == 0:
+	case rate < old:
+		rate = old + (rate-old)/32
+	default:
 		rate = old + (rate-old)/4
 	}
 	t.pace.Store(math.Float64bits(rate))
