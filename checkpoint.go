@@ -7,7 +7,10 @@ import (
 	"fmt"
 	"io/fs"
 	"path/filepath"
+	"strconv"
+	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/ossdl/ossdl/internal/fsys"
 )
@@ -68,7 +71,13 @@ func decodeCheckpoint(data []byte) (*checkpoint, error) {
 	return &c, c.check()
 }
 
+// maxETag bounds the ETag of a checkpoint, which goes into a request; in bytes. Those of OSS have some 40.
+const maxETag = 1 << 10
+
 func (c *checkpoint) check() error {
+	if len(c.ETag) > maxETag || strings.ContainsFunc(c.ETag, func(r rune) bool { return r < ' ' || r == 0x7f }) {
+		return errors.New("an ETag that no service sends")
+	}
 	if c.Size < 1 || len(c.Parts) == 0 {
 		return fmt.Errorf("%d parts of %d bytes: no run saves before there is something to save", len(c.Parts), c.Size)
 	}
@@ -211,7 +220,8 @@ func (d *destination) dropStray() {
 	if err != nil {
 		return
 	}
-	if c, err := decodeCheckpoint(data); err == nil && c.Path == filepath.Base(d.path) {
+	beside := destination{path: d.path, cpPath: stray}
+	if c, err := decodeCheckpoint(data); err == nil && c.Path == beside.pathFromCheckpoint() {
 		if err := d.fs.Remove(stray); err != nil {
 			d.log.Warn("checkpoint left behind", "error", err)
 		}
@@ -220,11 +230,14 @@ func (d *destination) dropStray() {
 
 // pathFromCheckpoint names the destination as seen from the checkpoint's folder, so that both can be moved together.
 func (d *destination) pathFromCheckpoint() string {
-	rel, err := filepath.Rel(filepath.Dir(d.cpPath), d.path)
-	if err != nil {
-		return d.path
+	name := d.path
+	if rel, err := filepath.Rel(filepath.Dir(d.cpPath), d.path); err == nil {
+		name = filepath.ToSlash(rel)
 	}
-	return filepath.ToSlash(rel)
+	if !utf8.ValidString(name) {
+		return strconv.Quote(name) // JSON cannot hold it as it is
+	}
+	return name
 }
 
 const (

@@ -24,6 +24,7 @@ import (
 	"fmt"
 	"hash"
 	"io"
+	"math"
 	"net/http"
 	"sync"
 	"time"
@@ -146,34 +147,36 @@ func (d *Downloader) newCallIn(l *lane, src source, cfg settings) *call {
 }
 
 func (c *call) toFile(ctx context.Context, path string) (*Result, error) {
+	end := report(c.cfg.progress, c.look, c.stats.downloaded.Load)
 	dst, err := checkDestination(path, c.src.identity(), &c.cfg)
-	if err != nil {
-		return c.result(ctx, path, err)
+	if err == nil {
+		path, err = dst.path, c.into(ctx, dst)
 	}
-	return c.result(ctx, dst.path, c.into(ctx, dst))
+	end(err == nil)
+	return c.result(ctx, path, err)
 }
 
 // into is the story of a download to a file. Each step either has its effect whole or leaves what was there before.
-func (c *call) into(ctx context.Context, dst *destination) error {
+func (c *call) into(ctx context.Context, dst *destination) (err error) {
+	defer func() { err = dst.noSpace(err) }()
 	unlock, err := dst.lock()
 	if err != nil {
-		return dst.noSpace(err)
+		return err
 	}
 	defer unlock()
-	end := report(c.cfg.progress, c.look, c.stats.downloaded.Load)
 	earlier, err := c.earlier(dst)
-	if err == nil {
-		err = c.fetchInto(ctx, dst, earlier)
+	if err != nil {
+		return err
 	}
-	if errors.Is(err, errStale) {
-		c.cfg.log.Warn("fresh start", "reason", err)
-		c.stats.resumed.Store(0)
-		if err = dst.forget(); err == nil {
-			err = c.fetchInto(ctx, dst, nil)
-		}
+	if err = c.fetchInto(ctx, dst, earlier); !errors.Is(err, errStale) {
+		return err
 	}
-	end(err == nil)
-	return dst.noSpace(err)
+	c.cfg.log.Warn("fresh start", "reason", err)
+	c.stats.resumed.Store(0)
+	if err := dst.forget(); err != nil {
+		return err
+	}
+	return c.fetchInto(ctx, dst, nil)
 }
 
 // earlier is what an interrupted run left and this one can use: its checkpoint, with the partial file open.
@@ -198,6 +201,9 @@ func (c *call) fetchInto(ctx context.Context, dst *destination, earlier *checkpo
 		return err
 	}
 	t.disk = dst
+	if dst.cpPath == "" {
+		t.set.setVolatile()
+	}
 	keep := &keeper{d: dst, t: t, cfg: &c.cfg}
 	t.beside = []func(context.Context) error{t.onceReady(dst.reserve), keep.run, t.onceReady(keep.syncs)}
 	if err := c.fetchVerified(ctx, t); err != nil {
@@ -217,6 +223,10 @@ func (c *call) fetchInto(ctx context.Context, dst *destination, earlier *checkpo
 
 // leave ends a destination after an error: with a checkpoint of all that was done, or with nothing.
 func (c *call) leave(dst *destination, keep *keeper, err error) {
+	if t := keep.t; t.hasBegun() {
+		sums := t.set.totals()
+		dst.left = sums.size - sums.have
+	}
 	if dst.syncFailed {
 		keep.t.set.distrust()
 		dst.dropCheckpoint() // should the next save fail too, nothing is better than its claims
@@ -268,7 +278,7 @@ func (t *transfer) firstSpan() int64 {
 	if t.length > 0 {
 		n = min(n, t.length)
 	}
-	return n
+	return min(n, math.MaxInt64-t.base)
 }
 
 // maxRounds bounds how often ranges that differ from their record on disk are fetched again.
@@ -324,7 +334,7 @@ func (c *call) verify(ctx context.Context, t *transfer) (wrong error, final bool
 			// is one of them is not documented.
 			c.cfg.log.Warn("CRC-64 of a symlink's answer is not that of its content; not verified", "got", sum, "want", f.crc)
 		default:
-			return fmt.Errorf("%w: CRC-64 is %d, the service says %d", ErrChecksum, sum, f.crc), false, nil
+			return &findingError{ErrChecksum, fmt.Sprintf("CRC-64 is %d, the service says %d", sum, f.crc), f.origin}, false, nil
 		}
 	}
 	if c.cfg.newHash != nil {
@@ -375,7 +385,7 @@ func (c *call) look() Progress {
 	if t == nil {
 		return p
 	}
-	if _, fixed := t.pin.now(); fixed {
+	if t.hasBegun() {
 		sums := t.set.totals()
 		p.Done, p.Total = sums.done, sums.size
 	}
@@ -407,6 +417,8 @@ func (c *call) figures(path string) *Result {
 	}
 	if f, fixed := c.t.pin.now(); fixed {
 		res.VersionID, res.ETag, res.LastModified = f.versionID, f.etag, f.lastModified
+	}
+	if c.t.hasBegun() {
 		res.Size = c.t.set.totals().size
 	}
 	return res

@@ -8,6 +8,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"reflect"
 	"runtime"
 	"slices"
 	"strconv"
@@ -22,6 +23,7 @@ import (
 	"golang.org/x/time/rate"
 
 	"github.com/ossdl/ossdl/internal/crc64"
+	"github.com/ossdl/ossdl/internal/fsys"
 	"github.com/ossdl/ossdl/internal/osstest"
 )
 
@@ -93,7 +95,7 @@ func checkFile(t testing.TB, path string, want osstest.Content) {
 
 func noLeftovers(t testing.TB, path string) {
 	t.Helper()
-	for _, suffix := range []string{partSuffix, checkpointSuffix, lockSuffix, checkpointSuffix + ".tmp"} {
+	for _, suffix := range []string{partSuffix, checkpointSuffix, lockSuffix, checkpointSuffix + fsys.TempSuffix} {
 		if _, err := os.Lstat(path + suffix); err == nil {
 			t.Errorf("%s%s is left behind", path, suffix)
 		}
@@ -254,6 +256,78 @@ func TestUnsigned(t *testing.T) {
 		t.Errorf("private bucket: %v", err)
 	}
 	checkFile(t, path, content)
+}
+
+// TestIfMatchInOtherLetters: a caller may write the ETag as it likes. The service hears of it as the service writes it.
+func TestIfMatchInOtherLetters(t *testing.T) {
+	s := newServer(t)
+	content := osstest.Random(1, 3<<20)
+	etag := s.Put("bkt", "k", content).ETag
+	path := filepath.Join(t.TempDir(), "file")
+	d := newDownloader(t, s, WithPartSize(1<<20), WithConcurrency(1))
+	if _, err := d.Download(t.Context(), "bkt", "k", path, WithIfMatch(strings.ToLower(etag))); err != nil {
+		t.Fatal(err)
+	}
+	checkFile(t, path, content)
+	sent := 0
+	for _, r := range s.Requests() {
+		if r.Status != 206 {
+			continue
+		}
+		sent++
+		if got := r.Header.Get("If-Match"); sent > 1 && got != etag { // the first of them finds out
+			t.Errorf("%s with If-Match %q, want %q", r.Range, got, etag)
+		}
+	}
+	if sent < 3 {
+		t.Errorf("%d ranges sent", sent)
+	}
+}
+
+// TestRequestIDOfFindings: what only a comparison of answers finds has the request ID of one of them, too.
+func TestRequestIDOfFindings(t *testing.T) {
+	s := newServer(t)
+	s.Put("bkt", "k", osstest.Random(1, 1000))
+	path := filepath.Join(t.TempDir(), "file")
+	d := newDownloader(t, s)
+	wrong := osstest.Inject().Header("x-oss-hash-crc64ecma", "1")
+	for _, c := range []struct {
+		name  string
+		fault *osstest.Fault
+		opts  []Option
+		want  error
+	}{
+		{"a range that ends behind the object", nil, []Option{WithRange(900, 200)}, ErrRange},
+		{"a range far behind the object", nil, []Option{WithRange(math.MaxInt64-5, -1)}, ErrRange},
+		{"another ETag, in spite of the condition", osstest.Inject().Header("ETag", `"other"`), []Option{WithIfMatch("ETAG")}, ErrObjectChanged},
+		{"a wrong CRC-64", wrong, nil, ErrChecksum},
+	} {
+		s.OnRequest(func(*osstest.Request) *osstest.Fault { return c.fault })
+		if c.want == ErrObjectChanged {
+			s.SetQuirks(osstest.IgnoreIfMatch)
+		}
+		res, err := d.Download(t.Context(), "bkt", "k", path, c.opts...)
+		s.SetQuirks(0)
+		var service oss.ServiceError
+		if !errors.Is(err, c.want) || !errors.As(err, &service) || service.RequestID == "" {
+			t.Errorf("%s: %v, request ID %q", c.name, err, service.RequestID)
+		}
+		if c.want == ErrRange && res.Size != 0 {
+			t.Errorf("%s: a size of %d, and there is no such range", c.name, res.Size)
+		}
+		noLeftovers(t, path)
+	}
+}
+
+// TestProgressOfARefusedCall: the last report comes also where nothing was asked for.
+func TestProgressOfARefusedCall(t *testing.T) {
+	s := newServer(t)
+	d := newDownloader(t, s)
+	var reports []Progress
+	_, err := d.Download(t.Context(), "bkt", "k", t.TempDir(), WithProgress(func(p Progress) { reports = append(reports, p) }))
+	if err == nil || !reflect.DeepEqual(reports, []Progress{{Remaining: -1}}) {
+		t.Errorf("%v, reports %+v", err, reports)
+	}
 }
 
 func TestDestinationRefusedBeforeAnyRequest(t *testing.T) {

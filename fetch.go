@@ -49,9 +49,7 @@ func (t *transfer) fetch(ctx context.Context, p *part) error {
 			if t.stop(err, fails) {
 				return t.partError(left, fails, err)
 			}
-			t.stats.retries.Add(1)
-			t.log.Info("request failed, goes on", "offset", t.base+left.off, "bytes", left.len(), "withoutProgress", fails, "error", err)
-			if err := t.backOff(ctx, fails, err); err != nil {
+			if err := t.beforeRetry(ctx, left, fails, err); err != nil {
 				return unlessFinished(ctx)
 			}
 		}
@@ -82,7 +80,10 @@ func (t *transfer) partError(left span, fails int, err error) error {
 	return &PartError{Bucket: id.bucket, Key: id.key, Offset: t.base + left.off, Size: left.len(), Attempts: max(1, fails), Err: err}
 }
 
-func (t *transfer) backOff(ctx context.Context, fails int, err error) error {
+// beforeRetry waits before a range that failed is asked for once more.
+func (t *transfer) beforeRetry(ctx context.Context, left span, fails int, err error) error {
+	t.stats.retries.Add(1)
+	t.log.Info("request failed, goes on", "offset", t.base+left.off, "bytes", left.len(), "withoutProgress", fails, "error", err)
 	return t.gate.backOff(ctx, t.cfg.retry, fails, err)
 }
 
@@ -223,6 +224,7 @@ func (t *transfer) tryRange(ctx context.Context) error {
 	if t.set.totals().size <= minPiece {
 		return nil // it comes as one body in any case
 	}
+	last := span{f.size - 1 - t.base, f.size - t.base}
 	for fails := 1; ; fails++ {
 		err := t.askForRange(ctx, span{f.size - 1, f.size})
 		var odd *answerError
@@ -233,7 +235,7 @@ func (t *transfer) tryRange(ctx context.Context) error {
 		case ctx.Err() != nil:
 			return unlessFinished(ctx)
 		case errors.Is(err, ErrObjectChanged):
-			return t.partError(span{f.size - 1 - t.base, f.size - t.base}, fails, err)
+			return t.partError(last, fails, err)
 		case errors.As(err, &odd) && odd.size >= 0:
 			t.pin.withoutRanges()
 			t.log.Info("one stream: the server does not serve ranges", "error", err)
@@ -246,7 +248,7 @@ func (t *transfer) tryRange(ctx context.Context) error {
 			t.log.Info("one stream: not known whether the server serves ranges", "error", err)
 			return nil
 		}
-		if err := t.backOff(ctx, fails, err); err != nil {
+		if err := t.beforeRetry(ctx, last, fails, err); err != nil {
 			return unlessFinished(ctx)
 		}
 	}

@@ -11,7 +11,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -40,9 +39,9 @@ type destination struct {
 	file      fsys.File // the partial file, once open
 	committed bool      // file is the one at path: an earlier run was killed right after its rename
 	begun     bool
-	toReserve int64        // bytes from 0 on whose blocks reserve is to allocate
-	modified  time.Time    // what the file's time is set to before the rename; zero: left alone
-	left      atomic.Int64 // bytes not written yet
+	toReserve int64     // bytes from 0 on whose blocks reserve is to allocate
+	modified  time.Time // what the file's time is set to before the rename; zero: left alone
+	left      int64     // bytes that are still to be written, as far as is known
 
 	syncFailed bool  // what no sync has covered is not to be believed
 	spareAt    int64 // where the spare begins; 0: there is none
@@ -102,12 +101,12 @@ func (d *destination) checkpointPath(id identity, cfg *settings) (string, error)
 		if err := d.fs.Mkdir(cfg.cpDir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
 			return "", fmt.Errorf("checkpoint folder: %w", err)
 		}
-		abs, err := filepath.Abs(d.path)
+		dir, err := d.fs.Resolve(cfg.cpDir) // whatever it is called the next time
 		if err != nil {
-			return "", err
+			return "", fmt.Errorf("checkpoint folder: %w", err)
 		}
-		sum := sha256.Sum256(fmt.Appendf(nil, "%t\n%q\n%q\n%q\n", id.url, id.bucket, id.key, abs))
-		return filepath.Join(cfg.cpDir, hex.EncodeToString(sum[:16])+checkpointSuffix), nil
+		sum := sha256.Sum256(fmt.Appendf(nil, "%t\n%q\n%q\n%q\n", id.url, id.bucket, id.key, d.path))
+		return filepath.Join(dir, hex.EncodeToString(sum[:16])+checkpointSuffix), nil
 	case cfg.checkpoint != "":
 		resolved, err := d.fs.Resolve(cfg.checkpoint)
 		if err != nil {
@@ -169,10 +168,14 @@ func (d *destination) adopt(cp *checkpoint) (bool, error) {
 		return false, err
 	}
 	if fi == nil {
-		return cp.complete() && d.adoptCommitted(cp), nil
+		if cp.complete() && d.adoptCommitted(cp) {
+			return true, nil
+		}
+		d.log.Warn("fresh start", "reason", "the partial file is gone", "path", d.base+partSuffix)
+		return false, nil
 	}
 	if fsys.Links(fi) > 1 {
-		d.log.Warn("partial file has other names: not written into", "path", d.base+partSuffix)
+		d.log.Warn("fresh start", "reason", "the partial file has other names: it is not written into", "path", d.base+partSuffix)
 		return false, nil
 	}
 	f, err := d.fs.OpenFile(d.base+partSuffix, os.O_RDWR, 0)
@@ -235,17 +238,18 @@ const (
 	spareFrom = 1 << 20
 )
 
-// reserveSpare makes the spare. Where the disk has no room for it there is none.
+// reserveSpare makes the spare. Where the disk has no room for it there is none, nor where the system would fill all that
+// is before it, with blocks or with zeros.
 func (d *destination) reserveSpare(size int64) {
 	if d.cpPath == "" || size < spareFrom {
 		return
 	}
 	d.spareAt = size
 	err := errors.ErrUnsupported
-	if !d.sparse { // some systems reserve all that is before it, too
+	if !d.sparse {
 		err = d.file.Reserve(size, spareSize)
 	}
-	if errors.Is(err, errors.ErrUnsupported) {
+	if errors.Is(err, errors.ErrUnsupported) && fsys.Holes {
 		_, err = d.file.WriteAt(make([]byte, spareSize), size)
 	}
 	if err != nil {
@@ -274,7 +278,6 @@ func (d *destination) begin(size, missing int64) error {
 
 // prepare reserves the space for the data.
 func (d *destination) prepare(size, missing int64) error {
-	d.left.Store(missing)
 	if d.committed {
 		return nil
 	}
@@ -293,15 +296,20 @@ func (d *destination) prepare(size, missing int64) error {
 	if held < 0 {
 		held = size - missing
 	}
-	free, err := d.fs.Free(filepath.Dir(d.path))
-	switch {
-	case d.sparse, held >= size:
+	if d.sparse || held >= size {
 		return d.file.Truncate(size)
-	case fi.Size() > size:
+	}
+	if fi.Size() > size { // the spare of an earlier run
 		if err := d.file.Truncate(size); err != nil {
 			return err
 		}
-	case size > fsys.ReserveStep && err == nil && free >= size-held:
+	}
+	switch free, err := d.fs.Free(filepath.Dir(d.path)); {
+	case err != nil:
+	case free < size-held && !fresh:
+		// Of what the system would reserve before it finds out, nothing could be given back: the file has holes.
+		return &noSpaceError{missing: size - held, free: free}
+	case free >= size-held && size > fsys.ReserveStep:
 		// There is room: writes need not wait for it to be reserved, which reserve does beside them.
 		d.toReserve = size
 		return d.file.Truncate(size)
@@ -359,9 +367,7 @@ func (d *destination) WriteAt(b []byte, off int64) (int, error) {
 	if d.committed {
 		return 0, errStale // the file at the path is not what the checkpoint says, and not ours to mend
 	}
-	n, err := d.file.WriteAt(b, off)
-	d.left.Add(-int64(n))
-	return n, err
+	return d.file.WriteAt(b, off)
 }
 
 // ReadAt reads what is on disk, for the proof and for the caller's digest.
@@ -377,7 +383,7 @@ func (d *destination) noSpace(err error) error {
 	if ferr != nil {
 		free = -1
 	}
-	return &noSpaceError{missing: max(0, d.left.Load()), free: free, err: err}
+	return &noSpaceError{missing: d.left, free: free, err: err}
 }
 
 // sync puts the bytes written so far on stable storage. Where it fails the system may count them as written although they
@@ -397,9 +403,6 @@ func (d *destination) commit(size int64) error {
 	if err := settle(size); err != nil {
 		return err
 	}
-	if err := d.close(); err != nil {
-		return err
-	}
 	// A power loss after the return must not bring the old file back.
 	if err := d.fs.SyncDir(filepath.Dir(d.path)); err != nil {
 		return err
@@ -409,13 +412,12 @@ func (d *destination) commit(size int64) error {
 	return nil
 }
 
-// keep is for a file that is at the path already: it must still be no longer than what was proved of it.
+// keep is for a file that is at the path already: what was proved must still be there, and all of it.
 func (d *destination) keep(size int64) error {
-	fi, err := d.file.Stat()
-	if err == nil && fi.Size() != size {
-		err = fmt.Errorf("%s was changed by somebody else while it was proved", d.path)
+	if err := d.isAt(d.path, size); err != nil {
+		return err
 	}
-	return err
+	return d.close()
 }
 
 func (d *destination) rename(size int64) error {
@@ -423,15 +425,27 @@ func (d *destination) rename(size int64) error {
 	if _, err := d.giveSpare(); err != nil {
 		return err
 	}
-	if !d.modified.IsZero() {
-		if err := d.fs.Chtimes(name, d.modified); err != nil {
-			d.log.Warn("the file does not get the object's time", "path", d.path, "error", err)
-		}
-	}
 	// The rename must not be on disk before the bytes are.
 	if err := d.sync(); err != nil {
 		return err
 	}
+	if err := d.isAt(name, size); err != nil {
+		return err
+	}
+	// Some network file systems tell only now that they could not write.
+	if err := d.close(); err != nil {
+		return err
+	}
+	if !d.modified.IsZero() { // with the file closed: Windows sets the time once more when a writer closes it
+		if err := d.fs.Chtimes(name, d.modified); err != nil {
+			d.log.Warn("the file does not get the object's time", "path", d.path, "error", err)
+		}
+	}
+	return d.fs.Rename(name, d.path)
+}
+
+// isAt is an error unless the open file is the one at name, with its size.
+func (d *destination) isAt(name string, size int64) error {
 	ours, err := d.file.Stat()
 	if err != nil {
 		return err
@@ -443,7 +457,7 @@ func (d *destination) rename(size int64) error {
 	if !fsys.SameFile(ours, there) || ours.Size() != size {
 		return fmt.Errorf("%s was changed by somebody else during the download", name)
 	}
-	return d.fs.Rename(name, d.path)
+	return nil
 }
 
 // close closes the partial file. It may be called more than once.
@@ -478,6 +492,7 @@ func (d *destination) discard() {
 		d.log.Warn("partial file left behind", "error", err)
 	}
 	d.dropCheckpoint()
+	d.dropStray()
 }
 
 // dropCheckpoint removes the checkpoint, and what a killed run left of writing one. A checkpoint without its file costs

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -339,8 +340,7 @@ func TestRetryAfter(t *testing.T) {
 				if c.after != "" {
 					h.Set("Retry-After", c.after)
 				}
-				tr := &transfer{cfg: &settings{retry: c.policy}, gate: newGate(4)}
-				if err := tr.backOff(t.Context(), c.fails, newStatusError(c.status, h, oss.ServiceError{})); err != nil {
+				if err := newGate(4).backOff(t.Context(), c.policy, c.fails, newStatusError(c.status, h, oss.ServiceError{})); err != nil {
 					t.Fatal(err)
 				}
 				if waited := time.Since(begun); waited < c.least || waited > c.most {
@@ -352,15 +352,48 @@ func TestRetryAfter(t *testing.T) {
 }
 
 // By default no worker gives up while a listener is gone for seconds, however many there are.
+// TestTrialOfRangesRefusedForItsCondition: an unsigned request cannot ask for the standard behaviour of ranges, so the
+// first answer for a small object is the whole of it with a 200. The trial of ranges that follows has a condition, and a
+// server that takes none together with Range says 412, for an object that has not changed.
+func TestTrialOfRangesRefusedForItsCondition(t *testing.T) {
+	s := newServer(t, osstest.WithQuirks(osstest.IfMatchWithRangeUnsupported))
+	s.CreateBucket("public", osstest.PublicRead())
+	content := osstest.Random(1, 4<<20)
+	s.Put("public", "k", content)
+	client, err := s.ClientFor("", "", oss.HTTPClient(HTTPClient()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	d, err := New(client)
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(t.TempDir(), "file")
+	res, err := d.Download(t.Context(), "public", "k", path)
+	if err != nil || !res.Verified {
+		t.Fatalf("%+v, %v", res, err)
+	}
+	checkFile(t, path, content)
+	refused := 0
+	for _, r := range s.Requests() {
+		if r.Status == 412 {
+			refused++
+		}
+	}
+	if refused == 0 {
+		t.Error("no request was refused: nothing was tested")
+	}
+}
+
 func TestDefaultPatience(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		begun := time.Now()
 		var workers sync.WaitGroup
 		for range AdaptiveConcurrency {
 			workers.Go(func() {
-				tr := &transfer{cfg: &settings{retry: defaultRetry}, gate: newGate(0)}
+				g := newGate(0)
 				for fails := 1; fails < defaultRetry.Attempts; fails++ {
-					if err := tr.backOff(t.Context(), fails, syscall.ECONNREFUSED); err != nil {
+					if err := g.backOff(t.Context(), defaultRetry, fails, syscall.ECONNREFUSED); err != nil {
 						t.Error(err)
 					}
 				}

@@ -151,7 +151,7 @@ func (t *transfer) look() {
 func (t *transfer) slow(m *meter, usual float64) bool {
 	age := slowAge
 	if m.bytes.Load() == 0 {
-		age += patience(time.Duration(t.firstByte.Load()))
+		age = max(age, patience(time.Duration(t.firstByte.Load())))
 	}
 	return m.rate*slowShare < usual && m.age() > age
 }

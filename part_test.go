@@ -461,6 +461,34 @@ func TestSetTakesOverAStuckPart(t *testing.T) {
 	}
 }
 
+// The last bytes of all are waited for: they are taken over however few they are, where that saves seconds.
+func TestSetTakesOverTheLastBytes(t *testing.T) {
+	now := time.Unix(1000, 0)
+	for rate, want := range map[float64]bool{100 << 10: true, 400 << 10: false} {
+		s := newSet(500 << 10)
+		s.setPace(s.take(func(n int64) int64 { return n }), pace{rate: rate, since: now})
+		p := s.takeOver(terms{now: now, firstByte: 10 * time.Millisecond, rate: 10 << 20})
+		if got := p != nil; got != want {
+			t.Errorf("at %.0f bytes per second: taken over %t, want %t", rate, got, want)
+		}
+	}
+}
+
+// What lies at or behind the horizon has no room yet: nobody takes it over.
+func TestSetTakesNothingOverBehindTheHorizon(t *testing.T) {
+	now := time.Unix(1000, 0)
+	for horizon, want := range map[int64]bool{8 << 20: false, 40 << 20: true} {
+		s := newSet(64 << 20)
+		s.setHorizon(horizon)
+		p := s.take(func(int64) int64 { return 1 << 20 })
+		s.extend(p, 64<<20) // by the body of a server that sent the whole object
+		s.setPace(p, pace{rate: 10 << 20, since: now})
+		if got := s.takeOver(terms{now: now, rate: 10 << 20}) != nil; got != want {
+			t.Errorf("horizon at %d: taken over %t, want %t", horizon, got, want)
+		}
+	}
+}
+
 func TestSpanHeader(t *testing.T) {
 	for sp, want := range map[span]string{
 		{0, 1}: "bytes=0-0", {5, 10}: "bytes=5-9", {1 << 45, 1<<45 + 5}: "bytes=35184372088832-35184372088836",

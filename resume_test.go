@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"testing"
 
+	"github.com/ossdl/ossdl/internal/fsys"
 	"github.com/ossdl/ossdl/internal/osstest"
 )
 
@@ -343,7 +344,7 @@ func TestCheckpointWhoseTemporaryIsThePath(t *testing.T) {
 	s.Put("bkt", "k", osstest.Random(1, 1000))
 	d := newDownloader(t, s)
 	dir := t.TempDir()
-	path := filepath.Join(dir, "data.tmp")
+	path := filepath.Join(dir, "data"+fsys.TempSuffix)
 	writeFile(t, path, "old")
 	if _, err := d.Download(t.Context(), "bkt", "k", path, WithCheckpoint(filepath.Join(dir, "data"))); err == nil {
 		t.Error("accepted a checkpoint whose temporary is the file itself")
@@ -367,6 +368,40 @@ func TestStrayCheckpoint(t *testing.T) {
 	}
 	if !exists(path + checkpointSuffix) {
 		t.Error("a file that is no checkpoint was removed")
+	}
+}
+
+// TestFailureWithoutCheckpointLeavesNothing, not even what an earlier call with one has left: its partial file is gone.
+func TestFailureWithoutCheckpointLeavesNothing(t *testing.T) {
+	s, d, path, _ := interrupted(t)
+	s.OnRequest(func(r *osstest.Request) *osstest.Fault {
+		if r.Seq < 2 {
+			return nil
+		}
+		return osstest.Error(403, "AccessDenied", "no more")
+	})
+	if _, err := d.Download(t.Context(), "bkt", "k", path, WithoutCheckpoint()); err == nil {
+		t.Fatal("no error")
+	}
+	noLeftovers(t, path)
+}
+
+// TestWithoutCheckpointPartsAreJoined: no sync tells what may be joined, and nothing is to be lost. Otherwise there would
+// be a part for every 8 MiB in the end, however large the object.
+func TestWithoutCheckpointPartsAreJoined(t *testing.T) {
+	s := newServer(t)
+	s.Put("bkt", "k", osstest.Random(1, 1000))
+	d := newDownloader(t, s, WithoutCheckpoint())
+	src, err := d.bucketSource("bkt", "k", &d.cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := d.newCall(src, d.cfg)
+	if _, err := c.toFile(t.Context(), filepath.Join(t.TempDir(), "file")); err != nil {
+		t.Fatal(err)
+	}
+	if !c.t.set.volatile {
+		t.Error("done parts wait for a sync that never comes")
 	}
 }
 

@@ -187,8 +187,7 @@ func (t *transfer) confirm(ctx context.Context) error {
 		if t.stop(err, fails) {
 			return t.partError(span{0, 1}, fails, err)
 		}
-		t.stats.retries.Add(1)
-		if err := t.backOff(ctx, fails, err); err != nil {
+		if err := t.beforeRetry(ctx, span{0, 1}, fails, err); err != nil {
 			return err
 		}
 	}
@@ -376,12 +375,13 @@ func (t *transfer) prove(ctx context.Context, held func(bytes int64)) error {
 			return unlessFinished(ctx)
 		}
 		holds := err == nil && crc == p.crc
-		if holds {
-			held(sp.len())
-		} else {
+		if !holds {
 			t.log.Warn("what is on disk is not what was recorded; it is fetched again", "offset", sp.off, "bytes", sp.len(), "error", err)
 		}
 		t.set.proved(p, holds)
+		if holds {
+			held(sp.len())
+		}
 	}
 	return nil
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"runtime/debug"
+	"sync/atomic"
 )
 
 // DownloadTo writes the object key of bucket to w, from w's offset 0 on; WithRange asks for a part of it. All that
@@ -48,8 +49,7 @@ func (c *call) toWriter(ctx context.Context, to *writerSink) (*Result, error) {
 	end := report(c.cfg.progress, c.look, c.stats.downloaded.Load)
 	err = c.fetchVerified(ctx, t)
 	end(err == nil)
-	var p *panicError
-	if errors.As(err, &p) {
+	if p := to.panicked.Load(); p != nil { // whatever else has ended the call
 		panic(p)
 	}
 	return c.result(ctx, "", err)
@@ -59,6 +59,8 @@ func (c *call) toWriter(ctx context.Context, to *writerSink) (*Result, error) {
 type writerSink struct {
 	w    io.WriterAt
 	read io.ReaderAt // the same, where it has to be read back; nil otherwise
+
+	panicked atomic.Pointer[panicError]
 }
 
 func newWriterSink(w io.WriterAt, cfg *settings) (*writerSink, error) {
@@ -81,7 +83,9 @@ func (s *writerSink) begin(int64, int64) error { return nil }
 func (s *writerSink) WriteAt(b []byte, off int64) (n int, err error) {
 	defer func() {
 		if v := recover(); v != nil {
-			err = &panicError{v, debug.Stack()}
+			p := &panicError{v, debug.Stack()}
+			s.panicked.CompareAndSwap(nil, p)
+			err = p
 		}
 	}()
 	return s.w.WriteAt(b, off)

@@ -63,8 +63,8 @@ type File interface {
 	Truncate(size int64) error
 	// Reserve allocates disk blocks for the size bytes at off and makes the file at least that long; where the system
 	// can only allocate from the front or behind the end, for all of them up to there. What the file holds already is
-	// kept. It may take long and keep writes waiting: ask for at most ReserveStep bytes at a time. Where the file system cannot, the error is errors.ErrUnsupported; there is no emulation
-	// by writing zeros. After another error the file may be longer than before and hold some of the blocks.
+	// kept. It may take long and keep writes waiting: ask for at most ReserveStep bytes at a time. Where the file system
+	// cannot, the error is errors.ErrUnsupported; there is no emulation by writing zeros. After another error the file may be longer than before and hold some of the blocks.
 	Reserve(off, size int64) error
 	// Sync returns once the bytes written before the call, and what is needed to read them again (the size; not the
 	// times), are on stable storage. After an error none of the bytes written since the last good Sync can be relied on,

@@ -17,6 +17,9 @@ import (
 // for a plain file.
 const openGuards = unix.O_NONBLOCK | unix.O_NOCTTY
 
+// Holes: a write behind the end of a file leaves a hole before it.
+const Holes = true
+
 func openNoFollow(name string, flag int, perm fs.FileMode) (*os.File, error) {
 	return os.OpenFile(name, flag|unix.O_NOFOLLOW|openGuards, perm)
 }

@@ -11,7 +11,7 @@ import (
 )
 
 // TempSuffix is what WriteFile appends to a name for the file it writes before the rename.
-const TempSuffix = ".tmp"
+const TempSuffix = ".ossdl-tmp"
 
 // WriteFile replaces the file name by one that holds data, with the mode perm less the umask. Another process sees the
 // old content (or no file) until the rename, and the new content after it; never a part. Once WriteFile has returned nil
