@@ -10,11 +10,13 @@
 //     over a new connection; when no range is left, a worker takes a share of the one that would end last.
 //  4. Meanwhile the checkpoint is saved, and what an earlier run left is proved: it counts only if the bytes on disk have
 //     the recorded CRC-64.
-//  5. The CRC-64 of the whole is compared with the service's, and the digest with the caller's. The file is synced and
-//     renamed to its path, the folder synced, the checkpoint removed.
+//  5. The CRC-64 of the whole is compared with the service's, where it has one, and the digest with the caller's. The file
+//     is synced and renamed to its path, the folder synced, the checkpoint removed.
 //
-// The path therefore holds no file, the old file, or the whole and verified new one, whatever happens. A run that fails
-// leaves PATH.part and its checkpoint PATH.cp, and the same call later continues with them.
+// The path therefore holds no file, the old file, or the whole new one with every checksum that there is of it, whatever
+// happens. A run that fails leaves PATH.part and its checkpoint PATH.cp, and the same call later continues with them.
+//
+// The client that New takes is that of github.com/aliyun/aliyun-oss-go-sdk/oss, version 3.
 package ossdl
 
 import (
@@ -33,8 +35,9 @@ import (
 	"golang.org/x/time/rate"
 )
 
-// Downloader downloads objects. It is safe for concurrent use, holds nothing but memory and needs no closing; its
-// concurrency and rate limit bound all its calls together.
+// Downloader downloads objects. It is safe for concurrent use, and its concurrency and rate limit bound all its calls
+// together. It needs no closing; the connections that DownloadURL keeps for later calls go after 50 s without use, or with
+// CloseIdleConnections.
 type Downloader struct {
 	client  *oss.Client
 	cfg     settings
@@ -65,22 +68,32 @@ func New(client *oss.Client, opts ...Option) (*Downloader, error) {
 
 // Result tells what a call has done. It is not nil once a request was made, also beside an error.
 type Result struct {
-	Path, Bucket, Key, VersionID, ETag string
-	Size                               int64  // bytes of the file (of the range, if one was asked)
-	CRC64                              uint64 // of those bytes; 0 beside an error
-	Verified                           bool   // the service's CRC-64, or the caller's digest, matched
-	ResumedBytes                       int64  // kept from an earlier run
-	DownloadedBytes                    int64  // body bytes read from the network
-	Requests, Retries                  int
-	Duration                           time.Duration
-	LastModified                       time.Time
+	Path            string // links resolved; "" where the bytes did not go to a file
+	Bucket, Key     string // of a URL: host and path
+	VersionID       string // as the service says: "" where the bucket has no versions
+	ETag            string // as received, with its quotes
+	Size            int64  // bytes of the file (of the range, if one was asked)
+	CRC64           uint64 // of those bytes; 0 beside an error
+	Verified        bool   // the service's CRC-64, or the caller's digest, matched
+	ResumedBytes    int64  // kept from an earlier run
+	DownloadedBytes int64  // body bytes read from the network, those that came twice included
+	Requests        int    // made, those tried again included
+	Retries         int    // of them, those that followed a failure
+	Duration        time.Duration
+	LastModified    time.Time // of the object, to the second
 }
 
 // Download brings the object key of bucket to the file path, whose folder must exist. A link at path is resolved first;
-// a file at path is replaced, in one instant, once the new one is whole and verified, and left alone otherwise.
+// a file at path is replaced, in one instant, once the new one is whole and verified, and left alone otherwise. The new one
+// has its mode from the umask and the time of the download. A path that is a folder, a device or not writable is refused
+// before any request; one that another call or process is writing to is ErrInUse at once.
+//
+// Where the service has no CRC-64 of the bytes (of some older or copied objects, of a part of an object, of some symlinks)
+// the file appears all the same, and Result.Verified is false; WithChecksum verifies those, too.
 //
 // The call ends with ctx, promptly. After an error PATH.part and PATH.cp hold what was done, and the same call continues;
-// after ErrChecksum, and with WithoutCheckpoint, nothing is left.
+// after ErrChecksum, and with WithoutCheckpoint, nothing is left. Whatever is at PATH.cp is taken for a checkpoint, and
+// replaced.
 //
 // Errors: ErrNotFound, ErrObjectChanged, ErrChecksum, ErrRange, ErrInUse, ErrArchived, ErrExpired, ErrNoSpace; a *PartError
 // where a range could not be fetched; oss.ServiceError wherever the service answered; ctx's own.
@@ -115,7 +128,7 @@ func (d *Downloader) bucketClient(bucket string, cfg *settings) (*bucketClient, 
 	return newBucketClient(d.client, bucket, cfg.request)
 }
 
-// maxKey is OSS's limit for an object name, in bytes.
+// maxKey is OSS's limit for an object name, in bytes: "must be less than 1024" (its page on error responses).
 const maxKey = 1023
 
 // call is one call of an entrance: what it was asked for, and what it has done so far.

@@ -5,15 +5,23 @@ import (
 	"fmt"
 )
 
-// The errors that a caller can act on. They are found with errors.Is, at whatever depth; where the service answered,
-// errors.As also finds its oss.ServiceError with the request ID.
+// The errors that a caller can act on. They are found with errors.Is, at whatever depth. Where the service answered,
+// errors.As also finds an oss.ServiceError (a value, not a pointer) with the request ID; its RawMessage is empty, since the
+// service quotes in it what it was sent. A refusal for want of a permission has no name here: it is an oss.ServiceError
+// with the StatusCode 403.
+//
+// An error may match several: an object that was deleted on the way is ErrObjectChanged and ErrNotFound. Ask for
+// ErrObjectChanged first.
 var (
 	// ErrNotFound: there is no such bucket, object or version, or the version is a delete marker.
 	ErrNotFound = errors.New("object not found")
 	// ErrObjectChanged: the object is not, or no longer, the one asked for: it was replaced, appended to or deleted after
-	// this call's first answer, or it does not have the ETag given to WithIfMatch. The same call starts anew.
+	// this call's first answer, or it does not have the ETag given to WithIfMatch. The same call starts anew; with
+	// WithIfMatch it fails until the object has that ETag again.
 	ErrObjectChanged = errors.New("object changed")
-	// ErrChecksum: the bytes do not have the digest that the service or the caller says they have. Nothing is left.
+	// ErrChecksum: the bytes do not have the digest that the service or the caller says they have, also when fetched once
+	// more. A download to a file leaves neither partial file nor checkpoint; what DownloadTo has written, or a Reader given
+	// out, is not to be used.
 	ErrChecksum = errors.New("checksum mismatch")
 	// ErrRange: the range asked for with WithRange does not lie within the object.
 	ErrRange = errors.New("range outside the object")

@@ -26,7 +26,7 @@ const (
 	// MinPartSize and MaxPartSize bound WithPartSize, in bytes.
 	MinPartSize = 1
 	MaxPartSize = 5 << 30
-	// MaxConcurrency is the most that WithConcurrency takes.
+	// MaxConcurrency is the most that WithConcurrency takes. Each request in flight has a buffer of 256 KiB.
 	MaxConcurrency = 256
 	// AdaptiveConcurrency is the ceiling where no concurrency is given: the number of requests in flight starts at 8,
 	// grows while that makes the whole faster, and does not pass this.
@@ -48,9 +48,10 @@ type RetryPolicy struct {
 	// Attempts is how many requests in a row may bring no progress, for one range, before the call fails: 12. With 1
 	// nothing is tried again, progress or not. Progress is 64 KiB, or what was left where that is less.
 	Attempts int
-	// MinDelay and MaxDelay bound the waits between them: 200 ms and 10 s. The first attempt after progress is made at
-	// once; from the second on the wait is random, between zero and a bound that doubles from MinDelay to MaxDelay. A
-	// Retry-After of the server is honoured up to a minute, or to MaxDelay where that is longer.
+	// MinDelay and MaxDelay bound the waits between them: 200 ms and 10 s. After one attempt without progress the next is
+	// made at once; from then on each wait is random, between zero and a bound that doubles from MinDelay to MaxDelay.
+	// After a 429 or 503 there is always a wait. A Retry-After of the server is honoured up to a minute, or to MaxDelay
+	// where that is longer. One of the two that contradicts the default of the other changes that, too.
 	MinDelay, MaxDelay time.Duration
 }
 
@@ -81,10 +82,10 @@ func (e entrances) String() string {
 	return strings.Join(names, ", ")
 }
 
-// Option changes how a Downloader, or one call of it, works. Options given to New are the defaults of every call; an
-// option given to a call replaces them for that call, except that concurrency and rate of the Downloader bound all its
-// calls together and those of a call bound that call further. An option that does not apply to the call it is given to is
-// an error that names it.
+// Option changes how a Downloader, or one call of it, works. Options given to New are the defaults of the calls that they
+// apply to; an option given to a call replaces them for that call, except that concurrency and rate of the Downloader bound
+// all its calls together and those of a call bound that call further. An option that does not apply to the call it is given
+// to is an error that names it. Where the same option comes twice the last one counts.
 type Option struct {
 	name  string
 	where entrances
@@ -164,8 +165,9 @@ func (s settings) with(where entrances, opts []Option) (settings, error) {
 }
 
 // WithPartSize bounds what one request asks for, in bytes: MinPartSize to MaxPartSize. Without it the engine chooses, so
-// that round trips do not show. The end of a download may be fetched in smaller pieces, and an interrupted one resumes
-// whatever the part size was.
+// that round trips do not show: 8 MiB at first, then what a connection brings in four seconds, 1 to 256 MiB. The end of a
+// download may be fetched by smaller requests, and an interrupted one resumes whatever the part size was. A server that
+// does not know ranges sends everything in one answer.
 func WithPartSize(bytes int64) Option {
 	return Option{"WithPartSize", inNew | inAll, func(s *settings) error {
 		if bytes < MinPartSize || bytes > MaxPartSize {
@@ -176,8 +178,8 @@ func WithPartSize(bytes int64) Option {
 	}}
 }
 
-// WithConcurrency bounds the requests in flight, 1 to MaxConcurrency. Without it the number adapts itself, below
-// AdaptiveConcurrency.
+// WithConcurrency bounds the requests in flight, 1 to MaxConcurrency. Without it the number adapts itself, up to
+// AdaptiveConcurrency. Given to a call of a Downloader that was made without it, it is that call's alone.
 func WithConcurrency(n int) Option {
 	return Option{"WithConcurrency", inNew | inAll, func(s *settings) error {
 		if n < 1 || n > MaxConcurrency {
@@ -199,7 +201,9 @@ func WithRateLimit(bytesPerSecond int64) Option {
 	}}
 }
 
-// WithCheckpoint names this call's checkpoint file, whose folder must exist. The default is the local path + ".cp".
+// WithCheckpoint names this call's checkpoint file, whose folder must exist. The default is the local path + ".cp". Calls
+// at the same time need files of their own: only the destination is locked. Whatever is at the name is replaced. For
+// Download and DownloadURL; not for New.
 func WithCheckpoint(path string) Option {
 	return Option{"WithCheckpoint", inFile, func(s *settings) error {
 		if path == "" {
@@ -211,7 +215,7 @@ func WithCheckpoint(path string) Option {
 }
 
 // WithCheckpointDir keeps checkpoints in dir, under one name for each source and destination. The folder is made, with
-// mode 0700, where it does not exist.
+// mode 0700, where it does not exist; the one that it is in must. For New, Download and DownloadURL.
 func WithCheckpointDir(dir string) Option {
 	return Option{"WithCheckpointDir", inNew | inFile, func(s *settings) error {
 		if dir == "" {
@@ -222,7 +226,9 @@ func WithCheckpointDir(dir string) Option {
 	}}
 }
 
-// WithoutCheckpoint keeps no checkpoint: an interrupted download starts anew, and a failed one leaves nothing behind.
+// WithoutCheckpoint keeps no checkpoint: an interrupted download starts anew, and a failed one leaves nothing behind, nor
+// what an earlier call with a checkpoint had left; a killed one leaves its partial file. For New, Download, DownloadURL and
+// DownloadPrefix.
 func WithoutCheckpoint() Option {
 	return Option{"WithoutCheckpoint", inNew | inFile | inDownloadPrefix, func(s *settings) error {
 		s.checkpoint, s.cpDir, s.noCheckpoint = "", "", true
@@ -231,7 +237,7 @@ func WithoutCheckpoint() Option {
 }
 
 // WithVersionID asks for this version instead of the current one. It needs the permission oss:GetObjectVersion; "null"
-// is the version an object has from before versioning was switched on.
+// is the version an object has from before versioning was switched on. For Download, DownloadTo and Open; not for New.
 func WithVersionID(id string) Option {
 	return Option{"WithVersionID", inDownload | inDownloadTo | inOpen, func(s *settings) error {
 		if id == "" {
@@ -243,7 +249,7 @@ func WithVersionID(id string) Option {
 }
 
 // WithIfMatch downloads the object only while it has this ETag, given as the service writes it; quotes may be left away.
-// Otherwise the call fails with ErrObjectChanged.
+// Otherwise the call fails with ErrObjectChanged. For all calls but DownloadPrefix; not for New.
 func WithIfMatch(etag string) Option {
 	return Option{"WithIfMatch", inOne, func(s *settings) error {
 		if etag == "" || strings.ContainsAny(etag, "\r\n,") || strings.HasPrefix(etag, "W/") {
@@ -259,7 +265,8 @@ func WithIfMatch(etag string) Option {
 
 // WithRange asks for length bytes of the object from offset on; a length of -1 means all from there to the end. The first
 // byte asked for is at offset 0 of the file or writer. Bytes outside the object are ErrRange. The service's CRC-64 covers
-// the whole object only: unless the range does too, Result.Verified is false or rests on WithChecksum.
+// the whole object only: unless the range does too, Result.Verified is false or rests on WithChecksum. For all calls but
+// DownloadPrefix; not for New.
 func WithRange(offset, length int64) Option {
 	return Option{"WithRange", inOne, func(s *settings) error {
 		if offset < 0 || length == 0 || length < -1 || length > 0 && offset+length < 0 {
@@ -271,8 +278,9 @@ func WithRange(offset, length int64) Option {
 }
 
 // WithChecksum gives a digest that the caller knows, for example sha256.New and its 32 bytes. It is computed in order
-// before the result is committed, and a mismatch is ErrChecksum. DownloadTo takes it only for a writer that is also an
-// io.ReaderAt.
+// before the result is committed, in passing for a Reader, and a mismatch is ErrChecksum; where no CRC-64 vouches for the
+// bytes they are fetched once more before. DownloadTo takes it only for a writer that is also an io.ReaderAt. For all calls
+// but DownloadPrefix; not for New.
 func WithChecksum(newHash func() hash.Hash, want []byte) Option {
 	return Option{"WithChecksum", inOne, func(s *settings) error {
 		if newHash == nil {
@@ -286,8 +294,9 @@ func WithChecksum(newHash func() hash.Hash, want []byte) Option {
 	}}
 }
 
-// WithProgress calls fn as the download gets on: never concurrently for one call, at most ten times a second, and once
-// after its outcome is settled. A slow fn delays nothing but its next call and the return.
+// WithProgress calls fn as the download gets on: never concurrently for one call, at most ten times a second, and a last
+// time once its outcome is settled, however it ended. A slow fn delays nothing but its next call and the return. fn runs
+// in a goroutine of the library; given to New it may be called for several calls at once.
 func WithProgress(fn func(Progress)) Option {
 	return Option{"WithProgress", inNew | inAll, func(s *settings) error {
 		if fn == nil {
@@ -337,7 +346,8 @@ func WithStallTimeout(d time.Duration) Option {
 }
 
 // WithRequestOptions adds options of the SDK to each request: request payer, traffic limit, other headers and parameters.
-// What the library decides itself is refused by name.
+// What the library decides itself is refused by name: Range, conditions, Accept-Encoding, the version, processing, context,
+// progress, pointers to response headers, and what belongs to signatures. Not for DownloadURL, whose URL is signed as it is.
 func WithRequestOptions(opts ...oss.Option) Option {
 	return Option{"WithRequestOptions", inNew | inSDK, func(s *settings) error {
 		r, err := readRequestOptions(opts)
@@ -441,7 +451,8 @@ var refusedRequestOptions = map[string]string{
 }
 
 // WithURLRefresh gives DownloadURL a new URL of the same object once the old one has expired. It is called once for each
-// expiry, however many requests wait for it.
+// expiry, however many requests wait for it. Its own error, a malformed URL, or three new ones in a row that have expired
+// as well end the call with ErrExpired. ctx is that of the call. Not for New.
 func WithURLRefresh(fn func(context.Context) (string, error)) Option {
 	return Option{"WithURLRefresh", inDownloadURL, func(s *settings) error {
 		if fn == nil {
@@ -452,7 +463,9 @@ func WithURLRefresh(fn func(context.Context) (string, error)) Option {
 	}}
 }
 
-// WithHTTPClient is the client DownloadURL uses, for an own certificate authority or proxy. The default is HTTPClient().
+// WithHTTPClient is the client DownloadURL uses, for a certificate authority or proxy of your own. The default is
+// HTTPClient(). A Timeout of the client cuts long bodies, HTTP/2 puts all ranges on one connection, and a CheckRedirect
+// replaces the rules of this package. Its idle connections are the caller's.
 func WithHTTPClient(c *http.Client) Option {
 	return Option{"WithHTTPClient", inNew | inDownloadURL, func(s *settings) error {
 		if c == nil {
@@ -525,7 +538,8 @@ func WithCompareCRC64() Option {
 	}}
 }
 
-// WithoutPreallocation leaves the partial file sparse instead of reserving its space before the first byte.
+// WithoutPreallocation leaves the partial file sparse instead of reserving its space: ErrNoSpace may then come at any byte.
+// For New, Download, DownloadURL and DownloadPrefix.
 func WithoutPreallocation() Option {
 	return Option{"WithoutPreallocation", inNew | inFile | inDownloadPrefix, func(s *settings) error {
 		s.sparse = true
@@ -533,7 +547,8 @@ func WithoutPreallocation() Option {
 	}}
 }
 
-// WithLogger logs resumes, fresh starts, retries and pins that were dropped. Without it nothing is logged.
+// WithLogger logs resumes and retries (as Info), fresh starts, version pins that were dropped for want of a permission and
+// whatever else costs something (Warn), and objects of a prefix that failed (Error). Without it nothing is logged.
 func WithLogger(l *slog.Logger) Option {
 	return Option{"WithLogger", inNew | inAll, func(s *settings) error {
 		if l == nil {

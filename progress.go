@@ -8,9 +8,9 @@ import (
 
 // Progress is how far a download has got.
 type Progress struct {
-	// Done are the bytes that are written, or proved to be there already, in all and from this call's first report on
-	// never fewer. Total is the size of the object, or of the range asked for; 0 until the first answer. Resumed are those
-	// kept from an earlier run. All in bytes. Done reaches Total only once the result is verified and in place.
+	// Done counts the bytes that are written, or were proved to be there already; it never goes back, and reaches Total
+	// only once the result is verified and in place. Total is the size of the object, or of the range asked for; 0 until
+	// the first answer. Resumed counts the bytes kept from an earlier run.
 	Done, Total, Resumed int64
 	BytesPerSecond       float64       // over the last seconds
 	Remaining            time.Duration // at that speed; -1: not known yet
