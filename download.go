@@ -208,7 +208,7 @@ func (c *call) earlier(dst *destination) (*checkpoint, error) {
 
 // fetchInto brings the file to its path, from nothing or from what an earlier run left. What it leaves after an error is
 // what the next call continues with.
-func (c *call) fetchInto(ctx context.Context, dst *destination, earlier *checkpoint) error {
+func (c *call) fetchInto(ctx context.Context, dst *destination, earlier *checkpoint) (err error) {
 	t, err := c.newTransfer(dst, earlier)
 	if err != nil {
 		return err
@@ -219,19 +219,19 @@ func (c *call) fetchInto(ctx context.Context, dst *destination, earlier *checkpo
 	}
 	keep := &keeper{d: dst, t: t, cfg: &c.cfg}
 	t.beside = []func(context.Context) error{t.onceReady(dst.reserve), keep.run, t.onceReady(keep.syncs)}
+	defer func() {
+		if err != nil {
+			c.leave(dst, keep, err)
+		}
+	}()
 	if err := c.fetchVerified(ctx, t); err != nil {
-		c.leave(dst, keep, err)
 		return err
 	}
 	if c.cfg.objectTimes {
 		f, _ := t.pin.now()
 		dst.modified = f.lastModified
 	}
-	if err := dst.commit(t.set.totals().size); err != nil {
-		c.leave(dst, keep, err)
-		return err
-	}
-	return nil
+	return dst.commit(t.set.totals().size)
 }
 
 // leave ends a destination after an error: with a checkpoint of all that was done, or with nothing.
