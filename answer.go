@@ -227,12 +227,12 @@ func readAnswer(r request, status int, h http.Header, fromOSS bool) (*answer, er
 
 func readFacts(h http.Header) facts {
 	f := facts{
-		etag:      h.Get("ETag"),
-		versionID: h.Get("x-oss-version-id"),
-		symlink:   strings.EqualFold(h.Get("x-oss-object-type"), "Symlink"),
-		origin:    origin{requestID: h.Get("x-oss-request-id")},
+		etag:      h.Get("Etag"),
+		versionID: h.Get("X-Oss-Version-Id"), // as net/http spells them: it would make each name anew otherwise
+		symlink:   strings.EqualFold(h.Get("X-Oss-Object-Type"), "Symlink"),
+		origin:    origin{requestID: h.Get("X-Oss-Request-Id")},
 	}
-	if v, err := strconv.ParseUint(h.Get("x-oss-hash-crc64ecma"), 10, 64); err == nil {
+	if v, err := strconv.ParseUint(h.Get("X-Oss-Hash-Crc64ecma"), 10, 64); err == nil {
 		f.crc, f.hasCRC = v, true
 	}
 	if t, err := http.ParseTime(h.Get("Last-Modified")); err == nil {

@@ -317,8 +317,8 @@ func stringToSignV1(q *query, date string) string {
 func ossHeaders(h http.Header) []string {
 	var names []string
 	for k := range h {
-		if k = strings.ToLower(k); strings.HasPrefix(k, "x-oss-") {
-			names = append(names, k)
+		if strings.HasPrefix(k, "X-Oss-") { // canonical: they were parsed by net/http
+			names = append(names, strings.ToLower(k))
 		}
 	}
 	sort.Strings(names)

@@ -298,12 +298,24 @@ func (c *conn) makeHead(q *query, r *reply) {
 	c.head = append(b, "\r\n"...)
 }
 
+// wireNames are those that most answers have.
+var wireNames = map[string]string{
+	"X-Oss-Hash-Crc64ecma": "x-oss-hash-crc64ecma",
+	"X-Oss-Object-Type":    "x-oss-object-type",
+	"X-Oss-Request-Id":     "x-oss-request-id",
+	"X-Oss-Server-Time":    "x-oss-server-time",
+	"X-Oss-Storage-Class":  "x-oss-storage-class",
+}
+
 // wireName spells a header as the service does.
 func wireName(k string) string {
 	switch {
 	case k == "Etag":
 		return "ETag"
 	case strings.HasPrefix(k, "X-Oss-"):
+		if known, ok := wireNames[k]; ok {
+			return known
+		}
 		return strings.ToLower(k)
 	case k == "Content-Md5":
 		return "Content-MD5"
