@@ -1,0 +1,381 @@
+package ossdl
+
+import (
+	"context"
+	"crypto/sha256"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"io"
+	"io/fs"
+	"log/slog"
+	"maps"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/aliyun/aliyun-oss-go-sdk/oss"
+
+	"github.com/ossdl/ossdl/internal/osstest"
+)
+
+// allEntrances are the ways in, by the names that errors have for them.
+var allEntrances = []string{"New", "Download", "DownloadURL", "DownloadTo", "Open", "DownloadPrefix"}
+
+// entry is the object "ver/k" with a way to give an option to each entrance. Everything local is in dir, which is empty.
+type entry struct {
+	t      *testing.T
+	s      *osstest.Server
+	client *oss.Client
+	url    string
+	object *osstest.Object
+	sum    [sha256.Size]byte
+	dir    string
+}
+
+func newEntry(t *testing.T) *entry {
+	t.Helper()
+	s := newServer(t)
+	s.CreateBucket("ver", osstest.Versioning(osstest.Enabled), osstest.PublicRead())
+	content := osstest.Random(1, 100)
+	hc := HTTPClient()
+	t.Cleanup(hc.CloseIdleConnections)
+	client, err := s.Client(oss.HTTPClient(hc))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &entry{t, s, client, s.URL("ver", "k"), s.Put("ver", "k", content), sha256.Sum256(contentBytes(t, content)), t.TempDir()}
+}
+
+// through gives an option to one entrance and reports whether the call had a result, and its error.
+func (e *entry) through(entrance string, o Option) (result bool, err error) {
+	e.t.Helper()
+	if entrance == "New" {
+		d, err := New(e.client, o)
+		return d != nil, err
+	}
+	d, err := New(e.client)
+	if err != nil {
+		e.t.Fatal(err)
+	}
+	defer d.CloseIdleConnections()
+	path := filepath.Join(e.dir, "file")
+	switch entrance {
+	case "Download":
+		res, err := d.Download(e.t.Context(), "ver", "k", path, o)
+		return res != nil, err
+	case "DownloadURL":
+		res, err := d.DownloadURL(e.t.Context(), e.url, path, o)
+		return res != nil, err
+	case "DownloadTo":
+		res, err := d.DownloadTo(e.t.Context(), "ver", "k", &readable{memory{b: make([]byte, 100)}}, o)
+		return res != nil, err
+	case "Open":
+		r, err := d.Open(e.t.Context(), "ver", "k", o)
+		if err != nil {
+			return r != nil, err
+		}
+		_, err = io.Copy(io.Discard, r)
+		if cerr := r.Close(); err == nil {
+			err = cerr
+		}
+		return true, err
+	case "DownloadPrefix":
+		res, err := d.DownloadPrefix(e.t.Context(), "ver", "", filepath.Join(e.dir, "tree"), o)
+		return res != nil, err
+	}
+	e.t.Fatal("no such entrance: ", entrance)
+	return false, nil
+}
+
+// untouched fails the test where a request was made or something was left in the folder.
+func (e *entry) untouched(what string) {
+	e.t.Helper()
+	if n := len(e.s.Requests()); n > 0 {
+		e.t.Errorf("%s: %d requests were made", what, n)
+	}
+	if entries, err := os.ReadDir(e.dir); err != nil || len(entries) > 0 {
+		e.t.Errorf("%s: on the disk is %v, %v", what, entries, err)
+	}
+}
+
+// exportedOptions are the functions of the package that make an Option.
+func exportedOptions(t *testing.T) (names []string) {
+	t.Helper()
+	pkg, err := filepath.Glob("*.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range pkg {
+		if strings.HasSuffix(name, "_test.go") {
+			continue
+		}
+		file, err := parser.ParseFile(token.NewFileSet(), name, nil, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, decl := range file.Decls {
+			f, ok := decl.(*ast.FuncDecl)
+			if !ok || f.Recv != nil || !f.Name.IsExported() || f.Type.Results == nil || len(f.Type.Results.List) != 1 {
+				continue
+			}
+			if id, ok := f.Type.Results.List[0].Type.(*ast.Ident); ok && id.Name == "Option" {
+				names = append(names, f.Name.Name)
+			}
+		}
+	}
+	slices.Sort(names)
+	return names
+}
+
+// TestEveryOptionAtEveryEntrance: an option works where it is said to, and is an error elsewhere that names both, before
+// anything is asked or made. An option that is missing in the table fails the test.
+func TestEveryOptionAtEveryEntrance(t *testing.T) {
+	const (
+		everywhere = "New Download DownloadURL DownloadTo Open DownloadPrefix"
+		one        = "Download DownloadURL DownloadTo Open"
+		prefix     = "New DownloadPrefix"
+	)
+	table := map[string]struct {
+		where string
+		give  func(e *entry) Option
+	}{
+		"WithPartSize":      {everywhere, func(*entry) Option { return WithPartSize(10) }},
+		"WithConcurrency":   {everywhere, func(*entry) Option { return WithConcurrency(2) }},
+		"WithRateLimit":     {everywhere, func(*entry) Option { return WithRateLimit(1 << 30) }},
+		"WithCheckpoint":    {"Download DownloadURL", func(e *entry) Option { return WithCheckpoint(filepath.Join(e.dir, "cp")) }},
+		"WithCheckpointDir": {"New Download DownloadURL", func(e *entry) Option { return WithCheckpointDir(filepath.Join(e.dir, "cps")) }},
+		"WithoutCheckpoint": {"New Download DownloadURL DownloadPrefix", func(*entry) Option { return WithoutCheckpoint() }},
+		"WithVersionID":     {"Download DownloadTo Open", func(e *entry) Option { return WithVersionID(e.object.VersionID) }},
+		"WithIfMatch":       {one, func(e *entry) Option { return WithIfMatch(e.object.ETag) }},
+		"WithRange":         {one, func(*entry) Option { return WithRange(1, 2) }},
+		"WithChecksum":      {one, func(e *entry) Option { return WithChecksum(sha256.New, e.sum[:]) }},
+		"WithProgress":      {everywhere, func(*entry) Option { return WithProgress(func(Progress) {}) }},
+		"WithRetry":         {everywhere, func(*entry) Option { return WithRetry(RetryPolicy{Attempts: 1}) }},
+		"WithStallTimeout":  {everywhere, func(*entry) Option { return WithStallTimeout(time.Minute) }},
+		"WithRequestOptions": {"New Download DownloadTo Open DownloadPrefix", func(*entry) Option {
+			return WithRequestOptions(oss.RequestPayer(oss.Requester))
+		}},
+		"WithURLRefresh": {"DownloadURL", func(e *entry) Option {
+			return WithURLRefresh(func(context.Context) (string, error) { return e.url, nil })
+		}},
+		"WithHTTPClient":       {"New DownloadURL", func(e *entry) Option { return WithHTTPClient(e.s.HTTPClient()) }},
+		"WithReadAhead":        {"New Open", func(*entry) Option { return WithReadAhead(MinReadAhead) }},
+		"WithInclude":          {prefix, func(*entry) Option { return WithInclude("*") }},
+		"WithExclude":          {prefix, func(*entry) Option { return WithExclude("*.tmp") }},
+		"WithShard":            {prefix, func(*entry) Option { return WithShard(0, 1) }},
+		"WithCompareCRC64":     {prefix, func(*entry) Option { return WithCompareCRC64() }},
+		"WithoutPreallocation": {"New Download DownloadURL DownloadPrefix", func(*entry) Option { return WithoutPreallocation() }},
+		"WithLogger":           {everywhere, func(*entry) Option { return WithLogger(slog.New(slog.DiscardHandler)) }},
+	}
+	if got, want := exportedOptions(t), slices.Sorted(maps.Keys(table)); !slices.Equal(got, want) {
+		t.Errorf("the package has the options\n\t%v\nand the table\n\t%v", got, want)
+	}
+	for name, row := range table {
+		for _, entrance := range allEntrances {
+			t.Run(name+"/"+entrance, func(t *testing.T) {
+				e := newEntry(t)
+				result, err := e.through(entrance, row.give(e))
+				if slices.Contains(strings.Fields(row.where), entrance) {
+					if err != nil || !result {
+						t.Errorf("result %t, %v", result, err)
+					}
+					return
+				}
+				if err == nil || !strings.Contains(err.Error(), name+" does not apply to "+entrance+";") || result {
+					t.Errorf("result %t, %v; want an error that names %s and %s", result, err, name, entrance)
+				}
+				e.untouched(name)
+			})
+		}
+	}
+}
+
+// TestBadOptionsTouchNothing: a value out of bounds is refused at each entrance that takes the option, before anything is
+// asked or made.
+func TestBadOptionsTouchNothing(t *testing.T) {
+	for _, c := range []struct {
+		o     Option
+		where entrances
+		says  string // beside the name
+	}{
+		{WithPartSize(0), inNew | inAll, "1 to 5368709120"},
+		{WithPartSize(MaxPartSize + 1), inNew | inAll, "1 to 5368709120"},
+		{WithConcurrency(0), inNew | inAll, "1 to 256"},
+		{WithConcurrency(MaxConcurrency + 1), inNew | inAll, "1 to 256"},
+		{WithRateLimit(0), inNew | inAll, "1 byte"},
+		{WithCheckpoint(""), inFile, "empty"},
+		{WithCheckpointDir(""), inNew | inFile, "empty"},
+		{WithVersionID(""), inDownload | inDownloadTo | inOpen, "empty"},
+		{WithIfMatch(""), inOne, "strong"},
+		{WithIfMatch("a\r\nHost: b"), inOne, "strong"},
+		{WithRange(-1, 1), inOne, "offset"},
+		{WithRange(1<<63-1, 1), inOne, "offset"},
+		{WithRange(0, -2), inOne, "length"},
+		{WithChecksum(nil, nil), inOne, "nil"},
+		{WithChecksum(sha256.New, []byte("short")), inOne, "32"},
+		{WithProgress(nil), inNew | inAll, "nil"},
+		{WithRetry(RetryPolicy{Attempts: -1}), inNew | inAll, "negative"},
+		{WithRetry(RetryPolicy{MinDelay: 2, MaxDelay: 1}), inNew | inAll, "MinDelay"},
+		{WithStallTimeout(100*time.Millisecond - 1), inNew | inAll, "100ms"},
+		{WithURLRefresh(nil), inDownloadURL, "nil"},
+		{WithHTTPClient(nil), inNew | inDownloadURL, "nil"},
+		{WithReadAhead(MinReadAhead - 1), inNew | inOpen, "1048576"},
+		{WithInclude("[a"), inNew | inDownloadPrefix, "[a"},
+		{WithExclude("ok", ""), inNew | inDownloadPrefix, "malformed"},
+		{WithShard(2, 2), inNew | inDownloadPrefix, "index"},
+		{WithShard(0, 0), inNew | inDownloadPrefix, "count"},
+		{WithLogger(nil), inNew | inAll, "nil"},
+	} {
+		e := newEntry(t)
+		for i, entrance := range allEntrances {
+			if c.where&(1<<i) == 0 {
+				continue
+			}
+			result, err := e.through(entrance, c.o)
+			if err == nil || !strings.Contains(err.Error(), c.o.name+": ") || !strings.Contains(err.Error(), c.says) || result {
+				t.Errorf("%s at %s: result %t, %v; want an error with %q", c.o.name, entrance, result, err, c.says)
+			}
+		}
+		e.untouched(c.o.name)
+	}
+}
+
+// TestRequestOptionsRefused: what the engine decides itself is refused by name wherever SDK options are taken.
+func TestRequestOptionsRefused(t *testing.T) {
+	var header http.Header
+	for name, o := range map[string]oss.Option{
+		"Range":                oss.Range(0, 1),
+		"range":                oss.SetHeader("range", "bytes=0-1"),
+		"X-Oss-Range-Behavior": oss.RangeBehavior("standard"),
+		"x-oss-range-behavior": oss.SetHeader("x-oss-range-behavior", "standard"),
+		"If-Match":             oss.IfMatch(`"e"`),
+		"if-match":             oss.SetHeader("if-match", `"e"`),
+		"If-None-Match":        oss.IfNoneMatch(`"e"`),
+		"If-Modified-Since":    oss.IfModifiedSince(time.Unix(1e9, 0)),
+		"If-Unmodified-Since":  oss.IfUnmodifiedSince(time.Unix(1e9, 0)),
+		"If-Range":             oss.SetHeader("If-Range", `"e"`),
+		"Accept-Encoding":      oss.AcceptEncoding("gzip"),
+		"versionId":            oss.VersionId("v"),
+		"VERSIONID":            oss.AddParam("VERSIONID", "v"),
+		"x-oss-process":        oss.Process("image/resize,w_1"),
+		"x-context-arg":        oss.WithContext(context.Background()),
+		"x-progress-listener":  oss.Progress(listener{}),
+		"x-response-header":    oss.GetResponseHeader(&header),
+		"x-response-body":      oss.CallbackResult(new([]byte)),
+		"x-routine-num":        oss.Routines(2),
+		"x-cp-config":          oss.Checkpoint(true, "cp"),
+		"init-crc64":           oss.InitCRC(1),
+		"Authorization":        oss.SetHeader("Authorization", "OSS a:b"),
+		"x-oss-security-token": oss.SetHeader("x-oss-security-token", "t"),
+		"Host":                 oss.SetHeader("Host", "elsewhere"),
+		"X-Number":             oss.SetHeader("X-Number", 1), // the SDK would panic when it sends it
+		"option 1 is nil":      nil,
+	} {
+		e := newEntry(t)
+		given := []oss.Option{oss.RequestPayer(oss.Requester), o}
+		for _, entrance := range []string{"New", "Download", "DownloadTo", "Open", "DownloadPrefix"} {
+			result, err := e.through(entrance, WithRequestOptions(given...))
+			if err == nil || !strings.Contains(err.Error(), "WithRequestOptions: "+name) || result {
+				t.Errorf("%s at %s: result %t, %v", name, entrance, result, err)
+			}
+		}
+		e.untouched(name)
+	}
+}
+
+// TestRequestOptionsOnTheWire: what is allowed is in each request for an object's bytes, whichever entrance makes it.
+// Listings and HEADs get the headers but the traffic limit, which is for bytes, and of the parameters the payer alone:
+// another would change what is listed.
+func TestRequestOptionsOnTheWire(t *testing.T) {
+	extra := WithRequestOptions(oss.RequestPayer(oss.Requester), oss.TrafficLimitHeader(819200), oss.SetHeader("X-Of-Mine", "yes"),
+		oss.AddParam("x-of-mine", "a b"))
+	for name, auth := range map[string]oss.AuthVersionType{"V1": oss.AuthV1, "V4": oss.AuthV4} {
+		t.Run(name, func(t *testing.T) {
+			s := newServer(t)
+			s.Put("bkt", "k", osstest.Random(1, 300))
+			hc := HTTPClient()
+			t.Cleanup(hc.CloseIdleConnections)
+			client, err := s.Client(oss.HTTPClient(hc), oss.AuthVersion(auth), oss.Region("cn-hangzhou"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			d, err := New(client, WithPartSize(100), extra)
+			if err != nil {
+				t.Fatal(err)
+			}
+			dir := t.TempDir()
+			if _, err := d.Download(t.Context(), "bkt", "k", filepath.Join(dir, "file")); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := d.DownloadTo(t.Context(), "bkt", "k", &memory{b: make([]byte, 300)}); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := io.Copy(io.Discard, open(t, d)); err != nil {
+				t.Fatal(err)
+			}
+			for range 2 { // it is brought, and then compared by a HEAD
+				if _, err := d.DownloadPrefix(t.Context(), "bkt", "", filepath.Join(dir, "tree"), WithCompareCRC64()); err != nil {
+					t.Fatal(err)
+				}
+			}
+			kinds := map[string]int{}
+			for _, r := range s.Requests() {
+				bytes := r.Method == http.MethodGet && r.Key != ""
+				kind := r.Method
+				if r.Key == "" {
+					kind = "listing"
+				}
+				kinds[kind]++
+				if r.Header.Get("X-Oss-Request-Payer") != "requester" || r.Header.Get("X-Of-Mine") != "yes" ||
+					(r.Header.Get("X-Oss-Traffic-Limit") == "819200") != bytes || strings.Contains(r.Query, "x-of-mine=a") != bytes {
+					t.Errorf("%s %q?%s: %v", r.Method, r.Key, r.Query, r.Header)
+				}
+			}
+			if want := map[string]int{"GET": 12, "HEAD": 1, "listing": 2}; !maps.Equal(kinds, want) {
+				t.Errorf("requests %v, want %v", kinds, want)
+			}
+		})
+	}
+}
+
+// TestOptionsOfTheCallReplaceTheDownloaders, but for those that bind all calls together.
+func TestOptionsOfTheCallReplaceTheDownloaders(t *testing.T) {
+	s := newServer(t)
+	s.Put("bkt", "k", osstest.Random(1, 1000))
+	dir := t.TempDir()
+	var theirs, own int
+	d := newDownloader(t, s, WithPartSize(100), WithProgress(func(Progress) { theirs++ }), WithoutCheckpoint(),
+		WithRequestOptions(oss.SetHeader("X-Theirs", "yes")))
+	if _, err := d.Download(t.Context(), "bkt", "k", filepath.Join(dir, "a")); err != nil {
+		t.Fatal(err)
+	}
+	if n := len(s.Requests()); n != 10 || theirs == 0 || s.Requests()[0].Header.Get("X-Theirs") == "" {
+		t.Errorf("the options of New: %d requests, %d reports", n, theirs)
+	}
+	theirs = 0
+	s.ResetLog()
+	_, err := d.Download(t.Context(), "bkt", "k", filepath.Join(dir, "b"), WithPartSize(500), WithProgress(func(Progress) { own++ }),
+		WithRequestOptions(oss.SetHeader("X-Own", "yes")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := len(s.Requests()); n != 2 || theirs != 0 || own == 0 {
+		t.Errorf("%d requests of parts of 500, %d and %d reports", n, theirs, own)
+	}
+	if h := s.Requests()[0].Header; h.Get("X-Theirs") != "" || h.Get("X-Own") != "yes" {
+		t.Errorf("request options %v", h)
+	}
+	if err := filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
+		if err == nil && !e.IsDir() && filepath.Ext(path) != "" {
+			t.Errorf("%s is left", path)
+		}
+		return err
+	}); err != nil {
+		t.Fatal(err)
+	}
+}
