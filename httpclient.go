@@ -27,7 +27,8 @@ const (
 // credentials, and then without headers of OSS where it leads to another host. Each call makes a pool of its own: use one
 // client for all.
 func HTTPClient() *http.Client {
-	d := &spreadingDialer{dialer: net.Dialer{Timeout: dialTimeout, KeepAlive: 30 * time.Second}}
+	dialer := &net.Dialer{Timeout: dialTimeout, KeepAlive: 30 * time.Second}
+	d := &spreadingDialer{connect: dialer.DialContext, lookup: net.DefaultResolver.LookupIPAddr}
 	protocols := new(http.Protocols)
 	protocols.SetHTTP1(true)
 	return &http.Client{
@@ -104,28 +105,29 @@ func (b errorBody) Read(p []byte) (int, error) {
 
 // spreadingDialer starts each connection at another of the host's addresses, and tries the others where one fails.
 type spreadingDialer struct {
-	dialer net.Dialer
-	next   atomic.Uint32
+	connect func(ctx context.Context, network, addr string) (net.Conn, error)
+	lookup  func(ctx context.Context, host string) ([]net.IPAddr, error)
+	next    atomic.Uint32
 }
 
 func (d *spreadingDialer) dial(ctx context.Context, network, addr string) (net.Conn, error) {
 	host, port, err := net.SplitHostPort(addr)
 	if err != nil || net.ParseIP(host) != nil {
-		return d.dialer.DialContext(ctx, network, addr)
+		return d.connect(ctx, network, addr)
 	}
-	ips, err := net.DefaultResolver.LookupIPAddr(ctx, host)
+	ips, err := d.lookup(ctx, host)
 	if err != nil {
 		return nil, err
 	}
 	if !sameFamily(ips) {
 		// Both families: which of them works is better found by the dialer, which tries them side by side.
-		return d.dialer.DialContext(ctx, network, addr)
+		return d.connect(ctx, network, addr)
 	}
 	start := int(d.next.Add(1) % uint32(len(ips)))
 	for i := range ips {
 		var c net.Conn
 		ip := ips[(start+i)%len(ips)]
-		if c, err = d.dialer.DialContext(ctx, network, net.JoinHostPort(ip.String(), port)); err == nil || ctx.Err() != nil {
+		if c, err = d.connect(ctx, network, net.JoinHostPort(ip.String(), port)); err == nil || ctx.Err() != nil {
 			return c, err
 		}
 	}
