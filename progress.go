@@ -65,10 +65,12 @@ func (r *reporter) run() {
 		select {
 		case <-r.stop:
 			return
-		case now := <-tick.C:
-			if p := r.next(now); p.Done < p.Total {
+		case <-tick.C:
+			// The tick may have waited for a slow fn: its own time is of no use, and the next must not follow at once.
+			if p := r.next(time.Now()); p.Done < p.Total {
 				r.last = p
 				r.fn(p)
+				tick.Reset(reportTime)
 			}
 		}
 	}
