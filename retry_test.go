@@ -1,0 +1,215 @@
+package ossdl
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"slices"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// TestBackOffIsFullJitter: the waits lie between zero and a bound that is MinDelay at first, doubles, and stays at MaxDelay,
+// and they fill that room. The first attempt after progress is made at once.
+func TestBackOffIsFullJitter(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := RetryPolicy{Attempts: 100, MinDelay: 100 * time.Millisecond, MaxDelay: 700 * time.Millisecond}
+		for fails, bound := range []time.Duration{1: 0, 2: p.MinDelay, 3: 2 * p.MinDelay, 4: 4 * p.MinDelay, 5: p.MaxDelay, 6: p.MaxDelay, 80: p.MaxDelay} {
+			if bound == 0 && fails != 1 {
+				continue
+			}
+			g := newGate(1)
+			var waits []time.Duration
+			for range 300 {
+				begun := time.Now()
+				if err := g.backOff(t.Context(), p, fails, io.ErrUnexpectedEOF); err != nil {
+					t.Fatal(err)
+				}
+				waits = append(waits, time.Since(begun))
+			}
+			least, most := slices.Min(waits), slices.Max(waits)
+			if most > bound || most < bound*9/10 || least > bound/10 {
+				t.Errorf("attempt %d without progress: waits of %v to %v, want all of 0 to %v", fails, least, most, bound)
+			}
+		}
+	})
+}
+
+// TestRetryPolicyFields: a field that is zero has its default, and one that is given stands, whatever that default is.
+func TestRetryPolicyFields(t *testing.T) {
+	for _, c := range []struct{ given, want RetryPolicy }{
+		{RetryPolicy{}, RetryPolicy{12, 200 * time.Millisecond, 10 * time.Second}},
+		{RetryPolicy{Attempts: 1}, RetryPolicy{1, 200 * time.Millisecond, 10 * time.Second}},
+		{RetryPolicy{MinDelay: time.Second}, RetryPolicy{12, time.Second, 10 * time.Second}},
+		{RetryPolicy{MinDelay: time.Minute}, RetryPolicy{12, time.Minute, time.Minute}},
+		{RetryPolicy{MaxDelay: time.Minute}, RetryPolicy{12, 200 * time.Millisecond, time.Minute}},
+		{RetryPolicy{MaxDelay: time.Millisecond}, RetryPolicy{12, time.Millisecond, time.Millisecond}},
+		{RetryPolicy{5, 1, 1}, RetryPolicy{5, 1, 1}},
+	} {
+		cfg, err := defaults().with(inNew, []Option{WithRetry(RetryPolicy{3, 4, 5}), WithRetry(c.given)})
+		if err != nil || cfg.retry != c.want {
+			t.Errorf("%+v is %+v, want %+v (%v)", c.given, cfg.retry, c.want, err)
+		}
+	}
+}
+
+// attempts are the moments at which requests arrive.
+type attempts struct {
+	mu sync.Mutex
+	at []time.Time
+}
+
+func (a *attempts) arrive() (n int) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.at = append(a.at, time.Now())
+	return len(a.at)
+}
+
+// breaking is a body that ends in an error after so many bytes.
+type breaking struct {
+	io.ReadCloser
+	left int
+}
+
+func (b *breaking) Read(p []byte) (int, error) {
+	if b.left <= 0 {
+		return 0, io.ErrUnexpectedEOF
+	}
+	n, err := b.ReadCloser.Read(p[:min(len(p), b.left)])
+	b.left -= n
+	return n, err
+}
+
+// TestAttemptsOnTheWire: so many requests are made for a range that brings nothing, and no more; where each brings a little,
+// as many as it takes, except with Attempts 1, which tries nothing again.
+func TestAttemptsOnTheWire(t *testing.T) {
+	for _, entrance := range oneEntrances {
+		for name, c := range map[string]struct {
+			opts     []Option
+			brings   int // bytes of each answer, before it breaks
+			every    int // only each so many-th does, others bring nothing
+			requests int
+			fails    int // in a row without progress, 0: it succeeds
+		}{
+			"default":                       {nil, 0, 1, 12, 12},
+			"zero fields":                   {[]Option{WithRetry(RetryPolicy{MaxDelay: time.Second})}, 0, 1, 12, 12},
+			"3":                             {[]Option{WithRetry(RetryPolicy{Attempts: 3})}, 0, 1, 3, 3},
+			"1":                             {[]Option{WithRetry(RetryPolicy{Attempts: 1})}, 0, 1, 1, 1},
+			"1, with progress":              {[]Option{WithRetry(RetryPolicy{Attempts: 1})}, progressUnit, 1, 1, 1},
+			"2, with progress":              {[]Option{WithRetry(RetryPolicy{Attempts: 2})}, progressUnit, 1, 8, 0},
+			"3, with less progress":         {[]Option{WithRetry(RetryPolicy{Attempts: 3})}, progressUnit - 1, 1, 3, 3},
+			"2, with progress now and then": {[]Option{WithRetry(RetryPolicy{Attempts: 2})}, progressUnit, 2, 16, 0},
+		} {
+			t.Run(entrance+"/"+name, func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					var seen attempts
+					b := newBubble(t, 8*progressUnit, progressUnit, func(_ *http.Request, resp *http.Response) error {
+						if n := seen.arrive(); c.brings == 0 || n%c.every != 0 {
+							return io.ErrUnexpectedEOF
+						}
+						resp.Body = &breaking{resp.Body, c.brings}
+						return nil
+					}, WithPartSize(8*progressUnit), WithConcurrency(1))
+					res, err := b.download(t, t.Context(), entrance, bubblePath, c.opts...)
+					var part *PartError
+					switch {
+					case c.fails == 0 && err != nil:
+						t.Error(err)
+					case c.fails > 0 && (!errors.As(err, &part) || part.Attempts != c.fails || !errors.Is(err, io.ErrUnexpectedEOF)):
+						t.Errorf("%v; want a PartError of %d attempts", err, c.fails)
+					}
+					if len(seen.at) != c.requests {
+						t.Errorf("%d requests, want %d", len(seen.at), c.requests)
+					}
+					if res != nil && (res.Requests != c.requests || res.Retries != c.requests-1) {
+						t.Errorf("the result has %d requests and %d retries", res.Requests, res.Retries)
+					}
+					// A request takes its time on the wire; what is more was waited for.
+					bound := time.Duration(0)
+					for i := 1; i < len(seen.at) && c.brings == 0 && c.opts == nil; i++ {
+						if gap := seen.at[i].Sub(seen.at[i-1]) - servicePause; gap < 0 || gap > bound {
+							t.Errorf("attempt %d came after a wait of %v, want 0 to %v", i+1, gap, bound)
+						}
+						bound = min(10*time.Second, max(200*time.Millisecond, 2*bound))
+					}
+				})
+			})
+		}
+	}
+}
+
+// crowded is a bubble in which the requests in flight are counted.
+func crowded(t *testing.T, opts ...Option) (*bubble, *flight) {
+	b := newBubble(t, 2<<20, 1<<10, nil, append([]Option{WithPartSize(2 << 10)}, opts...)...)
+	f := &flight{RoundTripper: b.web.Transport}
+	b.web.Transport = f
+	return b, f
+}
+
+// TestOneCallsConcurrencyIsItsOwn: a call that asks for many requests gets them, and the next, which asks for none, stays below
+// the adaptive ceiling. One that asks for fewer has fewer.
+func TestOneCallsConcurrencyIsItsOwn(t *testing.T) {
+	for _, entrance := range oneEntrances {
+		t.Run(entrance, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				b, f := crowded(t)
+				for i, c := range []struct {
+					calls int // at once
+					opts  []Option
+					least int
+					most  int
+				}{
+					{1, []Option{WithConcurrency(200)}, AdaptiveConcurrency + 1, 200},
+					{3, nil, 2, AdaptiveConcurrency},
+					{1, []Option{WithConcurrency(3)}, 3, 3},
+					{1, nil, 4, AdaptiveConcurrency},
+				} {
+					f.most = 0
+					if entrance == "Open" {
+						c.opts = append(c.opts, WithReadAhead(256<<20)) // buffers of so many take more than it has by default
+					}
+					var calls sync.WaitGroup
+					for n := range c.calls {
+						calls.Go(func() {
+							if _, err := b.download(t, t.Context(), entrance, bubblePath+fmt.Sprint(i, n), c.opts...); err != nil {
+								t.Error(err)
+							}
+						})
+					}
+					calls.Wait()
+					if f.most < c.least || f.most > c.most {
+						t.Errorf("call %d had %d requests in flight, want %d to %d", i, f.most, c.least, c.most)
+					}
+				}
+			})
+		})
+	}
+}
+
+// TestCallsOfAllEntrancesShareTheBound of New, which a call's own may not exceed.
+func TestCallsOfAllEntrancesShareTheBound(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const bound = 5
+		b, f := crowded(t, WithConcurrency(bound))
+		var calls sync.WaitGroup
+		for i := range 10 {
+			var opts []Option
+			if i%2 == 0 {
+				opts = append(opts, WithConcurrency(50))
+			}
+			calls.Go(func() {
+				if _, err := b.download(t, t.Context(), oneEntrances[i%4], bubblePath+fmt.Sprint(i), opts...); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		calls.Wait()
+		if f.most != bound || f.now != 0 {
+			t.Errorf("%d requests in flight at most, want %d; %d are left", f.most, bound, f.now)
+		}
+	})
+}
