@@ -1,0 +1,202 @@
+package ossdl
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"io"
+	"net/http"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/ossdl/ossdl/internal/fsys"
+	"github.com/ossdl/ossdl/internal/fsys/faultfs"
+)
+
+const (
+	cancelSize = 4 << 20
+	cancelPart = 1 << 20
+)
+
+// cancelled is a bubble in which the object takes some seven seconds on two connections.
+func cancelled(t *testing.T, change func(*http.Request, *http.Response) error, opts ...Option) *bubble {
+	return newBubble(t, cancelSize, 64<<10, change, append([]Option{WithPartSize(cancelPart), WithConcurrency(2)}, opts...)...)
+}
+
+// stalled is a body that brings nothing more, after so many bytes, until its request ends.
+type stalled struct {
+	io.ReadCloser
+	ctx  context.Context
+	left int
+}
+
+func (s *stalled) Read(p []byte) (int, error) {
+	if s.left <= 0 {
+		<-s.ctx.Done()
+		return 0, s.ctx.Err()
+	}
+	n, err := s.ReadCloser.Read(p[:min(len(p), s.left)])
+	s.left -= n
+	return n, err
+}
+
+// slowReads is a disk on which reading the partial file takes a second each time.
+func slowReads(disk fsys.FS) fsys.FS {
+	f := faultfs.New(disk)
+	f.OnOp(func(op faultfs.Op) error {
+		if op.Kind == faultfs.Read && strings.HasSuffix(op.Name, partSuffix) {
+			time.Sleep(time.Second)
+		}
+		return nil
+	})
+	return f
+}
+
+// TestCancelledAnywhere: whatever a call waits for, it returns at once when its context ends, with the context's error and
+// cause, and a call to a file that follows keeps what came.
+func TestCancelledAnywhere(t *testing.T) {
+	const file = "Download DownloadURL"
+	const all = file + " DownloadTo Open"
+	stall := func(after int) func(*http.Request, *http.Response) error {
+		return func(r *http.Request, resp *http.Response) error {
+			resp.Body = &stalled{resp.Body, r.Context(), after}
+			return nil
+		}
+	}
+	breaks := func(_ *http.Request, resp *http.Response) error {
+		resp.Body = &breaking{resp.Body, 3 << 10}
+		return nil
+	}
+	for name, c := range map[string]struct {
+		entrances string
+		change    func(*http.Request, *http.Response) error
+		begin     func(t *testing.T, b *bubble) []Option // before the call; its options
+		after     time.Duration                          // from its start, to the end of the context
+		within    time.Duration                          // from then on
+		kept      int64                                  // at least, by the call that follows
+	}{
+		"before the first answer": {all, nil, nil, servicePause / 2, 0, 0},
+		"before the first byte":   {all, stall(0), nil, time.Second, 0, 0},
+		"in a body that stalls":   {all, stall(300 << 10), nil, 10 * time.Second, 0, 600 << 10},
+		"waiting for a slot": {all, nil, func(t *testing.T, b *bubble) []Option {
+			for range 2 {
+				if err := b.d.gate.acquire(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+			}
+			return nil
+		}, time.Hour, 0, 0},
+		"in back-off": {all, breaks, func(*testing.T, *bubble) []Option {
+			return []Option{WithRetry(RetryPolicy{MinDelay: 100 * time.Hour, MaxDelay: 100 * time.Hour})}
+		}, 30 * time.Second, 0, 6 << 10},
+		"at the rate limit": {all, nil, func(*testing.T, *bubble) []Option {
+			return []Option{WithRateLimit(1), WithStallTimeout(10000 * time.Hour)} // a read of one byte takes as long as any
+		}, time.Hour, 0, 0},
+		"in the proof": {file, nil, func(t *testing.T, b *bubble) []Option {
+			// The last bytes come after the claims are read, as the network is slower than the disk is here.
+			ctx, cancel := context.WithTimeout(t.Context(), 6*time.Second)
+			defer cancel()
+			if _, err := b.d.Download(ctx, "bkt", "k", bubblePath); !errors.Is(err, context.DeadlineExceeded) {
+				t.Fatal(err)
+			}
+			return []Option{withFS(slowReads(b.disk))}
+		}, 5500 * time.Millisecond, time.Second, 3 << 20},
+		"in the caller's digest": {file, nil, func(_ *testing.T, b *bubble) []Option {
+			sum := sha256.Sum256(b.data)
+			return []Option{WithChecksum(sha256.New, sum[:]), withFS(slowReads(b.disk))}
+		}, 10500 * time.Millisecond, time.Second, cancelSize},
+	} {
+		for _, entrance := range strings.Fields(c.entrances) {
+			if name == "in the proof" && entrance == "DownloadURL" {
+				continue // the checkpoint is of the other source
+			}
+			t.Run(name+"/"+entrance, func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					b := cancelled(t, c.change)
+					var opts []Option
+					if c.begin != nil {
+						opts = c.begin(t, b)
+					}
+					ctx, cancel := context.WithCancelCause(t.Context())
+					defer cancel(nil)
+					cause := errors.New("enough")
+					start := time.Now()
+					time.AfterFunc(c.after, func() { cancel(cause) })
+					_, err := b.download(t, ctx, entrance, bubblePath, opts...)
+					if took := time.Since(start); took < c.after || took > c.after+c.within {
+						t.Errorf("returned after %v, the context ended after %v", took, c.after)
+					}
+					if !errors.Is(err, context.Canceled) || !errors.Is(err, cause) {
+						t.Errorf("%v", err)
+					}
+					synctest.Wait()
+					if left := othersInBubble(); left != "" {
+						t.Errorf("goroutines left running:\n%s", left)
+					}
+					if n := b.s.open.Load(); n != 0 {
+						t.Errorf("%d bodies left open", n)
+					}
+					if !strings.Contains(file, entrance) {
+						return
+					}
+					again := cancelled(t, nil, withFS(b.disk))
+					res, err := again.download(t, t.Context(), entrance, bubblePath)
+					if err != nil {
+						t.Fatal(err)
+					}
+					if res.ResumedBytes < c.kept || res.ResumedBytes+again.s.sent.Load() != cancelSize {
+						t.Errorf("%d bytes kept, want %d; %d came", res.ResumedBytes, c.kept, again.s.sent.Load())
+					}
+					if got, err := fsys.ReadFile(b.disk, bubblePath, 1<<30); err != nil || string(got) != string(b.data) {
+						t.Errorf("the file is wrong, %v", err)
+					}
+				})
+			})
+		}
+	}
+}
+
+// TestCancelledWhileAURLIsRenewed: the caller's function is given a context that ends with the call's, and the next call asks
+// for a URL again and goes on.
+func TestCancelledWhileAURLIsRenewed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		expires := time.Now().Add(3 * time.Second)
+		signed := "http://service.test/k?OSSAccessKeyId=a&Signature=b&Expires="
+		var served int64
+		b := cancelled(t, func(r *http.Request, resp *http.Response) error {
+			if r.URL.Query().Get("Expires") == "1" && time.Now().After(expires) {
+				resp.StatusCode = http.StatusForbidden
+				resp.Body.Close()
+				resp.Body = io.NopCloser(strings.NewReader("<Error><Code>AccessDenied</Code><Message>Request has expired.</Message></Error>"))
+			}
+			return nil
+		})
+		web := WithHTTPClient(b.web)
+		ctx, cancel := context.WithCancel(t.Context())
+		asked := 0
+		time.AfterFunc(time.Hour, cancel)
+		start := time.Now()
+		_, err := b.d.DownloadURL(ctx, signed+"1", bubblePath, web, WithURLRefresh(func(ctx context.Context) (string, error) {
+			if asked++; asked == 1 {
+				return signed + "1", nil // new, and by this machine's clock expired: it is tried
+			}
+			<-ctx.Done()
+			return "", ctx.Err()
+		}))
+		if !errors.Is(err, context.Canceled) || time.Since(start) != time.Hour || asked != 2 {
+			t.Fatalf("%v after %v, asked %d times", err, time.Since(start), asked)
+		}
+		served = b.s.sent.Load()
+		res, err := b.d.DownloadURL(t.Context(), signed+"1", bubblePath, web, WithURLRefresh(func(context.Context) (string, error) {
+			return signed + "4102444800", nil
+		}))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if res.ResumedBytes != served || res.ResumedBytes == 0 || b.s.sent.Load() != cancelSize {
+			t.Errorf("%d bytes kept of %d that came; %d came in all", res.ResumedBytes, served, b.s.sent.Load())
+		}
+	})
+}
