@@ -15,7 +15,7 @@ import (
 	"github.com/ossdl/ossdl/internal/osstest"
 )
 
-// setLimit bounds what this process may use.
+// setLimit bounds what this process may use, or as whom it may do so.
 func setLimit(name, value string) error {
 	n, err := strconv.ParseUint(value, 10, 64)
 	if err != nil {
@@ -28,6 +28,9 @@ func setLimit(name, value string) error {
 	}
 	if err := errors.Join(r.Close(), w.Close()); err != nil {
 		return err
+	}
+	if name == "user" {
+		return syscall.Setuid(int(n))
 	}
 	which := map[string]int{"file size": syscall.RLIMIT_FSIZE, "files": syscall.RLIMIT_NOFILE}
 	return syscall.Setrlimit(which[name], &syscall.Rlimit{Cur: n, Max: n})
