@@ -44,6 +44,9 @@ func (l *lane) ceiling() int {
 
 // acquire waits for a slot.
 func (l *lane) acquire(ctx context.Context) error {
+	if ctx.Err() != nil {
+		return context.Cause(ctx) // a request that is never sent would be counted
+	}
 	if l.own != nil {
 		select {
 		case l.own <- struct{}{}:
