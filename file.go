@@ -292,6 +292,14 @@ func (d *destination) prepare(size, missing int64) error {
 	if err != nil {
 		return err
 	}
+	if fi.Size() > size { // the spare of an earlier run, whose blocks are none of the data's
+		if err := d.file.Truncate(size); err != nil {
+			return err
+		}
+		if fi, err = d.file.Stat(); err != nil {
+			return err
+		}
+	}
 	held := fsys.Allocated(fi)
 	if held < 0 {
 		held = size - missing
@@ -299,16 +307,11 @@ func (d *destination) prepare(size, missing int64) error {
 	if d.sparse || held >= size {
 		return d.file.Truncate(size)
 	}
-	if fi.Size() > size { // the spare of an earlier run
-		if err := d.file.Truncate(size); err != nil {
-			return err
-		}
-	}
 	switch free, err := d.fs.Free(filepath.Dir(d.path)); {
 	case err != nil:
 	case free < size-held && !fresh:
 		// Of what the system would reserve before it finds out, nothing could be given back: the file has holes.
-		return &noSpaceError{missing: size - held, free: free}
+		return &noSpaceError{missing: missing, free: free}
 	case free >= size-held && size > fsys.ReserveStep:
 		// There is room: writes need not wait for it to be reserved, which reserve does beside them.
 		d.toReserve = size
