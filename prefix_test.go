@@ -324,9 +324,16 @@ func TestPrefixCapsFailures(t *testing.T) {
 	s := newServer(t)
 	const n = 1500
 	s.SetVirtual("bkt", n, func(i int) (string, osstest.Content) { return fmt.Sprintf("/k%04d", i), osstest.Bytes(nil) })
-	res, err := newDownloader(t, s).DownloadPrefix(t.Context(), "bkt", "", t.TempDir())
+	var log records
+	res, err := newDownloader(t, s).DownloadPrefix(t.Context(), "bkt", "", t.TempDir(), WithLogger(log.logger()))
 	if err == nil || res.Failed != n || len(res.Failures) != maxFailures || res.Failures[0].Key != "/k0000" {
 		t.Errorf("%d failed, %d are told, %v", res.Failed, len(res.Failures), err)
+	}
+	logged := log.String() // of each key, whether it is told or not
+	for i := range n {
+		if c := strings.Count(logged, fmt.Sprintf(`msg="object failed" bucket=bkt key=/k%04d `, i)); c != 1 {
+			t.Fatalf("the failure of key %d is logged %d times", i, c)
+		}
 	}
 }
 
