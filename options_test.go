@@ -292,7 +292,7 @@ func TestRequestOptionsRefused(t *testing.T) {
 // Listings and HEADs get the headers but the traffic limit, which is for bytes, and of the parameters the payer alone:
 // another would change what is listed.
 func TestRequestOptionsOnTheWire(t *testing.T) {
-	extra := WithRequestOptions(oss.RequestPayer(oss.Requester), oss.TrafficLimitHeader(819200), oss.SetHeader("X-Of-Mine", "yes"),
+	extra := WithRequestOptions(oss.RequestPayer(oss.Requester), oss.RequestPayerParam(oss.Requester), oss.TrafficLimitHeader(819200), oss.SetHeader("X-Of-Mine", "yes"),
 		oss.AddParam("x-of-mine", "a b"))
 	for name, auth := range map[string]oss.AuthVersionType{"V1": oss.AuthV1, "V4": oss.AuthV4} {
 		t.Run(name, func(t *testing.T) {
@@ -331,7 +331,7 @@ func TestRequestOptionsOnTheWire(t *testing.T) {
 					kind = "listing"
 				}
 				kinds[kind]++
-				if r.Header.Get("X-Oss-Request-Payer") != "requester" || r.Header.Get("X-Of-Mine") != "yes" ||
+				if r.Header.Get("X-Oss-Request-Payer") != "requester" || !strings.Contains(r.Query, "x-oss-request-payer=requester") || r.Header.Get("X-Of-Mine") != "yes" ||
 					(r.Header.Get("X-Oss-Traffic-Limit") == "819200") != bytes || strings.Contains(r.Query, "x-of-mine=a") != bytes {
 					t.Errorf("%s %q?%s: %v", r.Method, r.Key, r.Query, r.Header)
 				}
