@@ -262,7 +262,8 @@ func (c *call) newTransfer(to sink, earlier *checkpoint) (*transfer, error) {
 		src: c.src, sink: to, cfg: &c.cfg, log: c.cfg.log, gate: c.d.gate, lane: c.lane, buffers: &c.d.buffers,
 		length: -1, stats: &c.stats, meters: map[*meter]struct{}{},
 		began: make(chan struct{}), ready: make(chan struct{}),
-		pin: &pin{log: c.cfg.log, wantETag: c.cfg.ifMatch, version: c.cfg.versionID, noVersion: !c.src.versions(), empty: c.cfg.knownEmpty},
+		pin: &pin{log: c.cfg.log, wantETag: c.cfg.ifMatch, version: c.cfg.versionID, noVersion: !c.src.versions(), empty: c.cfg.knownEmpty,
+			noRanges: c.cfg.oneStream, noIfMatch: c.cfg.oneStream},
 	}
 	if w := c.cfg.window; w != nil {
 		t.base, t.length = w.offset, w.length

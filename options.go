@@ -119,6 +119,7 @@ type settings struct {
 	sparse       bool
 	objectTimes  bool // the file gets the object's Last-Modified
 	knownEmpty   bool // the object is said to have no bytes: no range is asked for
+	oneStream    bool // neither ranges nor conditions are asked for
 	log          *slog.Logger
 
 	fs     fsys.FS

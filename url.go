@@ -25,7 +25,19 @@ import (
 // A URL has the form http(s)://HOST[:PORT]/PATH[?QUERY]; one with a user name or a fragment is refused. A signed URL whose
 // own date is past, or that the server calls expired, is replaced by what WithURLRefresh brings, while all requests wait for
 // the one answer; it may be of another host or path, but what it leads to must be the same object. Without a refresh the
-// call fails with ErrExpired, and the same call with a new URL continues. Redirects are followed, also to other hosts.
+// call fails with ErrExpired, and the same call with a new URL continues. So it is with a URL that was signed with a
+// temporary key, once its token has ended, whatever date the URL names.
+//
+// Redirects are followed, also to other hosts. What a signed URL leads to must be an answer of OSS, with a request ID and
+// something that identifies the object: anything else, such as the sign-in page of a network, is tried again and then an
+// error, and neither path nor partial file change for it. An answer without Content-Length is an error too: there would be
+// no telling whether its body is whole.
+//
+// With x-oss-process in the query, what comes is made of the object and is not the object: the whole is asked for, in one
+// stream without conditions, and the service's CRC-64 is not of it, so that Result.Verified rests on WithChecksum. A stream
+// that breaks starts again, and what is written already stays if the answer has the same size and ETag, or Last-Modified
+// where there is no strong ETag; a later call starts anew. Checkpoint options have no effect; WithRange and WithIfMatch are
+// refused.
 //
 // Errors: those of Download. The call ends with ctx, promptly.
 func (d *Downloader) DownloadURL(ctx context.Context, signedURL, path string, opts ...Option) (*Result, error) {
@@ -38,6 +50,16 @@ func (d *Downloader) DownloadURL(ctx context.Context, signedURL, path string, op
 		return nil, fmt.Errorf("ossdl: download %s: %w", addr, err)
 	}
 	cfg.versionID = addr.version
+	if addr.process != "" {
+		switch {
+		case cfg.window != nil:
+			return nil, fmt.Errorf("ossdl: download %s: WithRange does not apply to a URL with x-oss-process", addr)
+		case cfg.ifMatch != "":
+			return nil, fmt.Errorf("ossdl: download %s: WithIfMatch does not apply to a URL with x-oss-process", addr)
+		}
+		cfg.checkpoint, cfg.cpDir, cfg.noCheckpoint = "", "", true
+		cfg.oneStream = true
+	}
 	src := &urlSource{client: d.webClient(&cfg), first: addr, now: addr, refresh: cfg.refresh}
 	return d.newCall(src, cfg).toFile(ctx, path)
 }
@@ -71,7 +93,9 @@ type address struct {
 	scheme  string
 	id      identity
 	version string
+	process string    // what is made of the object (x-oss-process in the query); "": nothing
 	signed  bool      // by OSS
+	token   bool      // with a temporary key, which may end before the URL does
 	expires time.Time // what it says itself; zero: nothing
 	spent   bool      // the server says that it has expired
 }
@@ -110,8 +134,10 @@ func parseAddress(raw string) (*address, error) {
 	q := u.Query()
 	a := &address{
 		url: raw, query: u.RawQuery, scheme: u.Scheme, version: q.Get("versionId"),
-		id:     identity{url: true, bucket: hostOf(u), key: u.EscapedPath()},
-		signed: q.Has("OSSAccessKeyId") && q.Has("Signature") || q.Has("x-oss-signature"),
+		id:      identity{url: true, bucket: hostOf(u), key: u.EscapedPath()},
+		process: q.Get("x-oss-process"),
+		signed:  q.Has("OSSAccessKeyId") && q.Has("Signature") || q.Has("x-oss-signature"),
+		token:   q.Has("security-token") || q.Has("x-oss-security-token"),
 	}
 	if a.id.key == "" {
 		a.id.key = "/"
@@ -271,6 +297,9 @@ func (s *urlSource) ask(ctx context.Context) (*address, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w: WithURLRefresh: %w", ErrExpired, err)
 	}
+	if next.process != s.first.process {
+		return nil, fmt.Errorf("%w: WithURLRefresh: URL %s: x-oss-process is not that of the first URL", ErrExpired, next)
+	}
 	if time.Now().After(next.expires) {
 		// Brand-new and past its date: this machine's clock is wrong, and the date tells nothing.
 		next.expires = time.Time{}
@@ -320,11 +349,17 @@ func (s *urlSource) once(ctx context.Context, addr *address, r request) (*answer
 		// Whatever of the body cannot be read leaves the status, which says most.
 		body, _ := io.ReadAll(io.LimitReader(resp.Body, errorBodyLimit))
 		resp.Body.Close()
-		return nil, newStatusError(resp.StatusCode, resp.Header, serviceErrorOf(body))
+		refusal := newStatusError(resp.StatusCode, resp.Header, serviceErrorOf(body))
+		if addr.signed && s.keyEnded(addr, refusal) {
+			refusal.means = ErrExpired
+		}
+		return nil, refusal
 	}
-	// What was redirected elsewhere need not be an answer of OSS.
-	fromOSS := addr.signed && hostOf(resp.Request.URL) == addr.id.bucket
-	a, err := readAnswer(r, resp.StatusCode, resp.Header, fromOSS)
+	// Where a signed URL is redirected to, too: a page that a network puts in between must not become the file.
+	a, err := readAnswer(r, resp.StatusCode, resp.Header, addr.signed && addr.process == "")
+	if err == nil && addr.signed && a.requestID == "" { // what identifies output is not documented
+		err = &answerError{asked: r, got: fmt.Sprintf("%d without a request ID (%s): no output of OSS", resp.StatusCode, orNone(resp.Header.Get("Content-Type"))), size: -1}
+	}
 	if err != nil {
 		resp.Body.Close()
 		if resp.StatusCode == http.StatusOK && resp.ContentLength < 0 && !s.wasAnswered() {
@@ -332,8 +367,23 @@ func (s *urlSource) once(ctx context.Context, addr *address, r request) (*answer
 		}
 		return nil, err
 	}
+	if addr.process != "" {
+		a.crc, a.hasCRC = 0, false // it is the object's, if it is anything's
+	}
 	a.body = resp.Body
 	return a, nil
+}
+
+// keyEnded reports whether a signature is refused because the temporary key it was made with has ended.
+func (s *urlSource) keyEnded(addr *address, refusal *statusError) bool {
+	switch refusal.service.Code {
+	case "SecurityTokenExpired", "InvalidSecurityToken", "AccessKeyIdAndSecurityTokenNotMatch":
+		return true
+	case "InvalidAccessKeyId":
+		// What an ended temporary key can surface as. A permanent one that never worked is wrong.
+		return addr.token || s.wasAnswered()
+	}
+	return false
 }
 
 func (s *urlSource) wasAnswered() bool {
