@@ -234,25 +234,32 @@ func FuzzListing(f *testing.F) {
 	for _, doc := range []string{
 		head + object + "</ListBucketResult>", head + "<IsTruncated>true</IsTruncated><NextContinuationToken>t</NextContinuationToken></ListBucketResult>",
 		head + "<EncodingType>url</EncodingType><Contents><Key>%2e%2E%2fa</Key><Size>-1</Size></Contents></ListBucketResult>",
+		head + object + object + "</ListBucketResult>", head + object + "<Contents><Key>A</Key></Contents></ListBucketResult>",
+		head + "<EncodingType>url</EncodingType><IsTruncated>true</IsTruncated><NextContinuationToken>%2B%2F%3D</NextContinuationToken></ListBucketResult>",
 		"<Error><Code>AccessDenied</Code></Error>", head + "<Contents><Key></Key></Contents>", "",
 	} {
-		f.Add([]byte(doc), "t")
+		f.Add([]byte(doc), "t", "", 0)
+		f.Add([]byte(doc), "u", "a", maxEmpty-1)
 	}
-	f.Fuzz(func(t *testing.T, doc []byte, token string) {
-		objects, next, err := readPage(doc, token)
+	f.Fuzz(func(t *testing.T, doc []byte, token, after string, empty int) {
+		at := place{token, after, empty}
+		objects, next, err := readPage(doc, at)
 		if err != nil {
-			if objects != nil || next != "" {
-				t.Errorf("%v, but %+v and %q", err, objects, next)
+			if objects != nil || next != (place{}) {
+				t.Errorf("%v, but %+v and %+v", err, objects, next)
 			}
 			return
 		}
+		last := after
 		for _, o := range objects {
-			if o.key == "" || o.size < 0 {
-				t.Errorf("accepted %+v", o)
+			if o.key == "" || o.size < 0 || o.key <= last {
+				t.Errorf("accepted %+v after %q", o, last)
 			}
+			last = o.key
 		}
-		if next != "" && next == token {
-			t.Errorf("the page after %q is the one after %q", token, next)
+		// Either the listing ends, or it has come further, or it has fewer pages left without a key.
+		if next.after != last || next.token != "" && (next.token == token || len(objects) == 0 && (next.empty != empty+1 || next.empty >= maxEmpty)) {
+			t.Errorf("the page at %+v is followed by that at %+v", at, next)
 		}
 	})
 }

@@ -42,52 +42,73 @@ type listDocument struct {
 	}
 }
 
-// readPage reads a page of a listing that was asked for with token, and the token of the next one: "" for none.
-func readPage(doc []byte, token string) (objects []listed, next string, err error) {
+// place is how far a listing has been read.
+type place struct {
+	token string // that the next page is asked for with; "" for the first one
+	after string // the last key so far; "" for none
+	empty int    // pages in a row without a key
+}
+
+// maxEmpty bounds how many pages in a row may hold no key and say that there are more. OSS may pass over deleted keys to
+// find one that is left, but not over a thousand pages of them.
+const maxEmpty = 1000
+
+// readPage reads the page of a listing that was asked for at a place, and the place of the next one: with no token where
+// there is none. Keys must come in the order of their bytes, each once, as OSS lists them: a listing that goes back could
+// go on for ever, and what lies below what could not be told.
+func readPage(doc []byte, at place) (objects []listed, next place, err error) {
 	var d listDocument
 	if err := xml.Unmarshal(doc, &d); err != nil {
-		return nil, "", fmt.Errorf("no listing: %w", err)
+		return nil, place{}, fmt.Errorf("no listing: %w", err)
 	}
 	text := func(s string) (string, error) { return s, nil }
 	if d.Encoding == "url" {
 		text = url.QueryUnescape
 	}
+	next = place{after: at.after, empty: at.empty + 1}
 	for _, c := range d.Contents {
 		key, err := text(c.Key)
 		if err != nil || key == "" || c.Size < 0 {
-			return nil, "", fmt.Errorf("no listing: object %q of %d bytes", c.Key, c.Size)
+			return nil, place{}, fmt.Errorf("no listing: object %q of %d bytes", c.Key, c.Size)
 		}
+		if key <= next.after {
+			return nil, place{}, &permanentError{fmt.Errorf("the listing is out of order: %q comes after %q", key, next.after)}
+		}
+		next.after, next.empty = key, 0
 		objects = append(objects, listed{key, c.Size, c.LastModified, strings.EqualFold(c.Type, "Symlink")})
 	}
 	if !d.IsTruncated {
-		return objects, "", nil
+		return objects, next, nil
 	}
-	if next, err = text(d.Next); err != nil || next == "" || next == token {
+	if next.token, err = text(d.Next); err != nil || next.token == "" || next.token == at.token {
 		// Asked for again and again it would never end.
-		return nil, "", &permanentError{fmt.Errorf("the listing is cut short, and goes on at %q after %q", d.Next, token)}
+		return nil, place{}, &permanentError{fmt.Errorf("the listing is cut short, and goes on at %q after %q", d.Next, at.token)}
+	}
+	if next.empty >= maxEmpty {
+		return nil, place{}, &permanentError{fmt.Errorf("the listing does not end: %d pages in a row hold no key, after %q", next.empty, next.after)}
 	}
 	return objects, next, nil
 }
 
 // list asks for one page of the keys that begin with prefix. The body is read through throttled.
-func (b *bucketClient) list(ctx context.Context, prefix, token string, throttled func(io.Reader) io.Reader) ([]listed, string, error) {
+func (b *bucketClient) list(ctx context.Context, prefix string, at place, throttled func(io.Reader) io.Reader) ([]listed, place, error) {
 	params := map[string]any{"list-type": "2", "encoding-type": "url", "max-keys": pageKeys}
 	if prefix != "" {
 		params["prefix"] = prefix
 	}
-	if token != "" {
-		params["continuation-token"] = token
+	if at.token != "" {
+		params["continuation-token"] = at.token
 	}
 	resp, err := b.inquire(ctx, http.MethodGet, "", params)
 	if err != nil {
-		return nil, "", err
+		return nil, place{}, err
 	}
 	defer resp.Body.Close()
 	doc, err := io.ReadAll(throttled(io.LimitReader(resp.Body, pageLimit)))
 	if err != nil {
-		return nil, "", fmt.Errorf("body of the listing: %w", withoutURL(err))
+		return nil, place{}, fmt.Errorf("body of the listing: %w", withoutURL(err))
 	}
-	return readPage(doc, token)
+	return readPage(doc, at)
 }
 
 // head asks for what the service says of an object.
@@ -217,7 +238,7 @@ func (r *metered) Read(b []byte) (int, error) {
 	return n, err
 }
 
-// watch ends requests that stall, until stop is called.
+// watch ends requests that stall, and lets the gate look at what the whole brings, until stop is called.
 func (p *prefixRun) watch() (stop func()) {
 	done := make(chan struct{})
 	var ended sync.WaitGroup
@@ -228,7 +249,8 @@ func (p *prefixRun) watch() (stop func()) {
 			select {
 			case <-done:
 				return
-			case <-tick.C:
+			case now := <-tick.C:
+				p.d.gate.tick(now) // small objects are done before their own monitors look
 				p.mu.Lock()
 				for m := range p.meters {
 					if m.stalled(p.cfg.stall) {

@@ -68,8 +68,9 @@ const maxFailures = 1000
 // Several calls may run on one folder, in any number of processes, as shards do. An object that another call is at fails
 // with ErrInUse, and comes whole from the other.
 //
-// The permissions oss:ListObjects and oss:GetObject are needed. The call ends with ctx, promptly; PrefixResult then tells what was done. A listing that fails ends the call once what
-// was listed so far is done. Before the first request it fails for a malformed bucket or prefix, and for a dir that is
+// The permissions oss:ListObjects and oss:GetObject are needed. The call ends with ctx, promptly; PrefixResult then tells what was done. A listing
+// that fails, that is not in the order of the keys' bytes, or that has a thousand pages in a row without a key, ends the call
+// once what was listed so far is done. Before the first request it fails for a malformed bucket or prefix, and for a dir that is
 // none or cannot be written to. WithProgress adds all objects up: Total is that of those listed so far, Done and Resumed
 // include what was skipped. WithCheckpointDir of New does not apply; WithoutCheckpoint leaves nothing of objects that
 // fail.
@@ -224,11 +225,11 @@ func (p *prefixRun) fetchAll(ctx context.Context) error {
 
 // list reads page after page.
 func (p *prefixRun) list(ctx context.Context, pages chan<- []listed) error {
-	for token := ""; ; {
+	for at := (place{}); ; {
 		var page []listed
-		next := ""
+		var next place
 		err := p.ask(ctx, "listing", func(ctx context.Context, m *meter) (err error) {
-			page, next, err = p.bucket.list(ctx, p.prefix, token, func(r io.Reader) io.Reader { return &metered{ctx, p.lane, m, r} })
+			page, next, err = p.bucket.list(ctx, p.prefix, at, func(r io.Reader) io.Reader { return &metered{ctx, p.lane, m, r} })
 			return err
 		})
 		if err != nil {
@@ -239,10 +240,10 @@ func (p *prefixRun) list(ctx context.Context, pages chan<- []listed) error {
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		}
-		if next == "" {
+		if next.token == "" {
 			return nil
 		}
-		token = next
+		at = next
 	}
 }
 

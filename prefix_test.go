@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"log/slog"
 	"maps"
@@ -12,15 +13,18 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/aliyun/aliyun-oss-go-sdk/oss"
 
 	"github.com/ossdl/ossdl/internal/fsys"
+	"github.com/ossdl/ossdl/internal/fsys/memfs"
 	"github.com/ossdl/ossdl/internal/osstest"
 )
 
@@ -1005,6 +1009,55 @@ func TestPrefixAdapts(t *testing.T) {
 	}
 }
 
+// quickService answers each request after two milliseconds.
+type quickService struct {
+	service
+	now, most atomic.Int64 // requests in flight
+}
+
+func (s *quickService) RoundTrip(r *http.Request) (*http.Response, error) {
+	n := s.now.Add(1)
+	defer s.now.Add(-1)
+	for m := s.most.Load(); n > m && !s.most.CompareAndSwap(m, n); m = s.most.Load() {
+	}
+	if err := wait(r.Context(), 2*time.Millisecond); err != nil {
+		return nil, err
+	}
+	if r.URL.Path == "/" {
+		return s.list(r), nil
+	}
+	resp := s.answer(r, http.StatusPartialContent, nil, map[string]string{
+		"Content-Range": "bytes 0-0/1", "ETag": `"E"`, "Last-Modified": serviceTime.Format(http.TimeFormat),
+	})
+	resp.Header.Set("Content-Length", "1")
+	resp.Body = io.NopCloser(strings.NewReader("x"))
+	return resp, nil
+}
+
+// The number of requests adapts itself although no object takes as long as its own monitor needs for a first look.
+func TestPrefixAdaptsOnAFastLine(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &quickService{service: service{objects: map[string][]byte{}, piece: 1 << 20}}
+		for i := range 3000 {
+			s.objects[fmt.Sprintf("k%04d", i)] = []byte("x")
+		}
+		client, err := oss.New("http://service.test", osstest.AccessKeyID, osstest.AccessKeySecret, oss.HTTPClient(&http.Client{Transport: s}))
+		if err != nil {
+			t.Fatal(err)
+		}
+		d, err := New(client)
+		if err != nil {
+			t.Fatal(err)
+		}
+		disk := within(func(*os.Root) fsys.FS { return memfs.New(memfs.Config{}) })
+		res, err := d.DownloadPrefix(t.Context(), "bkt", "", t.TempDir(), disk)
+		counts(t, res, err, len(s.objects), 0, 0)
+		if n := s.most.Load(); n <= startConcurrency || n > AdaptiveConcurrency {
+			t.Errorf("%d requests in flight at most", n)
+		}
+	})
+}
+
 // A folder is on disk before a file in it has its name: a power loss must not take what was synced.
 func TestPrefixSyncsFolders(t *testing.T) {
 	s := newServer(t)
@@ -1209,6 +1262,10 @@ func TestPrefixListing(t *testing.T) {
 	page := func(body string) *osstest.Fault {
 		return osstest.Inject().Reply(200, "application/xml", `<?xml version="1.0"?><ListBucketResult>`+body+`</ListBucketResult>`)
 	}
+	more := func(token int, keys string) *osstest.Fault {
+		return page(fmt.Sprintf("<IsTruncated>true</IsTruncated><NextContinuationToken>%d</NextContinuationToken>%s", token, keys))
+	}
+	object := func(key string) string { return "<Contents><Key>" + key + "</Key><Size>1</Size></Contents>" }
 	fast := WithRetry(RetryPolicy{Attempts: 3, MinDelay: time.Microsecond, MaxDelay: time.Microsecond})
 	for name, c := range map[string]struct {
 		faults func(n int) *osstest.Fault
@@ -1229,6 +1286,12 @@ func TestPrefixListing(t *testing.T) {
 		"denied":            {always(osstest.Error(403, "AccessDenied")), 1, "AccessDenied"},
 		"no next token":     {always(page("<IsTruncated>true</IsTruncated>")), 1, "cut short"},
 		"a circle":          {always(page("<IsTruncated>true</IsTruncated><NextContinuationToken>t</NextContinuationToken>")), 2, "cut short"},
+		"a larger circle":   {func(n int) *osstest.Fault { return more(n%2, object("x"+strconv.Itoa(n%2))) }, 3, `out of order: "x0" comes after "x1"`},
+		"an empty circle":   {func(n int) *osstest.Fault { return more(n%2, "") }, maxEmpty, "does not end"},
+		"no end":            {func(n int) *osstest.Fault { return more(n, "") }, maxEmpty, "does not end"},
+		"no end after keys": {func(n int) *osstest.Fault { return more(n, strings.Repeat(object("x"), 1-min(n, 1))) }, maxEmpty + 1, `after "x"`},
+		"descending":        {always(page(object("b") + object("a"))), 1, "out of order"},
+		"twice":             {always(page(object("a") + object("a"))), 1, "out of order"},
 		"no key":            {always(page("<Contents><Key></Key></Contents>")), 3, "no listing"},
 		"bad escape":        {always(page("<EncodingType>url</EncodingType><Contents><Key>%</Key></Contents>")), 3, "no listing"},
 	} {
@@ -1304,9 +1367,9 @@ func TestPrefixUnsigned(t *testing.T) {
 			return nil
 		}
 		doc := "<ListBucketResult>"
-		for key, size := range map[string]int64{"d/a +%": 100, "d/b": 0} {
-			when := s.Stat("bkt", key).LastModified.Format(time.RFC3339)
-			doc += fmt.Sprintf("<Contents><Key>%s</Key><LastModified>%s</LastModified><Size>%d</Size></Contents>", key, when, size)
+		for _, key := range []string{"d/a +%", "d/b"} {
+			o := s.Stat("bkt", key)
+			doc += fmt.Sprintf("<Contents><Key>%s</Key><LastModified>%s</LastModified><Size>%d</Size></Contents>", key, o.LastModified.Format(time.RFC3339), o.Size())
 		}
 		return osstest.Inject().Reply(200, "application/xml", doc+"</ListBucketResult>")
 	})

@@ -56,8 +56,9 @@ func (s *Server) list(q *query, b *bucket) (*reply, *apiError) {
 	// What is listed comes after this: a key, or all keys that begin with a common prefix.
 	after, wasPrefix := l.StartAfter, false
 	if l.ContinuationToken != "" {
-		raw, err := base64.RawURLEncoding.DecodeString(l.ContinuationToken)
-		if err != nil || len(raw) == 0 {
+		mine, ok := strings.CutPrefix(l.ContinuationToken, tokenMark)
+		raw, err := base64.StdEncoding.DecodeString(mine)
+		if !ok || err != nil || len(raw) == 0 {
 			return nil, badArgument("continuation-token", l.ContinuationToken, "The continuation token is wrong.")
 		}
 		after, wasPrefix = string(raw[1:]), raw[0] == 'p'
@@ -65,7 +66,7 @@ func (s *Server) list(q *query, b *bucket) (*reply, *apiError) {
 	s.walk(b, l, after, wasPrefix)
 	l.KeyCount = len(l.Contents) + len(l.CommonPrefixes)
 	if l.EncodingType == "url" {
-		for _, p := range []*string{&l.Prefix, &l.Delimiter, &l.StartAfter} {
+		for _, p := range []*string{&l.Prefix, &l.Delimiter, &l.StartAfter, &l.NextContinuationToken} {
 			*p = escape(*p)
 		}
 		for i := range l.Contents {
@@ -136,7 +137,7 @@ func (s *Server) walk(b *bucket, l *listing, after string, wasPrefix bool) {
 		}
 		if len(l.Contents)+len(l.CommonPrefixes) == l.MaxKeys {
 			l.IsTruncated = true
-			l.NextContinuationToken = base64.RawURLEncoding.EncodeToString([]byte(token(l)))
+			l.NextContinuationToken = tokenMark + base64.StdEncoding.EncodeToString([]byte(token(l)))
 			return
 		}
 		if l.Delimiter != "" {
@@ -154,6 +155,9 @@ func (s *Server) walk(b *bucket, l *listing, after string, wasPrefix bool) {
 		})
 	}
 }
+
+// tokenMark begins every token, so that none is the same escaped and plain, or in a query that is not escaped.
+const tokenMark = "+/%2B="
 
 // token names the last entry of a page.
 func token(l *listing) string {
