@@ -28,16 +28,17 @@ type namer struct {
 	// their bytes, so all continuations of a key come before anything else, and this is all that has to be remembered to
 	// know of each key whether it lies below another.
 	above []string
-	// seen are the names so far where the file system folds them: twins can be any distance apart, so this grows, by some
-	// 20 bytes a name. Hashes of different names are equal once in 10^7 prefixes of a million keys; it costs a failure.
-	seen map[uint64]struct{}
+	// seen are the names so far, folded, of files and of the folders above them, where the file system folds names: twins
+	// can be any distance apart, so this grows, by some 20 bytes a name. True are folders. Hashes of different names are
+	// equal once in 10^7 prefixes of a million keys; it costs a failure.
+	seen map[uint64]bool
 	seed maphash.Seed
 }
 
 func newNamer(prefix string, windows, folds bool) *namer {
 	n := &namer{prefix: prefix, windows: windows, folds: folds}
 	if folds {
-		n.seen, n.seed = map[uint64]struct{}{}, maphash.MakeSeed()
+		n.seen, n.seed = map[uint64]bool{}, maphash.MakeSeed()
 	}
 	return n
 }
@@ -60,14 +61,43 @@ func (n *namer) name(key string) (string, error) {
 	if above := n.below(name); above != "" {
 		return "", fmt.Errorf("it would lie below %q, which is an object itself and a file here", above)
 	}
-	if n.folds && !strings.HasSuffix(name, "/") {
-		h := maphash.String(n.seed, fold(name))
-		if _, twin := n.seen[h]; twin {
-			return "", errors.New("another key differs from it only by case, which the file system does not tell apart")
+	if n.folds {
+		if err := n.twin(name); err != nil {
+			return "", err
 		}
-		n.seen[h] = struct{}{}
 	}
 	return name, nil
+}
+
+// twin remembers a name, unless it clashes with one so far that differs from it only by case. Which of two clashes is a
+// matter of their order alone.
+func (n *namer) twin(name string) error {
+	plain, isFolder := strings.CutSuffix(name, "/")
+	folded := fold(plain)
+	hashes := make([]uint64, 0, 8) // of the folders above, and of the name itself
+	for i := range len(folded) {
+		if folded[i] == '/' {
+			hashes = append(hashes, maphash.String(n.seed, folded[:i]))
+		}
+	}
+	above := len(hashes)
+	hashes = append(hashes, maphash.String(n.seed, folded))
+	for i, h := range hashes {
+		folder, seen := n.seen[h]
+		switch {
+		case !seen, folder && (i < above || isFolder):
+		case i < above:
+			return errors.New("it would lie below another key, but for case, which the file system does not tell apart")
+		case folder:
+			return errors.New("a folder of other keys differs from it only by case, which the file system does not tell apart")
+		default:
+			return errors.New("another key differs from it only by case, which the file system does not tell apart")
+		}
+	}
+	for i, h := range hashes {
+		n.seen[h] = i < above || isFolder
+	}
+	return nil
 }
 
 // below remembers a name and returns the name of a file that would have to be a folder for it.
