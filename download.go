@@ -246,7 +246,7 @@ func (c *call) leave(dst *destination, keep *keeper, err error) {
 	}
 	switch {
 	case errors.Is(err, errStale):
-	case !dst.keeps, errors.Is(err, ErrChecksum), keep.t.set.totals().have == 0:
+	case !dst.keeps, errors.Is(err, ErrChecksum), errors.Is(err, errTwin), keep.t.set.totals().have == 0:
 		dst.discard()
 	case dst.cpPath != "" && dst.begun:
 		keep.save()

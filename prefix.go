@@ -50,14 +50,17 @@ const maxFailures = 1000
 // how many there were and wraps the KeyError of the first. These fail without a request:
 //
 //   - keys whose local name has an empty element, "." or "..", begins with a slash, or holds a NUL or no UTF-8
-//   - keys at or below .ossdl in dir, in whatever case
+//   - keys at or below .ossdl in dir, in whatever case or other spelling that leads there
 //   - on Windows, also those with a backslash, a drive letter or another character or name that it does not allow;
 //     elsewhere these are characters like others
 //   - keys that would lie below another key that is a file: of "a" and "a/b", the second, also if the first is skipped,
 //     fails or belongs to another shard
-//   - where dir does not tell upper from lower case, keys that differ from an earlier one only by it; there the call
-//     remembers some 20 bytes a key. Names that differ only in Unicode normalisation are not told apart where the file
-//     system does not, and the last one stays.
+//   - where dir does not tell upper from lower case, keys that clash with an earlier one but for case: with its name, with a
+//     folder that it needs, or by lying below it. There the call remembers some 60 bytes a key. Where the file system takes
+//     still more names for the same (ß and ss, one letter in two normal forms of Unicode), it is found out as the files get
+//     their names: the one that comes second fails, which may be another one each time. On Windows, and on a file system
+//     that folds normal forms but not case, it is not found out: both count as brought, the file is the one that came last,
+//     and the next call brings the other.
 //   - names too long for the file system, and names at which something else than a plain file is
 //   - names at or below a symbolic link: none is followed inside dir, wherever it leads. The link dir itself may be one.
 //   - keys that end in a slash and have content. Those without make a folder.
@@ -101,9 +104,10 @@ type prefixRun struct {
 	dir    string
 	lane   *lane
 
-	fs       fsys.FS // within dir
-	leftover bool    // another call, running or interrupted, has working files there
-	folds    bool    // the file system does not tell upper from lower case
+	fs       fsys.FS  // within dir
+	leftover bool     // another call, running or interrupted, has working files there
+	folds    bool     // the file system does not tell upper from lower case
+	named    *namedFS // fs, where it folds names
 
 	making sync.Mutex // held while a folder is made
 
@@ -144,7 +148,7 @@ func (d *Downloader) newPrefixRun(bucket, prefix, dir string, cfg settings) (*pr
 // run is the story: the folder, all that is listed into it, the verdict.
 func (p *prefixRun) run(ctx context.Context) error {
 	if err := os.MkdirAll(p.dir, 0o777); err != nil {
-		return err
+		return p.noSpace(err)
 	}
 	root, err := os.OpenRoot(p.dir)
 	if err != nil {
@@ -153,13 +157,28 @@ func (p *prefixRun) run(ctx context.Context) error {
 	defer root.Close()
 	p.fs = p.cfg.within(root)
 	if err := p.openWorkDir(); err != nil {
-		return err
+		return p.noSpace(err)
 	}
 	defer p.closeWorkDir()
+	if p.folds {
+		p.named = &namedFS{FS: p.fs, files: map[uint64]struct{}{}}
+		p.fs = p.named
+	}
 	end := report(p.cfg.progress, p.look, p.received)
 	err = p.verdict(ctx, p.fetchAll(ctx))
 	end(err == nil)
 	return err
+}
+
+// noSpace makes ErrNoSpace of the error of a disk that is too full for a folder.
+func (p *prefixRun) noSpace(err error) error {
+	if p.fs == nil { // dir itself could not be made
+		if fsys.IsNoSpace(err) {
+			err = &noSpaceError{free: -1, err: err}
+		}
+		return err
+	}
+	return (&destination{fs: p.fs, path: workDir}).noSpace(err)
 }
 
 // openWorkDir makes the folder of the working files, and tries with it how the file system takes names. Another call that

@@ -17,6 +17,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -461,32 +462,42 @@ func TestPrefixInTheWay(t *testing.T) {
 }
 
 // foldFS is a file system that does not tell upper from lower case, and keeps the lower.
-type foldFS struct{ fsys.FS }
+type foldFS struct {
+	fsys.FS
+	more *strings.Replacer // what else it takes for the same; nil: nothing
+}
+
+func (f foldFS) name(name string) string {
+	if f.more != nil {
+		name = f.more.Replace(name)
+	}
+	return strings.ToLower(name)
+}
 
 func (f foldFS) OpenFile(name string, flag int, perm fs.FileMode) (fsys.File, error) {
-	return f.FS.OpenFile(strings.ToLower(name), flag, perm)
+	return f.FS.OpenFile(f.name(name), flag, perm)
 }
-func (f foldFS) Lstat(name string) (fs.FileInfo, error) { return f.FS.Lstat(strings.ToLower(name)) }
+func (f foldFS) Lstat(name string) (fs.FileInfo, error) { return f.FS.Lstat(f.name(name)) }
 func (f foldFS) Mkdir(name string, perm fs.FileMode) error {
-	return f.FS.Mkdir(strings.ToLower(name), perm)
+	return f.FS.Mkdir(f.name(name), perm)
 }
 func (f foldFS) Rename(from, to string) error {
-	return f.FS.Rename(strings.ToLower(from), strings.ToLower(to))
+	return f.FS.Rename(f.name(from), f.name(to))
 }
-func (f foldFS) Remove(name string) error       { return f.FS.Remove(strings.ToLower(name)) }
-func (f foldFS) SyncDir(name string) error      { return f.FS.SyncDir(strings.ToLower(name)) }
-func (f foldFS) Free(dir string) (int64, error) { return f.FS.Free(strings.ToLower(dir)) }
-func (f foldFS) Writable(dir string) error      { return f.FS.Writable(strings.ToLower(dir)) }
-func (f foldFS) Key(name string) (any, error)   { return f.FS.Key(strings.ToLower(name)) }
+func (f foldFS) Remove(name string) error       { return f.FS.Remove(f.name(name)) }
+func (f foldFS) SyncDir(name string) error      { return f.FS.SyncDir(f.name(name)) }
+func (f foldFS) Free(dir string) (int64, error) { return f.FS.Free(f.name(dir)) }
+func (f foldFS) Writable(dir string) error      { return f.FS.Writable(f.name(dir)) }
+func (f foldFS) Key(name string) (any, error)   { return f.FS.Key(f.name(name)) }
 func (f foldFS) Chtimes(name string, mtime time.Time) error {
-	return f.FS.Chtimes(strings.ToLower(name), mtime)
+	return f.FS.Chtimes(f.name(name), mtime)
 }
 
 func TestPrefixCaseTwins(t *testing.T) {
 	s := newServer(t)
 	all := put(s, map[string]int64{"File": 1, "file": 2, "FILE": 3, "dir/Ключ": 4, "dir/КЛЮЧ": 5, "Dir/other": 6, "single": 7})
 	dir := t.TempDir()
-	folding := within(func(r *os.Root) fsys.FS { return foldFS{fsys.Rooted(r)} })
+	folding := within(func(r *os.Root) fsys.FS { return foldFS{fsys.Rooted(r), nil} })
 	d := newDownloader(t, s)
 	for range 2 { // the same ones fail each time
 		res, err := d.DownloadPrefix(t.Context(), "bkt", "", dir, folding)
@@ -506,6 +517,143 @@ func TestPrefixCaseTwins(t *testing.T) {
 		if res.Done != 0 {
 			t.Errorf("shard %d: %+v", i, res)
 		}
+	}
+}
+
+// A file system that takes more names for the same than differ by case: no key replaces the file of another unseen, and
+// none comes among the working files.
+func TestPrefixNamesOnlyTheFileSystemFolds(t *testing.T) {
+	if runtime.GOOS == "windows" {
+		t.Skip("files are not told apart here without opening them")
+	}
+	more := strings.NewReplacer("\u00df", "ss", "\u00e9", "e\u0301", "\u200d", "")
+	folding := within(func(r *os.Root) fsys.FS { return foldFS{fsys.Rooted(r), more} })
+	twins := [][]string{{"stra\u00dfe", "strasse"}, {"caf\u00e9/x", "cafe\u0301/x"}, {"\u00e9", "\u200de\u0301", "e\u0301"}}
+	among := []string{".o\u00dfdl/x", ".oss\u200ddl/y/z"}
+	s := newServer(t)
+	sizes := map[string]int64{"single": 1, ".o\u00dfdl": 9}
+	for i, keys := range append(slices.Clone(twins), among) {
+		for j, key := range keys {
+			sizes[key] = int64(10*i + j + 1)
+		}
+	}
+	all := put(s, sizes)
+	// Two of the same size and time, of which the second would be skipped for the first.
+	all["same\u00df"], all["samess"] = osstest.Random(70, 5), osstest.Random(71, 5)
+	for _, key := range []string{"same\u00df", "samess"} {
+		s.Put("bkt", key, all[key], osstest.LastModified(time.Unix(1e9, 0)))
+	}
+	twins = append(twins, []string{"same\u00df", "samess"})
+	dir := t.TempDir()
+	d := newDownloader(t, s)
+	same := ""
+	for i := range 3 {
+		res, err := d.DownloadPrefix(t.Context(), "bkt", "", dir, folding)
+		if err == nil || res.Done+res.Skipped != 1+len(twins) || res.Failed != len(all)-1-len(twins) {
+			t.Fatalf("run %d: %+v, %v", i, res, err)
+		}
+		failed := map[string]bool{}
+		for _, f := range res.Failures {
+			failed[f.Key] = true
+			if !errors.Is(f.Err, errTwin) && !strings.HasPrefix(f.Key, ".o") {
+				t.Errorf("%q: %v", f.Key, f.Err)
+			}
+		}
+		for _, key := range append(among, ".o\u00dfdl") {
+			if !failed[key] {
+				t.Errorf("%q came among the working files", key)
+			}
+		}
+		want := contents{"single": all["single"]}
+		for _, keys := range twins {
+			rest := slices.DeleteFunc(slices.Clone(keys), func(key string) bool { return failed[key] })
+			if len(rest) != 1 {
+				t.Fatalf("of %q %q did not fail", keys, rest)
+			}
+			if keys[0] == "same\u00df" && i > 0 { // by size and time it is either's, and only the first run knows better
+				rest[0] = same
+			} else if keys[0] == "same\u00df" {
+				same = rest[0]
+			}
+			want[strings.ToLower(more.Replace(rest[0]))] = all[rest[0]]
+		}
+		checkTree(t, dir, want)
+	}
+}
+
+// Two names that the user has given to one file are no twins, whatever the file system folds.
+func TestPrefixHardLinks(t *testing.T) {
+	s := newServer(t)
+	when := osstest.LastModified(time.Unix(1e9, 0))
+	c := osstest.Random(1, 100)
+	s.Put("bkt", "a", c, when)
+	s.Put("bkt", "b", c, when)
+	dir := t.TempDir()
+	folding := within(func(r *os.Root) fsys.FS { return foldFS{fsys.Rooted(r), nil} })
+	d := newDownloader(t, s)
+	if _, err := d.DownloadPrefix(t.Context(), "bkt", "a", dir, folding); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Link(filepath.Join(dir, "a"), filepath.Join(dir, "b")); err != nil {
+		t.Skip(err)
+	}
+	res, err := d.DownloadPrefix(t.Context(), "bkt", "", dir, folding)
+	counts(t, res, err, 0, 2, 0)
+	s.Put("bkt", "b", osstest.Random(2, 100))
+	res, err = d.DownloadPrefix(t.Context(), "bkt", "", dir, folding)
+	counts(t, res, err, 1, 1, 0)
+}
+
+// A disk that is too full for a folder is a disk that is full.
+func TestPrefixNoSpaceForAFolder(t *testing.T) {
+	s := newServer(t)
+	all := put(s, map[string]int64{"a/k": 1, "b/": 0, "c": 1})
+	delete(all, "b/")
+	for _, name := range []string{workDir, "a", "b"} {
+		dir := t.TempDir()
+		full := within(func(r *os.Root) fsys.FS {
+			return &failingFS{FS: fsys.Rooted(r), op: "mkdir " + name, err: syscall.ENOSPC}
+		})
+		res, err := newDownloader(t, s).DownloadPrefix(t.Context(), "bkt", "", dir, full)
+		if !errors.Is(err, ErrNoSpace) || !errors.Is(err, syscall.ENOSPC) || !strings.Contains(err.Error(), "are free") {
+			t.Errorf("%s: %+v, %v", name, res, err)
+		}
+		res, err = newDownloader(t, s).DownloadPrefix(t.Context(), "bkt", "", dir)
+		if err != nil || res.Done+res.Skipped != 3 {
+			t.Errorf("after %s: %+v, %v", name, res, err)
+		}
+		checkTree(t, dir, all)
+	}
+}
+
+// secondSync fails the second time a folder is synced.
+type secondSync struct {
+	fsys.FS
+	n int
+}
+
+func (f *secondSync) SyncDir(name string) error {
+	if f.n++; f.n == 2 {
+		return errors.New("disk broken")
+	}
+	return f.FS.SyncDir(name)
+}
+
+// An object that is whole counts once, also where what an earlier call left of it does not go.
+func TestPrefixLeftoverThatStays(t *testing.T) {
+	s := newServer(t)
+	put(s, map[string]int64{"k": 1000})
+	dir := t.TempDir()
+	if err := os.Mkdir(filepath.Join(dir, workDir), 0o777); err != nil {
+		t.Fatal(err)
+	}
+	left := filepath.Join(dir, (&prefixRun{}).destination("k").base) + checkpointSuffix
+	writeFile(t, left, "{}")
+	broken := within(func(r *os.Root) fsys.FS { return &secondSync{FS: fsys.Rooted(r)} })
+	res, err := newDownloader(t, s, WithoutCheckpoint()).DownloadPrefix(t.Context(), "bkt", "", dir, broken)
+	counts(t, res, err, 1, 0, 0)
+	if !exists(left) {
+		t.Error("the sync did not fail: not tested")
 	}
 }
 

@@ -13,9 +13,11 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/ossdl/ossdl/internal/crc64"
+	"github.com/ossdl/ossdl/internal/fsys"
 )
 
 // bring brings one object to its file, unless it is there, or makes a folder.
@@ -35,9 +37,12 @@ func (p *prefixRun) bring(ctx context.Context, o listed, name string) {
 
 func (p *prefixRun) bringFile(ctx context.Context, o listed, name string) error {
 	if err := p.folder(path.Dir(name)); err != nil {
-		return err
+		return p.noSpace(err)
 	}
 	there, err := p.isThere(ctx, o, name)
+	if there && p.named != nil {
+		err = p.named.claim(local(name))
+	}
 	if err != nil {
 		return err
 	}
@@ -66,7 +71,7 @@ func (p *prefixRun) bringFolder(o listed, name string) {
 		return
 	}
 	if err := p.folder(name); err != nil {
-		p.failed(o, err)
+		p.failed(o, p.noSpace(err))
 		return
 	}
 	p.madeFolder()
@@ -162,6 +167,9 @@ func (p *prefixRun) folder(name string) error {
 	} else if errors.Is(err, fs.ErrExist) {
 		err = p.isFolder(name)
 	}
+	if err == nil && parent == "." {
+		err = p.notWorkDir(name)
+	}
 	if err == nil {
 		p.know(name)
 	}
@@ -177,6 +185,81 @@ func (p *prefixRun) isFolder(name string) error {
 		return fmt.Errorf("%s is a symbolic link; none is followed in the folder", name)
 	case !fi.IsDir():
 		return fmt.Errorf("%s is no folder (%v)", name, fi.Mode().Type())
+	}
+	return nil
+}
+
+// notWorkDir refuses a folder that is that of the working files under a name of which only the file system knows.
+func (p *prefixRun) notWorkDir(name string) error {
+	fi, err := p.fs.Lstat(local(name))
+	if err != nil {
+		return err
+	}
+	work, err := p.fs.Lstat(workDir)
+	switch {
+	case errors.Is(err, fs.ErrNotExist): // another call ended and removed it
+		return nil
+	case err != nil:
+		return err
+	case fsys.SameFile(fi, work):
+		return fmt.Errorf("%s is kept for the files of running downloads, and the file system takes %q for it", workDir, name)
+	}
+	return nil
+}
+
+// namedFS is a file system that takes some names for the same. It keeps two keys of one call from being one file unseen:
+// that they are is known to the file system alone, which folds more than case.
+type namedFS struct {
+	fsys.FS
+	mu    sync.Mutex
+	files map[uint64]struct{} // those that a key of this call has its name at
+}
+
+var errTwin = errors.New("the file system takes its name for that of another key, whose file is there")
+
+// Rename does not replace the file of another key.
+func (f *namedFS) Rename(from, to string) error {
+	if strings.HasPrefix(to, workDir+string(filepath.Separator)) {
+		return f.FS.Rename(from, to)
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if fi, err := f.FS.Lstat(to); err == nil && f.taken(fi) {
+		return errTwin
+	}
+	if err := f.FS.Rename(from, to); err != nil {
+		return err
+	}
+	return f.add(to)
+}
+
+// claim takes a file that is there already for a key's, unless another key has it.
+func (f *namedFS) claim(name string) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.add(name)
+}
+
+// taken reports whether a file is some key's. One that has several names, as the user may give it, need not be a twin's.
+func (f *namedFS) taken(fi fs.FileInfo) bool {
+	id, ok := fsys.ID(fi)
+	if _, known := f.files[id]; known && ok {
+		return fsys.Links(fi) == 1
+	}
+	return false
+}
+
+// add must be called with the mutex held.
+func (f *namedFS) add(name string) error {
+	fi, err := f.FS.Lstat(name)
+	if err != nil {
+		return err
+	}
+	if f.taken(fi) {
+		return errTwin
+	}
+	if id, ok := fsys.ID(fi); ok {
+		f.files[id] = struct{}{}
 	}
 	return nil
 }
@@ -216,11 +299,13 @@ func (p *prefixRun) fetch(ctx context.Context, o listed, name string) error {
 	if err = dst.checkPath(); err == nil {
 		err = c.into(ctx, dst)
 	}
-	p.ended(c, o.size, err)
-	if err == nil && p.cfg.noCheckpoint {
-		err = p.tidy(name) // of a call that did keep one
+	if err == nil && p.cfg.noCheckpoint { // a call that did keep one may have left it
+		if terr := p.tidy(name); terr != nil {
+			p.cfg.log.Warn("working files left behind", "path", name, "error", terr)
+		}
 	}
-	return err
+	p.ended(c, o.size, err)
+	return dst.noSpace(err)
 }
 
 // destination names the working files by the file's name, so that no name is too long, and two calls for one file meet.

@@ -48,6 +48,9 @@ func bare(fi fs.FileInfo) fs.FileInfo { return fi }
 
 func allocated(fs.FileInfo) int64 { return -1 }
 
+// ID tells the files of one file system apart, as long as they are there; false where the system does not say, as here.
+func ID(fs.FileInfo) (id uint64, ok bool) { return 0, false }
+
 // Links is the number of hard links of the file; 1 where the system does not say, as here.
 func Links(fi fs.FileInfo) uint64 {
 	if i, ok := fi.Sys().(Inode); ok {

@@ -80,6 +80,14 @@ func Links(fi fs.FileInfo) uint64 {
 	return 1
 }
 
+// ID tells the files of one file system apart, as long as they are there; false where the system does not say.
+func ID(fi fs.FileInfo) (id uint64, ok bool) {
+	if st, ok := fi.Sys().(*syscall.Stat_t); ok {
+		return uint64(st.Ino), true
+	}
+	return 0, false
+}
+
 func ignoringEINTR(fn func() error) error {
 	for {
 		if err := fn(); err != unix.EINTR {
