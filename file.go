@@ -123,8 +123,21 @@ func (d *destination) checkpointPath(id identity, cfg *settings) (string, error)
 	return d.base + checkpointSuffix, nil
 }
 
-// lock keeps other calls and processes away from the destination until unlock.
+// lock keeps other calls and processes away from the destination until unlock. A Download and a DownloadPrefix that bring
+// the same file have lock files of different names: within this process the path itself is claimed, too.
 func (d *destination) lock() (unlock func(), err error) {
+	disclaim, err := fsys.Claim(d.fs, d.path)
+	if errors.Is(err, fsys.ErrLocked) {
+		return nil, fmt.Errorf("%w: %s", ErrInUse, d.path)
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			disclaim()
+		}
+	}()
 	release, systemwide, err := d.takeLock()
 	switch {
 	case errors.Is(err, fsys.ErrLocked):
@@ -135,6 +148,7 @@ func (d *destination) lock() (unlock func(), err error) {
 		d.log.Warn("the file system has no locks: other processes are not kept away", "path", d.path)
 	}
 	return func() {
+		defer disclaim()
 		if err := release(); err != nil {
 			d.log.Warn("lock file left behind", "error", err)
 		}

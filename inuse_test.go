@@ -126,6 +126,54 @@ func TestOtherProcessHoldsThePath(t *testing.T) {
 	}
 }
 
+// TestPrefixAndPathHoldEachOther: a DownloadPrefix brings a file that a Download is at, and the other way round.
+func TestPrefixAndPathHoldEachOther(t *testing.T) {
+	for _, first := range []string{"Download", "DownloadPrefix"} {
+		t.Run(first, func(t *testing.T) {
+			s := newServer(t)
+			s.Put("bkt", "p/d/k", osstest.Random(1, 1000))
+			real := filepath.Join(t.TempDir(), "dir")
+			if err := os.MkdirAll(filepath.Join(real, "d"), 0o777); err != nil {
+				t.Fatal(err)
+			}
+			dir := filepath.Join(t.TempDir(), "link") // by another name of the folder
+			if err := os.Symlink(real, dir); err != nil {
+				dir = real
+			}
+			calls := map[string]func() error{
+				"Download": func() error {
+					_, err := newDownloader(t, s).Download(t.Context(), "bkt", "p/d/k", filepath.Join(dir, "d", "k"))
+					return err
+				},
+				"DownloadPrefix": func() error {
+					_, err := newDownloader(t, s).DownloadPrefix(t.Context(), "bkt", "p/", real)
+					return err
+				},
+			}
+			second := "Download"
+			if first == second {
+				second = "DownloadPrefix"
+			}
+			open, holds := make(chan struct{}), make(chan struct{})
+			s.Nth(0, osstest.Inject().Before(func() { close(holds) }).HoldHeaders(open))
+			var group errgroup.Group
+			group.Go(calls[first])
+			<-holds
+			if err := calls[second](); !errors.Is(err, ErrInUse) {
+				t.Errorf("%s while a %s is at it: %v", second, first, err)
+			}
+			close(open)
+			if err := group.Wait(); err != nil {
+				t.Error(err)
+			}
+			if err := calls[second](); err != nil {
+				t.Errorf("%s afterwards: %v", second, err)
+			}
+			checkTree(t, real, contents{"d/k": osstest.Random(1, 1000)})
+		})
+	}
+}
+
 // process is a file system as another process sees it: the registry of locks that a process has does not know it.
 type process struct {
 	fsys.FS

@@ -69,7 +69,9 @@ const maxFailures = 1000
 // interrupted, for the next call. It may be removed by hand while no call runs. All of dir must be one file system.
 //
 // Several calls may run on one folder, in any number of processes, as shards do. An object that another call is at fails
-// with ErrInUse, and comes whole from the other.
+// with ErrInUse, and comes whole from the other. A Download or DownloadURL to a path in dir and a DownloadPrefix that brings
+// the same file keep each other out in the same way within one process. Two processes that do so go on both, each with
+// working files of its own, and the file is whole at every moment: that of the one that ends last.
 //
 // The permissions oss:ListObjects and oss:GetObject are needed. The call ends with ctx, promptly; PrefixResult then tells what was done. A listing
 // that fails, that is not in the order of the keys' bytes, or that has a thousand pages in a row without a key, ends the call

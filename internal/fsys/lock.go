@@ -81,6 +81,19 @@ func Lock(f FS, name string) (unlock func() error, systemwide bool, err error) {
 		Err: fmt.Errorf("replaced by others %d times in a row", lockAttempts)}
 }
 
+// Claim keeps other calls of this process that claim or lock the same name out, until release: ErrLocked where one has it.
+// It touches no file, so that it tells other processes nothing. The folder must exist, the file need not.
+func Claim(f FS, name string) (release func(), err error) {
+	key, err := f.Key(name)
+	if err != nil {
+		return nil, err
+	}
+	if !held.take(key) {
+		return nil, &fs.PathError{Op: "claim", Path: name, Err: ErrLocked}
+	}
+	return sync.OnceFunc(func() { held.give(key) }), nil
+}
+
 // release removes the name while the lock is held, and ends the lock.
 func release(f FS, file File, name string) error {
 	// If someone tidied up under us there may be a newcomer's file at the name. Removing that would let a third in.

@@ -197,6 +197,42 @@ func TestLockContendedByGoroutines(t *testing.T) {
 
 // A waiter opens the file, the holder removes it and ends, and only then does the waiter get the lock of the file that is
 // no more.
+func TestClaim(t *testing.T) {
+	dir := t.TempDir()
+	name := filepath.Join(dir, "file")
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer root.Close()
+	release, err := fsys.Claim(fsys.OS(), name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := fsys.Claim(fsys.Rooted(root), "file"); !errors.Is(err, fsys.ErrLocked) {
+		t.Errorf("claimed twice: %v", err)
+	}
+	if _, _, err := fsys.Lock(fsys.OS(), name); !errors.Is(err, fsys.ErrLocked) {
+		t.Errorf("locked though it is claimed: %v", err)
+	}
+	if entries, err := os.ReadDir(dir); err != nil || len(entries) > 0 {
+		t.Errorf("files were made: %v, %v", entries, err)
+	}
+	release()
+	again, err := fsys.Claim(fsys.Rooted(root), "file")
+	if err != nil {
+		t.Fatal(err)
+	}
+	release() // of the first, once more: it must not end the second
+	if _, err := fsys.Claim(fsys.OS(), name); !errors.Is(err, fsys.ErrLocked) {
+		t.Errorf("claimed twice: %v", err)
+	}
+	again()
+	if _, err := fsys.Claim(fsys.OS(), filepath.Join(dir, "none", "file")); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("in a folder that is missing: %v", err)
+	}
+}
+
 func TestLockOfRemovedFileStartsAgain(t *testing.T) {
 	for title, dir := range map[string]string{"OS": t.TempDir(), "memory": "/"} {
 		var below fsys.FS = memfs.New(memfs.Config{})
