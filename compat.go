@@ -18,12 +18,12 @@ import (
 // over: bucket.DownloadFile(key, …) becomes ossdl.DownloadFile(bucket, key, …). The bucket's client makes the requests. A
 // partSize of MinPartSize to MaxPartSize bytes bounds what one request asks for.
 //
-// These options mean what they mean there:
+// These options mean what they mean there, but for what is said of them:
 //
 //   - oss.Routines: the requests in flight; below 1 it is 1, above 100 it is 100. Without it the number adapts itself.
 //   - oss.Checkpoint, oss.CheckpointDir: without them, or with false, there is no checkpoint, and a failed call leaves
-//     nothing. With an empty name it is path + ".cp". A folder that does not exist is made. A checkpoint of the SDK's is
-//     not taken up: the download starts anew.
+//     nothing. With an empty name, for which the SDK keeps none after all, it is path + ".cp". A folder that does not exist
+//     is made. A checkpoint of the SDK's is not taken up: the download starts anew.
 //   - oss.Range, oss.NormalizedRange: one range, as a-b, a- or -n. One outside the object is ErrRange, where the SDK takes
 //     the whole object instead; of an n beyond the object's size the whole object comes. For -n its first byte is asked
 //     for before, to learn the size, and the object must have a strong ETag.
@@ -231,13 +231,16 @@ func (c *compat) findSuffix(ctx context.Context, path string) error {
 		return err
 	}
 	f, _ := probe.t.pin.now()
+	if f.strong() {
+		c.cfg.ifMatch = f.etag
+	}
 	switch {
 	case c.suffix >= f.size:
 	case !f.strong():
 		_, err := probe.result(ctx, path, fmt.Errorf("header Range \"bytes=-%d\": without a strong ETag the end of an object may be another one's by the time it is fetched; give the range as a-b", c.suffix))
 		return err
 	default:
-		c.cfg.window, c.cfg.ifMatch = &window{f.size - c.suffix, c.suffix}, f.etag
+		c.cfg.window = &window{f.size - c.suffix, c.suffix}
 	}
 	return nil
 }

@@ -296,8 +296,10 @@ func WithChecksum(newHash func() hash.Hash, want []byte) Option {
 }
 
 // WithProgress calls fn as the download gets on: never concurrently for one call, at most ten times a second, and a last
-// time once its outcome is settled, however it ended. A slow fn delays nothing but its next call and the return. fn runs
-// in a goroutine of the library; given to New it may be called for several calls at once.
+// time once its outcome is settled, however it ended. fn runs in a goroutine of the library; given to New it may be called
+// for several calls at once. A slow fn delays nothing but its next call and the return. Since the call waits for fn, fn
+// must not wait for the call: for that of Open, fn must not call Read, WriteTo or Close of the Reader, nor wait for a
+// goroutine that does. To give up from within fn, cancel the context.
 func WithProgress(fn func(Progress)) Option {
 	return Option{"WithProgress", inNew | inAll, func(s *settings) error {
 		if fn == nil {
@@ -403,14 +405,14 @@ func readRequestOptions(opts []oss.Option) (requestOptions, error) {
 func newRequestOptions(all map[string]sdkOption) (requestOptions, error) {
 	r := requestOptions{headers: map[string]string{}, params: map[string]any{}}
 	for _, name := range slices.Sorted(maps.Keys(all)) {
-		if why, refused := refusedRequestOptions[strings.ToLower(name)]; refused {
-			return r, fmt.Errorf("%s is refused: %s", name, why)
-		}
 		o := all[name]
+		if why, refused := refusedRequestOptions[strings.ToLower(name)]; refused {
+			return r, fmt.Errorf("%s is refused: %s", sdkFunction(name, o), why)
+		}
 		text, ok := o.value.(string)
 		switch {
 		case o.kind != sdkHeader && o.kind != sdkParam:
-			return r, fmt.Errorf("%s is refused: it is neither a header nor a parameter", name)
+			return r, fmt.Errorf("%s is refused: it is neither a header nor a parameter", sdkFunction(name, o))
 		case !ok:
 			return r, fmt.Errorf("%s is refused: its value is a %T, only a string can be sent", name, o.value)
 		case o.kind == sdkHeader:
@@ -420,6 +422,32 @@ func newRequestOptions(all map[string]sdkOption) (requestOptions, error) {
 		}
 	}
 	return r, nil
+}
+
+// sdkFunction is what a caller knows an option by: the name of the header or parameter that it sets, or the function of the
+// SDK that makes it, where the SDK's own name is of no use to anybody else.
+func sdkFunction(name string, o sdkOption) string {
+	if o.kind == sdkHeader || o.kind == sdkParam {
+		return name
+	}
+	if function, ok := sdkFunctions[name]; ok {
+		return function
+	}
+	return name
+}
+
+var sdkFunctions = map[string]string{
+	"delete-objects-quiet": "oss.DeleteObjectsQuiet",
+	"init-crc64":           "oss.InitCRC",
+	"object-hash-func":     "oss.ObjectHashFunc",
+	"redundancy-type":      "oss.RedundancyType",
+	"storage-class":        "oss.StorageClass",
+	"x-context-arg":        "oss.WithContext",
+	"x-cp-config":          "oss.Checkpoint or oss.CheckpointDir",
+	"x-progress-listener":  "oss.Progress",
+	"x-response-body":      "oss.CallbackResult",
+	"x-response-header":    "oss.GetResponseHeader",
+	"x-routine-num":        "oss.Routines",
 }
 
 // refusedRequestOptions are the SDK's options that the engine decides itself, in lower case, with what to use instead.

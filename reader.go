@@ -208,7 +208,8 @@ func (r *Reader) conclude(outcome func() error) error {
 
 // Close ends the fetching, frees the memory, and returns when nothing of the Reader runs any more. A Read under way
 // returns os.ErrClosed, as does each that follows. Close returns nil, but for one case: where all bytes were read, and no
-// Read was left to say that they are wrong, it returns ErrChecksum. More than one Close does no harm.
+// Read was left to say that they are wrong, it returns ErrChecksum. More than one Close does no harm. It waits for the last
+// progress report, so the function of WithProgress must not call it.
 func (r *Reader) Close() (err error) {
 	unread := r.ahead.abort(errClosed)
 	if unread {
