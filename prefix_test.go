@@ -325,6 +325,52 @@ func TestPrefixFailures(t *testing.T) {
 	counts(t, res, err, 2, 4, 0)
 }
 
+// An object that was listed as empty is not asked for by a range, and one that was not is: both may be the other by then.
+func TestPrefixEmptyAndNoLonger(t *testing.T) {
+	for name, c := range map[string]struct {
+		listed, then int64
+		wire         []string
+	}{
+		"stays empty":           {0, 0, []string{"GET "}},
+		"empty, and then small": {0, 1000, []string{"GET "}},
+		"empty, and then large": {0, 3 << 20, nil},
+		"small, and then empty": {1000, 0, []string{"GET bytes=0-65535", "GET "}},
+		"large, and then empty": {3 << 20, 0, []string{"GET bytes=0-65535", "GET "}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newServer(t)
+			s.Put("bkt", "k", osstest.Random(1, c.listed))
+			content := osstest.Random(2, c.then)
+			s.OnList(func(*osstest.Request) *osstest.Fault {
+				return osstest.Inject().Then(func() { s.Put("bkt", "k", content) })
+			})
+			if c.wire == nil { // the whole does not end before a range was asked for
+				open := make(chan struct{})
+				s.Once(func(r *osstest.Request) bool { return r.Range == "" }, osstest.Inject().Gate(1000, open))
+				s.Once(func(r *osstest.Request) bool { return r.Range != "" }, osstest.Inject().Before(func() { close(open) }))
+			}
+			dir := t.TempDir()
+			d := newDownloader(t, s, WithPartSize(testPart))
+			p := &progress{t: t}
+			res, err := d.DownloadPrefix(t.Context(), "bkt", "", dir, WithProgress(p.addOfMany))
+			counts(t, res, err, 1, 0, 0)
+			checkTree(t, dir, contents{"k": content})
+			if last := p.last(); res.Bytes != c.then || last.Total != c.then || last.Done != c.then {
+				t.Errorf("%d bytes, %+v", res.Bytes, last)
+			}
+			if left := s.Unfired(); len(left) > 0 {
+				t.Errorf("not tested: %q", left)
+			}
+			lines := wire(s)[1:] // after the listing
+			if c.wire != nil {
+				sameLines(t, lines, c.wire...)
+			} else if lines[0] != "GET " || len(lines) < 2 || !strings.HasSuffix(lines[len(lines)-1], "if-match") {
+				t.Errorf("requests %q, want the whole first and then ranges of the same object", lines)
+			}
+		})
+	}
+}
+
 func TestPrefixCapsFailures(t *testing.T) {
 	s := newServer(t)
 	const n = 1500
@@ -1217,14 +1263,23 @@ func TestPrefixSyncsFolders(t *testing.T) {
 	for _, c := range [][]string{
 		{"mkdir a", "sync .", "rename a/b/c/k"}, {"mkdir a/b", "sync a", "rename a/b/l"}, {"mkdir a/b/c", "sync a/b", "rename a/b/c/k", "sync a/b/c"},
 	} {
-		rest := rec.ops
-		for _, op := range c {
-			at := slices.Index(rest, op)
-			if at < 0 {
-				t.Fatalf("%q does not come in this order in %q", c, rec.ops)
-			}
-			rest = rest[at+1:]
-		}
+		rec.inOrder(t, c...)
+	}
+}
+
+// A file has its object's time before it has its name: a call that is killed in between would leave a file that each later
+// one fetches again.
+func TestPrefixSetsTimeBeforeName(t *testing.T) {
+	s := newServer(t)
+	all := put(s, map[string]int64{"a": 10, "b": 0, "c/d": 5 * testPart})
+	rec := &recordingFS{}
+	recorded := within(func(r *os.Root) fsys.FS { rec.FS = fsys.Rooted(r); return rec })
+	dir := t.TempDir()
+	res, err := newDownloader(t, s, WithPartSize(testPart)).DownloadPrefix(t.Context(), "bkt", "", dir, recorded)
+	counts(t, res, err, len(all), 0, 0)
+	for name := range all {
+		part := filepath.ToSlash((&prefixRun{}).destination(name).base) + partSuffix
+		rec.inOrder(t, fmt.Sprintf("chtimes %s %d", part, s.Stat("bkt", name).LastModified.Unix()), "rename "+name)
 	}
 }
 
@@ -1233,6 +1288,23 @@ type recordingFS struct {
 	fsys.FS
 	mu  sync.Mutex
 	ops []string
+}
+
+// inOrder fails the test unless these come one after the other, with others between them.
+func (f *recordingFS) inOrder(t *testing.T, ops ...string) {
+	t.Helper()
+	rest := f.ops
+	for _, op := range ops {
+		at := slices.Index(rest, op)
+		if at < 0 {
+			t.Fatalf("%q does not come in this order in %q", ops, f.ops)
+		}
+		rest = rest[at+1:]
+	}
+}
+
+func (f *recordingFS) Chtimes(name string, mtime time.Time) error {
+	return f.did("chtimes", fmt.Sprintf("%s %d", name, mtime.Unix()), f.FS.Chtimes(name, mtime))
 }
 
 func (f *recordingFS) did(op, name string, err error) error {
