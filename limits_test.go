@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"runtime/debug"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -172,18 +173,102 @@ func TestThousandsOfDownloads(t *testing.T) {
 		t.Fatal(err)
 	}
 	hc.CloseIdleConnections()
-	// Connections end on both sides in their own time.
+	backTo(t, goroutines, files)
+	for i := range 100 {
+		noLeftovers(t, filepath.Join(dir, fmt.Sprint(i)))
+	}
+}
+
+// backTo waits until there are no more goroutines and open files than these. Connections end on both sides in their own
+// time.
+func backTo(t *testing.T, goroutines, files int) {
+	t.Helper()
 	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(time.Millisecond) {
 		g, f := runtime.NumGoroutine(), openFiles()
 		if g <= goroutines && f <= files {
-			break
+			return
 		}
 		if time.Now().After(deadline) {
 			t.Fatalf("%d goroutines and %d open files, there were %d and %d before", g, f, goroutines, files)
 		}
 	}
-	for i := range 100 {
-		noLeftovers(t, filepath.Join(dir, fmt.Sprint(i)))
+}
+
+// TestEveryEntranceClosesWhatItOpens makes some calls of every kind, good ones and others, and wants goroutines and open
+// files back where they began. What is forgotten is not closed by the collector here.
+func TestEveryEntranceClosesWhatItOpens(t *testing.T) {
+	defer debug.SetGCPercent(debug.SetGCPercent(-1))
+	const n = 60
+	s := newServer(t, osstest.WithoutLog())
+	content := osstest.Random(1, 3*testPart)
+	s.Put("bkt", "k", content)
+	s.Put("bkt", "lie", content, osstest.CRCHeader("1"))
+	hc := HTTPClient()
+	client, err := s.Client(oss.HTTPClient(hc))
+	if err != nil {
+		t.Fatal(err)
+	}
+	d, err := New(client, WithPartSize(testPart), WithHTTPClient(hc))
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	urls := map[string]string{}
+	for _, key := range []string{"k", "none", "lie"} {
+		urls[key] = sign(t, s, oss.AuthV4, time.Hour, key)
+	}
+	for name, call := range map[string]func(ctx context.Context, key string) error{
+		"Open": func(ctx context.Context, key string) error {
+			r, err := d.Open(ctx, "bkt", key)
+			if err != nil {
+				return err
+			}
+			_, err = io.Copy(io.Discard, r)
+			return errors.Join(err, r.Close())
+		},
+		"Open, closed early": func(ctx context.Context, key string) error {
+			r, err := d.Open(ctx, "bkt", key)
+			if err != nil {
+				return err
+			}
+			_, err = io.CopyN(io.Discard, r, 10)
+			r.Close() // may say that it was closed before the verdict, or the verdict
+			if err == nil && key == "lie" {
+				err = ErrChecksum
+			}
+			return err
+		},
+		"DownloadTo": func(ctx context.Context, key string) error {
+			_, err := d.DownloadTo(ctx, "bkt", key, nowhere{})
+			return err
+		},
+		"DownloadURL": func(ctx context.Context, key string) error {
+			_, err := d.DownloadURL(ctx, urls[key], filepath.Join(dir, key))
+			return err
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			goroutines, files := runtime.NumGoroutine(), openFiles()
+			for i := range n {
+				ctx, cancel := context.WithCancel(t.Context())
+				key, want := "k", error(nil)
+				switch i % 4 {
+				case 1:
+					key, want = "none", ErrNotFound
+				case 2:
+					key, want = "lie", ErrChecksum
+				case 3:
+					want = context.Canceled
+					cancel()
+				}
+				if err := call(ctx, key); !errors.Is(err, want) {
+					t.Errorf("%s: %v, want %v", key, err, want)
+				}
+				cancel()
+			}
+			hc.CloseIdleConnections()
+			backTo(t, goroutines, files)
+		})
 	}
 }
 

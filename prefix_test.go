@@ -8,10 +8,12 @@ import (
 	"io/fs"
 	"log/slog"
 	"maps"
+	"math"
 	"net/http"
 	"os"
 	"path/filepath"
 	"runtime"
+	"runtime/debug"
 	"slices"
 	"strconv"
 	"strings"
@@ -1685,51 +1687,91 @@ func TestPrefixLeavesNothingRunning(t *testing.T) {
 	}
 }
 
-// Many keys need no more memory than few: those of a page, and those in flight.
+// heapInUse is what is reachable.
+func heapInUse() int64 {
+	var m runtime.MemStats
+	runtime.GC()
+	runtime.GC() // what pools hold goes with the second
+	runtime.ReadMemStats(&m)
+	return int64(m.HeapAlloc)
+}
+
+// Many keys need no more memory than few: when all are listed no more is held than when a tenth of them was. What is held
+// of a key costs some 20 bytes at the least.
 func TestPrefixMemory(t *testing.T) {
-	n, every := 12_000, 100 // one in so many is fetched
-	if os.Getenv("OSSDL_LONG") != "" {
+	n := 60_000
+	if long() {
 		n = 1_000_000
 	}
 	s := newServer(t, osstest.WithoutLog())
 	s.SetVirtual("bkt", n, func(i int) (string, osstest.Content) {
-		if i%every == 0 {
-			return fmt.Sprintf("d%04d/k%07d.txt", i/1000, i), osstest.Zeros(int64(i % 1000))
-		}
-		return fmt.Sprintf("d%04d/k%07d", i/1000, i), osstest.Zeros(1)
+		return fmt.Sprintf("d%04d/e%05d/k%07d", i/1000, i/100, i), osstest.Zeros(1)
 	})
-	d := newDownloader(t, s, WithInclude("*.txt"))
-	dir := t.TempDir()
-	heap := func() int64 {
-		var m runtime.MemStats
-		runtime.GC()
-		runtime.ReadMemStats(&m)
-		return int64(m.HeapAlloc)
-	}
-	open := func() int {
-		entries, _ := os.ReadDir("/proc/self/fd") // where there is no such thing it is not looked at
-		return len(entries)
-	}
-	var most, files, pages atomic.Int64
+	last := (n + 999) / 1000
+	var pages, early, late int64
 	s.OnList(func(*osstest.Request) *osstest.Fault {
-		if pages.Add(1)%10 == 0 {
-			most.Store(max(most.Load(), heap()))
-			files.Store(max(files.Load(), int64(open())))
+		switch pages++; pages {
+		case int64(last / 10):
+			early = heapInUse()
+		case int64(last):
+			late = heapInUse()
 		}
 		return nil
 	})
+	// All keys are other shards': they get their names, and nothing is fetched.
+	res, err := newDownloader(t, s).DownloadPrefix(t.Context(), "bkt", "", t.TempDir(), WithShard(0, math.MaxInt),
+		within(func(*os.Root) fsys.FS { return memfs.New(memfs.Config{}) })) // which does not fold names
+	if err != nil || res.Done+res.Skipped+res.Failed > 0 || pages != int64(last) {
+		t.Fatalf("%+v, %v; %d pages", res, err, pages)
+	}
+	t.Logf("%d pages: %d bytes held after a tenth of them, %d after all", pages, early, late)
+	if grown, keys := late-early, int64(n*9/10); grown > keys*10 {
+		t.Errorf("grown by %d bytes, %d a key", grown, grown/keys)
+	}
+}
+
+// Files and sockets are bounded by what is in flight, and none stays open: what is forgotten is not closed by the collector
+// here.
+func TestPrefixOpenFiles(t *testing.T) {
+	defer debug.SetGCPercent(debug.SetGCPercent(-1))
+	n := 300
+	if long() {
+		n = 3000
+	}
+	s := newServer(t, osstest.WithoutLog())
+	s.SetVirtual("bkt", n, func(i int) (string, osstest.Content) {
+		return fmt.Sprintf("d%04d/k%07d", i/100, i), osstest.Zeros(int64(i % 1000))
+	})
+	hc := HTTPClient()
+	client, err := s.Client(oss.HTTPClient(hc))
+	if err != nil {
+		t.Fatal(err)
+	}
+	const requests = 4
+	d, err := New(client, WithConcurrency(requests))
+	if err != nil {
+		t.Fatal(err)
+	}
+	goroutines, before := runtime.NumGoroutine(), openFiles()
+	var most atomic.Int64
+	s.OnRequest(func(*osstest.Request) *osstest.Fault {
+		most.Store(max(most.Load(), int64(openFiles()-before)))
+		return nil
+	})
 	for i := range 2 {
-		before, filesBefore := heap(), open()
-		res, err := d.DownloadPrefix(t.Context(), "bkt", "", dir)
-		if want := (n + every - 1) / every; err != nil || res.Done+res.Skipped != want || i == 1 && res.Done > 0 {
-			t.Fatalf("%+v, %v", res, err)
-		}
-		grown, more := most.Load()-before, int(files.Load())-filesBefore
-		t.Logf("%d pages; the heap has grown by %d bytes, %d more files and sockets were open", pages.Load(), grown, more)
-		if grown > 32<<20 || more > 500 {
-			t.Error("too much")
+		res, err := d.DownloadPrefix(t.Context(), "bkt", "", t.TempDir())
+		if err != nil || res.Done != n {
+			t.Fatalf("run %d: %+v, %v", i, res, err)
 		}
 	}
+	// For each object in flight its partial file, lock, checkpoint and folder; for each request both ends of its connection.
+	inFlight := requests + requests/4 + 2
+	if bound := int64(inFlight*6 + 2*requests + 10); most.Load() > bound {
+		t.Errorf("%d files and sockets were open, want %d or less", most.Load(), bound)
+	}
+	t.Logf("%d more files and sockets were open at most", most.Load())
+	hc.CloseIdleConnections()
+	backTo(t, goroutines, before)
 }
 
 // endingSource is an empty object whose answer comes as the call is cancelled.
