@@ -25,7 +25,8 @@ var (
 	ErrChecksum = errors.New("checksum mismatch")
 	// ErrRange: the range asked for with WithRange does not lie within the object.
 	ErrRange = errors.New("range outside the object")
-	// ErrInUse: the destination is being written by another call or process.
+	// ErrInUse: the destination is being written by another call or process. Of a DownloadPrefix in another process, only
+	// another DownloadPrefix into the same folder knows.
 	ErrInUse = errors.New("destination in use")
 	// ErrArchived: the object must be restored before it can be read.
 	ErrArchived = errors.New("object is archived")

@@ -479,9 +479,10 @@ var refusedRequestOptions = map[string]string{
 	"x-oss-multi-range-behavior": "one range per request",
 }
 
-// WithURLRefresh gives DownloadURL a new URL of the same object once the old one has expired. It is called once for each
-// expiry, however many requests wait for it. Its own error, a malformed URL, or three new ones in a row that have expired
-// as well end the call with ErrExpired. ctx is that of the call. Not for New.
+// WithURLRefresh gives DownloadURL a new URL of the same object once the old one has expired, by its own date or because the
+// temporary key that signed it has. It is called once for each expiry, however many requests wait for it; no request is
+// made meanwhile. Its own error, a malformed URL, or three new ones in a row that have expired as well end the call with
+// ErrExpired. ctx is that of the call. Not for New.
 func WithURLRefresh(fn func(context.Context) (string, error)) Option {
 	return Option{"WithURLRefresh", inDownloadURL, func(s *settings) error {
 		if fn == nil {

@@ -536,7 +536,10 @@ func (f foldFS) Remove(name string) error       { return f.FS.Remove(f.name(name
 func (f foldFS) SyncDir(name string) error      { return f.FS.SyncDir(f.name(name)) }
 func (f foldFS) Free(dir string) (int64, error) { return f.FS.Free(f.name(dir)) }
 func (f foldFS) Writable(dir string) error      { return f.FS.Writable(f.name(dir)) }
-func (f foldFS) Key(name string) (any, error)   { return f.FS.Key(f.name(name)) }
+func (f foldFS) Key(name string) (any, error) { // which takes the last element as it is
+	dir, base := filepath.Split(name)
+	return f.FS.Key(f.name(dir) + base)
+}
 func (f foldFS) Chtimes(name string, mtime time.Time) error {
 	return f.FS.Chtimes(f.name(name), mtime)
 }
@@ -603,7 +606,8 @@ func TestPrefixNamesOnlyTheFileSystemFolds(t *testing.T) {
 		failed := map[string]bool{}
 		for _, f := range res.Failures {
 			failed[f.Key] = true
-			if !errors.Is(f.Err, errTwin) && !strings.HasPrefix(f.Key, ".o") {
+			// In use: its twin in the same folder was being brought, under another name of the folder.
+			if !errors.Is(f.Err, errTwin) && !errors.Is(f.Err, ErrInUse) && !strings.HasPrefix(f.Key, ".o") {
 				t.Errorf("%q: %v", f.Key, f.Err)
 			}
 		}

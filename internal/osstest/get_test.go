@@ -330,6 +330,34 @@ func TestGzipOnTheFly(t *testing.T) {
 	}
 }
 
+// Output has the object's headers and nothing else of it.
+func TestProcess(t *testing.T) {
+	s := publicServer(t)
+	c := osstest.Random(1, 1000)
+	want := all(t, osstest.Processed(c, "image/info"))
+	plain, _, err := try(s, "GET", s.URL("bkt", "k"), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		resp, body, err := try(s, "GET", s.URL("bkt", "k")+"?x-oss-process=image/info", map[string]string{"Range": "bytes=0-9"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if resp.StatusCode != http.StatusOK || string(body) != string(want) || len(body) == 1000 {
+			t.Errorf("%d with %d bytes", resp.StatusCode, len(body))
+		}
+		for _, h := range []string{"Etag", "X-Oss-Hash-Crc64ecma", "Last-Modified"} {
+			if got := resp.Header.Get(h); got == "" || got != plain.Header.Get(h) {
+				t.Errorf("%s %q, the object's is %q", h, got, plain.Header.Get(h))
+			}
+		}
+	}
+	if string(all(t, osstest.Processed(c, "image/info"))) == string(all(t, osstest.Processed(c, "image/flip"))) {
+		t.Error("two ways to process bring the same")
+	}
+}
+
 func TestTrafficLimit(t *testing.T) {
 	s := publicServer(t)
 	s.Put("bkt", "big", osstest.Random(1, 20<<10))

@@ -494,6 +494,11 @@ func testSameFile(t *testing.T, g Target) {
 	if !fsys.SameFile(a, opened) || !fsys.SameFile(opened, a) || fsys.SameFile(a, b) || fsys.SameFile(b, opened) {
 		t.Error("a and b confused")
 	}
+	idA, ok := fsys.ID(a)
+	idB, okB := fsys.ID(b)
+	if idOpened, okOpened := fsys.ID(opened); ok != okB || ok != okOpened || ok && (idA != idOpened || idA == idB) {
+		t.Errorf("IDs %d of a, %d of b, %d of a when it is open", idA, idB, idOpened)
+	}
 	if g.Link != nil {
 		if err := g.Link(g.path("a"), g.path("c")); err != nil {
 			t.Fatal(err)
