@@ -56,14 +56,16 @@ const maxFailures = 1000
 //   - keys that would lie below another key that is a file: of "a" and "a/b", the second, also if the first is skipped,
 //     fails or belongs to another shard
 //   - where dir does not tell upper from lower case, keys that clash with an earlier one but for case: with its name, with a
-//     folder that it needs, or by lying below it. There the call remembers some 60 bytes a key. Where the file system takes
-//     still more names for the same (ß and ss, one letter in two normal forms of Unicode), it is found out as the files get
-//     their names: the one that comes second fails, which may be another one each time. On Windows, and on a file system
-//     that folds normal forms but not case, it is not found out: both count as brought, the file is the one that came last,
-//     and the next call brings the other.
+//     folder that it needs, or by lying below it. There the call remembers some 60 bytes a key.
 //   - names too long for the file system, and names at which something else than a plain file is
 //   - names at or below a symbolic link: none is followed inside dir, wherever it leads. The link dir itself may be one.
 //   - keys that end in a slash and have content. Those without make a folder.
+//
+// A file system may take still more names for the same: ß and ss, or a letter in two normal forms of Unicode. Where it does
+// not tell upper from lower case, on other systems than Windows, and always on macOS, that is found out as the files get
+// their names: of two such keys the one that comes second fails, and its bytes are dropped; which one it is may differ from
+// call to call. Elsewhere (a ZFS that normalizes names, say) it is not found out: both count as brought, the file is that of the one that came last, and the next
+// call brings the other.
 //
 // Working files are in DIR/.ossdl. It goes at the end unless something is left in it: parts of objects that failed or were
 // interrupted, for the next call. It may be removed by hand while no call runs. All of dir must be one file system.
@@ -73,12 +75,13 @@ const maxFailures = 1000
 // the same file keep each other out in the same way within one process. Two processes that do so go on both, each with
 // working files of its own, and the file is whole at every moment: that of the one that ends last.
 //
-// The permissions oss:ListObjects and oss:GetObject are needed. The call ends with ctx, promptly; PrefixResult then tells what was done. A listing
-// that fails, that is not in the order of the keys' bytes, or that has a thousand pages in a row without a key, ends the call
-// once what was listed so far is done. Before the first request it fails for a malformed bucket or prefix, and for a dir that is
-// none or cannot be written to. WithProgress adds all objects up: Total is that of those listed so far, Done and Resumed
-// include what was skipped. WithCheckpointDir of New does not apply; WithoutCheckpoint leaves nothing of objects that
-// fail.
+// The permissions oss:ListObjects and oss:GetObject are needed. The call ends with ctx, promptly; PrefixResult then tells
+// what was done. A listing that fails, that is not in the order of the keys' bytes, or that has a thousand pages in a row
+// without a key, ends the call once what was listed so far is done. Before the first request it fails for a malformed bucket
+// or prefix, and for a dir that is none or cannot be written to.
+//
+// WithProgress adds all objects up: Total is that of those listed so far, Done and Resumed include what was skipped.
+// WithCheckpointDir of New does not apply; WithoutCheckpoint leaves nothing of objects that fail.
 //
 // Errors: those of Download, in a KeyError; ErrNotFound where there is no such bucket; oss.ServiceError wherever the
 // service answered; ctx's own.
@@ -109,7 +112,7 @@ type prefixRun struct {
 	fs       fsys.FS  // within dir
 	leftover bool     // another call, running or interrupted, has working files there
 	folds    bool     // the file system does not tell upper from lower case
-	named    *namedFS // fs, where it folds names
+	named    *namedFS // fs, where it may take names for the same; nil: it does not
 
 	making sync.Mutex // held while a folder is made
 
@@ -162,7 +165,7 @@ func (p *prefixRun) run(ctx context.Context) error {
 		return p.noSpace(err)
 	}
 	defer p.closeWorkDir()
-	if p.folds {
+	if p.folds || runtime.GOOS == "darwin" { // whose file systems normalize names in any case
 		p.named = &namedFS{FS: p.fs, files: map[uint64]struct{}{}}
 		p.fs = p.named
 	}
