@@ -48,9 +48,9 @@ type Downloader struct {
 }
 
 // New makes a Downloader for the buckets that client reaches, with the client's credentials; without any (an empty
-// access key) its requests are unsigned. A nil client serves DownloadURL alone. What needs a transport (connections for
-// all ranges, proxies from the environment, redirects refused) is promised for a client that was made with
-// oss.HTTPClient(ossdl.HTTPClient()). An option that does not apply is an error.
+// access key) its requests are unsigned. A nil client serves DownloadURL and OpenURL alone. What needs a transport
+// (connections for all ranges, proxies from the environment, redirects refused) is promised for a client that was made
+// with oss.HTTPClient(ossdl.HTTPClient()). An option that does not apply is an error.
 func New(client *oss.Client, opts ...Option) (*Downloader, error) {
 	cfg, err := defaults().with(inNew, opts)
 	if err != nil {

@@ -64,17 +64,20 @@ const (
 	inDownloadURL
 	inDownloadTo
 	inOpen
+	inOpenURL
 	inDownloadPrefix
 
-	inFile = inDownload | inDownloadURL
-	inSDK  = inDownload | inDownloadTo | inOpen | inDownloadPrefix
-	inOne  = inDownload | inDownloadURL | inDownloadTo | inOpen
-	inAll  = inOne | inDownloadPrefix
+	inFile   = inDownload | inDownloadURL
+	inURL    = inDownloadURL | inOpenURL
+	inReader = inOpen | inOpenURL
+	inSDK    = inDownload | inDownloadTo | inOpen | inDownloadPrefix
+	inOne    = inFile | inDownloadTo | inReader
+	inAll    = inOne | inDownloadPrefix
 )
 
 func (e entrances) String() string {
 	var names []string
-	for i, name := range []string{"New", "Download", "DownloadURL", "DownloadTo", "Open", "DownloadPrefix"} {
+	for i, name := range []string{"New", "Download", "DownloadURL", "DownloadTo", "Open", "OpenURL", "DownloadPrefix"} {
 		if e&(1<<i) != 0 {
 			names = append(names, name)
 		}
@@ -479,12 +482,12 @@ var refusedRequestOptions = map[string]string{
 	"x-oss-multi-range-behavior": "one range per request",
 }
 
-// WithURLRefresh gives DownloadURL a new URL of the same object once the old one has expired, by its own date or because the
-// temporary key that signed it has. It is called once for each expiry, however many requests wait for it; no request is
+// WithURLRefresh gives DownloadURL and OpenURL a new URL of the same object once the old one has expired, by its own date or
+// because the temporary key that signed it has. It is called once for each expiry, however many requests wait for it; no request is
 // made meanwhile. Its own error, a malformed URL, or three new ones in a row that have expired as well end the call with
 // ErrExpired. ctx is that of the call. Not for New.
 func WithURLRefresh(fn func(context.Context) (string, error)) Option {
-	return Option{"WithURLRefresh", inDownloadURL, func(s *settings) error {
+	return Option{"WithURLRefresh", inURL, func(s *settings) error {
 		if fn == nil {
 			return errors.New("nil function")
 		}
@@ -493,11 +496,11 @@ func WithURLRefresh(fn func(context.Context) (string, error)) Option {
 	}}
 }
 
-// WithHTTPClient is the client DownloadURL uses, for a certificate authority or proxy of your own. The default is
+// WithHTTPClient is the client of DownloadURL and OpenURL, for a certificate authority or proxy of your own. The default is
 // HTTPClient(). A Timeout of the client cuts long bodies, HTTP/2 puts all ranges on one connection, and a CheckRedirect
 // replaces the rules of this package. Its idle connections are the caller's.
 func WithHTTPClient(c *http.Client) Option {
-	return Option{"WithHTTPClient", inNew | inDownloadURL, func(s *settings) error {
+	return Option{"WithHTTPClient", inNew | inURL, func(s *settings) error {
 		if c == nil {
 			return errors.New("nil client")
 		}
@@ -508,7 +511,7 @@ func WithHTTPClient(c *http.Client) Option {
 
 // WithReadAhead is the memory, in bytes, that a Reader may hold: MinReadAhead or more; the default is DefaultReadAhead.
 func WithReadAhead(bytes int64) Option {
-	return Option{"WithReadAhead", inNew | inOpen, func(s *settings) error {
+	return Option{"WithReadAhead", inNew | inReader, func(s *settings) error {
 		if bytes < MinReadAhead {
 			return fmt.Errorf("read-ahead %d is below %d bytes", bytes, MinReadAhead)
 		}

@@ -8,8 +8,8 @@ import (
 	"sync"
 )
 
-// Reader reads an object in order while ranges of it are fetched ahead; Open makes one. One goroutine may read at a time;
-// Close, Size and Result may be called from any.
+// Reader reads an object in order while ranges of it are fetched ahead; Open and OpenURL make one. One goroutine may read
+// at a time; Close, Size and Result may be called from any.
 type Reader struct {
 	c     *call
 	t     *transfer

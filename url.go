@@ -41,13 +41,36 @@ import (
 //
 // Errors: those of Download. The call ends with ctx, promptly.
 func (d *Downloader) DownloadURL(ctx context.Context, signedURL, path string, opts ...Option) (*Result, error) {
+	c, err := d.urlCall(inDownloadURL, signedURL, opts)
+	if err != nil {
+		return nil, fmt.Errorf("ossdl: download %w", err)
+	}
+	return c.toFile(ctx, path)
+}
+
+// OpenURL returns a reader of the object of a URL, or of the part of it that WithRange asks for: in order, within
+// WithReadAhead bytes of memory, with the verdict at the last Read, all as Open has it. The URL is what DownloadURL takes,
+// and is sent, refreshed and named as there. Nothing is kept between calls: after ErrExpired a new one starts anew.
+//
+// A malformed URL, and an option that does not apply, is an error before any request. OpenURL waits for the first answer,
+// and returns the errors that come instead of it; later ones come from Read. The Reader must be closed.
+func (d *Downloader) OpenURL(ctx context.Context, signedURL string, opts ...Option) (*Reader, error) {
+	c, err := d.urlCall(inOpenURL, signedURL, opts)
+	if err != nil {
+		return nil, fmt.Errorf("ossdl: open %w", err)
+	}
+	return c.toReader(ctx)
+}
+
+// urlCall is a call for the object of a URL. Its errors begin with the name of that, as far as there is one.
+func (d *Downloader) urlCall(where entrances, signedURL string, opts []Option) (*call, error) {
 	addr, err := parseAddress(signedURL)
 	if err != nil {
-		return nil, fmt.Errorf("ossdl: download: %w", err)
+		return nil, err
 	}
-	cfg, err := d.cfg.with(inDownloadURL, opts)
+	cfg, err := d.cfg.with(where, opts)
 	if err != nil {
-		return nil, fmt.Errorf("ossdl: download %s: %w", addr, err)
+		return nil, fmt.Errorf("%s: %w", addr, err)
 	}
 	cfg.versionID = addr.version
 	if addr.process != "" {
@@ -61,11 +84,11 @@ func (d *Downloader) DownloadURL(ctx context.Context, signedURL, path string, op
 		cfg.oneStream = true
 	}
 	src := &urlSource{client: d.webClient(&cfg), first: addr, now: addr, refresh: cfg.refresh}
-	return d.newCall(src, cfg).toFile(ctx, path)
+	return d.newCall(src, cfg), nil
 }
 
-// CloseIdleConnections closes the connections that DownloadURL keeps for later calls. Those of the SDK's client, and of a
-// client given with WithHTTPClient, are their owners' business.
+// CloseIdleConnections closes the connections that DownloadURL and OpenURL keep for later calls. Those of the SDK's
+// client, and of a client given with WithHTTPClient, are their owners' business.
 func (d *Downloader) CloseIdleConnections() { d.web().CloseIdleConnections() }
 
 // webClient is the client for URLs: the caller's, with our rules for redirects unless it has its own, or one that all
