@@ -31,8 +31,11 @@ const (
 	// AdaptiveConcurrency is the ceiling where no concurrency is given: the number of requests in flight starts at 8,
 	// grows while that makes the whole faster, and does not pass this.
 	AdaptiveConcurrency = 64
-	// DefaultStallTimeout is what WithStallTimeout is without the option.
+	// DefaultAttempts is RetryPolicy.Attempts where that is zero: with it a range is tried again 11 times.
+	DefaultAttempts = 12
+	// DefaultStallTimeout is what WithStallTimeout is without the option, MinStallTimeout the least that it takes.
 	DefaultStallTimeout = 30 * time.Second
+	MinStallTimeout     = 100 * time.Millisecond
 	// DefaultReadAhead is the memory, in bytes, that a Reader may hold without WithReadAhead.
 	DefaultReadAhead = 64 << 20
 	// MinReadAhead is the least that WithReadAhead takes, in bytes.
@@ -41,12 +44,13 @@ const (
 
 // defaultRetry survives a listener that is gone for some ten seconds, also where the most requests there are meet it: the
 // waits of all are random, and the shortest of their sums counts.
-var defaultRetry = RetryPolicy{Attempts: 12, MinDelay: 200 * time.Millisecond, MaxDelay: 10 * time.Second}
+var defaultRetry = RetryPolicy{Attempts: DefaultAttempts, MinDelay: 200 * time.Millisecond, MaxDelay: 10 * time.Second}
 
 // RetryPolicy says how often a range is tried again. A zero field means its default.
 type RetryPolicy struct {
-	// Attempts is how many requests in a row may bring no progress, for one range, before the call fails: 12. With 1
-	// nothing is tried again, progress or not. Progress is 64 KiB, or what was left where that is less.
+	// Attempts is how many requests in a row may bring no progress, for one range, before the call fails; the default is
+	// DefaultAttempts. With 1 nothing is tried again, progress or not. Progress is 64 KiB, or what was left where that is
+	// less.
 	Attempts int
 	// MinDelay and MaxDelay bound the waits between them: 200 ms and 10 s. After one attempt without progress the next is
 	// made at once; from then on each wait is random, between zero and a bound that doubles from MinDelay to MaxDelay.
@@ -340,11 +344,11 @@ func WithRetry(p RetryPolicy) Option {
 }
 
 // WithStallTimeout gives a request up, to continue on a new connection, when it brought less than 1 KiB/s over this long;
-// at least 100 ms. Only time spent waiting for the network counts. The default is DefaultStallTimeout.
+// at least MinStallTimeout. Only time spent waiting for the network counts. The default is DefaultStallTimeout.
 func WithStallTimeout(d time.Duration) Option {
 	return Option{"WithStallTimeout", inNew | inAll, func(s *settings) error {
-		if d < 100*time.Millisecond {
-			return fmt.Errorf("time-out %v is below 100ms", d)
+		if d < MinStallTimeout {
+			return fmt.Errorf("time-out %v is below %v", d, MinStallTimeout)
 		}
 		s.stall = d
 		return nil
