@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"regexp"
 	"strconv"
 	"strings"
 	"sync"
@@ -131,7 +132,11 @@ const addressForm = "the form is http(s)://HOST[:PORT]/PATH[?QUERY], without use
 // parseAddress reads a URL. Its errors name it without what may be secret.
 func parseAddress(raw string) (*address, error) {
 	bad := func(why string) (*address, error) {
-		return nil, fmt.Errorf("URL %q: %s; %s", harmless(raw), why, addressForm)
+		name := "URL"
+		if shown := harmless(raw); shown != "" {
+			name += fmt.Sprintf(" %q", shown)
+		}
+		return nil, fmt.Errorf("%s: %s; %s", name, why, addressForm)
 	}
 	if strings.ContainsFunc(raw, func(r rune) bool { return r <= ' ' || r == 0x7f }) {
 		return bad("white space or a control character in it")
@@ -171,20 +176,27 @@ func parseAddress(raw string) (*address, error) {
 	return a, nil
 }
 
-// harmless is a URL that may be malformed in any way, cut so that no query, user name or password is left.
+// harmless is what a message may show of a URL that is malformed in any way: no user name, password or query. What stands
+// between :// and the last @ of all may be a password, with a ? in it too; where that @ may as well be of a query, nothing
+// behind :// is shown, and where there is no scheme, nothing at all.
 func harmless(raw string) string {
-	if i := strings.IndexAny(raw, "?#"); i >= 0 {
-		raw = raw[:i]
+	scheme, rest, _ := strings.Cut(raw, "://")
+	if !schemeForm.MatchString(scheme) || len(scheme) == len(raw) {
+		return ""
 	}
-	if i := strings.LastIndexByte(raw, '@'); i >= 0 {
-		scheme, _, ok := strings.Cut(raw, "://")
-		if !ok || len(scheme) > i {
-			return raw[i+1:]
-		}
-		return scheme + "://" + raw[i+1:]
+	at, query := strings.LastIndexByte(rest, '@'), strings.IndexAny(rest, "?#")
+	switch {
+	case query >= 0 && at > query:
+		rest = ""
+	case query >= 0:
+		rest = rest[at+1 : query]
+	default:
+		rest = rest[at+1:]
 	}
-	return raw
+	return scheme + "://" + rest
 }
+
+var schemeForm = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9+.-]*$`)
 
 // hostOf is the host as an identity has it: with the port unless it is the scheme's own.
 func hostOf(u *url.URL) string {
