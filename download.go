@@ -391,7 +391,8 @@ func (c *call) digest(ctx context.Context, t *transfer) ([]byte, error) {
 // look is the state for a progress report.
 func (c *call) look() Progress {
 	p := Progress{
-		Resumed: c.stats.resumed.Load(), InFlight: int(c.stats.inFlight.Load()), Retries: int(c.stats.retries.Load()),
+		Resumed: c.stats.resumed.Load(), InFlight: int(c.stats.inFlight.Load()),
+		Retries: int(c.stats.retries.Load()), Requests: int(c.stats.requests.Load()),
 	}
 	c.mu.Lock()
 	t := c.t

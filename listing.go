@@ -205,6 +205,7 @@ func (p *prefixRun) askOnce(ctx context.Context, request func(context.Context, *
 	m := &meter{cancel: cancel, start: time.Now()}
 	p.mu.Lock()
 	p.asked = true
+	p.bytes.requests++
 	p.meters[m] = struct{}{}
 	p.mu.Unlock()
 	defer func() {

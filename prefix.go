@@ -27,6 +27,9 @@ type PrefixResult struct {
 	Bytes   int64 // of the files brought
 	// Failures are the first 1,000 of Failed, as they happened. All are logged.
 	Failures []KeyError
+	// Listing is the error that ended the listing before its end; objects that it did not come to are in none of the
+	// figures. It is nil where all was listed, and after an interruption.
+	Listing error
 }
 
 // maxFailures bounds PrefixResult.Failures.
@@ -127,10 +130,10 @@ type prefixRun struct {
 	meters  map[*meter]struct{} // of requests for no object's bytes
 }
 
-// tally are bytes, and the requests tried again for them.
+// tally are bytes, and the requests made for them.
 type tally struct {
 	done, total, resumed, received int64
-	retries                        int
+	requests, retries              int
 }
 
 // newPrefixRun checks names as far as they can be wrong whatever is in bucket and folder.
@@ -338,6 +341,9 @@ func (p *prefixRun) verdict(ctx context.Context, err error) error {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if ctx.Err() == nil {
+		p.res.Listing = err
+	}
 	if p.first == nil {
 		return err
 	}

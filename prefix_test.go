@@ -865,6 +865,57 @@ func TestPrefixProgress(t *testing.T) {
 	}
 }
 
+// TestPrefixProgressOfObjects holds ten objects in the middle: the same eight of them, which were begun first, are told with
+// how far they are, and none once all is done.
+func TestPrefixProgressOfObjects(t *testing.T) {
+	s := newServer(t)
+	const size, n = 3 << 20, 10
+	sizes := map[string]int64{"small": 0}
+	for i := range n {
+		sizes[fmt.Sprintf("large%d", i)] = size
+	}
+	all := put(s, sizes)
+	open := make(chan struct{})
+	s.OnRequest(func(*osstest.Request) *osstest.Fault { return osstest.Inject().Gate(2<<20, open) })
+	var first, last Progress
+	same := 0
+	dir := t.TempDir()
+	res, err := newDownloader(t, s).DownloadPrefix(t.Context(), "bkt", "", dir, WithConcurrency(n+2), WithProgress(func(p Progress) {
+		last = p
+		var done int64
+		for _, o := range p.Objects {
+			if done += o.Done; sizes[o.Key] != o.Total || o.Done < 0 || o.Done > o.Total {
+				t.Errorf("%+v", o)
+			}
+		}
+		if len(p.Objects) > maxObjects || done > p.Done {
+			t.Errorf("%+v", p)
+		}
+		if len(p.Objects) < maxObjects || done < maxObjects*(1<<20) {
+			return
+		}
+		names := func(p Progress) (keys []string) {
+			for _, o := range p.Objects {
+				keys = append(keys, o.Key)
+			}
+			return keys
+		}
+		if same == 0 {
+			first = p
+		} else if !slices.Equal(names(first), names(p)) {
+			t.Errorf("%q after %q", names(p), names(first))
+		}
+		if same++; same == 3 {
+			close(open)
+		}
+	}))
+	counts(t, res, err, n+1, 0, 0)
+	checkTree(t, dir, all)
+	if same < 3 || last.Objects != nil || last.Requests != s.Stats().Requests {
+		t.Errorf("seen %d times; last report %+v, of %d requests", same, last, s.Stats().Requests)
+	}
+}
+
 // Two calls for one folder at once: what one of them is at fails in the other, and comes whole.
 func TestPrefixInUse(t *testing.T) {
 	s := newServer(t)
@@ -1463,7 +1514,7 @@ func TestPrefixBadInput(t *testing.T) {
 		t.Error("the folder was made")
 	}
 	res, err := d.DownloadPrefix(t.Context(), "none", "", filepath.Join(top, "new"))
-	if !errors.Is(err, ErrNotFound) || res == nil {
+	if !errors.Is(err, ErrNotFound) || res == nil || !errors.Is(res.Listing, ErrNotFound) {
 		t.Errorf("no such bucket: %+v, %v", res, err)
 	}
 }
@@ -1562,7 +1613,8 @@ func TestPrefixListingBreaksOff(t *testing.T) {
 	})
 	s.Once(func(r *osstest.Request) bool { return r.Key == "k0007" }, osstest.Error(403, "AccessDenied"))
 	res, err := newDownloader(t, s).DownloadPrefix(t.Context(), "bkt", "", t.TempDir(), WithExclude("k0[1-9]*", "k1*"))
-	if err == nil || !strings.Contains(err.Error(), "listing") || !strings.Contains(err.Error(), "1 of 100 objects failed") || res.Done != 99 || res.Failed != 1 {
+	if err == nil || !strings.Contains(err.Error(), "listing") || !strings.Contains(err.Error(), "1 of 100 objects failed") || res.Done != 99 || res.Failed != 1 ||
+		res.Listing == nil || strings.Contains(res.Listing.Error(), "objects failed") {
 		t.Errorf("%+v, %v", res, err)
 	}
 }

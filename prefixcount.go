@@ -1,6 +1,10 @@
 package ossdl
 
-import "context"
+import (
+	"context"
+	"maps"
+	"slices"
+)
 
 // expect counts the size of an object that is not settled yet.
 func (p *prefixRun) expect(size int64) {
@@ -25,6 +29,7 @@ func (p *prefixRun) ended(c *call, size int64, err error) {
 	p.bytes.resumed += now.Resumed
 	p.bytes.done += now.Done
 	p.bytes.retries += now.Retries
+	p.bytes.requests += now.Requests
 	if now.Total > 0 || err == nil {
 		p.bytes.total += now.Total - size // it is another object than was listed
 	}
@@ -69,22 +74,31 @@ func (p *prefixRun) failed(o listed, err error) {
 	}
 }
 
+// maxObjects bounds Progress.Objects.
+const maxObjects = 8
+
 // look is the state for a progress report.
 func (p *prefixRun) look() Progress {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	sum := Progress{
 		Done: p.bytes.done, Total: p.bytes.total, Resumed: p.bytes.resumed,
-		Retries: p.bytes.retries, InFlight: len(p.meters),
+		Retries: p.bytes.retries, Requests: p.bytes.requests, InFlight: len(p.meters),
 	}
-	for c, size := range p.calls {
-		one := c.look()
+	calls := slices.SortedFunc(maps.Keys(p.calls), func(a, b *call) int { return a.start.Compare(b.start) })
+	for _, c := range calls {
+		size, one := p.calls[c], c.look()
 		sum.Done += one.Done
 		sum.Resumed += one.Resumed
 		sum.InFlight += one.InFlight
 		sum.Retries += one.Retries
+		sum.Requests += one.Requests
 		if one.Total > 0 {
 			sum.Total += one.Total - size
+			size = one.Total
+		}
+		if len(sum.Objects) < maxObjects {
+			sum.Objects = append(sum.Objects, ObjectProgress{Key: c.src.identity().key, Done: one.Done, Total: size})
 		}
 	}
 	return sum

@@ -14,7 +14,16 @@ type Progress struct {
 	Done, Total, Resumed int64
 	BytesPerSecond       float64       // over the last seconds
 	Remaining            time.Duration // at that speed; -1: not known yet
-	InFlight, Retries    int           // requests
+	InFlight, Retries    int           // requests: now, and tried again so far
+	Requests             int           // made so far
+	// Objects are those that DownloadPrefix is fetching, at most eight, the oldest first; nil elsewhere.
+	Objects []ObjectProgress
+}
+
+// ObjectProgress is how far one object of a prefix has got.
+type ObjectProgress struct {
+	Key         string
+	Done, Total int64 // bytes; as in Progress, but until the first answer Total is the size that was listed
 }
 
 const (

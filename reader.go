@@ -47,7 +47,8 @@ var (
 //
 // Open waits for the first answer, and returns the errors that come instead of it: ErrNotFound, ErrObjectChanged,
 // ErrRange, ErrArchived, ErrExpired and the others that Download names. Later ones come from Read, after the bytes before
-// them. When ctx is done before the end, Read returns its error at once. The Reader must be closed.
+// them. Without a Reader there is no Result: the last report of WithProgress says then how much was tried. When ctx is
+// done before the end, Read returns its error at once. The Reader must be closed.
 func (d *Downloader) Open(ctx context.Context, bucket, key string, opts ...Option) (*Reader, error) {
 	cfg, err := d.cfg.with(inOpen, opts)
 	if err != nil {

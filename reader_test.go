@@ -150,6 +150,7 @@ func TestOpenErrors(t *testing.T) {
 		"version":   {t.Context(), "k", []Option{WithVersionID("none")}, ErrNotFound},
 		"cancelled": {cancelled, "k", nil, context.Canceled},
 	} {
+		s.ResetLog()
 		var reports progress
 		r, err := d.Open(c.ctx, "bkt", c.key, append(c.opts, WithProgress(reports.add))...)
 		if r != nil || !errors.Is(err, c.want) || !strings.Contains(err.Error(), "oss://bkt/"+c.key) {
@@ -157,6 +158,10 @@ func TestOpenErrors(t *testing.T) {
 		}
 		if len(reports.all) != 1 {
 			t.Errorf("%s: %d reports", name, len(reports.all))
+		}
+		// Where there is no Reader to ask for its Result, the last report says what was done.
+		if got, want := reports.last().Requests, s.Stats().Requests; got != want && name != "cancelled" || want == 0 && name != "cancelled" {
+			t.Errorf("%s: %d requests reported, %d made", name, got, want)
 		}
 	}
 	goroutinesEnd(t)
