@@ -1,11 +1,12 @@
-// Package bar shows a download as it goes on: one line that is redrawn where the output is a terminal, and plain lines
-// where it is a file or a pipe.
+// Package bar shows a download as it goes on: where the output is a terminal, one line that is redrawn, and one more for
+// each object of a prefix that is in flight; and plain lines where it is a file or a pipe.
 package bar
 
 import (
 	"fmt"
 	"io"
 	"os"
+	"runtime"
 	"slices"
 	"strings"
 	"time"
@@ -20,26 +21,27 @@ const plainEvery = 5 * time.Second
 
 // Bar shows one download. Its methods are for one goroutine at a time.
 type Bar struct {
-	w       io.Writer
-	name    string
-	columns func() int // of the terminal now; nil where w is none
+	w    io.Writer
+	name string
+	size func() (columns, rows int) // of the terminal now; nil where w is none
+	many bool                       // it knows the escape sequences that more than one line needs
 
-	shown  ossdl.Progress // what the last line said
-	at     time.Time      // when it was written; zero: nothing was
-	cells  int            // columns the line on the terminal takes
-	latest ossdl.Progress
+	latest, shown ossdl.Progress // shown: what the last line said
+	at            time.Time      // when it was written; zero: nothing was
+	drawn         []int          // columns that each line on the terminal takes; the cursor is at the end of the last
 }
 
 // New returns a Bar that writes to w and calls the download name.
 func New(w io.Writer, name string) *Bar {
-	b := &Bar{w: w, name: printable(name)}
+	b := &Bar{w: w, name: Printable(name)}
 	if f, ok := w.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
-		b.columns = func() int {
-			if n, _, err := term.GetSize(int(f.Fd())); err == nil && n > 0 {
-				return n
+		b.size = func() (columns, rows int) {
+			if columns, rows, err := term.GetSize(int(f.Fd())); err == nil && columns > 0 && rows > 0 {
+				return columns, rows
 			}
-			return 80
+			return 80, 24
 		}
+		b.many = runtime.GOOS != "windows" && os.Getenv("TERM") != "dumb"
 	}
 	return b
 }
@@ -50,7 +52,7 @@ func (b *Bar) Update(p ossdl.Progress) {
 	if p.Done == 0 && p.Total == 0 {
 		return
 	}
-	if b.columns != nil || b.at.IsZero() || time.Since(b.at) >= plainEvery {
+	if b.size != nil || b.at.IsZero() || time.Since(b.at) >= plainEvery {
 		b.show()
 	}
 }
@@ -58,30 +60,57 @@ func (b *Bar) Update(p ossdl.Progress) {
 // Latest is what Update was last called with.
 func (b *Bar) Latest() ossdl.Progress { return b.latest }
 
-// Close shows the last state, if it was not shown yet, and ends the line.
+// Close shows the last state, if it was not shown yet, and ends the line. What is in flight goes.
 func (b *Bar) Close() {
-	if b.latest != b.shown && b.latest.Total > 0 {
+	b.latest.Objects = nil
+	if b.latest.Total > 0 && (len(b.drawn) > 1 || plain("", b.latest) != plain("", b.shown)) {
 		b.show()
 	}
-	if b.columns != nil && b.cells > 0 {
+	if len(b.drawn) > 0 {
 		fmt.Fprintln(b.w)
-		b.cells = 0
+		b.drawn = nil
 	}
 }
 
 // show writes the latest state. What cannot be written is lost: a progress bar is no reason to fail a download.
 func (b *Bar) show() {
 	b.shown, b.at = b.latest, time.Now()
-	if b.columns == nil {
+	if b.size == nil {
 		fmt.Fprintln(b.w, plain(b.name, b.latest))
 		return
 	}
-	// The last column stays free: writing into it makes some terminals wrap. What an older, longer line left is
-	// overwritten with spaces, which works on a console without escape sequences too.
-	line := draw(b.name, b.latest, b.columns()-1)
-	cells := width(line)
-	fmt.Fprint(b.w, "\r"+line+strings.Repeat(" ", max(0, min(b.cells, b.columns()-1)-cells)))
-	b.cells = cells
+	columns, rows := b.size()
+	lines := []string{draw(b.name, b.latest, columns-1)} // the last column stays free: writing into it makes some wrap
+	if b.many {
+		lines = append(lines, drawObjects(b.latest.Objects, columns-1, rows-2)...)
+	}
+	fmt.Fprint(b.w, b.over(lines, columns))
+	b.drawn = nil
+	for _, line := range lines {
+		b.drawn = append(b.drawn, width(line))
+	}
+}
+
+// over is what puts lines in the place of those that are drawn.
+func (b *Bar) over(lines []string, columns int) string {
+	if len(lines) == 1 && len(b.drawn) < 2 {
+		// What an older, longer line left is overwritten with spaces, which works on a console without escape sequences.
+		older := 0
+		if len(b.drawn) == 1 {
+			older = min(b.drawn[0], columns-1)
+		}
+		return "\r" + lines[0] + strings.Repeat(" ", max(0, older-width(lines[0])))
+	}
+	up := -1 // rows from the last to the first
+	for _, cells := range b.drawn {
+		up += max(1, (cells+columns-1)/columns) // more than one where the terminal was made narrow and has wrapped them
+	}
+	const clearLine, clearBelow = "\x1b[K", "\x1b[J"
+	s := "\r"
+	if up > 0 {
+		s += fmt.Sprintf("\x1b[%dA", up)
+	}
+	return s + strings.Join(lines, clearLine+"\n") + clearLine + clearBelow
 }
 
 // plain is a state as a line of a log.
@@ -109,7 +138,33 @@ const (
 // speed, the sizes, the time left.
 func draw(name string, p ossdl.Progress, columns int) string {
 	share, sizes, speed, left := fields(p)
-	for _, f := range [][]string{{share, sizes, speed, left}, {share, sizes, left}, {share, left}, {share}} {
+	return arrange(name, cut, p, columns, [][]string{{share, sizes, speed, left}, {share, sizes, left}, {share, left}, {share}})
+}
+
+// drawObjects are lines of at most columns for the objects in flight, no more than rows of them, below that of the whole.
+func drawObjects(objects []ossdl.ObjectProgress, columns, rows int) (lines []string) {
+	objects = objects[:max(0, min(len(objects), rows))]
+	names := make([]string, len(objects))
+	widest := 0
+	for i, o := range objects {
+		names[i] = Printable(o.Key)
+		widest = max(widest, width(names[i]))
+	}
+	for i, o := range objects {
+		p := ossdl.Progress{Done: o.Done, Total: o.Total}
+		share, sizes, _, _ := fields(p)
+		// All names take the same columns, so that what is behind them stands one below the other.
+		name := names[i] + strings.Repeat(" ", widest-width(names[i]))
+		line := arrange(name, cutFront, p, columns-2, [][]string{{share, sizes}, {share}})
+		lines = append(lines, cut("  "+line, min(columns, 2+width(line))))
+	}
+	return lines
+}
+
+// arrange makes a line of a name and the first of several choices of fields that there is room for, with a bar where there
+// is room for one, too.
+func arrange(name string, fit func(string, int) string, p ossdl.Progress, columns int, choices [][]string) string {
+	for _, f := range choices {
 		room := columns - width("  "+strings.Join(f, "  "))
 		if room < min(width(name), minName) {
 			continue
@@ -118,9 +173,9 @@ func draw(name string, p ossdl.Progress, columns int) string {
 		if spare := room - head - 2; spare >= minBar {
 			f = slices.Insert(f, 1, gauge(p, min(spare, maxBar)))
 		}
-		return strings.TrimRight(cut(name, head)+"  "+strings.Join(f, "  "), " ")
+		return strings.TrimRight(fit(name, head)+"  "+strings.Join(f, "  "), " ")
 	}
-	return strings.TrimSpace(cut(strings.TrimSpace(share), columns))
+	return strings.TrimSpace(cut(strings.TrimSpace(choices[len(choices)-1][0]), columns))
 }
 
 // fields are the columns of a line, each of a width that does not change under way.
@@ -128,7 +183,7 @@ func fields(p ossdl.Progress) (share, sizes, speed, left string) {
 	share, sizes, left = "   ?", fmt.Sprintf("%9s", Bytes(p.Done)), strings.Repeat(" ", len("12m34s left"))
 	if p.Total > 0 || p.Done == 0 {
 		share = fmt.Sprintf("%3d%%", percent(p))
-		sizes += " / " + Bytes(p.Total)
+		sizes += fmt.Sprintf(" / %-9s", Bytes(p.Total))
 	}
 	if p.Remaining >= 0 && p.Done < p.Total {
 		left = fmt.Sprintf("%6s left", Duration(p.Remaining))

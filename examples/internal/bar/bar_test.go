@@ -2,12 +2,15 @@ package bar
 
 import (
 	"bytes"
+	"fmt"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
+	"unicode"
 
 	"github.com/ossdl/ossdl"
+	"github.com/ossdl/ossdl/examples/internal/bar/vt"
 )
 
 const mib = 1 << 20
@@ -83,7 +86,7 @@ func TestTerminalLineIsRedrawnInPlace(t *testing.T) {
 	var out bytes.Buffer
 	columns := 80
 	b := New(&out, "disk.img")
-	b.columns = func() int { return columns }
+	b.size = func() (int, int) { return columns, 24 }
 	b.Update(half)
 	columns = 20 // the window was made narrow
 	b.Update(half)
@@ -94,6 +97,117 @@ func TestTerminalLineIsRedrawnInPlace(t *testing.T) {
 	}
 	if want := "disk.img   44%     \n"; lines[2] != want {
 		t.Errorf("got %q, want %q", lines[2], want)
+	}
+}
+
+// whole is a prefix in the middle, with so many objects in flight.
+func whole(objects int) ossdl.Progress {
+	p := half
+	for i := range objects {
+		p.Objects = append(p.Objects, ossdl.ObjectProgress{Key: strings.Repeat("x", 40*(i%2)) + fmt.Sprintf("/k%d", i), Done: 5 * mib, Total: 10 * mib})
+	}
+	return p
+}
+
+// The whole and, one below the other, what is in flight: redrawn in place as their number changes, and gone at the end.
+func TestObjectsHaveLinesOfTheirOwn(t *testing.T) {
+	screen := vt.New(80, 24)
+	b := New(screen, "backup")
+	b.size, b.many = func() (int, int) { return 80, 24 }, true
+	fmt.Fprintln(screen, "$ ossget")
+	see := func(want ...string) {
+		t.Helper()
+		if got, want := strings.Join(screen.Lines(), "\n"), "$ ossget\n"+strings.Join(want, "\n"); got != want || screen.Unknown != nil {
+			t.Errorf("got\n%s\nwant\n%s\n%q", got, want, screen.Unknown)
+		}
+	}
+	const all = "backup   44%  [======>       ]  230.0 MiB / 512.0 MiB   98.2 MiB/s      3s left"
+	const k0 = "  /k0                                50%  [======>     ]    5.0 MiB / 10.0 MiB"
+	const k1 = "  …xxxxxxxxxxxxxxxxxxxxxxxxxxxx/k1   50%  [======>     ]    5.0 MiB / 10.0 MiB"
+	b.Update(whole(2))
+	see(all, k0, k1)
+	b.Update(whole(4))
+	see(all, k0, k1, strings.Replace(k0, "k0", "k2", 1), strings.Replace(k1, "k1", "k3", 1))
+	b.Update(whole(1))
+	see(all, "  /k0   50%  [===================>                  ]    5.0 MiB / 10.0 MiB")
+	b.Update(whole(0))
+	see(all)
+	b.Update(whole(2))
+	b.Close()
+	see(all, "")
+}
+
+// However high and wide the terminal is, no line wraps and nothing scrolls away, so that each frame replaces the one before.
+func TestObjectsStayOnTheScreen(t *testing.T) {
+	for rows := 1; rows < 12; rows++ {
+		for columns := 1; columns < 120; columns++ {
+			screen := vt.New(columns, rows)
+			b := New(screen, "backup")
+			b.size, b.many = func() (int, int) { return columns, rows }, true
+			for n := range 9 {
+				b.Update(whole(8 - n))
+				b.Update(whole(n))
+				if got, want := len(screen.Lines()), min(1+n, max(1, rows-1)); got != want || screen.Unknown != nil {
+					t.Fatalf("%d columns, %d rows, %d objects: %d lines, want %d; %q", columns, rows, n, got, want, screen.Unknown)
+				}
+				for _, line := range screen.Lines() {
+					if width(line) >= columns && columns > 1 {
+						t.Fatalf("%d columns: %q", columns, line)
+					}
+				}
+			}
+		}
+	}
+}
+
+// A key may hold anything, and is shown without it.
+func TestObjectsArePrintable(t *testing.T) {
+	for _, line := range drawObjects([]ossdl.ObjectProgress{{Key: "a\x1b[2J\n\u009b数据\xff", Total: 1}}, 80, 8) {
+		if !strings.HasPrefix(line, "  a?[2J??数据") || strings.ContainsFunc(line, func(r rune) bool { return !unicode.IsPrint(r) }) {
+			t.Errorf("got %q", line)
+		}
+	}
+}
+
+// A terminal that was made narrow has wrapped what was drawn: it is found all the same.
+func TestObjectsOnATerminalMadeNarrow(t *testing.T) {
+	var out bytes.Buffer
+	columns := 80
+	b := New(&out, "backup")
+	b.size, b.many = func() (int, int) { return columns, 24 }, true
+	b.Update(whole(2))
+	out.Reset()
+	columns = 40
+	b.Update(whole(2))
+	if !strings.HasPrefix(out.String(), "\r\x1b[5A") { // three lines of two rows each
+		t.Errorf("got %q", out.String())
+	}
+}
+
+// Without escape sequences there is the one line.
+func TestOneLineWithoutEscapeSequences(t *testing.T) {
+	var out bytes.Buffer
+	b := New(&out, "backup")
+	b.size = func() (int, int) { return 80, 24 }
+	b.Update(whole(3))
+	b.Close()
+	if strings.ContainsAny(out.String(), "\x1b") || strings.Count(out.String(), "\n") != 1 {
+		t.Errorf("got %q", out.String())
+	}
+}
+
+func TestCutFront(t *testing.T) {
+	for _, c := range []struct {
+		s       string
+		columns int
+		want    string
+	}{
+		{"abc", 5, "abc  "}, {"abc", 3, "abc"}, {"abcdef", 4, "…def"}, {"abcdef  ", 7, "abcdef "}, {"abc   ", 3, "abc"},
+		{"数据备份", 6, "…备份 "}, {"数据备份", 5, "…备份"}, {"abc", 1, "…"}, {"abc", 0, ""},
+	} {
+		if got := cutFront(c.s, c.columns); got != c.want {
+			t.Errorf("%q in %d: got %q, want %q", c.s, c.columns, got, c.want)
+		}
 	}
 }
 

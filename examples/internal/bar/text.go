@@ -36,8 +36,8 @@ func Duration(d time.Duration) string {
 	}
 }
 
-// printable keeps a name from moving the cursor, or worse: an object's key may hold any character.
-func printable(s string) string {
+// Printable keeps a text from moving the cursor, or worse: an object's key may hold any character.
+func Printable(s string) string {
 	return strings.Map(func(r rune) rune {
 		if !unicode.IsPrint(r) {
 			return '?'
@@ -86,4 +86,24 @@ func cut(s string, columns int) string {
 		n++
 	}
 	return b.String() + strings.Repeat(" ", max(0, columns-n))
+}
+
+// cutFront is cut that keeps the end, which of a key tells most.
+func cutFront(s string, columns int) string {
+	n := width(s)
+	if n <= columns || columns <= 0 {
+		return cut(s, columns)
+	}
+	s = strings.TrimRight(s, " ") // which fills it up to the longest
+	pad := n - width(s)
+	if n -= pad; n <= columns {
+		return cut(s, columns)
+	}
+	for i, r := range s {
+		if n <= columns-1 {
+			return cut("…"+s[i:], columns)
+		}
+		n -= runeWidth(r)
+	}
+	return cut("…", columns)
 }
