@@ -25,7 +25,7 @@ func (c *command) access() error {
 		return fmt.Errorf("%s %q: %w", c.endpointBy, c.endpoint, err)
 	}
 	if !c.cname && strings.HasPrefix(u.Hostname(), c.source.bucket+".") {
-		return fmt.Errorf("%s %q begins with the bucket: leave it away, or give -cname if that is a domain of your own",
+		return fmt.Errorf("%s %q begins with the bucket: omit that, or give -cname if that is a domain of your own",
 			c.endpointBy, c.endpoint)
 	}
 	c.endpoint = u.String()
@@ -36,7 +36,7 @@ func (c *command) access() error {
 		c.region, c.regionBy = f.Region, f.RegionAt+": region"
 	}
 	if c.region != "" && (!regionName.MatchString(c.region) || strings.HasPrefix(c.region, "oss-")) {
-		return fmt.Errorf("%s %q: wanted is the name without oss-, for example cn-hangzhou", c.regionBy, c.region)
+		return fmt.Errorf("%s %q: expected the name without oss-, for example cn-hangzhou", c.regionBy, c.region)
 	}
 	return nil
 }
@@ -50,7 +50,7 @@ func parseEndpoint(s string) (*url.URL, error) {
 	u, err := url.Parse(s)
 	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" || strings.Trim(u.Path, "/") != "" ||
 		u.RawQuery != "" || u.Fragment != "" || u.User != nil {
-		return nil, errors.New("wanted is a host, for example https://oss-cn-hangzhou.aliyuncs.com")
+		return nil, errors.New("expected a host, for example https://oss-cn-hangzhou.aliyuncs.com")
 	}
 	u.Path = ""
 	return u, nil

@@ -27,7 +27,7 @@ at all. Interrupted, killed or cut off, the same command continues where it was.
           with -recursive
   DEST    file or folder; default: the key's last element in the current folder; with
           -recursive: a folder, which need not exist; default: the current one
-          - writes oss://bucket/key to standard output, in order; a file named - is ./-
+          - writes the object or URL to standard output, in order; a file named - is ./-
 
 A URL needs no credentials, and takes none of the flags below "Where and who", and no
 -version-id. Put it in quotes: its & means something to a shell. What it has behind ?
@@ -56,18 +56,23 @@ Where and who:
       chain    the first that has any, of environment (ALIBABA_CLOUD_...), oidc,
                profiles and ecs
       none     requests are not signed
-  Keys that end are renewed while the download goes on. HTTP_PROXY, HTTPS_PROXY and
-  NO_PROXY are honoured, for ecs and oidc too: with ecs, NO_PROXY should have
-  100.100.100.200.
+  Temporary keys of profile, ecs, oidc and chain are renewed while the download goes
+  on. Those of the variables and of the configuration file (OSS_SESSION_TOKEN, stsToken)
+  are not: once they have expired the command fails, and continues with new ones.
+  HTTP_PROXY, HTTPS_PROXY and NO_PROXY are honoured, for ecs and oidc too: with ecs,
+  NO_PROXY should have 100.100.100.200.
 
 What:
   -range OFFSET:LENGTH  only these bytes; an empty LENGTH, or -1: to the end
   -version-id ID        this version (default: the current one)
-  -if-match ETAG        only while the object has this ETag
+  -if-match ETAG        only while the object has this ETag, else exit code 1
   -sha256 HEX           the digest the file must have
   These are for one object; the next for a prefix:
-  -recursive            all objects whose keys begin with prefix/, into the folder DEST.
-                        What is there, of the same size and time, is skipped
+  -recursive            all objects whose keys begin with what stands behind
+                        oss://bucket/, into the folder DEST. End it with a slash for
+                        one folder: oss://bucket/sub also brings sub2/a and sub.txt.
+                        The local name is the key without the prefix up to its last
+                        slash. What is there, of the same size and time, is skipped
   -include PATTERN      only keys whose part behind the prefix matches, or its last
                         element where PATTERN has no slash; *, ? and [class] match no
                         slash; may be given several times
@@ -81,7 +86,7 @@ How:
   -concurrency N        most requests in flight, 1 to %d (default: adaptive)
   -rate-limit SIZE      bytes per second read from the network (default: no limit)
   -retries N            further attempts in a row that bring nothing, before giving up;
-                        0: none (default: 9)
+                        0: none (default: %d)
   -stall-timeout TIME   a connection slower than 1 KiB/s for this long is replaced
                         (default: %v)
 
@@ -107,14 +112,17 @@ with a unit: 500ms, 30s, 2m. OFFSET and LENGTH are SIZEs.
 
 Exit codes: 0 done
             1 failed; the same command later continues (network, in use, disk full,
-              object changed, expired; with -recursive: some key failed)
+              expired; with -recursive: some key failed), or starts anew (object
+              changed; with -if-match that takes the ETag it has now)
             2 wrong usage
             3 fails again as it is (no such object, access denied, archived, range
-              refused, digest mismatch)
+              refused, digest mismatch; and before any request: a DEST or checkpoint
+              that cannot be written)
           130 interrupted; the same command continues
           141 whoever read standard output is gone; nothing is said of it
+With -no-checkpoint, and to standard output, the same command always starts anew.
 What was written to standard output is proved only once the command ends with 0.
-`, ossdl.MaxConcurrency, ossdl.DefaultStallTimeout)
+`, ossdl.MaxConcurrency, ossdl.DefaultAttempts-1, ossdl.DefaultStallTimeout)
 
 // command is what the arguments and the environment ask for.
 type command struct {
@@ -161,7 +169,7 @@ func parse(args []string, getenv func(string) string) (command, error) {
 	if err == nil {
 		err = c.applicable(flags)
 	}
-	if err == nil && c.task != taskURL {
+	if err == nil && c.url == "" {
 		err = c.access()
 	}
 	if err != nil {
@@ -208,21 +216,21 @@ func (c *command) define(flags *flag.FlagSet) {
 	call := func(o ossdl.Option) { c.call = append(c.call, o) }
 	define(flags, "part-size", parseSize, func(n int64) error {
 		if n < ossdl.MinPartSize || n > ossdl.MaxPartSize {
-			return errors.New("allowed are 1 to 5GiB")
+			return errors.New("it must be 1 to 5GiB")
 		}
 		shared(ossdl.WithPartSize(n))
 		return nil
 	})
 	define(flags, "rate-limit", parseSize, func(n int64) error {
 		if n < 1 {
-			return errors.New("at least 1 byte per second; leave the flag away for no limit")
+			return errors.New("it must be at least 1 byte per second; omit the flag for no limit")
 		}
 		shared(ossdl.WithRateLimit(n))
 		return nil
 	})
 	define(flags, "concurrency", parseCount, func(n int) error {
 		if n < 1 || n > ossdl.MaxConcurrency {
-			return fmt.Errorf("allowed are 1 to %d", ossdl.MaxConcurrency)
+			return fmt.Errorf("it must be 1 to %d", ossdl.MaxConcurrency)
 		}
 		shared(ossdl.WithConcurrency(n))
 		return nil
@@ -232,8 +240,8 @@ func (c *command) define(flags *flag.FlagSet) {
 		return nil
 	})
 	define(flags, "stall-timeout", parseTime, func(d time.Duration) error {
-		if d < minStall {
-			return fmt.Errorf("at least %v", minStall)
+		if d < ossdl.MinStallTimeout {
+			return fmt.Errorf("it must be at least %v", ossdl.MinStallTimeout)
 		}
 		shared(ossdl.WithStallTimeout(d))
 		return nil
@@ -297,16 +305,16 @@ func (c *command) operands(args []string) (err error) {
 		return errors.New("SOURCE is missing; " + objectForm + " (ossget -h tells more)")
 	case 1, 2:
 	default:
-		return fmt.Errorf("%q is one operand too many; wanted are SOURCE and DEST (ossget -h tells more)", args[2])
+		return fmt.Errorf("%q is one operand too many; expected SOURCE and DEST (ossget -h tells more)", args[2])
 	}
 	dest := ""
 	if len(args) == 2 {
 		dest = args[1]
 		switch {
 		case dest == "":
-			return errors.New("DEST is empty; leave it away for the current folder")
+			return errors.New("DEST is empty; omit it for the current folder")
 		case isURL(dest) || strings.HasPrefix(dest, "oss://"):
-			return fmt.Errorf("DEST %q: wanted is a file, a folder or -; a SOURCE comes first", dest)
+			return fmt.Errorf("DEST %q: expected a file, a folder or -; SOURCE comes first", dest)
 		}
 	}
 	switch {
@@ -323,10 +331,10 @@ func (c *command) operands(args []string) (err error) {
 		return fmt.Errorf("SOURCE %q: %w", args[0], err)
 	}
 	switch {
-	case dest == stdoutName && c.task == taskFile:
-		c.task, c.dest = taskStdout, stdoutName
+	case dest == stdoutName && c.recursive:
+		return errors.New("DEST -: a prefix cannot go to standard output, only oss://bucket/key and a URL can; a folder named - is ./-")
 	case dest == stdoutName:
-		return fmt.Errorf("DEST -: %s cannot go to standard output, only oss://bucket/key can; a file named - is ./-", c.task)
+		c.task, c.dest = taskStdout, stdoutName
 	case c.recursive:
 		c.dest, err = folder(dest)
 	default:
@@ -344,7 +352,7 @@ type task uint8
 const (
 	taskFile task = iota
 	taskURL
-	taskStdout
+	taskStdout // of an object or, where the command has one, of a URL
 	taskPrefix
 )
 
@@ -361,9 +369,16 @@ var foreign = [...][]string{
 
 // applicable refuses flags that would be without effect.
 func (c *command) applicable(flags *flag.FlagSet) (err error) {
+	tasks := []task{c.task}
+	if c.url != "" {
+		tasks = append(tasks, taskURL)
+	}
 	flags.Visit(func(f *flag.Flag) {
-		if err == nil && slices.Contains(foreign[c.task], f.Name) {
-			err = fmt.Errorf("-%s does not apply to %s; leave it away", f.Name, c.task)
+		for _, task := range tasks {
+			if err != nil || !slices.Contains(foreign[task], f.Name) {
+				continue
+			}
+			err = fmt.Errorf("-%s does not apply to %s; omit it", f.Name, task)
 		}
 	})
 	return err
@@ -394,9 +409,6 @@ func (c *command) combinations(flags *flag.FlagSet) (err error) {
 	}
 	return err
 }
-
-// minStall is the least that ossdl.WithStallTimeout takes.
-const minStall = 100 * time.Millisecond
 
 var errSize = errors.New("a size is a whole number of bytes, or of KiB, MiB or GiB, for example 8MiB")
 
@@ -441,7 +453,7 @@ func parseRange(s string) (byteRange, error) {
 	case !ok || err1 != nil || err2 != nil:
 		return r, errors.New("a range is OFFSET:LENGTH in bytes, or with KiB, MiB or GiB, for example 1MiB:512; without LENGTH: to the end")
 	case r.length == 0:
-		return r, errors.New("a LENGTH is 1 or more; leave it empty for all to the end")
+		return r, errors.New("a LENGTH is 1 or more; omit it for all to the end")
 	case r.length > math.MaxInt64-r.offset:
 		return r, errors.New("OFFSET and LENGTH are together more than 2^63-1")
 	}
@@ -458,7 +470,7 @@ func parseSHA256(s string) ([]byte, error) {
 
 func parseETag(s string) (string, error) {
 	if s == "" || strings.HasPrefix(s, "W/") || strings.ContainsAny(s, ",\r\n") {
-		return "", errors.New("wanted is one strong ETag, as the service writes it; quotes may be left away")
+		return "", errors.New("expected one strong ETag, as the service writes it; quotes may be omitted")
 	}
 	return s, nil
 }
@@ -486,7 +498,7 @@ func parseShard(s string) (share, error) {
 
 func parseText(s string) (string, error) {
 	if s == "" {
-		return "", errors.New("empty; leave the flag away for the default")
+		return "", errors.New("it is empty; omit the flag for the default")
 	}
 	return s, nil
 }

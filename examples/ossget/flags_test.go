@@ -4,11 +4,14 @@ import (
 	"crypto/sha256"
 	"errors"
 	"flag"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/ossdl/ossdl"
 )
 
 // env is an environment for tests.
@@ -33,6 +36,10 @@ func TestUsageErrorsNameWhatIsWrongAndWhatIsAllowed(t *testing.T) {
 		{[]string{"oss:///key"}, []string{"SOURCE", "bucket", "3 to 63"}},
 		{[]string{"oss://Bucket/key"}, []string{"SOURCE", "bucket", "a-z"}},
 		{[]string{"oss://bucket/folder/"}, []string{`SOURCE "oss://bucket/folder/"`, "-recursive"}},
+		{[]string{"oss://bucket/" + strings.Repeat("k", 1024)}, []string{"SOURCE", "1023 bytes"}},
+		{[]string{"oss://bucket/" + strings.Repeat("k", 1024), "-"}, []string{"SOURCE", "1023 bytes"}},
+		{[]string{"oss://bucket/\xff"}, []string{"SOURCE", "UTF-8"}},
+		{[]string{"oss://bucket/\xff", "-"}, []string{"SOURCE", "UTF-8"}},
 		{[]string{"oss://bucket/a/.."}, []string{"DEST", `".."`, "no file name"}},
 		{[]string{src, ""}, []string{"DEST", "empty"}},
 		{[]string{"-part-size", "8MB", src}, []string{"-part-size", `"8MB"`, "KiB, MiB or GiB"}},
@@ -63,7 +70,7 @@ func TestUsageErrorsNameWhatIsWrongAndWhatIsAllowed(t *testing.T) {
 		{[]string{"-json=perhaps", src}, []string{"-json", `"perhaps"`}},
 		{[]string{"-colour", src}, []string{"-colour"}},
 		{[]string{"-endpoint", "ftp://oss-cn-hangzhou.aliyuncs.com", src}, []string{"-endpoint", "https://oss-cn-hangzhou.aliyuncs.com"}},
-		{[]string{"-endpoint", "https://oss-cn-hangzhou.aliyuncs.com/bucket", src}, []string{"-endpoint", "wanted is a host"}},
+		{[]string{"-endpoint", "https://oss-cn-hangzhou.aliyuncs.com/bucket", src}, []string{"-endpoint", "expected a host"}},
 		{[]string{"-endpoint", "https://bucket.oss-cn-hangzhou.aliyuncs.com", src}, []string{"-endpoint", "begins with the bucket", "-cname"}},
 		{[]string{"-endpoint", "", src}, []string{"no endpoint", "OSS_ENDPOINT"}},
 		{[]string{"-region", "oss-cn-hangzhou", src}, []string{"-region", "without oss-"}},
@@ -128,6 +135,14 @@ func TestEveryFlagIsInTheHelp(t *testing.T) {
 	for line := range strings.Lines(usage) {
 		if len(line) > 90 {
 			t.Errorf("a line of %d columns: %s", len(line), line)
+		}
+	}
+	for _, want := range []string{
+		fmt.Sprintf("0: none (default: %d)", ossdl.DefaultAttempts-1), fmt.Sprintf("(default: %v)", ossdl.DefaultStallTimeout),
+		fmt.Sprintf("1 to %d (default: adaptive)", ossdl.MaxConcurrency),
+	} {
+		if !strings.Contains(usage, want) {
+			t.Errorf("%q is missing", want)
 		}
 	}
 }

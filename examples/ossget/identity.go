@@ -34,7 +34,7 @@ var providers = map[string]func() (*credentials.Provider, error){
 
 func parseIdentity(s string) (string, error) {
 	if !slices.Contains(identities, s) {
-		return "", errors.New("wanted is one of " + strings.Join(identities, ", "))
+		return "", errors.New("expected one of " + strings.Join(identities, ", "))
 	}
 	return s, nil
 }

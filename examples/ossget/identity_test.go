@@ -334,16 +334,16 @@ func TestMalformedConfigFile(t *testing.T) {
 		name, want string // after the path
 		lines      []string
 	}{
-		{"no assignment", ":3: neither a section nor NAME = VALUE; wanted are [Credentials]", []string{"[Credentials]", "accessKeyID=x", "accessKeySecret secret-1"}},
-		{"no section", ":1: stands before the first section; wanted are [Credentials]", []string{"accessKeySecret=secret-1"}},
+		{"no assignment", ":3: neither a section nor NAME = VALUE; expected [Credentials]", []string{"[Credentials]", "accessKeyID=x", "accessKeySecret secret-1"}},
+		{"no section", ":1: stands before the first section; expected [Credentials]", []string{"accessKeySecret=secret-1"}},
 		{"open section", ":1: a section is [NAME]", []string{"[Credentials", "accessKeySecret=secret-1"}},
 		{"twice", ":3: the same name as in ", []string{"[Credentials]", "accessKeySecret=secret-1", "AccessKeySecret=secret-2"}},
-		{"half a pair", ":2: accessKeyID without accessKeySecret; wanted", []string{"[Credentials]", "accessKeyID=secret-1"}},
-		{"other half", ":2: accessKeySecret without accessKeyID; wanted", []string{"[Credentials]", "accessKeySecret=secret-1"}},
+		{"half a pair", ":2: accessKeyID without accessKeySecret; expected", []string{"[Credentials]", "accessKeyID=secret-1"}},
+		{"other half", ":2: accessKeySecret without accessKeyID; expected", []string{"[Credentials]", "accessKeySecret=secret-1"}},
 		{"token alone", ":2: stsToken without", []string{"[Credentials]", "stsToken=token-1"}},
 		{"two words", ":3: the value is not one word", []string{"[Credentials]", "accessKeyID=x", "accessKeySecret=secret-1 # mine"}},
 		{"not text", ":1: neither", []string{"\x00\x01secret-1"}},
-		{"endpoint", `:2: endpoint "ftp://a.b": wanted is a host`, []string{"[Credentials]", "endpoint=ftp://a.b", "accessKeyID=x", "accessKeySecret=secret-1"}},
+		{"endpoint", `:2: endpoint "ftp://a.b": expected a host`, []string{"[Credentials]", "endpoint=ftp://a.b", "accessKeyID=x", "accessKeySecret=secret-1"}},
 		{"region", `:3: region "Hang_zhou"`, []string{"[default]", "endpoint=a.b", "region=Hang_zhou"}},
 		{"mode", ":2: mode EcsRamRole: give -credentials ecs", []string{"[default]", "mode=EcsRamRole"}},
 		{"other mode", ":2: of the modes AK, StsToken and Anonymous are read", []string{"[default]", "mode=Process"}},

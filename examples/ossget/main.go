@@ -1,6 +1,6 @@
 // Command ossget downloads an object of Alibaba Cloud OSS, a URL, or all objects below a prefix to files: whole and proved,
 // or not at all. Interrupted, killed or cut off, the same command continues where it was. To standard output it writes an
-// object in order, proved once it has ended.
+// object or a URL in order, proved once it has ended.
 //
 //	ossget [flags] SOURCE [DEST]
 //
@@ -17,6 +17,7 @@ import (
 	"os"
 	"os/signal"
 	"path"
+	"strings"
 	"syscall"
 	"time"
 
@@ -45,6 +46,7 @@ func signals() []os.Signal {
 
 // run is the whole command. It returns the exit code.
 func run(ctx context.Context, args []string, getenv func(string) string, stdout, stderr io.Writer) int {
+	defer holdBrokenPipe()()
 	c, err := parse(args, getenv)
 	if errors.Is(err, flag.ErrHelp) {
 		return write(stdout, stderr, usage)
@@ -63,12 +65,17 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdout,
 	if c.task == taskStdout {
 		stdout = stderr // which is the object's, whole or not at all
 	}
-	return max(code, write(stdout, stderr, o.json()))
+	if untold := write(stdout, stderr, o.json()); code == exitDone {
+		return untold
+	}
+	return code
 }
 
 // write prints what the caller asked for. If that cannot be had, the command has failed.
 func write(stdout, stderr io.Writer, s string) int {
-	if _, err := io.WriteString(stdout, s); err != nil {
+	if _, err := io.WriteString(stdout, s); isBrokenPipe(err) {
+		return exitBrokenPipe
+	} else if err != nil {
 		fmt.Fprintln(stderr, "ossget: standard output:", err)
 		return exitFailed
 	}
@@ -89,7 +96,12 @@ func (c command) download(ctx context.Context, stdout, stderr io.Writer) outcome
 		stderr = io.Discard
 	}
 	b := bar.New(stderr, c.title())
-	opts := append(c.call, ossdl.WithProgress(b.Update))
+	opts := append(c.call, ossdl.WithProgress(func(p ossdl.Progress) {
+		for i := range p.Objects {
+			p.Objects[i].Key = strings.TrimPrefix(p.Objects[i].Key, c.source.key) // of all of them, and in the title
+		}
+		b.Update(p)
+	}))
 	began := time.Now()
 	switch c.task {
 	case taskFile:
@@ -101,10 +113,16 @@ func (c command) download(ctx context.Context, stdout, stderr io.Writer) outcome
 	case taskPrefix:
 		o.prefix, o.err = d.DownloadPrefix(ctx, c.source.bucket, c.source.key, c.dest, opts...)
 	}
-	o.seconds = time.Since(began).Seconds()
+	took := time.Since(began)
+	o.seconds = took.Seconds()
 	b.Close()
-	if o.err != nil && !c.noCheckpoint && c.task != taskStdout {
-		o.kept = b.Latest().Done
+	last := b.Latest()
+	if c.task == taskStdout && o.result == nil && last.Requests > 0 {
+		o.result = &ossdl.Result{Path: c.dest, Requests: last.Requests, Retries: last.Retries, Duration: took}
+	}
+	o.anew = c.task == taskStdout || c.noCheckpoint || errors.Is(o.err, ossdl.ErrObjectChanged) || errors.Is(o.err, ossdl.ErrChecksum)
+	if o.err != nil && !o.anew {
+		o.kept = last.Done
 	}
 	o.interrupted = o.err != nil && ctx.Err() != nil
 	return o
@@ -112,7 +130,7 @@ func (c command) download(ctx context.Context, stdout, stderr io.Writer) outcome
 
 // downloader has a client of the SDK, but for a URL, which says itself who asks.
 func (c command) downloader() (*ossdl.Downloader, error) {
-	if c.task == taskURL {
+	if c.url != "" {
 		return ossdl.New(nil, c.shared...)
 	}
 	if err := c.who.answers(); err != nil {

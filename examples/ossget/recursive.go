@@ -29,6 +29,9 @@ func (o outcome) prefixLine() string {
 	if o.seconds > 0 && p.Bytes > 0 {
 		s += fmt.Sprintf(" (%s/s)", bar.Bytes(int64(float64(p.Bytes)/o.seconds)))
 	}
+	if p.Listing != nil && o.someFailed() {
+		s = oneLine(p.Listing) + "; " + s
+	}
 	switch _, exit := o.kind(); {
 	case o.err == nil:
 		return s

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -86,12 +87,18 @@ func TestRecursive(t *testing.T) {
 
 func TestRecursiveIntoTheCurrentFolder(t *testing.T) {
 	s := newServer(t)
-	putAll(s, "", someFiles)
+	all := maps.Clone(someFiles)
+	all["ab/x"], all["ab2"] = someFiles["sub/c.gz"], someFiles["sub/c.gz"]
+	putAll(s, "", all)
 	for source, want := range map[string]tree{
-		"oss://bucket/":    someFiles,
-		"oss://bucket":     someFiles,
+		"oss://bucket/":    all,
+		"oss://bucket":     all,
 		"oss://bucket/sub": {"sub/c.gz": someFiles["sub/c.gz"], "sub/deep/数据 &.txt": someFiles["sub/deep/数据 &.txt"]},
 		"oss://bucket/no/": {},
+		// Without a slash at its end the prefix is of its siblings, too.
+		"oss://bucket/a":   {"a.gz": someFiles["a.gz"], "ab/x": someFiles["sub/c.gz"], "ab2": someFiles["sub/c.gz"]},
+		"oss://bucket/ab":  {"ab/x": someFiles["sub/c.gz"], "ab2": someFiles["sub/c.gz"]},
+		"oss://bucket/ab/": {"x": someFiles["sub/c.gz"]},
 	} {
 		t.Chdir(t.TempDir())
 		if r := runHere(t.Context(), envOf(s), "-quiet", "-recursive", source); r != (ran{}) {
@@ -173,6 +180,35 @@ func TestSomeKeysFail(t *testing.T) {
 	if r := runHere(t.Context(), envOf(s), append(args, "-quiet")...); r.exit != 1 || strings.Contains(r.stderr, "frozen") ||
 		!strings.Contains(r.stderr, "1 done, 4 skipped, 1 failed") {
 		t.Errorf("again: %+v", r)
+	}
+}
+
+// A listing that breaks off is told although objects failed, too.
+func TestListingThatBreaksOffAmongFailures(t *testing.T) {
+	s := newServer(t)
+	s.SetVirtual("bucket", 1500, func(i int) (string, osstest.Content) { return fmt.Sprintf("k%04d", i), osstest.Bytes(nil) })
+	pages := 0
+	s.OnList(func(*osstest.Request) *osstest.Fault {
+		if pages++; pages > 1 {
+			return osstest.Error(403, "AccessDenied", "not any more")
+		}
+		return nil
+	})
+	s.OnRequest(func(r *osstest.Request) *osstest.Fault {
+		if r.Key == "k0007" {
+			return osstest.Error(404, "NoSuchKey")
+		}
+		return nil
+	})
+	r := runHere(t.Context(), envOf(s), "-json", "-recursive", "-include", "k000*", "oss://bucket", t.TempDir())
+	got := prefixLine(t, r)
+	if r.exit != 1 || got.Done != 9 || got.Failed != 1 || got.Failure == nil || got.Code != "SomeFailed" || !strings.Contains(got.Error, "not any more") {
+		t.Errorf("%+v", r)
+	}
+	lines := strings.Split(r.stderr, "\n")
+	if last := lines[len(lines)-2]; !strings.HasPrefix(last, "ossget: listing: ") || !strings.Contains(last, "not any more") ||
+		!strings.Contains(last, "9 done, 0 skipped, 1 failed") {
+		t.Errorf("the last line is %q", last)
 	}
 }
 

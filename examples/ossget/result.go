@@ -42,6 +42,7 @@ type outcome struct {
 	seconds     float64
 	err         error
 	kept        int64 // bytes that the same command will not fetch again
+	anew        bool  // it keeps nothing of an object that is not whole
 	interrupted bool
 }
 
@@ -91,15 +92,17 @@ func (o outcome) kindOf(err error) (word string, exit int) {
 	if o.result == nil && o.prefix == nil {
 		return "Local", exitHopeless // the destination or the checkpoint's place cannot be: nothing was asked for yet
 	}
-	if errors.As(err, &service) && refused(service.StatusCode) {
+	if errors.As(err, &service) && refused(service) {
 		return "HTTP" + strconv.Itoa(service.StatusCode), exitHopeless
 	}
 	return "Failed", exitFailed
 }
 
-// refused tells an answer that the same request gets again.
-func refused(status int) bool {
-	return status >= 400 && status < 500 && status != http.StatusRequestTimeout && status != http.StatusTooManyRequests
+// refused tells an answer that the same request gets again. RequestTimeout is a 400 of OSS that speaks of the network.
+func refused(answer oss.ServiceError) bool {
+	status := answer.StatusCode
+	return status >= 400 && status < 500 && status != http.StatusRequestTimeout && status != http.StatusTooManyRequests &&
+		answer.Code != "RequestTimeout"
 }
 
 func (o outcome) exitCode() int {
@@ -107,8 +110,8 @@ func (o outcome) exitCode() int {
 	return exit
 }
 
-// print says how it ended: in one line, and one for each object of a prefix that failed. A broken pipe is nothing to
-// speak of.
+// print says how it ended: in one line, and one for each object of a prefix that failed, whatever is in names. A broken pipe
+// is nothing to speak of.
 func (o outcome) print(w io.Writer, quiet bool) {
 	if quiet && o.err == nil || errors.Is(o.err, errBrokenPipe) {
 		return
@@ -116,7 +119,7 @@ func (o outcome) print(w io.Writer, quiet bool) {
 	if o.someFailed() {
 		o.printFailures(w)
 	}
-	fmt.Fprintln(w, o.line())
+	fmt.Fprintln(w, bar.Printable(o.line()))
 }
 
 // line says in one line how it ended.
@@ -125,8 +128,8 @@ func (o outcome) line() string {
 		return "ossget: " + o.prefixLine()
 	}
 	continues := "; the same command continues"
-	if o.task == taskStdout {
-		continues = "" // it starts anew
+	if o.anew {
+		continues = ""
 	}
 	if o.kept > 0 {
 		continues = fmt.Sprintf("; %s are kept%s", bar.Bytes(o.kept), continues)
@@ -233,7 +236,8 @@ func failureOf(err error, word string) *Failure {
 	return f
 }
 
-// oneLine keeps a message to one line, whatever a server put into it, under the one name of this command.
+// oneLine keeps a message to one line of what can be printed, whatever a server or a key put into it, under the one name of
+// this command.
 func oneLine(err error) string {
-	return strings.Join(strings.Fields(strings.TrimPrefix(err.Error(), "ossdl: ")), " ")
+	return bar.Printable(strings.Join(strings.Fields(strings.TrimPrefix(err.Error(), "ossdl: ")), " "))
 }

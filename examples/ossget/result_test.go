@@ -10,6 +10,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unicode"
 
 	"github.com/aliyun/aliyun-oss-go-sdk/oss"
 
@@ -45,6 +46,8 @@ func TestExitCodesAndWords(t *testing.T) {
 		{part(service(403, "AccessDenied")), 3, "AccessDenied", "5F"},
 		{part(service(403, "")), 3, "HTTP403", "5F"},
 		{part(service(400, "InvalidArgument")), 3, "InvalidArgument", "5F"},
+		{part(service(400, "RequestTimeout")), 1, "RequestTimeout", "5F"},
+		{part(service(408, "")), 1, "Failed", "5F"},
 		{part(service(429, "QpsLimitExceeded")), 1, "QpsLimitExceeded", "5F"},
 		{part(service(503, "")), 1, "Failed", "5F"},
 		{part(context.DeadlineExceeded), 1, "Failed", ""},
@@ -66,6 +69,32 @@ func TestExitCodesAndWords(t *testing.T) {
 	}
 	if got := interrupted.line(); !strings.Contains(got, "interrupted; 3.0 MiB are kept; the same command continues") {
 		t.Errorf("interrupted: %q", got)
+	}
+}
+
+// A key, or a server, may put anything into a message.
+func TestMessagesArePrintable(t *testing.T) {
+	const evil = "a\x1b[2J\u009b1mb\x07"
+	err := fmt.Errorf("ossdl: download oss://b/%s: %w", evil, ossdl.ErrNotFound)
+	for _, o := range []outcome{
+		{err: err, result: new(ossdl.Result)},
+		{result: &ossdl.Result{Path: evil}},
+		{err: err, path: evil, prefix: &ossdl.PrefixResult{Failed: 1, Failures: []ossdl.KeyError{{Key: evil, Err: err}}, Listing: err}},
+		{path: evil, prefix: new(ossdl.PrefixResult)},
+	} {
+		var out strings.Builder
+		o.print(&out, false)
+		for line := range strings.Lines(out.String()) {
+			if strings.ContainsFunc(strings.TrimSuffix(line, "\n"), func(r rune) bool { return !unicode.IsPrint(r) }) {
+				t.Errorf("%q", line)
+			}
+		}
+		if f := o.failure(); f != nil && f.Error != oneLine(err) || !strings.Contains(out.String(), "a") {
+			t.Errorf("got %+v, %q", f, &out)
+		}
+	}
+	if got := oneLine(err); got != "download oss://b/a?[2J?1mb?: object not found" {
+		t.Errorf("got %q", got)
 	}
 }
 

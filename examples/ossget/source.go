@@ -21,9 +21,9 @@ func (s source) name() string { return s.key[strings.LastIndexByte(s.key, '/')+1
 var bucketName = regexp.MustCompile(`^[a-z0-9][a-z0-9-]{1,61}[a-z0-9]$`)
 
 const (
-	objectForm = "wanted is oss://bucket/key or an http(s) URL"
-	prefixForm = "wanted is oss://bucket/prefix/"
-	urlForm    = "wanted is http(s)://HOST[:PORT]/PATH[?QUERY], without user name, fragment and white space"
+	objectForm = "expected oss://bucket/key or an http(s) URL"
+	prefixForm = "expected oss://bucket/prefix/, with the slash for one folder and nothing beside it"
+	urlForm    = "expected http(s)://HOST[:PORT]/PATH[?QUERY], without user name, fragment and white space"
 )
 
 // parseSource reads oss://bucket/key. The key is taken as it is: nothing in it is an escape.
@@ -33,9 +33,11 @@ func parseSource(s string) (source, error) {
 	case err != nil:
 		return source{}, err
 	case key == "":
-		return source{}, errors.New("the key is missing; wanted is oss://bucket/key, or -recursive for all of the bucket")
+		return source{}, errors.New("the key is missing; expected oss://bucket/key, or -recursive for all of the bucket")
 	case strings.HasSuffix(key, "/"):
-		return source{}, errors.New("a prefix wants -recursive; without it wanted is oss://bucket/key")
+		return source{}, errors.New("a prefix needs -recursive; without it, oss://bucket/key is expected")
+	case len(key) > maxKey || !utf8.ValidString(key):
+		return source{}, fmt.Errorf("a key is 1 to %d bytes of UTF-8", maxKey)
 	}
 	return source{bucket, key}, nil
 }
@@ -49,14 +51,14 @@ func parsePrefix(s string) (source, error) {
 	switch {
 	case err != nil:
 		return source{}, err
-	case len(prefix) > maxPrefix || !utf8.ValidString(prefix):
-		return source{}, fmt.Errorf("a prefix is up to %d bytes of UTF-8", maxPrefix)
+	case len(prefix) > maxKey || !utf8.ValidString(prefix):
+		return source{}, fmt.Errorf("a prefix is up to %d bytes of UTF-8", maxKey)
 	}
 	return source{bucket, prefix}, nil
 }
 
-// maxPrefix is the longest that a key of OSS may be, in bytes.
-const maxPrefix = 1023
+// maxKey is the longest that a key of OSS may be, in bytes.
+const maxKey = 1023
 
 func parseOSS(s, form string) (bucket, key string, err error) {
 	scheme, rest, ok := strings.Cut(s, "://")
@@ -91,22 +93,37 @@ func parseURL(s string) (source, error) {
 	return source{u.Host, u.Path}, nil
 }
 
-// harmless is a URL, which may be malformed, without its query and what stands for a user: a signature or a password is
-// nothing for a terminal, a log or a result. What is no URL comes back as it is.
+// harmless is a text as far as it may be shown on a terminal, in a log or a result: of a URL, which may be malformed in any
+// way, no user name, password or query. As in the library's messages, what stands between :// and the last @ of all may be a
+// password, and where that @ may as well be of a query nothing behind :// is shown. What is no URL, and has nothing that
+// looks like a password or a query, comes back as it is.
 func harmless(s string) string {
 	scheme, rest, ok := strings.Cut(s, "://")
-	if scheme == "oss" {
+	query := strings.IndexAny(s, "?#")
+	switch {
+	case scheme == "oss":
 		return s // nothing in a key is a query
-	}
-	if i := strings.IndexAny(s, "?#"); i >= 0 && (ok || strings.Contains(s[i:], "=")) {
-		s = s[:i]
-		scheme, rest, ok = strings.Cut(s, "://")
-	}
-	if !ok {
+	case !ok && (userForm.MatchString(s) || query >= 0 && strings.Contains(s[query:], "=")), ok && !schemeForm.MatchString(scheme):
+		return ""
+	case !ok:
 		return s
 	}
-	return scheme + "://" + rest[strings.LastIndexByte(rest, '@')+1:]
+	at := strings.LastIndexByte(rest, '@')
+	switch query = strings.IndexAny(rest, "?#"); {
+	case query >= 0 && at > query:
+		rest = ""
+	case query >= 0:
+		rest = rest[at+1 : query]
+	default:
+		rest = rest[at+1:]
+	}
+	return scheme + "://" + rest
 }
+
+var (
+	schemeForm = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9+.-]*$`)
+	userForm   = regexp.MustCompile(`(?s):.*@`) // USER:PASSWORD@HOST
+)
 
 // redact takes out of a message about the arguments what harmless takes out of them.
 func redact(err error, args []string) error {
@@ -148,7 +165,7 @@ func folder(dest string) (string, error) {
 		return ".", nil
 	}
 	if _, err := os.Stat(dest); err == nil && !isFolder(dest) {
-		return "", fmt.Errorf("%q is no folder; -recursive wants one, which need not exist", dest)
+		return "", fmt.Errorf("%q is no folder; -recursive needs one, which need not exist", dest)
 	}
 	return dest, nil
 }

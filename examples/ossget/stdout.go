@@ -16,12 +16,11 @@ import (
 // errBrokenPipe: whoever read standard output has seen enough.
 var errBrokenPipe = errors.New("standard output: its reader is gone")
 
-// stream writes the object to standard output, in order.
+// stream writes the object or the URL to standard output, in order. There is no result where there was no answer.
 func (c command) stream(ctx context.Context, d *ossdl.Downloader, stdout io.Writer, opts []ossdl.Option) (*ossdl.Result, error) {
-	defer holdBrokenPipe()()
-	r, err := d.Open(ctx, c.source.bucket, c.source.key, opts...)
+	r, err := c.open(ctx, d, opts)
 	if err != nil {
-		return &ossdl.Result{Path: stdoutName}, err
+		return nil, err
 	}
 	out := &sink{w: stdout}
 	written := make(chan error, 1)
@@ -42,8 +41,15 @@ func (c command) stream(ctx context.Context, d *ossdl.Downloader, stdout io.Writ
 	return res, err
 }
 
+func (c command) open(ctx context.Context, d *ossdl.Downloader, opts []ossdl.Option) (*ossdl.Reader, error) {
+	if c.url != "" {
+		return d.OpenURL(ctx, c.url, opts...)
+	}
+	return d.Open(ctx, c.source.bucket, c.source.key, opts...)
+}
+
 // holdBrokenPipe makes a broken pipe an error of the write, until the function it returns is called: by itself it would
-// end the process in the middle of a line.
+// end the process in the middle of a line, and a download because nobody reads its progress any more.
 func holdBrokenPipe() (release func()) {
 	pipes := make(chan os.Signal, 1)
 	signal.Notify(pipes, syscall.SIGPIPE)

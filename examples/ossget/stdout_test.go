@@ -86,10 +86,16 @@ func TestStandardOutputThatFails(t *testing.T) {
 		{"nobody listens", away, []string{"-retries", "0", "oss://bucket/key"}, 1, "Failed"},
 	} {
 		r := runHere(t.Context(), c.env, append(c.args, "-", "-json")...)
-		if got := lastLine(t, r); r.exit != c.exit || got.Failure == nil || got.Code != c.code || strings.Contains(r.stderr, "continues") {
+		if got := lastLine(t, r); r.exit != c.exit || got.Failure == nil || got.Code != c.code || got.Path != "-" || got.Requests != 1 ||
+			strings.Contains(r.stderr, "continues") || strings.Contains(r.stderr, "kept") {
 			t.Errorf("%s: exit code %d, %s", c.name, r.exit, r.stderr)
 		}
 	}
+	s.OnRequest(func(*osstest.Request) *osstest.Fault { return osstest.Error(503, "ServiceUnavailable") })
+	if got := lastLine(t, runHere(t.Context(), e, "-retries", "1", "oss://bucket/key", "-", "-json")); got.Requests != 2 || got.Retries != 1 || got.Seconds <= 0 {
+		t.Errorf("tried twice: %+v", got)
+	}
+	s.ClearFaults()
 
 	s.OnRequest(func(*osstest.Request) *osstest.Fault { return osstest.Inject().FlipObjectByte(5) })
 	r := runHere(t.Context(), e, "-json", "oss://bucket/key", "-")

@@ -155,6 +155,49 @@ func TestExpiredURLContinuesWithANewOne(t *testing.T) {
 	sameAs(t, path, c)
 }
 
+// A URL goes to standard output as an object does: in order, in ranges that are fetched ahead, with no environment.
+func TestURLToStandardOutput(t *testing.T) {
+	s := newServer(t)
+	c := osstest.Random(1, 9*mib)
+	o := s.Put("bucket", "folder/数据 +%2F.tar", c)
+	t.Chdir(t.TempDir())
+	for name, opts := range map[string][]oss.ClientOption{
+		"V1": {oss.AuthVersion(oss.AuthV1)},
+		"V4": {oss.AuthVersion(oss.AuthV4), oss.Region(osstest.Region)},
+	} {
+		s.ResetLog()
+		raw, query := signed(t, s, o.Key, 600, opts...)
+		r := runHere(t.Context(), env{}, "-json", "-part-size", "1MiB", raw, "-")
+		if r.exit != 0 || r.stdout != string(all(t, c)) {
+			t.Fatalf("%s: exit code %d, %d bytes: %s", name, r.exit, len(r.stdout), r.stderr)
+		}
+		if got := lastLine(t, r); got.Path != "-" || got.Size != c.Size() || got.ETag != o.ETag || !got.Verified || got.Failure != nil {
+			t.Errorf("%s: %+v", name, got)
+		}
+		if n := len(s.Requests()); n < 9 {
+			t.Errorf("%s: %d requests", name, n)
+		}
+		r.stdout = ""
+		silent(t, r, query)
+	}
+	onlyFile(t, ".", "")
+
+	s.ResetLog()
+	raw, query := signed(t, s, "absent", 600)
+	r := runHere(t.Context(), env{}, "-json", raw, "-")
+	if got := lastLine(t, r); r.exit != 3 || got.Failure == nil || got.Code != "NoSuchKey" || got.Requests != 1 || r.stdout != "" {
+		t.Errorf("absent: %+v", r)
+	}
+	silent(t, r, query)
+	s.ResetLog()
+	raw, _ = signed(t, s, o.Key, 600)
+	raw = strings.Replace(raw, "Expires=", "Expires=1&was=", 1) // long ago
+	r = runHere(t.Context(), env{}, "-json", raw, "-")
+	if got := lastLine(t, r); r.exit != 1 || got.Failure == nil || got.Code != "Expired" || got.Requests != 0 || len(s.Requests()) > 0 {
+		t.Errorf("expired: %+v", r)
+	}
+}
+
 // TestWrongUseOfURLs asks no server: the host does not exist, and a request would not be wrong use.
 func TestWrongUseOfURLs(t *testing.T) {
 	const secret = "OSSAccessKeyId=LTAI&Expires=1&Signature=verySecret"
@@ -169,7 +212,17 @@ func TestWrongUseOfURLs(t *testing.T) {
 		{[]string{"-cname", u}, []string{"-cname", "a URL"}},
 		{[]string{"-recursive", u}, []string{"SOURCE", "oss://bucket/prefix/"}},
 		{[]string{"-include", "*", u}, []string{"-include", "-recursive"}},
-		{[]string{u, "-"}, []string{"DEST -", "a URL", "oss://bucket/key"}},
+		{[]string{"-recursive", u, "-"}, []string{"SOURCE", "a URL is of one object"}},
+		{[]string{"-version-id", "x", u, "-"}, []string{"-version-id", "a URL"}},
+		{[]string{"-endpoint", "https://oss-cn-hangzhou.aliyuncs.com", u, "-"}, []string{"-endpoint", "a URL"}},
+		{[]string{"-checkpoint", "x", u, "-"}, []string{"-checkpoint", "standard output"}},
+		{[]string{"-no-checkpoint", u, "-"}, []string{"-no-checkpoint", "standard output"}},
+		{[]string{"https://host.invalid/a b?" + secret, "-"}, []string{"SOURCE", "white space"}},
+		{[]string{"https://user:very?Secret@host.invalid/"}, []string{`SOURCE "https://"`, "without user name"}},
+		{[]string{"https://user:very#Secret@host.invalid/?" + secret}, []string{`SOURCE "https://"`, "without user name"}},
+		{[]string{"user:verySecret@host.invalid/key"}, []string{`SOURCE ""`, "http(s) URL"}},
+		{[]string{"user:verySecret@h?u=http://host.invalid/"}, []string{`SOURCE ""`, "http(s) URL"}},
+		{[]string{"-endpoint", "user:verySecret@host.invalid", "oss://bucket/key"}, []string{`-endpoint ""`, "expected a host"}},
 		{[]string{"oss://bucket/key", u}, []string{"DEST", "file, a folder or -"}},
 		{[]string{u, "a", u}, []string{"one operand too many"}},
 		{[]string{"https://?" + secret}, []string{"SOURCE", "http(s)://HOST"}},
@@ -182,10 +235,10 @@ func TestWrongUseOfURLs(t *testing.T) {
 		{[]string{"https:/host.invalid/key?" + secret}, []string{"SOURCE", "http(s) URL"}},
 		{[]string{"-part-size", u}, []string{"-part-size", "bucket.invalid/key"}},
 		{[]string{"-rate-limit=" + u}, []string{"-rate-limit", "bucket.invalid/key"}},
-		{[]string{"-endpoint", u, "oss://bucket/key"}, []string{"-endpoint", "wanted is a host"}},
+		{[]string{"-endpoint", u, "oss://bucket/key"}, []string{"-endpoint", "expected a host"}},
 	} {
 		r := runHere(t.Context(), env{}, append(c.args, "-json")...)
-		if r.exit != 2 || strings.Contains(r.stdout+r.stderr, "verySecret") {
+		if r.exit != 2 || strings.Contains(r.stdout+r.stderr, "very") || strings.Contains(r.stdout+r.stderr, "Secret") {
 			t.Errorf("%q: %+v", c.args, r)
 		}
 		for _, want := range c.want {

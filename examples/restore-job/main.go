@@ -97,11 +97,11 @@ func parse(args []string, getenv func(string) string) (j job, err error) {
 	j.count, err2 = strconv.Atoi(count)
 	switch {
 	case !named || *shard != "" && (err1 != nil || err2 != nil):
-		return j, fmt.Errorf("-shard %q: wanted is I/N, for example 0/4", *shard)
+		return j, fmt.Errorf("-shard %q: expected I/N, for example 0/4", *shard)
 	case err1 != nil:
-		return j, fmt.Errorf("JOB_COMPLETION_INDEX %q: wanted is a number, as an Indexed Job sets it; or give -shard I/N", index)
+		return j, fmt.Errorf("JOB_COMPLETION_INDEX %q: expected a number, as an Indexed Job sets it; or give -shard I/N", index)
 	case err2 != nil:
-		return j, fmt.Errorf("SHARDS %q: wanted is a number, the completions of the Job", count)
+		return j, fmt.Errorf("SHARDS %q: expected a number, the completions of the Job", count)
 	}
 	return j, nil
 }

@@ -23,7 +23,7 @@ type Config struct {
 const maxConfig = 1 << 20
 
 // form is told with every error.
-const form = "wanted are [Credentials], and below it endpoint = HOST, accessKeyID = ID, accessKeySecret = SECRET, " +
+const form = "expected [Credentials], and below it endpoint = HOST, accessKeyID = ID, accessKeySecret = SECRET, " +
 	"for temporary keys stsToken = TOKEN, one a line; lines that begin with # or ; say nothing"
 
 // ReadConfig reads the file for the bucket: the sections [Credentials] of ossutil 1 or, where there is none, [default] of
