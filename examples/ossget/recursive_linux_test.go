@@ -4,9 +4,12 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+
+	"github.com/ossdl/ossdl/examples/internal/bar/vt"
+	"github.com/ossdl/ossdl/internal/osstest"
 )
 
-// TestPrefixOnATerminal is one line for the whole.
+// TestPrefixOnATerminal leaves one line for the whole.
 func TestPrefixOnATerminal(t *testing.T) {
 	s := newServer(t)
 	putAll(s, "folder/", someFiles)
@@ -24,6 +27,53 @@ func TestPrefixOnATerminal(t *testing.T) {
 	}
 	if n := strings.Count(text, "\n"); n != 2 {
 		t.Errorf("%d lines: %q", n, text)
+	}
+}
+
+// TestPrefixOnATerminalShowsWhatIsInFlight holds two objects in the middle: the screen has one line for the whole and one for
+// each of them, by its local name, and in the end the line for the whole alone.
+func TestPrefixOnATerminalShowsWhatIsInFlight(t *testing.T) {
+	s := newServer(t)
+	const evil = "sub/\x1b[2Jb"
+	putAll(s, "folder/", tree{"a.img": osstest.Random(1, 4*mib), evil: osstest.Random(2, 4*mib), "c": osstest.Random(3, 2*mib)})
+	open := make(chan struct{})
+	s.OnRequest(func(r *osstest.Request) *osstest.Fault {
+		if r.Key == "folder/c" {
+			return nil
+		}
+		return osstest.Inject().Gate(2*mib, open)
+	})
+	screen := newScreen(t, 100)
+	cmd := process(t, envOf(s), "-recursive", "oss://bucket/folder/", t.TempDir())
+	cmd.Env = append(cmd.Env, "TERM=xterm")
+	cmd.Stderr = screen.tty
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	shown := func() (lines []string) {
+		terminal := vt.New(100, 24)
+		_, _ = terminal.Write([]byte(screen.text())) // it never fails
+		if terminal.Unknown != nil {
+			t.Errorf("not known to the terminal: %q", terminal.Unknown)
+		}
+		return terminal.Lines()
+	}
+	object := regexp.MustCompile(`^  (a\.img      |sub/\?\[2Jb) +[1-9]\d%  \[=+> +\] +[12]\.\d MiB / 4\.0 MiB$`)
+	waitUntil(t, "a line for the whole and two for objects", func() bool {
+		lines := shown()
+		return len(lines) == 3 && strings.HasPrefix(lines[0], "folder ") && object.MatchString(lines[1]) && object.MatchString(lines[2]) &&
+			lines[1] != lines[2]
+	})
+	close(open)
+	if err := cmd.Wait(); err != nil {
+		t.Error(err)
+	}
+	_ = screen.tty.Close()
+	<-screen.ended
+	lines := shown()
+	whole := regexp.MustCompile(`^folder +100%  \[=+\] +10\.0 MiB / 10\.0 MiB `)
+	if end := strings.Join(lines[1:], ""); !whole.MatchString(lines[0]) || !strings.HasPrefix(end, "ossget: ") || !strings.Contains(end, ": 3 done, ") {
+		t.Errorf("in the end: %q", lines)
 	}
 }
 

@@ -98,6 +98,18 @@ func TestMessagesArePrintable(t *testing.T) {
 	}
 }
 
+// What keeps nothing promises nothing.
+func TestNothingContinuesWithoutACheckpoint(t *testing.T) {
+	for _, o := range []outcome{
+		{err: context.Canceled, interrupted: true, anew: true},
+		{err: context.Canceled, interrupted: true, anew: true, task: taskStdout},
+	} {
+		if got := o.line(); got != "ossget: interrupted" {
+			t.Errorf("got %q", got)
+		}
+	}
+}
+
 func TestJSONHasTheNamedFieldsAndNoOther(t *testing.T) {
 	names := []string{"path", "size", "etag", "crc64", "verified", "resumedBytes", "downloadedBytes", "requests", "retries", "seconds"}
 	done := outcome{result: &ossdl.Result{

@@ -1,0 +1,194 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/ossdl/ossdl/internal/osstest"
+)
+
+// refuseAfter answers n requests and refuses the others: with one at a time and without retries a download breaks there.
+func refuseAfter(s *osstest.Server, n int) {
+	s.OnRequest(func(r *osstest.Request) *osstest.Fault {
+		if r.Seq < n {
+			return nil
+		}
+		return osstest.Error(503, "ServiceUnavailable")
+	})
+}
+
+// brokenOff runs a download that breaks off after half of its 8 MiB.
+func brokenOff(t *testing.T, args ...string) ran {
+	t.Helper()
+	s := newServer(t)
+	s.Put("bucket", "key", osstest.Random(1, 8*mib))
+	refuseAfter(s, 4)
+	r := runHere(t.Context(), envOf(s), append([]string{"-part-size", "1MiB", "-concurrency", "1", "-retries", "0", "oss://bucket/key"}, args...)...)
+	if r.exit != exitFailed {
+		t.Fatalf("%q: %+v", args, r)
+	}
+	return r
+}
+
+func TestVersionIDReachesTheWire(t *testing.T) {
+	s := newServer(t)
+	s.CreateBucket("bucket", osstest.Versioning(osstest.Enabled))
+	c := osstest.Random(1, 1000)
+	old := s.Put("bucket", "key", c)
+	s.Put("bucket", "key", osstest.Random(2, 1000))
+	path := filepath.Join(t.TempDir(), "file")
+	if r := runHere(t.Context(), envOf(s), "-version-id", old.VersionID, "oss://bucket/key", path); r.exit != 0 {
+		t.Fatalf("%+v", r)
+	}
+	sameAs(t, path, c)
+	if r := runHere(t.Context(), envOf(s), "-version-id", old.VersionID, "oss://bucket/key", "-"); r.exit != 0 || r.stdout != string(all(t, c)) {
+		t.Errorf("standard output: exit code %d, %s", r.exit, r.stderr)
+	}
+}
+
+// Where the checkpoint of a download that broke off is, and what is said of it.
+func TestCheckpointIsWhereTheFlagsSay(t *testing.T) {
+	dir := t.TempDir()
+	path, elsewhere := filepath.Join(dir, "file"), t.TempDir()
+	const kept = "4.0 MiB are kept; the same command continues"
+
+	r := brokenOff(t, path)
+	if onlyFile(t, dir, "file.cp file.part"); !strings.Contains(r.stderr, kept) {
+		t.Errorf("by default: %s", r.stderr)
+	}
+	dir = t.TempDir()
+	r = brokenOff(t, "-checkpoint", filepath.Join(elsewhere, "mine"), filepath.Join(dir, "file"))
+	if onlyFile(t, dir, "file.part"); !strings.Contains(r.stderr, kept) {
+		t.Errorf("-checkpoint: %s", r.stderr)
+	}
+	onlyFile(t, elsewhere, "mine")
+
+	dir, elsewhere = t.TempDir(), filepath.Join(t.TempDir(), "made")
+	r = brokenOff(t, "-checkpoint-dir", elsewhere, filepath.Join(dir, "file"))
+	if onlyFile(t, dir, "file.part"); !strings.Contains(r.stderr, kept) {
+		t.Errorf("-checkpoint-dir: %s", r.stderr)
+	}
+	if left, err := os.ReadDir(elsewhere); err != nil || len(left) != 1 {
+		t.Errorf("-checkpoint-dir: %v, %v", left, err)
+	}
+
+	dir = t.TempDir()
+	r = brokenOff(t, "-no-checkpoint", filepath.Join(dir, "file"))
+	if onlyFile(t, dir, ""); strings.Contains(r.stderr, "kept") || strings.Contains(r.stderr, "continues") {
+		t.Errorf("-no-checkpoint: %s", r.stderr)
+	}
+}
+
+// The limit is of the bytes read, and what it lets through at once is an eighth of a second's: the rest takes its time,
+// however fast everything else is.
+func TestRateLimitHoldsTheDownloadBack(t *testing.T) {
+	s := newServer(t)
+	s.Put("bucket", "key", osstest.Random(1, mib))
+	r := runHere(t.Context(), envOf(s), "-json", "-rate-limit", "2MiB", "oss://bucket/key", t.TempDir())
+	if got := outcomeOf(t, r); r.exit != 0 || got.Seconds < 0.375 {
+		t.Errorf("1 MiB in %v s: %+v", got.Seconds, r)
+	}
+}
+
+func TestStallTimeoutReachesTheDownload(t *testing.T) {
+	s := newServer(t)
+	s.Put("bucket", "key", osstest.Random(1, mib))
+	s.OnRequest(func(*osstest.Request) *osstest.Fault { return osstest.Inject().StallAfter(1000) })
+	r := runHere(t.Context(), envOf(s), "-stall-timeout", "150ms", "-retries", "0", "oss://bucket/key", t.TempDir())
+	if r.exit != exitFailed || !strings.Contains(r.stderr, "stalled") || !strings.Contains(r.stderr, "150ms") {
+		t.Errorf("%+v", r)
+	}
+}
+
+func TestRetriesAreCounted(t *testing.T) {
+	for _, n := range []int{0, 1, 3} {
+		s := newServer(t)
+		s.Put("bucket", "key", osstest.Random(1, 1000))
+		refuseAfter(s, 0)
+		r := runHere(t.Context(), envOf(s), "-json", "-retries", fmt.Sprint(n), "oss://bucket/key", t.TempDir())
+		if got := outcomeOf(t, r); r.exit != exitFailed || len(s.Requests()) != n+1 || got.Requests != n+1 || got.Retries != n {
+			t.Errorf("-retries %d: %d requests; %+v", n, len(s.Requests()), r)
+		}
+	}
+}
+
+// An object that is replaced under way, or is not what it is said to be, leaves nothing that the same command could use.
+func TestNothingIsSaidToBeKeptOfAnotherObject(t *testing.T) {
+	s := newServer(t)
+	s.Put("bucket", "key", osstest.Random(1, 8*mib))
+	s.Nth(4, osstest.Inject().Before(func() { s.Put("bucket", "key", osstest.Random(2, 8*mib)) }))
+	args := []string{"-json", "-part-size", "1MiB", "-concurrency", "1", "oss://bucket/key"}
+	r := runHere(t.Context(), envOf(s), append(args, t.TempDir())...)
+	if got := outcomeOf(t, r); r.exit != exitFailed || got.DownloadedBytes < 4*mib || !strings.Contains(got.Error, "object changed") {
+		t.Errorf("replaced: %+v", r)
+	}
+	if strings.Contains(r.stderr, "kept") || strings.Contains(r.stderr, "continues") {
+		t.Errorf("replaced: %s", r.stderr)
+	}
+	dir := t.TempDir()
+	r = runHere(t.Context(), envOf(s), append(args, "-sha256", strings.Repeat("00", 32), dir)...)
+	if r.exit != exitHopeless || strings.Contains(r.stderr, "kept") || strings.Contains(r.stderr, "continues") {
+		t.Errorf("another digest: %+v", r)
+	}
+	onlyFile(t, dir, "")
+}
+
+// Keys may have anything in them, and the terminal must not get it.
+func TestEscapesOfAKeyStayOffTheTerminal(t *testing.T) {
+	s := newServer(t)
+	const key = "a\x1b]0;title\x07\u009b2Jb"
+	s.Put("bucket", key, osstest.Random(1, 1000))
+	for _, source := range []string{"oss://bucket/" + key, "oss://bucket/absent" + key} {
+		r := runHere(t.Context(), envOf(s), source, t.TempDir())
+		if strings.ContainsAny(r.stderr, "\x1b\x07\u009b") || !strings.Contains(r.stderr, "a?]0;title??2Jb") {
+			t.Errorf("%+q", r.stderr)
+		}
+	}
+}
+
+// A download goes on although nobody reads any more what it says, as in `ossget … 2>&1 | head -1`.
+func TestBrokenPipeOnStandardErrorEndsNothing(t *testing.T) {
+	s := newServer(t)
+	c := osstest.Random(1, 8*mib)
+	s.Put("bucket", "key", c)
+	putAll(s, "folder/", someFiles)
+	dir := t.TempDir()
+	for _, args := range [][]string{
+		{"oss://bucket/key", filepath.Join(dir, "file")},
+		{"-recursive", "oss://bucket/folder/", filepath.Join(dir, "folder")},
+	} {
+		r, w := pipe(t)
+		if err := r.Close(); err != nil {
+			t.Fatal(err)
+		}
+		cmd := process(t, envOf(s), args...)
+		cmd.Stdout, cmd.Stderr = w, w
+		if err := errors.Join(cmd.Run(), w.Close()); err != nil {
+			t.Errorf("%q: %v", args, err)
+		}
+	}
+	sameAs(t, filepath.Join(dir, "file"), c)
+	someFiles.isIn(t, filepath.Join(dir, "folder"))
+
+	// What is asked for on standard output and cannot be had there is another matter.
+	r, w := pipe(t)
+	if err := r.Close(); err != nil {
+		t.Fatal(err)
+	}
+	cmd := process(t, envOf(s), "-json", "oss://bucket/key", filepath.Join(dir, "again"))
+	var stderr bytes.Buffer
+	cmd.Stdout, cmd.Stderr = w, &stderr
+	_ = cmd.Run() // the exit code says how
+	if err := w.Close(); err != nil {
+		t.Error(err)
+	}
+	if code := cmd.ProcessState.ExitCode(); code != exitBrokenPipe || strings.Contains(stderr.String(), "pipe") {
+		t.Errorf("exit code %d: %s", code, stderr.String())
+	}
+	sameAs(t, filepath.Join(dir, "again"), c)
+}
