@@ -19,12 +19,13 @@ import (
 type metadata struct {
 	*httptest.Server
 
-	mu     sync.Mutex
-	keys   string   // the answer
-	asked  int      // for keys
-	given  int      // of asked, before the keys of now were the answer
-	status int      // of all answers but those for the metadata token
-	wrong  []string // requests
+	mu      sync.Mutex
+	keys    string   // the answer
+	asked   int      // for keys
+	given   int      // of asked, before the keys of now were the answer
+	status  int      // of all answers but those for the metadata token
+	refused int      // answers of another status than 200 for that
+	wrong   []string // requests
 }
 
 func newMetadata(t *testing.T) *metadata {
@@ -45,6 +46,7 @@ func (m *metadata) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case r.Method == http.MethodPut && r.URL.Path == "/latest/api/token":
 		fmt.Fprint(w, "metadata-token")
 	case m.status != http.StatusOK:
+		m.refused++
 		w.WriteHeader(m.status)
 		fmt.Fprint(w, m.keys)
 	case r.Header.Get("X-Aliyun-Ecs-Metadata-Token") != "metadata-token":
@@ -91,7 +93,12 @@ func runThrough(t *testing.T, m *metadata, e env, args ...string) ran {
 	for name, value := range e {
 		whole[name] = value
 	}
-	cmd := process(t, whole, args...)
+	return runAsProcess(t, whole, args...)
+}
+
+func runAsProcess(t *testing.T, e env, args ...string) ran {
+	t.Helper()
+	cmd := process(t, e, args...)
 	var stdout, stderr strings.Builder
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
 	if err := cmd.Run(); cmd.ProcessState == nil {
@@ -122,15 +129,55 @@ func TestRoleIsRenewedInTheMiddle(t *testing.T) {
 	}
 	sameAs(t, filepath.Join(dir, "key"), content)
 	onlyFile(t, dir, "key")
-	answers := map[string]int{}
-	for _, q := range s.Requests() {
-		answers[fmt.Sprintf("%s: %d", q.Header.Get("X-Oss-Security-Token"), q.Status)]++
-	}
+	answers := answersByToken(s)
 	if answers["role-token-1: 206"] == 0 || answers["role-token-1: 403"] == 0 || answers["role-token-2: 206"] == 0 || len(answers) != 3 {
 		t.Errorf("got answers %v", answers)
 	}
 	if asked := m.count(t); asked != m.given+1 {
 		t.Errorf("the next keys were asked for %d times; they are good for an hour", asked-m.given)
+	}
+	noSecret(t, r)
+}
+
+// answersByToken counts the answers of each status that each token got.
+func answersByToken(s *osstest.Server) map[string]int {
+	answers := map[string]int{}
+	for _, q := range s.Requests() {
+		answers[fmt.Sprintf("%s: %d", q.Header.Get("X-Oss-Security-Token"), q.Status)]++
+	}
+	return answers
+}
+
+// The metadata service is gone for a while in the middle of a download, as the keys are about to end: they are still good,
+// and no request fails.
+func TestRenewalThatFailsInTheMiddle(t *testing.T) {
+	s, m := newServer(t), newMetadata(t)
+	content := osstest.Random(1, 20*mib)
+	s.Put("bucket", "key", content)
+	m.give(s, 1, 2*time.Minute) // credentials-go asks again in the last three
+	gone := func(status int) func() {
+		return func() {
+			m.mu.Lock()
+			defer m.mu.Unlock()
+			m.status = status
+		}
+	}
+	s.Nth(7, osstest.Inject().Before(gone(http.StatusInternalServerError)))
+	s.Nth(12, osstest.Inject().Before(gone(http.StatusOK)))
+	dir := t.TempDir()
+	r := runThrough(t, m, place(s), "-credentials", "ecs", "-part-size", "1MiB", "-concurrency", "1", "-retries", "0", "-json", "oss://bucket/key", dir)
+	if r.exit != 0 {
+		t.Fatalf("%+v", r)
+	}
+	sameAs(t, filepath.Join(dir, "key"), content)
+	if answers := answersByToken(s); len(answers) != 1 || answers["role-token-1: 206"] < 20 {
+		t.Errorf("got answers %v", answers)
+	}
+	m.count(t)
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.refused == 0 {
+		t.Error("no renewal failed: nothing was tested")
 	}
 	noSecret(t, r)
 }

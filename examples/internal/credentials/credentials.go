@@ -14,6 +14,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/aliyun/aliyun-oss-go-sdk/oss"
 	"github.com/aliyun/credentials-go/credentials/providers"
@@ -23,13 +24,25 @@ import (
 var ErrUnavailable = errors.New("no credentials")
 
 // Provider gives the SDK the credentials of now: temporary ones are renewed three minutes before their end, in passing,
-// by whoever asks first. It is safe for concurrent use.
+// by whoever asks first. Where a renewal fails, those that are still good are given, and it is tried again some seconds
+// later. It is safe for concurrent use.
 type Provider struct {
 	about string // where from, and what that needs
 
-	mu   sync.Mutex // what credentials-go has is for one goroutine at a time
-	from providers.CredentialsProvider
+	mu     sync.Mutex // what credentials-go has is for one goroutine at a time
+	from   providers.CredentialsProvider
+	last   keys      // what was given last
+	good   time.Time // when that was known to be good; zero: never
+	failed time.Time // when a renewal failed since; zero: none has
 }
+
+const (
+	// spare is how long before their end credentials-go begins to renew keys. What it gave then was good for longer, and
+	// is good for as long after.
+	spare = 3 * time.Minute
+	// pause is how far apart renewals are that fail. Each may wait for its time-outs, and all requests with it.
+	pause = 5 * time.Second
+)
 
 var _ oss.CredentialsProviderE = (*Provider)(nil)
 
@@ -102,12 +115,24 @@ func provider(about string, p providers.CredentialsProvider, err error) (*Provid
 func (p *Provider) GetCredentialsE() (oss.Credentials, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	c, err := p.from.GetCredentials()
-	if err != nil {
-		return nil, fmt.Errorf("%w from %s%s", ErrUnavailable, p.about, harmless(err))
+	if p.stillGood() && !p.failed.IsZero() && time.Since(p.failed) < pause {
+		return p.last, nil
 	}
-	return keys{c.AccessKeyId, c.AccessKeySecret, c.SecurityToken}, nil
+	asked := time.Now()
+	c, err := p.from.GetCredentials()
+	switch {
+	case err == nil:
+		p.last, p.good, p.failed = keys{c.AccessKeyId, c.AccessKeySecret, c.SecurityToken}, asked, time.Time{}
+	case !p.stillGood():
+		return nil, fmt.Errorf("%w from %s%s", ErrUnavailable, p.about, harmless(err))
+	default:
+		p.failed = time.Now()
+	}
+	return p.last, nil
 }
+
+// stillGood reports whether what was given last is.
+func (p *Provider) stillGood() bool { return !p.good.IsZero() && time.Since(p.good) < spare }
 
 // GetCredentials is for what of the SDK knows no errors: there are no keys where there is one.
 func (p *Provider) GetCredentials() oss.Credentials {

@@ -12,7 +12,10 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
+
+	"github.com/aliyun/credentials-go/credentials/providers"
 )
 
 // In a pod, STS is asked for the role with the token in the file, as it is then: what the file says changes, too.
@@ -80,6 +83,74 @@ func trust(t *testing.T, certificate *x509.Certificate) {
 	transport.TLSClientConfig = &tls.Config{RootCAs: pool}
 	transport.DisableKeepAlives = true
 	t.Cleanup(func() { transport.TLSClientConfig, transport.DisableKeepAlives = was, false })
+}
+
+// source is a provider of credentials-go as it keeps its contract: keys that are cached until three minutes before their
+// end, and an error for each question while it cannot renew them.
+type source struct {
+	n, asked int
+	end      time.Time
+	down     bool
+}
+
+func (s *source) GetProviderName() string { return "test" }
+
+func (s *source) GetCredentials() (*providers.Credentials, error) {
+	if s.n == 0 || time.Until(s.end) <= 3*time.Minute {
+		if s.asked++; s.down {
+			return nil, errors.New("connection refused")
+		}
+		s.n, s.end = s.n+1, time.Now().Add(time.Hour)
+	}
+	return &providers.Credentials{AccessKeyId: fmt.Sprint(s.n), AccessKeySecret: "secret", SecurityToken: "token"}, nil
+}
+
+// An outage of whoever gives the keys, shortly before the end of those there are, ends no request while these are good. It
+// is asked again now and then, and after their end the error is told.
+func TestOutageBeforeTheEnd(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &source{down: true}
+		p := &Provider{about: "test", from: s}
+		ask := func(want string) {
+			t.Helper()
+			switch c, err := p.GetCredentialsE(); {
+			case want == "" && (!errors.Is(err, ErrUnavailable) || !strings.Contains(err.Error(), "connection refused")):
+				t.Errorf("after %v: got %v, %v", time.Until(s.end), c, err)
+			case want != "" && (err != nil || c.GetAccessKeyID() != want || c.GetSecurityToken() != "token"):
+				t.Errorf("after %v: got %v, %v; want %s", time.Until(s.end), c, err, want)
+			}
+		}
+		ask("") // there are none to fall back on
+		s.down = false
+		ask("1")
+		time.Sleep(57*time.Minute - time.Second)
+		ask("1")
+		s.down, s.asked = true, 0
+		for range 100 { // requests of a hundred seconds
+			time.Sleep(time.Second)
+			ask("1")
+		}
+		if s.asked < 15 || s.asked > 25 {
+			t.Errorf("asked %d times in 100 s", s.asked)
+		}
+		s.down = false
+		time.Sleep(pause)
+		ask("2")
+
+		time.Sleep(57*time.Minute - time.Second)
+		ask("2")
+		s.down = true
+		for time.Until(s.end) > time.Second {
+			time.Sleep(time.Second)
+			if time.Since(p.good) < spare {
+				ask("2")
+			}
+		}
+		time.Sleep(2 * time.Second)
+		ask("")
+		s.down = false
+		ask("3") // at once
+	})
 }
 
 // Many workers ask at once what credentials-go has for one goroutine at a time; -race tells.
