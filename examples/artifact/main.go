@@ -63,6 +63,7 @@ func install(ctx context.Context, client *oss.Client, bucket, key string, digest
 		return err
 	}
 	defer r.Close()
+	dir = filepath.Clean(dir) // what is beside "app/" would otherwise be in it
 	staging, err := os.MkdirTemp(filepath.Dir(dir), ".artifact-")
 	if err != nil {
 		return err
@@ -104,6 +105,7 @@ func unpack(r io.Reader, dir string) (files int, err error) {
 			return files, nil
 		case err != nil:
 			return files, err
+		case h.Typeflag == tar.TypeXGlobalHeader: // git archive begins with one: the commit, and nothing to unpack
 		case h.Typeflag == tar.TypeDir:
 			err = root.MkdirAll(h.Name, 0o755)
 		case h.Typeflag == tar.TypeReg:

@@ -55,22 +55,28 @@ func TestRun(t *testing.T) {
 		return hex.EncodeToString(sum[:])
 	}
 	good := put("good", archive)
+	git := put("git", packed(t, tar.Header{Typeflag: tar.TypeXGlobalHeader, Name: "pax_global_header", PAXRecords: map[string]string{"comment": "3f2a"}},
+		tar.Header{Typeflag: tar.TypeDir, Name: "app/", Mode: 0o755}, tar.Header{Typeflag: tar.TypeReg, Name: "app/empty", Mode: 0o644}))
 	for _, c := range []struct{ name, key, digest, want string }{
 		{"good", "good", good, ""},
+		{"of git archive", "git", git, ""},
 		{"no such object", "none", good, "object not found"},
 		{"other digest", "good", put("other", []byte("other")), "checksum mismatch"},
 		{"no digest", "good", "xyz", "SHA-256"},
 		{"short digest", "good", "ab", "digest of 1 byte"},
 		{"no archive", "other", put("other", []byte("other")), "EOF"},
-		{"out of the folder", "evil", put("evil", one(t, tar.Header{Typeflag: tar.TypeReg, Name: "../evil"})), "../evil"},
-		{"link", "link", put("link", one(t, tar.Header{Typeflag: tar.TypeSymlink, Name: "a", Linkname: "/etc"})), "neither a folder"},
+		{"out of the folder", "evil", put("evil", packed(t, tar.Header{Typeflag: tar.TypeReg, Name: "../evil"})), "../evil"},
+		{"link", "link", put("link", packed(t, tar.Header{Typeflag: tar.TypeSymlink, Name: "a", Linkname: "/etc"})), "neither a folder"},
 	} {
 		dir := t.TempDir()
 		var out strings.Builder
 		err := run(t.Context(), []string{"builds", c.key, c.digest, filepath.Join(dir, "app")}, &out)
+		if err == nil {
+			err = run(t.Context(), []string{"builds", c.key, c.digest, filepath.Join(dir, "slash") + "/"}, &out)
+		}
 		left, _ := os.ReadDir(dir)
 		switch {
-		case c.want == "" && (err != nil || len(left) != 1):
+		case c.want == "" && (err != nil || len(left) != 2 || left[0].Name() != "app" || left[1].Name() != "slash"):
 			t.Errorf("%s: %v, %v", c.name, err, left)
 		case c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want) || len(left) > 0):
 			t.Errorf("%s: %v, want %q; left behind: %v", c.name, err, c.want, left)
@@ -81,12 +87,17 @@ func TestRun(t *testing.T) {
 	}
 }
 
-// one is an archive of one entry without content.
-func one(t *testing.T, h tar.Header) []byte {
+// packed is an archive of entries without content.
+func packed(t *testing.T, headers ...tar.Header) []byte {
 	var b bytes.Buffer
 	gz := gzip.NewWriter(&b)
 	w := tar.NewWriter(gz)
-	for _, err := range []error{w.WriteHeader(&h), w.Close(), gz.Close()} {
+	for _, h := range headers {
+		if err := w.WriteHeader(&h); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, err := range []error{w.Close(), gz.Close()} {
 		if err != nil {
 			t.Fatal(err)
 		}

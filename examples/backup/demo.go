@@ -45,7 +45,7 @@ func demo(ctx context.Context, out io.Writer) (err error) {
 		return errors.Join(err, first.Process.Kill(), first.Wait())
 	}
 	if err := first.Process.Kill(); err != nil {
-		return err
+		return errors.Join(err, first.Wait())
 	}
 	if first.Wait() == nil {
 		return errors.New("the restore ended before it could be killed")

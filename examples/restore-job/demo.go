@@ -47,7 +47,10 @@ func demo(ctx context.Context, to io.Writer) (err error) {
 		if pods[i], err = pod(ctx, server, i, dir, out); err != nil {
 			return err
 		}
-		defer pods[i].Process.Kill() // where this function fails
+		defer func() { // where this function fails; both do no harm where it does not
+			_ = pods[i].Process.Kill()
+			_ = pods[i].Wait()
+		}()
 	}
 	if err := server.WaitFor(ctx, func() bool { return fetched(server)[name(0)] >= total/shards/2 }); err != nil {
 		return err

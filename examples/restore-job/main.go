@@ -88,6 +88,12 @@ func parse(args []string, getenv func(string) string) (j job, err error) {
 		return j, errors.New("usage: restore-job [-shard I/N] BUCKET PREFIX DIR")
 	}
 	j.bucket, j.prefix, j.dir = flags.Arg(0), flags.Arg(1), flags.Arg(2)
+	switch {
+	case oss.CheckBucketName(j.bucket) != nil:
+		return j, fmt.Errorf("BUCKET %q: expected 3 to 63 lower-case letters, digits and hyphens, without oss:// before them", j.bucket)
+	case j.dir == "":
+		return j, errors.New("DIR is empty: expected a folder, which need not exist")
+	}
 	index, count, named := strings.Cut(*shard, "/")
 	if *shard == "" {
 		index, count, named = getenv("JOB_COMPLETION_INDEX"), getenv("SHARDS"), true

@@ -135,6 +135,9 @@ func TestRefused(t *testing.T) {
 		args              []string
 	}{
 		{want: "usage", args: operands[:2]},
+		{want: `BUCKET "oss://bucket": expected 3 to 63`, args: []string{"oss://bucket", "p/", t.TempDir()}},
+		{want: `BUCKET "": expected`, args: []string{"", "p/", t.TempDir()}},
+		{want: "DIR is empty", args: []string{"bucket", "p/", ""}},
 		{want: "-shards", args: append([]string{"-shards=0/4"}, operands...)},
 		{want: `-shard "1:4"`, args: append([]string{"-shard=1:4"}, operands...)},
 		{want: `-shard "1/x"`, args: append([]string{"-shard=1/x"}, operands...)},
