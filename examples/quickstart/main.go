@@ -3,7 +3,8 @@
 //	go run ./examples/quickstart
 //
 // It starts an OSS server in this process, downloads an object from it in a process of its own, kills that process
-// half-way, and starts it again. Then it tells what was kept and what came twice, and proves the file.
+// half-way, and starts it again. Then it tells what was kept and what came twice, and proves the file. It fails where
+// nothing was kept, or where more than 32 MiB came twice.
 package main
 
 import (
@@ -32,6 +33,10 @@ const (
 
 	size = 384 << 20 // bytes
 	rate = 80 << 20  // bytes per second, of the server: so that there is something to see
+
+	// maxTwice is how many bytes may come twice, for one kill: what came since the last save of the checkpoint, which is
+	// some MiB, and what the kernel still had for the process.
+	maxTwice = 32 << 20
 )
 
 func main() {
@@ -128,6 +133,12 @@ func demo(ctx context.Context, out *os.File, size, rate int64) (err error) {
 	}
 	if crc != object.CRC64() {
 		return fmt.Errorf("CRC-64 of the file is %d, of the object %d", crc, object.CRC64())
+	}
+	if result.ResumedBytes == 0 {
+		return errors.New("nothing was kept from the killed process")
+	}
+	if twice := sent - size; twice > maxTwice {
+		return fmt.Errorf("%d bytes were sent twice, more than %d", twice, maxTwice)
 	}
 	left, err := os.ReadDir(dir)
 	if err != nil {
