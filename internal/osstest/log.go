@@ -158,8 +158,15 @@ func (s *Server) InFlight() int {
 // MaxInFlight is the most there were at once.
 func (s *Server) MaxInFlight() int { return s.Stats().MaxInFlight }
 
-// WaitFor returns once cond holds, which is asked at each change of the log, or with the context's error.
+// askEvery is how often WaitFor asks for what changes without a note in the log: bytes are counted at every write, where a
+// note would cost more than the write.
+const askEvery = 2 * time.Millisecond
+
+// WaitFor returns once cond holds, which is asked at each change of the log and every few milliseconds, or with the
+// context's error.
 func (s *Server) WaitFor(ctx context.Context, cond func() bool) error {
+	tick := time.NewTicker(askEvery)
+	defer tick.Stop()
 	for {
 		s.log.mu.Lock()
 		changed := s.log.changed
@@ -169,6 +176,7 @@ func (s *Server) WaitFor(ctx context.Context, cond func() bool) error {
 		}
 		select {
 		case <-changed:
+		case <-tick.C:
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		}

@@ -2,6 +2,7 @@ package osstest_test
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -271,4 +272,44 @@ func TestHuge(t *testing.T) {
 	if err != nil || body != string(want) || resp.Header.Get("Content-Range") != fmt.Sprintf("bytes %d-%d/%d", size-1000, size-1, size) {
 		t.Errorf("%v %v", resp.Header, err)
 	}
+}
+
+// Bytes leave no note in the log, and WaitFor sees them all the same: here the server stands still after them, and nothing
+// else would make it ask again.
+func TestWaitForSeesBytes(t *testing.T) {
+	s := newServer(t)
+	s.CreateBucket("bkt", osstest.PublicRead())
+	s.Put("bkt", "k", osstest.Random(1, 8<<20))
+	more, rest := make(chan struct{}), make(chan struct{})
+	s.Nth(0, osstest.Inject().Gate(2<<20, more).Gate(4<<20, rest))
+	resp, err := s.HTTPClient().Get(s.URL("bkt", "k"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	read := func(n int64) {
+		t.Helper()
+		if _, err := io.CopyN(io.Discard, resp.Body, n); err != nil {
+			t.Fatal(err)
+		}
+	}
+	read(2 << 20)
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	asked, seen := make(chan struct{}), make(chan error, 1)
+	once := sync.OnceFunc(func() { close(asked) })
+	go func() {
+		seen <- s.WaitFor(ctx, func() bool {
+			defer once()
+			return s.Stats().Sent >= 4<<20
+		})
+	}()
+	<-asked
+	close(more)
+	read(2 << 20)
+	if err := <-seen; err != nil {
+		t.Error(err)
+	}
+	close(rest)
+	read(4 << 20)
 }
