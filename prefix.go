@@ -81,10 +81,10 @@ const maxFailures = 1000
 // The permissions oss:ListObjects and oss:GetObject are needed. The call ends with ctx, promptly; PrefixResult then tells
 // what was done. A listing that fails, that is not in the order of the keys' bytes, or that has a thousand pages in a row
 // without a key, ends the call once what was listed so far is done. Before the first request it fails for a malformed bucket
-// or prefix, and for a dir that is none or cannot be written to.
+// or prefix, and for a dir that is no folder or cannot be written to.
 //
-// WithProgress adds all objects up: Total is that of those listed so far, Done and Resumed include what was skipped.
-// WithCheckpointDir of New does not apply; WithoutCheckpoint leaves nothing of objects that fail.
+// WithProgress adds all objects up: Total is that of those listed so far, Done and Resumed include what was skipped, and
+// Objects are some of those in flight. WithCheckpointDir of New does not apply; WithoutCheckpoint leaves nothing of objects that fail.
 //
 // Errors: those of Download, in a KeyError; ErrNotFound where there is no such bucket; oss.ServiceError wherever the
 // service answered; ctx's own.

@@ -73,9 +73,9 @@ What:
                         one folder: oss://bucket/sub also brings sub2/a and sub.txt.
                         The local name is the key without the prefix up to its last
                         slash. What is there, of the same size and time, is skipped
-  -include PATTERN      only keys whose part behind the prefix matches, or its last
-                        element where PATTERN has no slash; *, ? and [class] match no
-                        slash; may be given several times
+  -include PATTERN      only keys whose local name matches, or its last element where
+                        PATTERN has no slash; *, ? and [class] match no slash; may be
+                        given several times
   -exclude PATTERN      not these; wins over -include; may be given several times
   -shard I/N            only one of N shares of the keys, counted from 0: 0/4 to 3/4 are
                         together the whole, each key in one, for ever the same
@@ -104,7 +104,9 @@ Output:
                         the last a list of key error code requestId, 1000 at most.
                         With DEST - it is the last line on standard error instead
   -quiet                no progress; else a bar on a terminal and plain lines elsewhere,
-                        on standard error. With -recursive it is of the whole
+                        on standard error. With -recursive it is of the whole, and on a
+                        terminal there is a line for each of the objects in flight, up
+                        to eight
   -h                    this text
 
 SIZE is a whole number of bytes, or of KiB, MiB or GiB: 1048576, 8MiB. TIME is a number
