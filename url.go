@@ -51,10 +51,13 @@ func (d *Downloader) DownloadURL(ctx context.Context, signedURL, path string, op
 
 // OpenURL returns a reader of the object of a URL, or of the part of it that WithRange asks for: in order, within
 // WithReadAhead bytes of memory, with the verdict at the last Read, all as Open has it. The URL is what DownloadURL takes,
-// and is sent, refreshed and named as there. Nothing is kept between calls: after ErrExpired a new one starts anew.
+// and is sent, refreshed and named as there. Nothing is kept between calls: after ErrExpired a new one starts anew. The
+// options are those of Open but for WithVersionID and WithRequestOptions, since version and parameters are in the URL, and
+// besides WithURLRefresh and WithHTTPClient.
 //
 // A malformed URL, and an option that does not apply, is an error before any request. OpenURL waits for the first answer,
-// and returns the errors that come instead of it; later ones come from Read. The Reader must be closed.
+// and returns the errors that come instead of it: those that Download names. Later ones come from Read, after the bytes
+// before them. When ctx is done before the end, Read returns its error at once. The Reader must be closed.
 func (d *Downloader) OpenURL(ctx context.Context, signedURL string, opts ...Option) (*Reader, error) {
 	c, err := d.urlCall(inOpenURL, signedURL, opts)
 	if err != nil {

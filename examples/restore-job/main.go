@@ -24,6 +24,7 @@ import (
 	"strings"
 	"syscall"
 	"time"
+	"unicode/utf8"
 
 	"github.com/aliyun/aliyun-oss-go-sdk/oss"
 
@@ -71,6 +72,9 @@ func run(ctx context.Context, args []string, getenv func(string) string, out io.
 	return j.restore(ctx, d, out)
 }
 
+// maxKey is the longest that a key of OSS may be, in bytes.
+const maxKey = 1023
+
 // job is what one pod has to do.
 type job struct {
 	index, count        int
@@ -91,6 +95,8 @@ func parse(args []string, getenv func(string) string) (j job, err error) {
 	switch {
 	case oss.CheckBucketName(j.bucket) != nil:
 		return j, fmt.Errorf("BUCKET %q: expected 3 to 63 lower-case letters, digits and hyphens, without oss:// before them", j.bucket)
+	case len(j.prefix) > maxKey || !utf8.ValidString(j.prefix):
+		return j, fmt.Errorf("PREFIX %q: expected up to %d bytes of UTF-8", j.prefix, maxKey)
 	case j.dir == "":
 		return j, errors.New("DIR is empty: expected a folder, which need not exist")
 	}

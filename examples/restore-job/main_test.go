@@ -137,6 +137,8 @@ func TestRefused(t *testing.T) {
 		{want: "usage", args: operands[:2]},
 		{want: `BUCKET "oss://bucket": expected 3 to 63`, args: []string{"oss://bucket", "p/", t.TempDir()}},
 		{want: `BUCKET "": expected`, args: []string{"", "p/", t.TempDir()}},
+		{want: "PREFIX", args: []string{"bucket", strings.Repeat("p", 1024), t.TempDir()}},
+		{want: `PREFIX "\xff"`, args: []string{"bucket", "\xff", t.TempDir()}},
 		{want: "DIR is empty", args: []string{"bucket", "p/", ""}},
 		{want: "-shards", args: append([]string{"-shards=0/4"}, operands...)},
 		{want: `-shard "1:4"`, args: append([]string{"-shard=1:4"}, operands...)},
