@@ -140,7 +140,7 @@ func TestObjectsHaveLinesOfTheirOwn(t *testing.T) {
 // However high and wide the terminal is, no line wraps and nothing scrolls away, so that each frame replaces the one before.
 func TestObjectsStayOnTheScreen(t *testing.T) {
 	for rows := 1; rows < 12; rows++ {
-		for columns := 1; columns < 120; columns++ {
+		for columns := 1; columns < 120; columns += 1 + columns/12 {
 			screen := vt.New(columns, rows)
 			b := New(screen, "backup")
 			b.size, b.many = func() (int, int) { return columns, rows }, true
