@@ -858,10 +858,42 @@ func TestPrefixProgress(t *testing.T) {
 	// An object that is another one by the time it is fetched counts as what it is then.
 	p = &progress{t: t}
 	s.Once(func(*osstest.Request) bool { return true }, osstest.Inject().Before(func() { s.Put("bkt", "b", osstest.Random(8, 2<<20)) }))
-	res, err = d.DownloadPrefix(t.Context(), "bkt", "b", t.TempDir(), WithProgress(p.addOfMany))
+	res, err = d.DownloadPrefix(t.Context(), "bkt", "b", t.TempDir(), WithProgress(func(r Progress) {
+		p.addOfMany(r)
+		for _, o := range r.Objects {
+			if want := int64(2 << 20); o.Done > 0 && o.Total != want {
+				t.Errorf("%+v, want a total of %d", o, want)
+			}
+		}
+	}))
 	counts(t, res, err, 1, 0, 0)
 	if last := p.last(); last.Done != 2<<20 || last.Total != 2<<20 || res.Bytes != 2<<20 {
 		t.Errorf("last report %+v", last)
+	}
+}
+
+// TestPrefixProgressOfTheOldest: of ten objects in flight the eight that were begun first are told, in that order.
+func TestPrefixProgressOfTheOldest(t *testing.T) {
+	d := newDownloader(t, newServer(t))
+	p, err := d.newPrefixRun("bkt", "", t.TempDir(), d.cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	began := time.Now()
+	for i := range int64(10) {
+		src, err := p.bucket.object(fmt.Sprint("k", i))
+		if err != nil {
+			t.Fatal(err)
+		}
+		c := d.newCallIn(p.lane, src, p.cfg)
+		c.start = began.Add(time.Duration(i) * time.Second)
+		p.begun(c, i)
+	}
+	got := p.look().Objects
+	for i := range int64(maxObjects) {
+		if want := (ObjectProgress{Key: fmt.Sprint("k", i), Total: i}); len(got) != maxObjects || got[i] != want {
+			t.Fatalf("got %+v, want %+v at %d", got, want, i)
+		}
 	}
 }
 
@@ -869,14 +901,14 @@ func TestPrefixProgress(t *testing.T) {
 // how far they are, and none once all is done.
 func TestPrefixProgressOfObjects(t *testing.T) {
 	s := newServer(t)
-	const size, n = 3 << 20, 10
+	const size, gate, n = 6 << 18, 5 << 18, 10 // so small that no request takes a part of another's
 	sizes := map[string]int64{}
 	for i := range n {
 		sizes[fmt.Sprintf("large%d", i)] = size
 	}
 	all := put(s, sizes)
 	open := make(chan struct{})
-	s.OnRequest(func(*osstest.Request) *osstest.Fault { return osstest.Inject().Gate(2<<20, open) })
+	s.OnRequest(func(*osstest.Request) *osstest.Fault { return osstest.Inject().Gate(gate, open) })
 	var first, last Progress
 	same := 0
 	dir := t.TempDir()
@@ -891,7 +923,7 @@ func TestPrefixProgressOfObjects(t *testing.T) {
 		if len(p.Objects) > maxObjects || done > p.Done {
 			t.Errorf("%+v", p)
 		}
-		if len(p.Objects) < maxObjects || done < maxObjects*(1<<20) || same == 3 { // then they go on
+		if len(p.Objects) < maxObjects || done < maxObjects*gate/2 || same == 3 { // then they go on
 			return
 		}
 		names := func(p Progress) (keys []string) {
