@@ -13,14 +13,15 @@ import (
 // local name, and in the end the line for the whole alone.
 func TestPrefixOnATerminal(t *testing.T) {
 	s := newServer(t)
+	const size, gate = 6 << 18, 5 << 18 // so small that no request takes a part of another's
 	const evil = "sub/\x1b[2Jb"
-	putAll(s, "folder/", tree{"a.img": osstest.Random(1, 4*mib), evil: osstest.Random(2, 4*mib), "c": osstest.Random(3, 2*mib)})
+	putAll(s, "folder/", tree{"a.img": osstest.Random(1, size), evil: osstest.Random(2, size), "c": osstest.Random(3, 2*mib)})
 	open := make(chan struct{})
 	s.OnRequest(func(r *osstest.Request) *osstest.Fault {
 		if r.Key == "folder/c" {
 			return nil
 		}
-		return osstest.Inject().Gate(2*mib, open)
+		return osstest.Inject().Gate(gate, open)
 	})
 	screen := newScreen(t, 100)
 	cmd := process(t, envOf(s), "-recursive", "oss://bucket/folder/", t.TempDir())
@@ -37,7 +38,7 @@ func TestPrefixOnATerminal(t *testing.T) {
 		}
 		return terminal.Lines()
 	}
-	object := regexp.MustCompile(`^  (a\.img      |sub/\?\[2Jb) +[1-9]\d%  \[=+> +\] +[12]\.\d MiB / 4\.0 MiB$`)
+	object := regexp.MustCompile(`^  (a\.img      |sub/\?\[2Jb) +[1-9]\d%  \[=+> +\] +1\.\d MiB / 1\.5 MiB$`)
 	waitUntil(t, "a line for the whole and two for objects", func() bool {
 		lines := shown()
 		return len(lines) == 3 && strings.HasPrefix(lines[0], "folder ") && object.MatchString(lines[1]) && object.MatchString(lines[2]) &&
@@ -50,7 +51,7 @@ func TestPrefixOnATerminal(t *testing.T) {
 	_ = screen.tty.Close()
 	<-screen.ended
 	lines := shown()
-	whole := regexp.MustCompile(`^folder +100%  \[=+\] +10\.0 MiB / 10\.0 MiB `)
+	whole := regexp.MustCompile(`^folder +100%  \[=+\] +5\.0 MiB / 5\.0 MiB `)
 	if end := strings.Join(lines[1:], ""); !whole.MatchString(lines[0]) || !strings.HasPrefix(end, "ossget: ") ||
 		!strings.Contains(end, ": 3 done, 0 skipped, 0 failed; ") {
 		t.Errorf("in the end: %q", lines)
