@@ -24,7 +24,7 @@ import (
 )
 
 // allEntrances are the ways in, by the names that errors have for them.
-var allEntrances = []string{"New", "Download", "DownloadURL", "DownloadTo", "Open", "DownloadPrefix"}
+var allEntrances = []string{"New", "Download", "DownloadURL", "DownloadTo", "Open", "OpenURL", "DownloadPrefix"}
 
 // entry is the object "ver/k" with a way to give an option to each entrance. Everything local is in dir, which is empty.
 type entry struct {
@@ -74,8 +74,13 @@ func (e *entry) through(entrance string, o Option) (result bool, err error) {
 	case "DownloadTo":
 		res, err := d.DownloadTo(e.t.Context(), "ver", "k", &readable{memory{b: make([]byte, 100)}}, o)
 		return res != nil, err
-	case "Open":
-		r, err := d.Open(e.t.Context(), "ver", "k", o)
+	case "Open", "OpenURL":
+		r, err := (*Reader)(nil), error(nil)
+		if entrance == "Open" {
+			r, err = d.Open(e.t.Context(), "ver", "k", o)
+		} else {
+			r, err = d.OpenURL(e.t.Context(), e.url, o)
+		}
 		if err != nil {
 			return r != nil, err
 		}
@@ -136,8 +141,8 @@ func exportedOptions(t *testing.T) (names []string) {
 // anything is asked or made. An option that is missing in the table fails the test.
 func TestEveryOptionAtEveryEntrance(t *testing.T) {
 	const (
-		everywhere = "New Download DownloadURL DownloadTo Open DownloadPrefix"
-		one        = "Download DownloadURL DownloadTo Open"
+		everywhere = "New Download DownloadURL DownloadTo Open OpenURL DownloadPrefix"
+		one        = "Download DownloadURL DownloadTo Open OpenURL"
 		prefix     = "New DownloadPrefix"
 	)
 	table := map[string]struct {
@@ -160,11 +165,11 @@ func TestEveryOptionAtEveryEntrance(t *testing.T) {
 		"WithRequestOptions": {"New Download DownloadTo Open DownloadPrefix", func(*entry) Option {
 			return WithRequestOptions(oss.RequestPayer(oss.Requester))
 		}},
-		"WithURLRefresh": {"DownloadURL", func(e *entry) Option {
+		"WithURLRefresh": {"DownloadURL OpenURL", func(e *entry) Option {
 			return WithURLRefresh(func(context.Context) (string, error) { return e.url, nil })
 		}},
-		"WithHTTPClient":       {"New DownloadURL", func(e *entry) Option { return WithHTTPClient(e.s.HTTPClient()) }},
-		"WithReadAhead":        {"New Open", func(*entry) Option { return WithReadAhead(MinReadAhead) }},
+		"WithHTTPClient":       {"New DownloadURL OpenURL", func(e *entry) Option { return WithHTTPClient(e.s.HTTPClient()) }},
+		"WithReadAhead":        {"New Open OpenURL", func(*entry) Option { return WithReadAhead(MinReadAhead) }},
 		"WithInclude":          {prefix, func(*entry) Option { return WithInclude("*") }},
 		"WithExclude":          {prefix, func(*entry) Option { return WithExclude("*.tmp") }},
 		"WithShard":            {prefix, func(*entry) Option { return WithShard(0, 1) }},
@@ -222,9 +227,9 @@ func TestBadOptionsTouchNothing(t *testing.T) {
 		{WithRetry(RetryPolicy{Attempts: -1}), inNew | inAll, "negative"},
 		{WithRetry(RetryPolicy{MinDelay: 2, MaxDelay: 1}), inNew | inAll, "MinDelay"},
 		{WithStallTimeout(100*time.Millisecond - 1), inNew | inAll, "100ms"},
-		{WithURLRefresh(nil), inDownloadURL, "nil"},
-		{WithHTTPClient(nil), inNew | inDownloadURL, "nil"},
-		{WithReadAhead(MinReadAhead - 1), inNew | inOpen, "1048576"},
+		{WithURLRefresh(nil), inURL, "nil"},
+		{WithHTTPClient(nil), inNew | inURL, "nil"},
+		{WithReadAhead(MinReadAhead - 1), inNew | inReader, "1048576"},
 		{WithInclude("[a"), inNew | inDownloadPrefix, "[a"},
 		{WithExclude("ok", ""), inNew | inDownloadPrefix, "malformed"},
 		{WithShard(2, 2), inNew | inDownloadPrefix, "index"},

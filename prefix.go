@@ -67,8 +67,8 @@ const maxFailures = 1000
 // A file system may take still more names for the same: ß and ss, or a letter in two normal forms of Unicode. Where it does
 // not tell upper from lower case, on other systems than Windows, and always on macOS, that is found out as the files get
 // their names: of two such keys the one that comes second fails, and its bytes are dropped; which one it is may differ from
-// call to call. Elsewhere (a ZFS that normalizes names, say) it is not found out: both count as brought, the file is that of the one that came last, and the next
-// call brings the other.
+// call to call. Elsewhere (a ZFS that normalizes names, say) it is not found out: both count as brought, the file is that of
+// the one that came last, and the next call brings the other.
 //
 // Working files are in DIR/.ossdl. It goes at the end unless something is left in it: parts of objects that failed or were
 // interrupted, for the next call. It may be removed by hand while no call runs. All of dir must be one file system.
@@ -84,7 +84,8 @@ const maxFailures = 1000
 // or prefix, and for a dir that is no folder or cannot be written to.
 //
 // WithProgress adds all objects up: Total is that of those listed so far, Done and Resumed include what was skipped, and
-// Objects are some of those in flight. WithCheckpointDir of New does not apply; WithoutCheckpoint leaves nothing of objects that fail.
+// Objects are some of those in flight. WithCheckpointDir of New does not apply; WithoutCheckpoint leaves nothing of objects
+// that fail.
 //
 // Errors: those of Download, in a KeyError; ErrNotFound where there is no such bucket; oss.ServiceError wherever the
 // service answered; ctx's own.
