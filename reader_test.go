@@ -469,7 +469,7 @@ func TestReaderCancelled(t *testing.T) {
 	d := newDownloader(t, s, WithPartSize(64<<10), WithConcurrency(1), WithReadAhead(MinReadAhead))
 	cause := errors.New("enough")
 	// While the network has nothing more, while there is something to read, and when all was fetched long ago.
-	for name, n := range map[string]int64{"stalled": 2, "in the middle": 100, "all fetched": 100} {
+	for _, name := range []string{"stalled", "in the middle", "all fetched"} {
 		t.Run(name, func(t *testing.T) {
 			ctx, cancel := context.WithCancelCause(t.Context())
 			defer cancel(nil)
@@ -478,8 +478,9 @@ func TestReaderCancelled(t *testing.T) {
 				opts = append(opts, WithReadAhead(64<<20))
 			}
 			s.ResetLog()
-			s.Nth(int(n), osstest.Inject().StallAfter(0))
-			defer s.ClearFaults()
+			if name == "stalled" {
+				s.Nth(2, osstest.Inject().StallAfter(0))
+			}
 			r, err := d.Open(ctx, "bkt", "k", opts...)
 			if err != nil {
 				t.Fatal(err)
@@ -496,7 +497,6 @@ func TestReaderCancelled(t *testing.T) {
 				comes(t, s, func() bool { return s.InFlight() == 0 && s.Stats().Requests > 5 })
 				cancel(cause)
 			case "all fetched":
-				s.ClearFaults()
 				<-r.fetched
 				cancel(cause)
 			}

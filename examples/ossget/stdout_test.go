@@ -97,7 +97,8 @@ func TestStandardOutputThatFails(t *testing.T) {
 	}
 	s.ClearFaults()
 
-	s.OnRequest(func(*osstest.Request) *osstest.Fault { return osstest.Inject().FlipObjectByte(5) })
+	flip := osstest.Inject().FlipObjectByte(5)
+	s.OnRequest(func(*osstest.Request) *osstest.Fault { return flip })
 	r := runHere(t.Context(), e, "-json", "oss://bucket/key", "-")
 	if got := lastLine(t, r); r.exit != 3 || got.Failure == nil || got.Code != "ChecksumMismatch" || len(r.stdout) != 3*mib {
 		t.Errorf("a wrong byte: exit code %d, %d bytes, %s", r.exit, len(r.stdout), r.stderr)
