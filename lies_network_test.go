@@ -14,6 +14,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/aliyun/aliyun-oss-go-sdk/oss"
+
 	"github.com/ossdl/ossdl/internal/crc64"
 	"github.com/ossdl/ossdl/internal/osstest"
 )
@@ -74,13 +76,17 @@ func TestNoAnswer(t *testing.T) {
 		st := newStage(t, stageConfig{})
 		st.s.Nth(0, osstest.Inject().Raw([]byte("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n")))
 		_, err := st.download()
+		var se oss.ServiceError
+		if !errors.As(err, &se) || se.StatusCode != 101 {
+			t.Errorf("%v holds %+v", err, se)
+		}
 		st.wrong(err, err, 1)
 	})
 	t.Run("a head beyond the bound", func(t *testing.T) {
 		st := newStage(t, stageConfig{})
 		st.tellAlways(osstest.Inject().Header("X-Long", strings.Repeat("x", 2*headLimit)))
 		_, err := st.download()
-		partError(t, err)
+		gaveUp(t, err, lieAttempts)
 		if !strings.Contains(err.Error(), fmt.Sprint(headLimit)) {
 			t.Error(err)
 		}
@@ -111,9 +117,7 @@ func TestNoAnswer(t *testing.T) {
 		_, err := st.download()
 		st.failed(err, syscall.ECONNREFUSED, 0, false)
 		noLeftovers(t, st.path)
-		if pe := partError(t, err); pe.Attempts != lieAttempts {
-			t.Errorf("%+v", *pe)
-		}
+		gaveUp(t, err, lieAttempts)
 		if err := st.s.Up(); err != nil {
 			t.Fatal(err)
 		}
@@ -193,6 +197,7 @@ func TestBodyCutAnywhere(t *testing.T) {
 		if pe := partError(t, err); pe.Offset != 7000 || pe.Size != lieSmall-7000 {
 			t.Errorf("%+v", *pe)
 		}
+		st.refusal(err, 403, "AccessDenied")
 		st.failed(err, err, 2, false)
 		if kept := st.kept(); kept != 7000 {
 			t.Errorf("%d bytes kept", kept)
@@ -284,9 +289,7 @@ func TestStalls(t *testing.T) {
 				st.right(res, err, lieAttempts)
 				return
 			}
-			if pe := partError(t, err); pe.Attempts != lieAttempts {
-				t.Errorf("%+v", *pe)
-			}
+			gaveUp(t, err, lieAttempts)
 			st.failed(err, errStalled, lieAttempts, false)
 			if res, err := st.download(); err != nil || res.ResumedBytes != lieSize {
 				t.Errorf("%+v, %v", res, err)
@@ -392,7 +395,8 @@ func TestEndlessErrorBody(t *testing.T) {
 	for _, lie := range []struct {
 		status int
 		most   int
-	}{{503, lieAttempts}, {500, lieAttempts}, {404, 1}, {302, 1}, {308, 1}, {600, lieAttempts}} {
+		means  error
+	}{{503, lieAttempts, nil}, {500, lieAttempts, nil}, {404, 1, ErrNotFound}, {302, 1, nil}, {308, 1, nil}, {600, lieAttempts, nil}} {
 		t.Run(fmt.Sprint(lie.status), func(t *testing.T) {
 			const endless = 64 << 30
 			st := newStage(t, stageConfig{})
@@ -402,7 +406,15 @@ func TestEndlessErrorBody(t *testing.T) {
 			if sent := st.s.Stats().Sent; sent > int64(lie.most)*(64<<20) {
 				t.Errorf("%d bytes sent", sent)
 			}
-			st.failed(err, err, lie.most, false)
+			st.refusal(err, lie.status, "")
+			if lie.most > 1 {
+				gaveUp(t, err, lie.most)
+			}
+			want := lie.means
+			if want == nil {
+				want = err
+			}
+			st.failed(err, want, lie.most, false)
 			noLeftovers(t, st.path)
 		})
 	}
@@ -416,7 +428,11 @@ func TestShrinkingObject(t *testing.T) {
 		return osstest.Inject().Reply(200, "application/octet-stream", strings.Repeat("x", int(r.End-1))).Header("ETag", `"5"`)
 	})
 	_, err := st.download(WithRange(1000, -1))
-	partError(t, err)
-	st.failed(err, err, 2*lieAttempts, false)
+	// It learns the size anew each time, which counts as an attempt but for the first.
+	var clamp *clampError
+	if gaveUp(t, err, lieAttempts+1); !errors.As(err, &clamp) {
+		t.Errorf("%v does not say how long the object is said to be", err)
+	}
+	st.failed(err, err, lieAttempts+1, false)
 	noLeftovers(t, st.path)
 }

@@ -239,6 +239,8 @@ func TestWithoutVersionPermission(t *testing.T) {
 		st := newStage(t, stageConfig{bucket: []osstest.BucketOption{osstest.Versioning(osstest.Enabled)}})
 		st.tellFrom(8, osstest.Error(403, "AccessDenied"))
 		_, err := st.download()
+		gaveUp(t, err, 1)
+		st.refusal(err, 403, "AccessDenied")
 		st.wrong(err, err, 8+4)
 	})
 }

@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"runtime/pprof"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -358,6 +359,39 @@ func partError(t *testing.T, err error) *PartError {
 	return pe
 }
 
+// refusal asks that err holds the service's own word, with the request ID of an answer of that status to the last call;
+// code is "" where the answer has none. A redirect is a refusal, too.
+func (st *stage) refusal(err error, status int, code string) {
+	st.t.Helper()
+	var se oss.ServiceError
+	if !errors.As(err, &se) || se.StatusCode != status || se.Code != code {
+		st.t.Errorf("%v holds %+v, want status %d and code %q", err, se, status, code)
+	}
+	named := func(r osstest.Request) bool { return r.Status == status && r.RequestID == se.RequestID }
+	if !slices.ContainsFunc(st.s.Requests(), named) || !strings.Contains(err.Error(), se.RequestID) {
+		st.t.Errorf("%v does not name the request that was refused", err)
+	}
+}
+
+// gaveUp asks that err is of a range for which so many attempts were made, and returns what it says of the last.
+func gaveUp(t *testing.T, err error, attempts int) *PartError {
+	t.Helper()
+	pe := partError(t, err)
+	if pe.Attempts != attempts {
+		t.Errorf("%v: attempts %d, want %d", err, pe.Attempts, attempts)
+	}
+	return pe
+}
+
+// oddAnswer asks that err is of an answer that says success and is not what was asked for, by its request ID.
+func (st *stage) oddAnswer(err error) {
+	st.t.Helper()
+	var odd *answerError
+	if !errors.As(err, &odd) || odd.requestID != "" && !strings.Contains(err.Error(), odd.requestID) {
+		st.t.Errorf("%v holds no odd answer, %+v", err, odd)
+	}
+}
+
 // moment is when a lie is told: in one answer, or in all from the n-th on; of a fresh run or of a resumed one.
 type moment struct {
 	name    string
@@ -427,10 +461,7 @@ func (st *stage) tellOnceOrAlways(m moment, fault *osstest.Fault) (*Result, erro
 		st.right(res, err, most)
 		return res, err
 	}
-	pe := partError(st.t, err)
-	if pe.Attempts != lieAttempts {
-		st.t.Errorf("Attempts %d, want %d", pe.Attempts, lieAttempts)
-	}
+	pe := gaveUp(st.t, err, lieAttempts)
 	most := lieAttempts // one worker until an answer is accepted
 	if m.from > 0 || st.spread {
 		most = m.from + 4*lieAttempts
