@@ -165,7 +165,8 @@ func (s *bucketSource) once(ctx context.Context, r request) (*answer, error) {
 	return a, err
 }
 
-// signed makes a request with credentials, dated by the server's clock where this machine's was found to be wrong.
+// signed makes a request with credentials, dated by the server's clock where this machine's was found to be wrong. What it
+// returns tells nothing of them.
 func (b *bucketClient) signed(ctx context.Context, method, key string, params map[string]any, headers map[string]string) (*oss.Response, error) {
 	if skew := time.Duration(b.skew.Load()); skew != 0 {
 		now := time.Now().Add(skew).UTC()
@@ -175,7 +176,8 @@ func (b *bucketClient) signed(ctx context.Context, method, key string, params ma
 			headers["Date"] = now.Format(http.TimeFormat)
 		}
 	}
-	return b.client.Conn.DoWithContext(ctx, method, b.bucket, key, params, headers, nil, 0, nil)
+	var sent secrets
+	return sent.cleanResponse(b.client.Conn.DoWithContext(sent.watch(ctx), method, b.bucket, key, params, headers, nil, 0, nil))
 }
 
 func addQuery(u string, params map[string]any) string {

@@ -2,6 +2,7 @@ package ossdl
 
 import (
 	"context"
+	"encoding/xml"
 	"errors"
 	"fmt"
 	"io"
@@ -21,6 +22,7 @@ import (
 )
 
 const (
+	testKeyID     = "STS.NTosstestOsstest0001"
 	testToken     = "CAISexampleSecurityToken1234567890"
 	testProxyWord = "proxypassword"
 )
@@ -34,7 +36,7 @@ type spy struct {
 
 func (s *spy) RoundTrip(r *http.Request) (*http.Response, error) {
 	s.mu.Lock()
-	for _, secret := range secretsOf(r.Header.Get("Authorization"), r.URL.Query()) {
+	for _, secret := range secretsOf(r.Header.Get("Authorization"), r.URL.RawQuery) {
 		s.secrets[secret] = true
 		s.secrets[url.QueryEscape(secret)] = true
 	}
@@ -42,18 +44,33 @@ func (s *spy) RoundTrip(r *http.Request) (*http.Response, error) {
 	return s.RoundTripper.RoundTrip(r)
 }
 
-// secretsOf is the signature of a request, in the header or in the query.
-func secretsOf(authorization string, query url.Values) (found []string) {
-	if i := strings.LastIndexAny(authorization, ":="); strings.HasSuffix(authorization, "=") {
-		// Base64 of V1, which ends so itself.
-		_, signature, _ := strings.Cut(authorization, ":")
-		found = append(found, signature)
-	} else if i >= 0 {
-		found = append(found, authorization[i+1:])
+// secretsOf is what of a request is nobody's business: what comes with its Authorization, and its query, whole and in its
+// parts.
+func secretsOf(authorization, query string) (found []string) {
+	if _, fields, ok := strings.Cut(authorization, " "); ok {
+		found = append(found, fields)
+		if _, signature, v1 := strings.Cut(fields, ":"); v1 {
+			found = append(found, signature)
+		} else {
+			for field := range strings.SplitSeq(fields, ",") {
+				_, value, _ := strings.Cut(field, "=")
+				found = append(found, value)
+			}
+		}
 	}
-	for _, name := range []string{"Signature", "x-oss-signature"} {
-		if v := query.Get(name); v != "" {
+	parameters, err := url.ParseQuery(query)
+	if err != nil {
+		return append(found, query)
+	}
+	for _, name := range []string{"Signature", "x-oss-signature", "OSSAccessKeyId", "x-oss-credential", "security-token", "x-oss-security-token"} {
+		if v := parameters.Get(name); v != "" {
 			found = append(found, v)
+		}
+	}
+	if found != nil && authorization == "" { // a signed URL
+		found = append(found, query)
+		for pair := range strings.SplitSeq(query, "&") {
+			found = append(found, pair)
 		}
 	}
 	return found
@@ -62,32 +79,47 @@ func secretsOf(authorization string, query url.Values) (found []string) {
 func (s *spy) all() []string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	all := []string{osstest.AccessKeySecret, testToken, testProxyWord}
+	all := []string{testKeyID, osstest.AccessKeySecret, testToken, testProxyWord}
 	for secret := range s.secrets {
 		all = append(all, secret)
 	}
 	return all
 }
 
-// mirrors are answers that hold what was sent.
-func mirrors() map[string]func(sent string) *osstest.Fault {
-	raw := func(format string) func(string) *osstest.Fault {
-		return func(sent string) *osstest.Fault { return osstest.Inject().Raw(fmt.Appendf(nil, format, sent)) }
+// mirror is an answer that holds what was sent.
+type mirror struct {
+	fault    func(sent string) *osstest.Fault
+	success  bool // of an object's bytes: a listing has no such fields
+	harmless bool // the download completes nevertheless
+}
+
+// mirrors have what was sent in every field of an answer that is read, and in what is none.
+func mirrors() map[string]mirror {
+	raw := func(format string) mirror {
+		return mirror{fault: func(sent string) *osstest.Fault { return osstest.Inject().Raw(fmt.Appendf(nil, format, sent)) }}
 	}
-	return map[string]func(sent string) *osstest.Fault{
-		"element": func(sent string) *osstest.Fault {
-			return osstest.Inject().Reply(400, "application/xml", "<Error><Code>InvalidArgument</Code><Message>Bad.</Message><ArgumentValue>"+sent+"</ArgumentValue></Error>")
-		},
-		"page": func(sent string) *osstest.Fault {
+	all := map[string]mirror{
+		"element": {fault: func(sent string) *osstest.Fault {
+			return osstest.Inject().Reply(400, "application/xml", "<Error><Code>InvalidArgument</Code><Message>Bad.</Message><ArgumentValue>"+escaped(sent)+"</ArgumentValue></Error>")
+		}},
+		"page": {fault: func(sent string) *osstest.Fault {
 			return osstest.Inject().Reply(503, "text/html", "<html>"+sent+"</html>")
-		},
-		"no XML": func(sent string) *osstest.Fault {
+		}},
+		"no XML": {fault: func(sent string) *osstest.Fault {
 			return osstest.Inject().Reply(403, "application/xml", "<Error>"+sent)
-		},
-		"location": func(sent string) *osstest.Fault {
+		}},
+		"location": {fault: func(sent string) *osstest.Fault {
 			return osstest.Inject().Redirect("http://elsewhere.test/?"+sent, 302)
-		},
-		"bad location":    func(sent string) *osstest.Fault { return osstest.Inject().Redirect("http://"+sent+"@/%zz?"+sent, 302) },
+		}},
+		"host of a location": {fault: func(sent string) *osstest.Fault {
+			words := strings.Fields(sent)
+			return osstest.Inject().Redirect("http://"+words[len(words)-1]+".test/", 302)
+		}},
+		"scheme of a location": {fault: func(sent string) *osstest.Fault {
+			words := strings.Fields(sent)
+			return osstest.Inject().Redirect(words[len(words)-1]+"://elsewhere.test/", 302)
+		}},
+		"bad location":    {fault: func(sent string) *osstest.Fault { return osstest.Inject().Redirect("http://"+sent+"@/%zz?"+sent, 302) }},
 		"status line":     raw("HTTP/1.1 403 %s\r\nContent-Length: 0\r\n\r\n"),
 		"no status":       raw("%s HTTP/1.1 200 OK\r\n\r\n"),
 		"no header":       raw("HTTP/1.1 200 OK\r\n%s\r\n\r\n"),
@@ -95,16 +127,44 @@ func mirrors() map[string]func(sent string) *osstest.Fault {
 		"no encoding":     raw("HTTP/1.1 200 OK\r\nTransfer-Encoding: %s\r\n\r\n"),
 		"no status value": raw("HTTP/1.1 %s\r\n\r\n"),
 	}
+	for _, element := range []string{"Code", "Message", "HostId", "Endpoint", "EC", "RequestId"} {
+		all[element] = mirror{fault: func(sent string) *osstest.Fault {
+			return osstest.Inject().Reply(403, "application/xml", "<Error><"+element+">"+escaped(sent)+"</"+element+"></Error>")
+		}}
+	}
+	for _, name := range []string{"X-Oss-Request-Id", "X-Oss-Ec", "Content-Type", "X-Oss-Err", "Retry-After", "Date"} {
+		all[name+" of a refusal"] = mirror{fault: func(sent string) *osstest.Fault { return osstest.Error(404, "NoSuchKey").Header(name, sent) }}
+	}
+	for _, name := range []string{"X-Oss-Request-Id", "ETag", "X-Oss-Version-Id", "Content-Type", "Last-Modified", "X-Oss-Hash-Crc64ecma", "X-Oss-Object-Type"} {
+		all[name] = mirror{func(sent string) *osstest.Fault { return osstest.Inject().Header(name, sent) }, true, true}
+	}
+	all["quoted ETag"] = mirror{func(sent string) *osstest.Fault { return osstest.Inject().Header("ETag", `"`+sent+`"`) }, true, true}
+	all["Content-Range"] = mirror{func(sent string) *osstest.Fault { return osstest.Inject().ContentRange(sent) }, true, false}
+	all["Content-Range of a 200"] = mirror{func(sent string) *osstest.Fault { return osstest.Inject().ContentRange(sent).Status(200) }, true, false}
+	nameless := func() *osstest.Fault { return osstest.Inject().NoETag().NoCRC().NoHeader("Last-Modified") }
+	all["Content-Type of no object"] = mirror{func(sent string) *osstest.Fault { return nameless().Header("Content-Type", sent) }, true, false}
+	all["Content-Encoding"] = mirror{func(sent string) *osstest.Fault { return osstest.Inject().NoETag().Header("Content-Encoding", sent) }, true, false}
+	return all
 }
 
-// TestNoSecretAnywhere makes downloads go wrong in many ways, through every entrance, and looks for the access key's
-// secret, the token, signatures and the proxy's password in every error of every chain, log line, report and file.
+// escaped is text as XML has it.
+func escaped(text string) string {
+	var b strings.Builder
+	if err := xml.EscapeText(&b, []byte(text)); err != nil {
+		panic(err)
+	}
+	return b.String()
+}
+
+// TestNoSecretAnywhere makes downloads go wrong in many ways, through every entrance, and looks for the access key and its
+// secret, the token, signatures, signed queries and the proxy's password in every error of every chain, log line, report
+// and file.
 func TestNoSecretAnywhere(t *testing.T) {
 	troubles := map[string]func(w *world){
 		"none":          func(*world) {},
 		"refused later": func(w *world) { w.s.Nth(2, osstest.Error(403, "AccessDenied")) },
-		"wrong secret":  func(w *world) { w.s.AddToken("STS.id", "another secret", testToken, time.Now().Add(time.Hour)) },
-		"wrong token":   func(w *world) { w.s.ExpireToken(testToken); w.s.RemoveUser("STS.id") },
+		"wrong secret":  func(w *world) { w.s.AddToken(testKeyID, "another secret", testToken, time.Now().Add(time.Hour)) },
+		"wrong token":   func(w *world) { w.s.ExpireToken(testToken); w.s.RemoveUser(testKeyID) },
 		"token expired": func(w *world) { w.s.ExpireToken(testToken) },
 		"not found":     func(w *world) { w.s.Delete("bkt", "p/k") },
 		"changed": func(w *world) {
@@ -118,18 +178,29 @@ func TestNoSecretAnywhere(t *testing.T) {
 		"proxy gone": func(w *world) { w.proxy("127.0.0.1:1") },
 		"proxy":      func(w *world) { w.proxy(w.s.Addr()) },
 	}
-	for name, mirror := range mirrors() {
+	completes := map[string]bool{"none": true}
+	for name, m := range mirrors() {
+		answer := func(r *osstest.Request) *osstest.Fault {
+			found := append(secretsOf(r.Header.Get("Authorization"), r.Query), testToken)
+			return m.fault(strings.Join(found, " "))
+		}
 		troubles["mirror, "+name] = func(w *world) {
-			answer := func(r *osstest.Request) *osstest.Fault {
-				q, err := url.ParseQuery(r.Query)
-				if err != nil {
-					w.t.Error(err)
-				}
-				found := append(secretsOf(r.Header.Get("Authorization"), q), testToken)
-				return mirror(strings.Join(found, " "))
-			}
 			w.s.OnRequest(answer)
-			w.s.OnList(answer)
+			if !m.success {
+				w.s.OnList(answer)
+			}
+		}
+		if m.harmless {
+			completes["mirror, "+name] = true
+			// And where it leaves a checkpoint, or finds that the object has changed.
+			troubles["mirror, then refused, "+name] = func(w *world) {
+				w.s.OnRequest(answer)
+				w.s.Once(func(r *osstest.Request) bool { return r.Start >= 512<<10 }, osstest.Error(403, "AccessDenied"))
+			}
+			troubles["mirror, then changed, "+name] = func(w *world) {
+				w.s.OnRequest(answer)
+				w.s.Once(func(r *osstest.Request) bool { return r.Start >= 512<<10 }, osstest.Inject().Before(func() { w.s.Put("bkt", "p/k", osstest.Random(2, 1<<20+1)) }))
+			}
 		}
 	}
 	for name, trouble := range troubles {
@@ -140,7 +211,7 @@ func TestNoSecretAnywhere(t *testing.T) {
 					w := newWorld(t, v4)
 					trouble(w)
 					err := w.enter(entrance)
-					if (err == nil) != (name == "none") {
+					if (err == nil) != completes[name] {
 						t.Errorf("%s: %v", entrance, err)
 					}
 					w.check(err)
@@ -166,7 +237,7 @@ type world struct {
 func newWorld(t *testing.T, v4 bool) *world {
 	t.Helper()
 	w := &world{t: t, s: newServer(t), dir: t.TempDir()}
-	w.s.AddToken("STS.id", osstest.AccessKeySecret, testToken, time.Now().Add(time.Hour))
+	w.s.AddToken(testKeyID, osstest.AccessKeySecret, testToken, time.Now().Add(time.Hour))
 	w.s.Put("bkt", "p/k", osstest.Random(1, 1<<20))
 	hc := HTTPClient()
 	t.Cleanup(hc.CloseIdleConnections)
@@ -178,7 +249,7 @@ func newWorld(t *testing.T, v4 bool) *world {
 		opts = append(opts, oss.AuthVersion(oss.AuthV4))
 	}
 	var err error
-	if w.client, err = w.s.ClientFor("STS.id", osstest.AccessKeySecret, opts...); err != nil {
+	if w.client, err = w.s.ClientFor(testKeyID, osstest.AccessKeySecret, opts...); err != nil {
 		t.Fatal(err)
 	}
 	w.d, err = New(w.client, WithPartSize(256<<10), WithConcurrency(1), WithHTTPClient(hc), WithLogger(w.log.logger()),

@@ -117,6 +117,7 @@ func (d *Downloader) webClient(cfg *settings) *http.Client {
 type address struct {
 	url     string // all of it; it goes nowhere but into a request
 	query   string
+	secret  *secrets
 	scheme  string
 	id      identity
 	version string
@@ -176,6 +177,8 @@ func parseAddress(raw string) (*address, error) {
 	if a.signed {
 		a.expires = expiry(q)
 	}
+	a.secret = new(secrets)
+	a.secret.addQuery(a.query, a.signed)
 	return a, nil
 }
 
@@ -383,11 +386,21 @@ func (s *urlSource) once(ctx context.Context, addr *address, r request) (*answer
 		}
 		return nil, addr.withoutQuery(err)
 	}
+	at, secret := req.URL, addr.secret
+	if resp.Request != nil && resp.Request.URL != nil { // a transport of the caller's may not say
+		at = resp.Request.URL
+	}
+	if at.RawQuery != addr.query { // a redirect was followed
+		secret = new(secrets)
+		secret.addQuery(addr.query, addr.signed)
+		secret.addQuery(at.RawQuery, false)
+	}
+	secret.clean(resp.Header)
 	if resp.StatusCode/100 != 2 {
 		// Whatever of the body cannot be read leaves the status, which says most.
 		body, _ := io.ReadAll(io.LimitReader(resp.Body, errorBodyLimit))
 		resp.Body.Close()
-		refusal := newStatusError(resp.StatusCode, resp.Header, serviceErrorOf(body))
+		refusal := newStatusError(resp.StatusCode, resp.Header, secret.cleanError(serviceErrorOf(body)))
 		if addr.signed && s.keyEnded(addr, refusal) {
 			refusal.means = ErrExpired
 		}
@@ -430,14 +443,15 @@ func (s *urlSource) wasAnswered() bool {
 	return s.answered
 }
 
-// withoutQuery removes from an error of net/http what it says of URLs: this one's, and that of a redirect.
+// withoutQuery removes from an error of net/http what it says of URLs: this one's, and that of a redirect, whose host may
+// be anything.
 func (a *address) withoutQuery(err error) error {
 	err = withoutURL(err)
 	switch msg := err.Error(); {
 	case a.query != "" && strings.Contains(msg, a.query), strings.Contains(msg, "Location header"):
 		return &permanentError{errors.New("the server answered with a malformed redirect")}
 	case errors.Is(err, errRedirects), strings.Contains(msg, "unsupported protocol scheme"):
-		return &permanentError{err} // a redirect leads nowhere
+		return &permanentError{a.secret.cleanCause(err)} // a redirect leads nowhere
 	}
-	return err
+	return a.secret.cleanCause(err)
 }
