@@ -603,27 +603,29 @@ func digestOf(c osstest.Content) []byte {
 }
 
 // Bodies longer than said, or of a length not said.
+var bodyLengths = []struct {
+	name  string
+	fault func() *osstest.Fault
+	extra int // requests
+}{
+	{"as long as said, and the connection closed", func() *osstest.Fault { return osstest.Inject().CloseConn() }, 0},
+	{"longer", func() *osstest.Fault { return osstest.Inject().LongBody(100) }, 0},
+	{"much longer", func() *osstest.Fault { return osstest.Inject().LongBody(1 << 20) }, 0},
+	{"longer, in chunks", func() *osstest.Fault { return osstest.Inject().NoContentLength().LongBody(100) }, 0},
+	{"longer, until the connection ends", func() *osstest.Fault { return osstest.Inject().UntilClose().LongBody(100_000) }, 0},
+	{"in chunks", func() *osstest.Fault { return osstest.Inject().NoContentLength() }, 0},
+	{"until the connection ends", func() *osstest.Fault { return osstest.Inject().UntilClose() }, 0},
+	{"shorter by a byte", func() *osstest.Fault { return osstest.Inject().ShortBody(1) }, 1},
+	{"shorter by most", func() *osstest.Fault { return osstest.Inject().ShortBody(12344) }, 1},
+	{"none", func() *osstest.Fault { return osstest.Inject().CloseAfter(0) }, 1},
+	{"shorter, in chunks", func() *osstest.Fault { return osstest.Inject().NoContentLength().ShortBody(500) }, 1},
+	{"shorter, until the connection ends", func() *osstest.Fault { return osstest.Inject().UntilClose().ShortBody(500) }, 1},
+}
+
 func TestBodyLength(t *testing.T) {
 	countLies(t)
 	quietHTTP(t)
-	for i, lie := range []struct {
-		name  string
-		fault func() *osstest.Fault
-		extra int // requests
-	}{
-		{"as long as said, and the connection closed", func() *osstest.Fault { return osstest.Inject().CloseConn() }, 0},
-		{"longer", func() *osstest.Fault { return osstest.Inject().LongBody(100) }, 0},
-		{"much longer", func() *osstest.Fault { return osstest.Inject().LongBody(1 << 20) }, 0},
-		{"longer, in chunks", func() *osstest.Fault { return osstest.Inject().NoContentLength().LongBody(100) }, 0},
-		{"longer, until the connection ends", func() *osstest.Fault { return osstest.Inject().UntilClose().LongBody(100_000) }, 0},
-		{"in chunks", func() *osstest.Fault { return osstest.Inject().NoContentLength() }, 0},
-		{"until the connection ends", func() *osstest.Fault { return osstest.Inject().UntilClose() }, 0},
-		{"shorter by a byte", func() *osstest.Fault { return osstest.Inject().ShortBody(1) }, 1},
-		{"shorter by most", func() *osstest.Fault { return osstest.Inject().ShortBody(12344) }, 1},
-		{"none", func() *osstest.Fault { return osstest.Inject().CloseAfter(0) }, 1},
-		{"shorter, in chunks", func() *osstest.Fault { return osstest.Inject().NoContentLength().ShortBody(500) }, 1},
-		{"shorter, until the connection ends", func() *osstest.Fault { return osstest.Inject().UntilClose().ShortBody(500) }, 1},
-	} {
+	for i, lie := range bodyLengths {
 		for _, m := range momentsOf(i) {
 			if m.always {
 				continue

@@ -21,36 +21,38 @@ import (
 )
 
 // Connections that end before there is an answer. Where one that was idle ends so, net/http itself asks again.
+var answersNone = []struct {
+	name  string
+	fault func() *osstest.Fault
+}{
+	{"reset", func() *osstest.Fault { return osstest.Inject().ResetBeforeHead() }},
+	{"closed", func() *osstest.Fault { return osstest.Inject().CloseBeforeHead() }},
+	{"half a head", func() *osstest.Fault { return osstest.Inject().CutHead(60) }},
+	{"one byte", func() *osstest.Fault { return osstest.Inject().CutHead(1) }},
+	{"another protocol", func() *osstest.Fault { return osstest.Inject().Raw([]byte("SSH-2.0-OpenSSH_9.9\r\n")) }},
+	{"HTTP/2", func() *osstest.Fault { return osstest.Inject().Raw([]byte("HTTP/2 200\r\n\r\n")) }},
+	{"status without a number", func() *osstest.Fault { return osstest.Inject().Raw([]byte("HTTP/1.1 OK\r\n\r\n")) }},
+	{"a negative Content-Length", func() *osstest.Fault {
+		return osstest.Inject().Raw([]byte("HTTP/1.1 206 Partial Content\r\nContent-Length: -1\r\n\r\n"))
+	}},
+	{"two lengths", func() *osstest.Fault {
+		return osstest.Inject().Raw([]byte("HTTP/1.1 206 Partial Content\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\nhello"))
+	}},
+	{"a head without end", func() *osstest.Fault {
+		return osstest.Inject().Raw([]byte("HTTP/1.1 206 Partial Content\r\nX-Long: " + strings.Repeat("x", 3<<20)))
+	}},
+	{"lines without end", func() *osstest.Fault {
+		return osstest.Inject().Raw([]byte("HTTP/1.1 206 Partial Content\r\n" + strings.Repeat("X-Another: field\r\n", 1<<17)))
+	}},
+	{"informational answers without end", func() *osstest.Fault {
+		return osstest.Inject().Raw([]byte(strings.Repeat("HTTP/1.1 103 Early Hints\r\nLink: </>\r\n\r\n", 1000)))
+	}},
+}
+
 func TestNoAnswer(t *testing.T) {
 	countLies(t)
 	quietHTTP(t)
-	for i, lie := range []struct {
-		name  string
-		fault func() *osstest.Fault
-	}{
-		{"reset", func() *osstest.Fault { return osstest.Inject().ResetBeforeHead() }},
-		{"closed", func() *osstest.Fault { return osstest.Inject().CloseBeforeHead() }},
-		{"half a head", func() *osstest.Fault { return osstest.Inject().CutHead(60) }},
-		{"one byte", func() *osstest.Fault { return osstest.Inject().CutHead(1) }},
-		{"another protocol", func() *osstest.Fault { return osstest.Inject().Raw([]byte("SSH-2.0-OpenSSH_9.9\r\n")) }},
-		{"HTTP/2", func() *osstest.Fault { return osstest.Inject().Raw([]byte("HTTP/2 200\r\n\r\n")) }},
-		{"status without a number", func() *osstest.Fault { return osstest.Inject().Raw([]byte("HTTP/1.1 OK\r\n\r\n")) }},
-		{"a negative Content-Length", func() *osstest.Fault {
-			return osstest.Inject().Raw([]byte("HTTP/1.1 206 Partial Content\r\nContent-Length: -1\r\n\r\n"))
-		}},
-		{"two lengths", func() *osstest.Fault {
-			return osstest.Inject().Raw([]byte("HTTP/1.1 206 Partial Content\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\nhello"))
-		}},
-		{"a head without end", func() *osstest.Fault {
-			return osstest.Inject().Raw([]byte("HTTP/1.1 206 Partial Content\r\nX-Long: " + strings.Repeat("x", 3<<20)))
-		}},
-		{"lines without end", func() *osstest.Fault {
-			return osstest.Inject().Raw([]byte("HTTP/1.1 206 Partial Content\r\n" + strings.Repeat("X-Another: field\r\n", 1<<17)))
-		}},
-		{"informational answers without end", func() *osstest.Fault {
-			return osstest.Inject().Raw([]byte(strings.Repeat("HTTP/1.1 103 Early Hints\r\nLink: </>\r\n\r\n", 1000)))
-		}},
-	} {
+	for i, lie := range answersNone {
 		for _, m := range momentsOf(i) {
 			t.Run(lie.name+"/"+m.name, func(t *testing.T) {
 				st := newStage(t, stageConfig{size: m.size, v4: m.v4})
@@ -232,19 +234,21 @@ func TestBodyCutAnywhere(t *testing.T) {
 const lieStall = 200 * time.Millisecond
 
 // Answers that stop, or crawl.
+var answersStalled = []struct {
+	name   string
+	fault  func() *osstest.Fault
+	begins bool // the answer is right but for its body, so that all workers start
+}{
+	{"headers never come", func() *osstest.Fault { return osstest.Inject().HoldHeaders(nil) }, false},
+	{"body never comes", func() *osstest.Fault { return osstest.Inject().StallAfter(0) }, true},
+	{"body stops", func() *osstest.Fault { return osstest.Inject().StallAfter(5000) }, true},
+	{"a few bytes a second", func() *osstest.Fault { return osstest.Inject().Drip(20 * time.Millisecond) }, true},
+	{"error document stops", func() *osstest.Fault { return osstest.Error(500, "InternalError").StallAfter(20) }, false},
+}
+
 func TestStalls(t *testing.T) {
 	countLies(t)
-	for i, lie := range []struct {
-		name   string
-		fault  func() *osstest.Fault
-		begins bool // the answer is right but for its body, so that all workers start
-	}{
-		{"headers never come", func() *osstest.Fault { return osstest.Inject().HoldHeaders(nil) }, false},
-		{"body never comes", func() *osstest.Fault { return osstest.Inject().StallAfter(0) }, true},
-		{"body stops", func() *osstest.Fault { return osstest.Inject().StallAfter(5000) }, true},
-		{"a few bytes a second", func() *osstest.Fault { return osstest.Inject().Drip(20 * time.Millisecond) }, true},
-		{"error document stops", func() *osstest.Fault { return osstest.Error(500, "InternalError").StallAfter(20) }, false},
-	} {
+	for i, lie := range answersStalled {
 		for _, m := range momentsOf(i) {
 			t.Run(lie.name+"/"+m.name, func(t *testing.T) {
 				t.Parallel()

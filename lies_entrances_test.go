@@ -1,0 +1,203 @@
+package ossdl
+
+import (
+	"errors"
+	"fmt"
+	"testing"
+
+	"github.com/aliyun/aliyun-oss-go-sdk/oss"
+
+	"github.com/ossdl/ossdl/internal/osstest"
+)
+
+// TestLiesThroughOtherEntrances tells the lies of the tables to the entrances that the other tests do not go through.
+func TestLiesThroughOtherEntrances(t *testing.T) {
+	countLies(t)
+	quietHTTP(t)
+	for _, e := range []entrance{viaUnsigned, viaURL, viaWriter, viaReader} {
+		t.Run(string(e), func(t *testing.T) {
+			t.Run("answers refused", func(t *testing.T) {
+				for i, lie := range answersRefused {
+					for _, m := range e.moments(i) {
+						t.Run(lie.name+"/"+m.name, func(t *testing.T) {
+							st := newStage(t, stageConfig{size: m.size, v4: m.v4, through: e})
+							if e == viaURL && m.from == 0 && (lie.name == "200 of a length not said" || lie.name == "200 until the connection ends") {
+								pageOfAWebServer(st, m, lie.fault())
+								return
+							}
+							res, err := st.tellOnceOrAlways(m, lie.fault())
+							if m.always {
+								st.oddAnswer(err)
+							} else if res.Retries != 1 || !res.Verified || res.DownloadedBytes+res.ResumedBytes != st.content.Size() {
+								t.Errorf("result %+v, %v", *res, err)
+							}
+						})
+					}
+				}
+			})
+			t.Run("statuses retried", func(t *testing.T) {
+				for i, lie := range statusesRetried {
+					for _, m := range e.moments(i) {
+						t.Run(fmt.Sprintf("%d %s/%s", lie.status, lie.form, m.name), func(t *testing.T) {
+							st := newStage(t, stageConfig{size: m.size, v4: m.v4, through: e})
+							if _, err := st.tellOnceOrAlways(m, lie.fault()); m.always {
+								hasStatus(t, err, lie.status)
+							}
+						})
+					}
+				}
+			})
+			t.Run("statuses final", func(t *testing.T) {
+				for i, lie := range statusesFinal {
+					for j, from := range []int{0, 7} {
+						if !long() && (i+j)%2 > 0 {
+							continue
+						}
+						t.Run(fmt.Sprintf("%s/answer %d", lie.name, from), func(t *testing.T) {
+							st := newStage(t, stageConfig{v4: i%2 > 0, through: e})
+							st.old()
+							st.s.Nth(from, lie.fault())
+							_, err := st.download()
+							want, most := lie.first, 1
+							if from > 0 {
+								gaveUp(t, err, 1)
+								want, most = lie.mid, lieParts+1 // see TestFinalStatuses
+							}
+							if want == nil {
+								want = err
+							}
+							hasStatus(t, err, lie.status)
+							st.failed(err, want, most, true)
+							st.heals(st.kept())
+						})
+					}
+				}
+			})
+			t.Run("no answer", func(t *testing.T) {
+				for i, lie := range answersNone {
+					for _, m := range e.moments(i) {
+						t.Run(lie.name+"/"+m.name, func(t *testing.T) {
+							st := newStage(t, stageConfig{size: m.size, v4: m.v4, through: e})
+							st.unseen = true
+							st.tellOnceOrAlways(m, lie.fault())
+						})
+					}
+				}
+			})
+			t.Run("stalls", func(t *testing.T) {
+				for i, lie := range answersStalled {
+					for _, m := range e.moments(i) {
+						t.Run(lie.name+"/"+m.name, func(t *testing.T) {
+							t.Parallel()
+							st := newStage(t, stageConfig{size: m.size, v4: m.v4, through: e, opts: []Option{WithStallTimeout(lieStall)}})
+							st.slow, st.spread = true, lie.begins
+							st.tellOnceOrAlways(m, lie.fault())
+						})
+					}
+				}
+			})
+			t.Run("lengths of bodies", func(t *testing.T) {
+				for i, lie := range bodyLengths {
+					for _, m := range e.moments(i) {
+						if lie.extra > 0 {
+							t.Run(lie.name+"/"+m.name, func(t *testing.T) {
+								st := newStage(t, stageConfig{size: m.size, v4: m.v4, through: e})
+								st.spread = true
+								st.tellOnceOrAlways(m, lie.fault())
+							})
+							continue
+						}
+						t.Run(lie.name+"/"+m.name, func(t *testing.T) {
+							st := newStage(t, stageConfig{size: m.size, v4: m.v4, through: e})
+							if m.resumed {
+								st.interrupt()
+							}
+							st.s.Nth(m.from, lie.fault())
+							res, err := st.download()
+							st.right(res, err, max(m.clean, lieParts))
+							if res.Retries != 0 || !res.Verified {
+								t.Errorf("result %+v, %v", *res, err)
+							}
+						})
+					}
+				}
+			})
+			t.Run("damage", func(t *testing.T) {
+				for _, always := range []bool{false, true} {
+					t.Run(fmt.Sprintf("a flipped byte, always %t", always), func(t *testing.T) { flippedByte(t, e, always) })
+				}
+				t.Run("another ETag", func(t *testing.T) {
+					st := newStage(t, stageConfig{through: e})
+					st.s.Nth(7, osstest.Inject().OtherETag(`"0123456789ABCDEF0123456789ABCDEF"`))
+					_, err := st.download()
+					gaveUp(t, err, 1)
+					st.wrong(err, ErrObjectChanged, lieParts)
+				})
+				t.Run("another total", func(t *testing.T) {
+					st := newStage(t, stageConfig{through: e})
+					st.s.Nth(7, osstest.Inject().WrongTotal(liePart))
+					_, err := st.download()
+					gaveUp(t, err, 1)
+					st.wrong(err, ErrObjectChanged, lieParts)
+				})
+				t.Run("replaced", func(t *testing.T) {
+					st := newStage(t, stageConfig{through: e})
+					other := osstest.Random(8, lieSize)
+					st.s.Nth(7, osstest.Inject().Before(func() { st.s.Put("bkt", "key", other) }))
+					_, err := st.download()
+					st.failed(err, ErrObjectChanged, lieParts+3*4, false)
+					st.kept()
+					st.content = other
+					st.heals(0)
+				})
+			})
+		})
+	}
+}
+
+// pageOfAWebServer: a URL whose first answer has no length is of something that is made on the way out, and has none the
+// next time either.
+func pageOfAWebServer(st *stage, m moment, fault *osstest.Fault) {
+	if m.resumed {
+		st.interrupt()
+	}
+	st.s.Nth(0, fault)
+	_, err := st.download()
+	st.oddAnswer(err)
+	st.failed(err, err, 1, false)
+	st.heals(st.kept())
+}
+
+// flippedByte: one that came once is fetched again where what was written can be written again. A Reader has given it out,
+// and says so at the end.
+func flippedByte(t *testing.T, e entrance, always bool) {
+	st := newStage(t, stageConfig{through: e})
+	st.damaged = true
+	if always {
+		st.tellAlways(osstest.Inject().FlipByte(4321))
+	} else {
+		st.s.Nth(7, osstest.Inject().FlipByte(4321))
+	}
+	res, err := st.download()
+	switch {
+	case e == viaReader:
+		st.failed(err, ErrChecksum, lieParts, false)
+	case always:
+		st.failed(err, ErrChecksum, 2*lieParts, false)
+	default:
+		st.right(res, err, 2*lieParts)
+		return
+	}
+	noLeftovers(t, st.path)
+	st.damaged = false
+	st.heals(0)
+}
+
+// hasStatus asks that err holds the service's own word.
+func hasStatus(t *testing.T, err error, status int) {
+	t.Helper()
+	var se oss.ServiceError
+	if !errors.As(err, &se) || se.StatusCode != status {
+		t.Errorf("%v holds %+v, want status %d", err, se, status)
+	}
+}
