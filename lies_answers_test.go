@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"strconv"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -26,6 +27,7 @@ var answersRefused = []struct {
 	{"Content-Range of 2^64", func() *osstest.Fault {
 		return osstest.Inject().ContentRange("bytes 0-18446744073709551615/18446744073709551616")
 	}},
+	{"two Content-Ranges", func() *osstest.Fault { return osstest.Inject().AddHeader("Content-Range", "bytes 0-9/10") }},
 	{"Content-Range of six bytes", func() *osstest.Fault { return osstest.Inject().ContentRange("bytes 0-5/6") }},
 	{"several ranges", func() *osstest.Fault {
 		return osstest.Inject().ContentRange("").Header("Content-Type", "multipart/byteranges; boundary=x")
@@ -216,6 +218,7 @@ func TestWrongETag(t *testing.T) {
 		st.kept()
 		st.heals(0) // with the true one
 	})
+	etag := []osstest.ObjectOption{osstest.ETag(fmt.Sprintf(`"%032X"`, 0xabcdef))}
 	for _, lie := range []struct {
 		name  string
 		fault func() *osstest.Fault
@@ -223,16 +226,20 @@ func TestWrongETag(t *testing.T) {
 		{"another one", other},
 		{"none", func() *osstest.Fault { return osstest.Inject().NoETag() }},
 		{"a weak one", func() *osstest.Fault { return osstest.Inject().WeakETag() }},
+		{"the same in lower case", func() *osstest.Fault {
+			return osstest.Inject().OtherETag(fmt.Sprintf(`"%032x"`, 0xabcdef))
+		}},
+		{"the same without quotes", func() *osstest.Fault { return osstest.Inject().OtherETag(fmt.Sprintf("%032X", 0xabcdef)) }},
 	} {
 		t.Run(lie.name+", in the middle", func(t *testing.T) {
-			st := newStage(t, stageConfig{v4: true})
+			st := newStage(t, stageConfig{v4: true, object: etag})
 			st.s.Nth(7, lie.fault())
 			_, err := st.download()
 			partError(t, err)
 			st.wrong(err, ErrObjectChanged, lieParts)
 		})
 		t.Run(lie.name+", on resume", func(t *testing.T) {
-			st := newStage(t, stageConfig{})
+			st := newStage(t, stageConfig{object: etag})
 			st.interrupt()
 			st.s.Nth(0, lie.fault())
 			res, err := st.download()
@@ -660,6 +667,48 @@ func TestBodyLength(t *testing.T) {
 			}
 			st.heals(st.kept())
 		})
+	}
+}
+
+// Answers in forms that OSS does not use, and that are right.
+func TestUnusualForms(t *testing.T) {
+	countLies(t)
+	chunks := func(b []byte) []byte {
+		return fmt.Appendf(nil, "1\r\n%s\r\n%x; with=more\r\n%s\r\n0\r\nX-Trailer: x\r\n\r\n", b[:1], len(b)-1, b[1:])
+	}
+	for name, form := range map[string]func(head string, body []byte) []byte{
+		"HTTP/1.0": func(head string, body []byte) []byte {
+			return fmt.Appendf(nil, "HTTP/1.0 206 Partial Content\r\n%sContent-Length: %d\r\n\r\n%s", head, len(body), body)
+		},
+		"HTTP/1.0, until the end of the connection": func(head string, body []byte) []byte {
+			return fmt.Appendf(nil, "HTTP/1.0 206 Partial Content\r\n%s\r\n%s", head, body)
+		},
+		"Content-Length beside chunks": func(head string, body []byte) []byte {
+			return fmt.Appendf(nil, "HTTP/1.1 206 Partial Content\r\n%sContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n%s", head, chunks(body))
+		},
+		"after a 100": func(head string, body []byte) []byte {
+			return fmt.Appendf(nil, "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nETag: \"x\"\r\n\r\nHTTP/1.1 206 Partial Content\r\n%sContent-Length: %d\r\n\r\n%s",
+				head, len(body), body)
+		},
+		"names in lower case, no reason": func(head string, body []byte) []byte {
+			return fmt.Appendf(nil, "HTTP/1.1 206\r\n%scontent-length:%d\r\n\r\n%s", strings.ToLower(head), len(body), body)
+		},
+	} {
+		for _, at := range []int64{0, 7} {
+			t.Run(fmt.Sprintf("%s, part %d", name, at), func(t *testing.T) {
+				st := newStage(t, stageConfig{object: []osstest.ObjectOption{osstest.ETag(`"5f-2a"`)}})
+				o := st.s.Stat("bkt", "key")
+				body := contentBytes(t, st.content)[at*liePart:][:liePart]
+				head := fmt.Sprintf("ETag: %s\r\nx-oss-request-id: 5F\r\nx-oss-hash-crc64ecma: %s\r\nContent-Range: bytes %d-%d/%d\r\n",
+					o.ETag, o.CRC, at*liePart, (at+1)*liePart-1, lieSize)
+				st.s.Once(func(r *osstest.Request) bool { return r.Start == at*liePart }, osstest.Inject().Raw(form(head, body)))
+				res, err := st.download()
+				st.right(res, err, lieParts)
+				if res.Retries != 0 || res.DownloadedBytes != lieSize || !res.Verified {
+					t.Errorf("%+v", *res)
+				}
+			})
+		}
 	}
 }
 

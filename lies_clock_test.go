@@ -32,7 +32,9 @@ type pipeServer struct {
 	conns     []net.Conn
 	refused   int
 	goneUntil time.Time
+	crawling  int // connections that are still to bring a byte a second
 	incoming  chan net.Conn
+	closed    chan struct{}
 }
 
 type asked struct {
@@ -44,7 +46,10 @@ type asked struct {
 // newPipeServer serves until the test ends, to the client that it returns.
 func newPipeServer(t *testing.T, content []byte) (*pipeServer, *http.Client) {
 	t.Helper()
-	s := &pipeServer{service: service{objects: map[string][]byte{"k": content}, piece: 64 << 10}, incoming: make(chan net.Conn)}
+	s := &pipeServer{
+		service:  service{objects: map[string][]byte{"k": content}, piece: 64 << 10},
+		incoming: make(chan net.Conn), closed: make(chan struct{}),
+	}
 	web := &http.Server{Handler: s}
 	var serving sync.WaitGroup
 	serving.Go(func() {
@@ -67,14 +72,15 @@ func newPipeServer(t *testing.T, content []byte) (*pipeServer, *http.Client) {
 }
 
 func (s *pipeServer) Accept() (net.Conn, error) {
-	c, ok := <-s.incoming
-	if !ok {
+	select {
+	case c := <-s.incoming:
+		return c, nil
+	case <-s.closed:
 		return nil, net.ErrClosed
 	}
-	return c, nil
 }
 
-func (s *pipeServer) Close() error   { close(s.incoming); return nil }
+func (s *pipeServer) Close() error   { close(s.closed); return nil }
 func (s *pipeServer) Addr() net.Addr { return &net.TCPAddr{} }
 
 func (s *pipeServer) dial(ctx context.Context, network, addr string) (net.Conn, error) {
@@ -85,9 +91,33 @@ func (s *pipeServer) dial(ctx context.Context, network, addr string) (net.Conn, 
 		return nil, &net.OpError{Op: "dial", Net: network, Err: syscall.ECONNREFUSED}
 	}
 	here, there := net.Pipe()
+	if s.crawling > 0 {
+		s.crawling--
+		there = crawlingConn{there, s.closed}
+	}
 	s.conns = append(s.conns, there)
 	s.incoming <- there
 	return here, nil
+}
+
+// crawlingConn brings a byte a second, from the head of the first answer on.
+type crawlingConn struct {
+	net.Conn
+	closed <-chan struct{} // the server
+}
+
+func (c crawlingConn) Write(p []byte) (n int, err error) {
+	for n < len(p) && err == nil {
+		select {
+		case <-time.After(time.Second): // of the bubble
+		case <-c.closed:
+			return n, net.ErrClosed
+		}
+		var k int
+		k, err = c.Conn.Write(p[n : n+1])
+		n += k
+	}
+	return n, err
 }
 
 // goAway ends all connections, and takes none for a while.
@@ -274,6 +304,38 @@ func TestListenerGoneForSeconds(t *testing.T) {
 			if refused < rounds {
 				t.Error("nothing was tested")
 			}
+		})
+	}
+}
+
+// TestHeadComesByteByByte: an answer of which a byte comes each second is given up after the stall timeout, its head too. On
+// another connection the call goes on, and ends after its attempts where all are so.
+func TestHeadComesByteByByte(t *testing.T) {
+	const part, stall = 64 << 10, 30 * time.Second // the default
+	content := contentBytes(t, osstest.Random(1, 3*part))
+	for _, all := range []bool{false, true} {
+		t.Run(fmt.Sprintf("all connections %t", all), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s, hc := newPipeServer(t, content)
+				if s.crawling = 1; all {
+					s.crawling = 1 << 20
+				}
+				d := newPipeDownloader(t, hc, WithPartSize(part), WithConcurrency(1), WithRetry(RetryPolicy{Attempts: lieAttempts}))
+				to := &memory{b: make([]byte, len(content))}
+				begun := time.Now()
+				res, err := d.DownloadTo(t.Context(), "bkt", "k", to)
+				took := time.Since(begun)
+				if !all {
+					if err != nil || string(to.b) != string(content) || res.Retries != 1 || took < stall || took > 2*stall {
+						t.Errorf("%v: %+v, %v", took, res, err)
+					}
+					return
+				}
+				var pe *PartError
+				if !errors.As(err, &pe) || pe.Attempts != lieAttempts || !errors.Is(err, errStalled) || res.DownloadedBytes != 0 || took > 2*lieAttempts*stall {
+					t.Errorf("%v: %+v, %v", took, res, err)
+				}
+			})
 		})
 	}
 }

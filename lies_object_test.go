@@ -245,6 +245,33 @@ func TestWithoutVersionPermission(t *testing.T) {
 	})
 }
 
+// The version of an object is said by some answers only: the others have its ETag.
+func TestVersionNotSaid(t *testing.T) {
+	countLies(t)
+	for _, from := range []int{0, 1, 7} {
+		for _, always := range []bool{false, true} {
+			if from == 0 && always {
+				continue // a bucket without versions
+			}
+			t.Run(fmt.Sprintf("from answer %d, always %t", from, always), func(t *testing.T) {
+				st := newStage(t, stageConfig{bucket: []osstest.BucketOption{osstest.Versioning(osstest.Enabled)}})
+				version := st.s.Stat("bkt", "key").VersionID
+				f := osstest.Inject().NoHeader("X-Oss-Version-Id")
+				if always {
+					st.tellFrom(from, f)
+				} else {
+					st.s.Nth(from, f)
+				}
+				res, err := st.download()
+				st.right(res, err, lieParts)
+				if from > 0 && res.VersionID != version || !res.Verified {
+					t.Errorf("%+v, want version %s", *res, version)
+				}
+			})
+		}
+	}
+}
+
 // A cache that does not know versionId answers with the current version.
 func TestVersionIgnored(t *testing.T) {
 	countLies(t)

@@ -220,6 +220,11 @@ func (f *Fault) Header(name, value string) *Fault {
 	return f.edit(fmt.Sprintf("Header(%q, %q)", name, value), func(r *reply, _ *query) { r.header.Set(name, value) })
 }
 
+// AddHeader adds a header field beside those of the same name.
+func (f *Fault) AddHeader(name, value string) *Fault {
+	return f.edit(fmt.Sprintf("AddHeader(%q, %q)", name, value), func(r *reply, _ *query) { r.header.Add(name, value) })
+}
+
 // NoHeader removes a header field; it fires where there was one.
 func (f *Fault) NoHeader(name string) *Fault {
 	return f.try(fmt.Sprintf("NoHeader(%q)", name), func(r *reply, _ *query) bool {
