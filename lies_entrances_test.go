@@ -1,8 +1,10 @@
 package ossdl
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"testing"
 
 	"github.com/aliyun/aliyun-oss-go-sdk/oss"
@@ -199,5 +201,55 @@ func hasStatus(t *testing.T, err error, status int) {
 	var se oss.ServiceError
 	if !errors.As(err, &se) || se.StatusCode != status {
 		t.Errorf("%v holds %+v, want status %d", err, se, status)
+	}
+}
+
+// TestNothingLeftOfAnyEntrance: when a call returns, by success, by error or because its caller had enough, no request and
+// no body of it is open, and soon no connection, no file and no goroutine is more than there was.
+func TestNothingLeftOfAnyEntrance(t *testing.T) {
+	for _, e := range []entrance{viaKey, viaUnsigned, viaURL, viaWriter, viaReader} {
+		for _, ends := range []string{"success", "error of the first answer", "error in the middle", "cancelled before the first answer", "cancelled in the middle"} {
+			t.Run(string(e)+"/"+ends, func(t *testing.T) {
+				st := newStage(t, stageConfig{through: e})
+				counted := &flight{RoundTripper: st.http.Transport}
+				st.http.Transport = counted
+				st.returned = func() {
+					if n := counted.inFlight(); n != 0 {
+						t.Errorf("%d requests or bodies are left open", n)
+					}
+				}
+				before := openFiles()
+				ctx, cancel := context.WithCancel(t.Context())
+				defer cancel()
+				st.ctx = ctx
+				at := 7
+				if strings.Contains(ends, "first answer") {
+					at = 0
+				}
+				switch {
+				case strings.HasPrefix(ends, "error"):
+					st.s.Nth(at, osstest.Error(403, "AccessDenied"))
+				case strings.HasPrefix(ends, "cancelled"):
+					st.s.Nth(at, osstest.Inject().Before(cancel).HoldHeaders(nil))
+				}
+				res, err := st.download()
+				switch {
+				case ends == "success":
+					st.right(res, err, lieParts)
+				case strings.HasPrefix(ends, "error"):
+					st.refusal(err, 403, "AccessDenied")
+				case !errors.Is(err, context.Canceled):
+					t.Errorf("%v", err)
+				}
+				if after := openFiles(); after > before {
+					t.Errorf("%d descriptors, there were %d", after, before)
+				}
+				st.ctx = t.Context()
+				if ends != "success" {
+					st.unharmed(false)
+					st.heals(st.kept())
+				}
+			})
+		}
 	}
 }

@@ -44,20 +44,22 @@ var lieRetry = RetryPolicy{Attempts: lieAttempts, MinDelay: time.Millisecond, Ma
 
 // stage is one object of a server and the path it is downloaded to.
 type stage struct {
-	t       *testing.T
-	s       *osstest.Server
-	content osstest.Content
-	path    string
-	label   string
-	http    *http.Client
-	client  *oss.Client
-	opts    []Option // of every download
-	told    int      // requests of the last download
-	unseen  bool     // net/http may repeat requests by itself, which the engine does not see
-	slow    bool     // honest answers may seem to stall
-	spread  bool     // under a lie told always, all workers start
-	damaged bool     // bytes that are not the object's are expected to be given out
-	through entrance
+	t        *testing.T
+	s        *osstest.Server
+	content  osstest.Content
+	path     string
+	label    string
+	http     *http.Client
+	client   *oss.Client
+	opts     []Option        // of every download
+	told     int             // requests of the last download
+	unseen   bool            // net/http may repeat requests by itself, which the engine does not see
+	slow     bool            // honest answers may seem to stall
+	spread   bool            // under a lie told always, all workers start
+	damaged  bool            // bytes that are not the object's are expected to be given out
+	ctx      context.Context // of every download
+	returned func()          // nil, or called as soon as a download has returned
+	through  entrance
 }
 
 // entrance is what a stage's downloads go through.
@@ -115,8 +117,8 @@ func newStage(t *testing.T, c stageConfig) *stage {
 		c.client = append(c.client, oss.SetCredentialsProvider(&keys{}))
 	}
 	st := &stage{
-		through: c.through,
-		t:       t, s: newServer(t, c.server...), content: osstest.Random(7, c.size), path: filepath.Join(t.TempDir(), "file"),
+		through: c.through, ctx: t.Context(),
+		t: t, s: newServer(t, c.server...), content: osstest.Random(7, c.size), path: filepath.Join(t.TempDir(), "file"),
 		label: t.Name(), http: HTTPClient(),
 	}
 	st.s.CreateBucket("bkt", c.bucket...)
@@ -157,9 +159,12 @@ func (st *stage) download(opts ...Option) (*Result, error) {
 func (st *stage) downloadWith(d *Downloader, opts ...Option) (res *Result, err error) {
 	st.t.Helper()
 	st.s.ResetLog()
-	pprof.Do(st.t.Context(), pprof.Labels("stage", st.label), func(ctx context.Context) {
+	pprof.Do(st.ctx, pprof.Labels("stage", st.label), func(ctx context.Context) {
 		res, err = st.enter(ctx, d, append(st.opts[:len(st.opts):len(st.opts)], opts...))
 	})
+	if st.returned != nil {
+		st.returned()
+	}
 	st.quiet(func(stack string) bool { return strings.Contains(stack, "github.com/ossdl/ossdl.") })
 	ctx, cancel := context.WithTimeout(st.t.Context(), 10*time.Second)
 	defer cancel()

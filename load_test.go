@@ -50,6 +50,16 @@ func (f *flight) RoundTrip(r *http.Request) (*http.Response, error) {
 	return resp, nil
 }
 
+func (f *flight) inFlight() int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.now
+}
+
+func (f *flight) CloseIdleConnections() {
+	(&http.Client{Transport: f.RoundTripper}).CloseIdleConnections()
+}
+
 type flightBody struct {
 	io.ReadCloser
 	end func()
