@@ -42,21 +42,25 @@ func TestFileSizeLimit(t *testing.T) {
 	s := newServer(t)
 	content := osstest.Random(1, 3<<20)
 	s.Put("bkt", "k", content)
-	path := filepath.Join(t.TempDir(), "file")
-	writeFile(t, path, "old")
-	var said bytes.Buffer
-	cmd := newChild(t, s, "limit", "file size", strconv.Itoa(2<<20), "download", path, "k")
-	cmd.Stderr = &said
-	if err := cmd.Run(); err == nil || !strings.Contains(said.String(), syscall.EFBIG.Error()) {
-		t.Errorf("%v, %q", err, said.String())
+	for _, entrance := range childEntrances {
+		t.Run(entrance, func(t *testing.T) {
+			path := filepath.Join(t.TempDir(), "k")
+			writeFile(t, path, "old")
+			var said bytes.Buffer
+			cmd := newChild(t, s, "limit", "file size", strconv.Itoa(2<<20), "enter", entrance, path, "k")
+			cmd.Stderr = &said
+			if err := cmd.Run(); err == nil || !strings.Contains(said.String(), syscall.EFBIG.Error()) {
+				t.Errorf("%v, %q", err, said.String())
+			}
+			if got, err := os.ReadFile(path); string(got) != "old" {
+				t.Errorf("the old file is %q, %v", got, err)
+			}
+			if err := newChild(t, s, "enter", entrance, path, "k").Run(); err != nil {
+				t.Fatal(err)
+			}
+			checkFile(t, path, content)
+		})
 	}
-	if got, err := os.ReadFile(path); string(got) != "old" {
-		t.Errorf("the old file is %q, %v", got, err)
-	}
-	if _, err := newDownloader(t, s).Download(t.Context(), "bkt", "k", path); err != nil {
-		t.Fatal(err)
-	}
-	checkFile(t, path, content)
 }
 
 // TestNoDescriptorsLeft downloads with ever fewer files that may be open: the file is right, or the error names the cause.
@@ -64,31 +68,38 @@ func TestNoDescriptorsLeft(t *testing.T) {
 	s := newServer(t)
 	content := osstest.Random(1, 1<<20)
 	s.Put("bkt", "k", content)
-	right, wrong := 0, 0
-	for files := 30; files > 3; files-- {
-		path := filepath.Join(t.TempDir(), "file")
-		var said bytes.Buffer
-		cmd := newChild(t, s, "limit", "files", strconv.Itoa(files), "download", path, "k")
-		cmd.Stderr = &said
-		if err := cmd.Run(); err == nil {
-			right++
-			checkFile(t, path, content)
-			continue
-		}
-		wrong++
-		if !strings.Contains(said.String(), syscall.EMFILE.Error()) {
-			t.Errorf("%d files: %.500q", files, said.String())
-		}
-		if exists(path) {
-			t.Errorf("%d files: something is at the path", files)
-		}
-		if _, err := newDownloader(t, s).Download(t.Context(), "bkt", "k", path); err != nil {
-			t.Errorf("%d files, and then enough: %v", files, err)
-		}
-		checkFile(t, path, content)
-	}
-	t.Logf("%d downloads had enough files, %d had not", right, wrong)
-	if right == 0 || wrong == 0 {
-		t.Error("nothing was tested")
+	for _, entrance := range childEntrances {
+		t.Run(entrance, func(t *testing.T) {
+			right, wrong := 0, 0
+			for files := 30; files > 3; files-- {
+				if entrance != "Download" && files > 12 && !long() {
+					files -= 2
+				}
+				path := filepath.Join(t.TempDir(), "k")
+				var said bytes.Buffer
+				cmd := newChild(t, s, "limit", "files", strconv.Itoa(files), "enter", entrance, path, "k")
+				cmd.Stderr = &said
+				if err := cmd.Run(); err == nil {
+					right++
+					checkFile(t, path, content)
+					continue
+				}
+				wrong++
+				if !strings.Contains(said.String(), syscall.EMFILE.Error()) {
+					t.Errorf("%d files: %.500q", files, said.String())
+				}
+				if exists(path) {
+					t.Errorf("%d files: something is at the path", files)
+				}
+				if err := newChild(t, s, "enter", entrance, path, "k").Run(); err != nil {
+					t.Errorf("%d files, and then enough: %v", files, err)
+				}
+				checkFile(t, path, content)
+			}
+			t.Logf("%d downloads had enough files, %d had not", right, wrong)
+			if right == 0 || wrong == 0 {
+				t.Error("nothing was tested")
+			}
+		})
 	}
 }
