@@ -8,6 +8,7 @@ import (
 	"io"
 	"io/fs"
 	"net/http"
+	"net/http/httptrace"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -331,6 +332,74 @@ func (w *world) check(err error) {
 			if i := strings.Index(text, secret); i >= 0 {
 				w.t.Errorf("%s tells %s: %q", where, secret, text[max(0, i-100):min(len(text), i+100)])
 			}
+		}
+	}
+}
+
+// TestNoSecretTaken: what a URL says for another reason than to be let in is no secret: an ETag in it stays an ETag, and a
+// version a version.
+func TestNoSecretTaken(t *testing.T) {
+	const part = 64 << 10
+	s := newServer(t)
+	s.CreateBucket("bkt", osstest.PublicRead(), osstest.Versioning(osstest.Enabled))
+	content := osstest.Random(1, 3*part)
+	o := s.Put("bkt", "k", content)
+	d := newURLDownloader(t, WithPartSize(part), WithConcurrency(1))
+	for _, query := range []string{
+		"?x-oss-request-payer=requester&v=" + strings.Trim(o.ETag, `"`), "?versionId=" + o.VersionID,
+	} {
+		s.ResetLog()
+		path := filepath.Join(t.TempDir(), "file")
+		res, err := d.DownloadURL(t.Context(), s.URL("bkt", "k")+query, path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		checkFile(t, path, content)
+		if res.ETag != o.ETag || res.VersionID != o.VersionID {
+			t.Errorf("%s: %+v", query, *res)
+		}
+		sameLines(t, wire(s)[1:], "GET bytes=65536-131071 if-match", "GET bytes=131072-196607 if-match")
+	}
+}
+
+// TestSecrets: of a request each part that lets somebody in is hidden, as it was sent and as a URL has it, the longest
+// first; short words and what is for all to know stay.
+func TestSecrets(t *testing.T) {
+	headers := func(authorization string) *secrets {
+		s := new(secrets)
+		r, err := http.NewRequestWithContext(s.watch(t.Context()), http.MethodGet, "http://service.test/", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		trace := httptrace.ContextClientTrace(r.Context())
+		trace.WroteHeaderField("Authorization", []string{authorization})
+		trace.WroteHeaderField("X-Oss-Security-Token", []string{"token-of-an-hour"})
+		trace.WroteHeaderField("User-Agent", []string{"a-user-agent/1.0"})
+		return s
+	}
+	query := func(q string, signed bool) *secrets {
+		s := new(secrets)
+		s.addQuery(q, signed)
+		return s
+	}
+	for _, c := range []struct {
+		name, text, want string
+		s                *secrets
+	}{
+		{"V1", "LTAI5tKeyKey abc+def/ghi= abc%2Bdef%2Fghi%3D LTAI5tKeyKey:abc+def/ghi= token-of-an-hour a-user-agent/1.0", "*** *** *** *** *** a-user-agent/1.0",
+			headers("OSS LTAI5tKeyKey:abc+def/ghi=")},
+		{"V4", "LTAI5tKeyKey LTAI5tKeyKey/20260101/cn-hangzhou/oss/aliyun_v4_request 0123456789abcdef cn-hangzhou", "*** *** *** cn-hangzhou",
+			headers("OSS4-HMAC-SHA256 Credential=LTAI5tKeyKey/20260101/cn-hangzhou/oss/aliyun_v4_request,AdditionalHeaders=cn-hangzhou,Signature=0123456789abcdef")},
+		{"short words", "id and ab", "id and ab", headers("OSS id:ab")},
+		{"signed URL", "Expires=1700000000 1700000000 abc+def/ghi= abc%2Bdef%2Fghi%3D LTAI5tKeyKey CAEQversion", "*** *** *** *** *** CAEQversion",
+			query("OSSAccessKeyId=LTAI5tKeyKey&Expires=1700000000&Signature=abc%2Bdef%2Fghi%3D&versionId=CAEQversion", true)},
+		{"credential of V4", "LTAI5tKeyKey LTAI5tKeyKey/20260101/oss", "*** ***", query("x-oss-credential=LTAI5tKeyKey%2F20260101%2Foss", true)},
+		{"another service's URL", "0123456789abcdef 5d41402abc4b2a76 v=5d41402abc4b2a76", "*** 5d41402abc4b2a76 ***",
+			query("X-Amz-Signature=0123456789abcdef&v=5d41402abc4b2a76", false)},
+		{"no query", "anything", "anything", query("", false)},
+	} {
+		if got := c.s.hide(c.text); got != c.want {
+			t.Errorf("%s: %q, want %q", c.name, got, c.want)
 		}
 	}
 }
