@@ -401,10 +401,11 @@ func TestHugeObjectInterrupted(t *testing.T) {
 		res, err := d.Download(ctx, "bkt", "k", "/file")
 		cancel()
 		s.ClearFaults()
-		if !errors.Is(err, context.Canceled) || res.ResumedBytes != resumed || res.Size != hugeSize {
-			t.Fatalf("%+v, %v", res, err)
+		// The other worker loses what it has in its buffer when it is cancelled.
+		if !errors.Is(err, context.Canceled) || res.ResumedBytes > resumed || res.ResumedBytes < resumed-bufferSize || res.Size != hugeSize {
+			t.Fatalf("resumed %d, want %d: %+v, %v", res.ResumedBytes, resumed, res, err)
 		}
-		resumed += res.DownloadedBytes
+		resumed = res.ResumedBytes + res.DownloadedBytes
 	}
 	// The end of it, by itself.
 	end := make([]byte, 2<<20+7)
