@@ -24,7 +24,6 @@ const (
 	logOfNoUse   = `level=WARN msg="checkpoint of no use, fresh start"`
 	logFresh     = `level=WARN msg="fresh start"`
 	logReplaced  = `level=INFO msg="partial file of an earlier run replaced"`
-	logLinked    = `level=WARN msg="partial file has other names: not written into"`
 	logDisproved = `level=WARN msg="what is on disk is not what was recorded; it is fetched again"`
 	logRetry     = `level=INFO msg="request failed, goes on"`
 	logPin       = `level=WARN msg="version pin dropped: no permission oss:GetObjectVersion"`
@@ -38,7 +37,7 @@ const (
 	logNotSaved  = `level=WARN msg="checkpoint not saved"`
 )
 
-var logged = []string{logResuming, logOfNoUse, logFresh, logReplaced, logLinked, logDisproved, logRetry, logPin, logIfMatch, logStream,
+var logged = []string{logResuming, logOfNoUse, logFresh, logReplaced, logDisproved, logRetry, logPin, logIfMatch, logStream,
 	logNoRanges, logChecksum, logSymlink, logRenew, logNoLocks, logNotSaved}
 
 // says asks that each of these lines is in the log as often, and no other that is known. All name the object.
@@ -114,7 +113,12 @@ func TestLog(t *testing.T) {
 			if err := os.Link(st.path+partSuffix, filepath.Join(st.t.TempDir(), "link")); err != nil {
 				st.t.Skip(err)
 			}
-		}, want: map[string]int{logLinked: 1, logReplaced: 1}},
+		}, want: map[string]int{logFresh: 1, logReplaced: 1}},
+		"checkpoint without partial file": {resumed: true, then: func(st *stage) {
+			if err := os.Remove(st.path + partSuffix); err != nil {
+				st.t.Fatal(err)
+			}
+		}, want: map[string]int{logFresh: 1}},
 		"partial file damaged": {resumed: true, then: func(st *stage) {
 			f, err := os.OpenFile(st.path+partSuffix, os.O_RDWR, 0)
 			if err == nil {

@@ -427,6 +427,9 @@ func (s *urlSource) once(ctx context.Context, addr *address, r request) (*answer
 
 // keyEnded reports whether a signature is refused because the temporary key it was made with has ended.
 func (s *urlSource) keyEnded(addr *address, refusal *statusError) bool {
+	if refusal.service.StatusCode != http.StatusForbidden {
+		return false
+	}
 	switch refusal.service.Code {
 	case "SecurityTokenExpired", "InvalidSecurityToken", "AccessKeyIdAndSecurityTokenNotMatch":
 		return true
