@@ -177,7 +177,7 @@ func (b *bucketClient) signed(ctx context.Context, method, key string, params ma
 		}
 	}
 	var sent secrets
-	return sent.cleanResponse(b.client.Conn.DoWithContext(sent.watch(ctx), method, b.bucket, key, params, headers, nil, 0, nil))
+	return sent.cleanResponse(b.client.Conn.DoWithContext(sent.watch(ctx, b.client.HTTPClient), method, b.bucket, key, params, headers, nil, 0, nil))
 }
 
 func addQuery(u string, params map[string]any) string {

@@ -802,7 +802,7 @@ func (w *wireFault) download(t *testing.T, s *osstest.Server, attempts int) {
 func (w *wireFault) once(t *testing.T, s *osstest.Server, path string, attempts int) (*Result, error) {
 	t.Helper()
 	hc := HTTPClient()
-	transport := hc.Transport.(*boundedErrors).Transport
+	transport := hc.Transport.(*transport).Transport
 	transport.DialContext = w.dial
 	transport.TLSClientConfig = &tls.Config{RootCAs: s.Roots()}
 	client, err := s.Client(oss.HTTPClient(hc))

@@ -32,7 +32,7 @@ func HTTPClient() *http.Client {
 	protocols := new(http.Protocols)
 	protocols.SetHTTP1(true)
 	return &http.Client{
-		Transport: &boundedErrors{&http.Transport{
+		Transport: &transport{&http.Transport{
 			Proxy:                  http.ProxyFromEnvironment,
 			DialContext:            d.dial,
 			TLSHandshakeTimeout:    handshakeTimeout,
@@ -78,11 +78,12 @@ func isOSSHeader(name string) bool {
 	return len(name) > 6 && http.CanonicalHeaderKey(name[:6]) == "X-Oss-"
 }
 
-// boundedErrors bounds the bodies of answers that are no success: the SDK reads them whole. It also ends one where it
+// transport bounds the bodies of answers that are no success: the SDK reads them whole. It also ends one where it
 // cannot be read on, since the SDK would return that error and drop the status, which says more.
-type boundedErrors struct{ *http.Transport }
+type transport struct{ *http.Transport }
 
-func (b *boundedErrors) RoundTrip(r *http.Request) (*http.Response, error) {
+func (b *transport) RoundTrip(r *http.Request) (*http.Response, error) {
+	learn(r)
 	resp, err := b.Transport.RoundTrip(r)
 	if err == nil && resp.StatusCode/100 != 2 && resp.Body != nil {
 		resp.Body = errorBody{io.LimitReader(resp.Body, errorBodyLimit), resp.Body}

@@ -19,7 +19,7 @@ import (
 // transportOf is what HTTPClient has below its bound on error bodies.
 func transportOf(t *testing.T, hc *http.Client) *http.Transport {
 	t.Helper()
-	tr, ok := hc.Transport.(*boundedErrors)
+	tr, ok := hc.Transport.(*transport)
 	if !ok {
 		t.Fatalf("the transport is a %T", hc.Transport)
 	}

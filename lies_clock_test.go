@@ -58,7 +58,7 @@ func newPipeServer(t *testing.T, content []byte) (*pipeServer, *http.Client) {
 		}
 	})
 	hc := HTTPClient()
-	transport := hc.Transport.(*boundedErrors).Transport
+	transport := hc.Transport.(*transport).Transport
 	transport.Proxy = nil
 	transport.DialContext = s.dial
 	t.Cleanup(func() {

@@ -144,7 +144,7 @@ func (st *stage) newClient(opts ...oss.ClientOption) *oss.Client {
 }
 
 // transport is the one that everything of a stage goes through.
-func (st *stage) transport() *http.Transport { return st.http.Transport.(*boundedErrors).Transport }
+func (st *stage) transport() *http.Transport { return st.http.Transport.(*transport).Transport }
 
 // download makes one call, and fails the test where the call leaves a goroutine or a request behind.
 func (st *stage) download(opts ...Option) (*Result, error) {

@@ -8,6 +8,7 @@ import (
 	"io"
 	"io/fs"
 	"net/http"
+	"net/http/httptest"
 	"net/http/httptrace"
 	"net/url"
 	"os"
@@ -242,7 +243,7 @@ func newWorld(t *testing.T, v4 bool) *world {
 	w.s.Put("bkt", "p/k", osstest.Random(1, 1<<20))
 	hc := HTTPClient()
 	t.Cleanup(hc.CloseIdleConnections)
-	w.transport = hc.Transport.(*boundedErrors).Transport
+	w.transport = hc.Transport.(*transport).Transport
 	w.spy = &spy{RoundTripper: hc.Transport, secrets: map[string]bool{}}
 	hc.Transport = w.spy
 	opts := []oss.ClientOption{oss.HTTPClient(hc), oss.SecurityToken(testToken)}
@@ -365,16 +366,24 @@ func TestNoSecretTaken(t *testing.T) {
 // TestSecrets: of a request each part that lets somebody in is hidden, as it was sent and as a URL has it, the longest
 // first; short words and what is for all to know stay.
 func TestSecrets(t *testing.T) {
-	headers := func(authorization string) *secrets {
-		s := new(secrets)
-		r, err := http.NewRequestWithContext(s.watch(t.Context()), http.MethodGet, "http://service.test/", nil)
-		if err != nil {
-			t.Fatal(err)
+	sent := func(authorization string) http.Header {
+		return http.Header{
+			"Authorization": {authorization}, "X-Oss-Security-Token": {"token-of-an-hour"}, "User-Agent": {"a-user-agent/1.0"},
 		}
-		trace := httptrace.ContextClientTrace(r.Context())
-		trace.WroteHeaderField("Authorization", []string{authorization})
-		trace.WroteHeaderField("X-Oss-Security-Token", []string{"token-of-an-hour"})
-		trace.WroteHeaderField("User-Agent", []string{"a-user-agent/1.0"})
+	}
+	ours := func(authorization string) *secrets { // over the transport of HTTPClient
+		s := new(secrets)
+		r := httptest.NewRequestWithContext(s.watch(t.Context(), HTTPClient()), http.MethodGet, "http://service.test/", nil)
+		r.Header = sent(authorization)
+		learn(r)
+		return s
+	}
+	headers := func(authorization string) *secrets { // over another
+		s := new(secrets)
+		trace := httptrace.ContextClientTrace(s.watch(t.Context(), http.DefaultClient))
+		for name, values := range sent(authorization) {
+			trace.WroteHeaderField(name, values)
+		}
 		return s
 	}
 	query := func(q string, signed bool) *secrets {
@@ -386,8 +395,10 @@ func TestSecrets(t *testing.T) {
 		name, text, want string
 		s                *secrets
 	}{
-		{"V1", "LTAI5tKeyKey abc+def/ghi= abc%2Bdef%2Fghi%3D LTAI5tKeyKey:abc+def/ghi= token-of-an-hour a-user-agent/1.0", "*** *** *** *** *** a-user-agent/1.0",
+		{"V1", "LTAI5tKeyKey abc+def/ghi= abc%2Bdef%2Fghi%3D LTAI5tKeyKey:abc+def/ghi= token-of-an-hour a-user-agent/1.0", "*** *** *** ***:*** *** a-user-agent/1.0",
 			headers("OSS LTAI5tKeyKey:abc+def/ghi=")},
+		{"V1, our transport", "LTAI5tKeyKey abc+def/ghi= abc%2Bdef%2Fghi%3D LTAI5tKeyKey:abc+def/ghi= token-of-an-hour a-user-agent/1.0", "*** *** *** ***:*** *** a-user-agent/1.0",
+			ours("OSS LTAI5tKeyKey:abc+def/ghi=")},
 		{"V4", "LTAI5tKeyKey LTAI5tKeyKey/20260101/cn-hangzhou/oss/aliyun_v4_request 0123456789abcdef cn-hangzhou", "*** *** *** cn-hangzhou",
 			headers("OSS4-HMAC-SHA256 Credential=LTAI5tKeyKey/20260101/cn-hangzhou/oss/aliyun_v4_request,AdditionalHeaders=cn-hangzhou,Signature=0123456789abcdef")},
 		{"short words", "id and ab", "id and ab", headers("OSS id:ab")},
