@@ -27,7 +27,17 @@ func TestMain(m *testing.M) {
 		}
 		return
 	}
-	os.Exit(m.Run())
+	code := m.Run()
+	if n := liesTold.Load(); n > 0 {
+		tried.add("lies told", n)
+	}
+	if name := os.Getenv(countsEnv); name != "" {
+		if err := tried.appendTo(name); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+	}
+	os.Exit(code)
 }
 
 // child does a job:
