@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"sync/atomic"
 	"testing"
 
 	"github.com/ossdl/ossdl/internal/fsys/faultfs"
@@ -28,28 +27,30 @@ func clones() uint64 {
 // TestEveryInstantIsACrash stops a download dead at operation i, for every i, from every state that it can start from. What
 // a kill leaves, and what a power loss leaves, gives the right file; what was recorded and survived is not fetched again.
 func TestEveryInstantIsACrash(t *testing.T) {
-	var points, disks atomic.Int64
-	t.Cleanup(func() { t.Logf("crash points: %d, disks left by them: %d", points.Load(), disks.Load()) })
 	for _, sc := range scenes(t) {
 		t.Run(sc.name, func(t *testing.T) {
 			t.Parallel()
-			for i := 0; ; i++ {
+			points := 0
+			for i, missed := 0, 0; missed < misses; i++ {
 				disk := sc.before.Kill()
-				f := faultfs.New(disk, faultfs.Plan{At: i, Stop: true})
+				f := faultfs.New(disk, faultfs.Plan{At: i, Kind: sc.only, Stop: true})
 				out := sc.run(t, f)
 				if !f.Fired() {
-					break
+					missed++
+					continue
 				}
+				missed = 0
+				points++
+				tried.add("crash points", 1)
 				if out.err != nil && !errors.Is(out.err, faultfs.ErrStopped) {
 					t.Errorf("the error does not name the cause: %v", out.err)
 				}
-				points.Add(1)
 				left := map[string]*memfs.FS{"killed": disk.Kill()}
 				for seed := range clones() {
 					left[fmt.Sprintf("power lost, seed %d", seed)] = disk.Crash(rand.New(rand.NewPCG(seed, uint64(i))))
 				}
 				for how, disk := range left {
-					disks.Add(1)
+					tried.add("disks left by crashes", 1)
 					if sc.atPath(t, disk) == "" {
 						t.Error("the old file is gone")
 					}
@@ -58,6 +59,9 @@ func TestEveryInstantIsACrash(t *testing.T) {
 						t.Fatalf("%s at %v", how, f)
 					}
 				}
+			}
+			if points == 0 {
+				t.Error("nothing was stopped")
 			}
 		})
 	}
@@ -98,5 +102,8 @@ func TestCrashUponCrash(t *testing.T) {
 			}
 		}
 	}
-	t.Logf("crashes: %d", crashes)
+	tried.add("crash points", int64(crashes))
+	if crashes < int(walks) {
+		t.Errorf("%d crashes in %d walks: little was tested", crashes, walks)
+	}
 }

@@ -1,17 +1,18 @@
 package ossdl
 
 import (
+	"bytes"
+	"cmp"
 	"context"
 	"crypto/sha256"
-	"crypto/tls"
 	"errors"
+	"flag"
 	"fmt"
 	"io"
 	"io/fs"
 	"log/slog"
 	"maps"
 	"math/rand/v2"
-	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -25,6 +26,7 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+	"unicode"
 
 	"github.com/aliyun/aliyun-oss-go-sdk/oss"
 
@@ -35,8 +37,29 @@ import (
 	"github.com/ossdl/ossdl/internal/osstest"
 )
 
-// The tests of this file fail each operation of a download once. Those on files run in a synctest bubble, against a
-// service without a network: hours of saving and syncing pass at once, and a goroutine that is left is seen.
+// The tests of this file fail each file operation of a download once. They run in a synctest bubble, against a service
+// without a network: hours of saving and syncing pass at once, and a goroutine that is left is seen.
+//
+// Where the invariants of the design have their owners, and what each of these tests tries:
+//
+//	1  The path is absent, old, or complete and verified.
+//	     TestEveryFileOperationFails, TestEveryNetworkEventFails  each operation and event fails once
+//	     TestEveryInstantIsACrash, TestCrashUponCrash             kills and power losses, at each moment
+//	     TestKilledAHundredTimes                                  a process, a real disk and kill -9
+//	2  A claim ahead of the disk, or a disk that changed, costs a fetch of that range, never a wrong file.
+//	     scene.heals (of the tests above), TestCheckpointOfNoUse
+//	3  No answer of another version, or of another range, is written.
+//	     lies_answers_test.go, lies_object_test.go: TestWrongETag, TestWholeObjectInsteadOfRange, TestObjectChanges
+//	4  When a call returns, nothing of it is left.
+//	     scene.runInBubble, stage.call (of all tests that use them), TestThousandsOfDownloads
+//	5  The error says what happened first, to which key and range, with the request ID.
+//	     TestFirstErrorIsReported, TestErrorNamesKeyRangeAndRequest
+//	6  A second call or process on the same destination gets ErrInUse, and harms nothing.
+//	     inuse_test.go: TestOtherProcessBetweenTwoOperations, TestManyAtOnePath, TestNewcomerAtTheCommit
+//	7  Damaged, foreign, future or hostile checkpoints cost a fresh start at worst.
+//	     TestHostileCheckpoints, FuzzHostileCheckpoint, FuzzCheckpoint; for links, TestPlantedAtTheWorkingFiles
+//	8  Credentials and signatures are in no file, no error, no log.
+//	     TestNoSecretAnywhere
 
 // long reports whether the long forms of the tests are to run.
 func long() bool { return os.Getenv("OSSDL_LONG") != "" }
@@ -45,9 +68,11 @@ func long() bool { return os.Getenv("OSSDL_LONG") != "" }
 type service struct {
 	objects map[string][]byte
 	piece   int
+	flip    int64 // changes the byte at this offset, less one, of the first answer that has it; 0: none
+	flipped atomic.Bool
 
 	requests, open atomic.Int64 // open: bodies not closed
-	sent           atomic.Int64 // bytes of bodies that were read
+	sent           atomic.Int64 // bytes of objects that were read
 }
 
 const servicePause = 200 * time.Millisecond
@@ -62,18 +87,39 @@ func (s *service) RoundTrip(r *http.Request) (*http.Response, error) {
 	}
 	content := s.objects[r.URL.Path[1:]]
 	crc := crc64.Update(0, content)
+	etag := fmt.Sprintf(`"%016X"`, crc)
+	switch given := r.Header.Get("If-Match"); {
+	case strings.ContainsFunc(given, unicode.IsControl): // what a Transport says
+		return nil, errors.New(`net/http: invalid header field value for "If-Match"`)
+	case len(given) > 8<<10:
+		return s.refuse(r, http.StatusBadRequest, "InvalidArgument"), nil
+	case given != "" && given != etag:
+		return s.refuse(r, http.StatusPreconditionFailed, "PreconditionFailed"), nil
+	}
 	var off, last int64
 	if _, err := fmt.Sscanf(r.Header.Get("Range"), "bytes=%d-%d", &off, &last); err != nil {
 		return nil, fmt.Errorf("the service wants a range: %w", err)
 	}
 	end := min(last+1, int64(len(content)))
-	return s.answer(r, http.StatusPartialContent, content[off:end], map[string]string{
+	body := content[off:end]
+	if at := s.flip - 1; at >= off && at < end && !s.flipped.Swap(true) {
+		body = bytes.Clone(body)
+		body[at-off] ^= 1
+	}
+	return s.answer(r, http.StatusPartialContent, body, map[string]string{
 		"Content-Range":        fmt.Sprintf("bytes %d-%d/%d", off, end-1, len(content)),
-		"ETag":                 fmt.Sprintf(`"%016X"`, crc),
+		"ETag":                 etag,
 		"X-Oss-Hash-Crc64ecma": strconv.FormatUint(crc, 10),
 		"Last-Modified":        serviceTime.Format(http.TimeFormat),
 	}), nil
 }
+
+// refuse answers with an error document.
+func (s *service) refuse(r *http.Request, status int, code string) *http.Response {
+	return s.answer(r, status, fmt.Appendf(nil, "<Error><Code>%s</Code><RequestId>%s</RequestId></Error>", code, serviceRequestID), nil)
+}
+
+const serviceRequestID = "5C3D9778CC1C2AEDF85B587E"
 
 var serviceTime = time.Unix(1e9, 0).UTC()
 
@@ -95,11 +141,11 @@ func (s *service) answer(r *http.Request, status int, body []byte, header map[st
 		h.Set(name, value)
 	}
 	h.Set("Content-Length", strconv.Itoa(len(body)))
-	h.Set("X-Oss-Request-Id", "5C3D9778CC1C2AEDF85B587E")
+	h.Set("X-Oss-Request-Id", serviceRequestID)
 	s.open.Add(1)
 	return &http.Response{
 		StatusCode: status, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1, Header: h, ContentLength: int64(len(body)),
-		Body: &serviceBody{s: s, ctx: r.Context(), rest: body}, Request: r,
+		Body: &serviceBody{s: s, ctx: r.Context(), rest: body, object: status == http.StatusPartialContent}, Request: r,
 	}
 }
 
@@ -107,6 +153,7 @@ type serviceBody struct {
 	s      *service
 	ctx    context.Context
 	rest   []byte
+	object bool // rather than a document
 	closed sync.Once
 }
 
@@ -119,7 +166,9 @@ func (b *serviceBody) Read(p []byte) (int, error) {
 	}
 	n := copy(p[:min(len(p), b.s.piece)], b.rest)
 	b.rest = b.rest[n:]
-	b.s.sent.Add(int64(n))
+	if b.object {
+		b.s.sent.Add(int64(n))
+	}
 	return n, nil
 }
 
@@ -196,22 +245,28 @@ const (
 // scene is a download and the disk that it starts on.
 type scene struct {
 	name    string
-	content []byte
-	keeps   bool // with a checkpoint
+	content []byte // of the object
+	want    []byte // what of it is asked for
+	keeps   bool   // with a checkpoint
 	opts    []Option
-	before  *memfs.FS // never written to: runs have copies of it
+	url     bool         // by DownloadURL
+	before  *memfs.FS    // never written to: runs have copies of it
+	flip    int64        // what service.flip is in a run that is not healthy
+	decays  bool         // the disk changes a byte that was written, in a run that is not healthy
+	only    faultfs.Kind // fail these operations alone: there are many others
 }
 
 // newScene has an old file at the path, everything of which is certain to be on the disk.
 func newScene(t *testing.T, name string, size int64, config memfs.Config, opts ...Option) *scene {
 	t.Helper()
-	content := make([]byte, size)
-	if _, err := osstest.Random(1, size).ReadAt(content, 0); err != nil && err != io.EOF {
+	cfg, err := defaults().with(inDownload, opts)
+	if err != nil {
 		t.Fatal(err)
 	}
-	sc := &scene{name: name, content: content, keeps: true, opts: opts, before: memfs.New(config)}
-	for _, o := range opts {
-		sc.keeps = sc.keeps && o.name != "WithoutCheckpoint"
+	sc := &scene{name: name, content: sceneContent(t, 1, size), keeps: !cfg.noCheckpoint, opts: opts, before: memfs.New(config)}
+	sc.want = sc.content
+	if w := cfg.window; w != nil {
+		sc.want = sc.content[w.offset : w.offset+w.length]
 	}
 	for _, dir := range []string{"/dir", "/cps"} {
 		if err := sc.before.Mkdir(dir, 0o755); err != nil {
@@ -222,6 +277,15 @@ func newScene(t *testing.T, name string, size int64, config memfs.Config, opts .
 		t.Fatal(err)
 	}
 	return sc
+}
+
+func sceneContent(t *testing.T, seed uint64, size int64) []byte {
+	t.Helper()
+	content := make([]byte, size)
+	if _, err := osstest.Random(seed, size).ReadAt(content, 0); err != nil && err != io.EOF {
+		t.Fatal(err)
+	}
+	return content
 }
 
 // part is the part size, piece how much of a part comes at a time.
@@ -238,68 +302,133 @@ func putFile(f fsys.FS, name, content string) error {
 	return errors.Join(err, file.Sync(), file.Close(), f.SyncDir(filepath.Dir(name)))
 }
 
-// scenes are the states that a download can start from. Each is made by a run that something ended.
+// The moments at which an earlier run was killed.
+var (
+	killedHalfway = faultfs.Plan{Kind: faultfs.Write, Name: partSuffix, At: 8, Stop: true}
+	killedBefore  = faultfs.Plan{Kind: faultfs.Rename, Name: partSuffix, Stop: true}              // the commit
+	killedAfter   = faultfs.Plan{Kind: faultfs.Remove, Name: checkpointSuffix, At: 1, Stop: true} // the first is a fresh start's
+)
+
+// interrupt makes the disk one that an earlier run has left.
+func (sc *scene) interrupt(t *testing.T, at faultfs.Plan) *scene {
+	t.Helper()
+	f := faultfs.New(sc.before, at)
+	if sc.run(t, f); !f.Fired() || f.Count(faultfs.Rename) == 0 {
+		t.Fatalf("scene %s: %v", sc.name, f)
+	}
+	if at.Kind != faultfs.Write {
+		sc.claim(t, span{0, int64(len(sc.want))})
+	}
+	sc.before = sc.before.Kill()
+	if n, all := sc.intact(t, sc.before), int64(len(sc.want)); n == 0 || (at.Kind == faultfs.Write) == (n == all) {
+		t.Fatalf("scene %s has %d bytes", sc.name, n)
+	}
+	return sc
+}
+
+// claim makes the checkpoint one that claims these ranges, truly.
+func (sc *scene) claim(t *testing.T, spans ...span) {
+	t.Helper()
+	name, cp := sc.checkpoint(t, sc.before)
+	if cp == nil {
+		t.Fatal("no checkpoint")
+	}
+	data, err := cp.encode(func(int) (claims []claim) {
+		for _, s := range spans {
+			claims = append(claims, claim{s.off, s.len(), s.len(), crc64.Update(0, sc.want[s.off:s.end]), true})
+		}
+		return claims
+	})
+	if err == nil {
+		err = fsys.WriteFile(sc.before, name, data, checkpointMode)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// falsify splits each claim in two, and changes a byte that the first of them speaks for.
+func (sc *scene) falsify(t *testing.T) *scene {
+	t.Helper()
+	was := sc.intact(t, sc.before)
+	_, cp := sc.checkpoint(t, sc.before)
+	var spans []span
+	for _, p := range cp.Parts {
+		half := p.Offset + p.Done/2
+		spans = append(spans, span{p.Offset, half}, span{half, p.Offset + p.Done})
+	}
+	sc.claim(t, spans...)
+	if err := spoil(sc.before, scenePath+partSuffix, spans[0].off); err != nil {
+		t.Fatal(err)
+	}
+	if n := sc.intact(t, sc.before); n == 0 || n != was-spans[0].len() {
+		t.Fatalf("scene %s has %d bytes that are claimed truly", sc.name, n)
+	}
+	return sc
+}
+
+// spoil changes a byte of a file, durably.
+func spoil(f fsys.FS, name string, off int64) error {
+	file, err := f.OpenFile(name, os.O_RDWR, 0)
+	if err != nil {
+		return err
+	}
+	var b [1]byte
+	_, err = file.ReadAt(b[:], off)
+	b[0] ^= 2
+	_, werr := file.WriteAt(b[:], off)
+	return errors.Join(err, werr, file.Sync(), file.Close())
+}
+
+// scenes are the states that a download can start from. The first two are a fresh start and a resume.
 func scenes(t *testing.T) []*scene {
 	t.Helper()
-	fresh := newScene(t, "fresh", smallSize, memfs.Config{})
-	all := []*scene{fresh}
-	for _, s := range []struct {
-		name string
-		ends faultfs.Plan
-		all  bool // the checkpoint claims everything
-	}{
-		{"half", faultfs.Plan{Kind: faultfs.Write, Name: partSuffix, At: 8}, false},
-		{"not committed", faultfs.Plan{Kind: faultfs.Rename, Name: partSuffix}, true},
-		{"committed", faultfs.Plan{Kind: faultfs.Remove, Name: checkpointSuffix, At: 1}, true}, // the first is a fresh start's
-	} {
-		sc := newScene(t, s.name, smallSize, memfs.Config{})
-		s.ends.Stop = true
-		f := faultfs.New(sc.before, s.ends)
-		if sc.run(t, f); !f.Fired() || f.Count(faultfs.Rename) == 0 {
-			t.Fatalf("scene %s: %v", s.name, f)
-		}
-		if s.all {
-			sc.claimEverything(t, sc.before)
-		}
-		sc.before = sc.before.Kill()
-		if n := sc.intact(t, sc.before); n == 0 || s.all != (n == smallSize) {
-			t.Fatalf("scene %s has %d bytes", s.name, n)
-		}
-		all = append(all, sc)
-	}
-	sum := sha256.Sum256(fresh.content)
-	all = append(all,
+	fresh := func(name string, opts ...Option) *scene { return newScene(t, name, smallSize, memfs.Config{}, opts...) }
+	sum := sha256.Sum256(fresh("").content)
+	times := Option{"objectTimes", inDownload, func(s *settings) error { s.objectTimes = true; return nil }} // DownloadPrefix's
+	window := WithRange(1000, smallSize-2000)
+
+	replaced := fresh("half of another object").interrupt(t, killedHalfway)
+	replaced.content = sceneContent(t, 2, smallSize)
+	replaced.want = replaced.content
+	byURL := &scene{}
+	*byURL = *fresh("half, by URL")
+	byURL.url = true
+	flipped := fresh("a byte is flipped on the way")
+	flipped.flip = 1
+	decayed := fresh("a byte is flipped on the way, and on the disk")
+	decayed.flip, decayed.decays = 1, true
+
+	all := []*scene{
+		fresh("fresh"),
+		fresh("half").interrupt(t, killedHalfway),
+		fresh("not committed").interrupt(t, killedBefore),
+		fresh("committed").interrupt(t, killedAfter),
+		fresh("half, partly false").interrupt(t, killedHalfway).falsify(t),
+		replaced,
+		fresh("half, checkpoint file", WithCheckpoint("/cps/mine.cp")).interrupt(t, killedHalfway),
+		fresh("half, checkpoint folder", WithCheckpointDir("/cps")).interrupt(t, killedHalfway),
+		fresh("half of a range", window).interrupt(t, killedHalfway),
+		byURL.interrupt(t, killedHalfway),
+		flipped,
+		decayed,
 		newScene(t, "no reservation", smallSize, memfs.Config{NoReserve: true, NoLocks: true}),
-		newScene(t, "sparse, no checkpoint", smallSize, memfs.Config{}, WithoutPreallocation(), WithoutCheckpoint()),
-		newScene(t, "elsewhere, digest", smallSize, memfs.Config{}, WithCheckpointDir("/cps"), WithChecksum(sha256.New, sum[:])),
-	)
+		fresh("sparse, no checkpoint", WithoutPreallocation(), WithoutCheckpoint()),
+		fresh("elsewhere, digest, time", WithCheckpointDir("/cps"), WithChecksum(sha256.New, sum[:]), times),
+	}
 	if testing.Short() {
 		return all // the big ones take minutes under the race detector
 	}
-	return append(all,
+	all = append(all,
 		newScene(t, "big", bigSize, memfs.Config{}),
 		newScene(t, "big, no reservation", bigSize, memfs.Config{NoReserve: true}),
 	)
-}
-
-// claimEverything makes the checkpoint the one that a save right before the commit would have written.
-func (sc *scene) claimEverything(t *testing.T, disk *memfs.FS) {
-	t.Helper()
-	data, err := fsys.ReadFile(disk, scenePath+checkpointSuffix, checkpointReadLimit)
-	if err != nil {
-		t.Fatal(err)
+	if fsys.ReserveStep < 1<<30 { // elsewhere it has no bound
+		huge := newScene(t, "reserved beside the writes", fsys.ReserveStep+100, memfs.Config{}, WithConcurrency(1))
+		huge.only = faultfs.Reserve
+		all = append(all, huge)
 	}
-	cp, err := decodeCheckpoint(data)
-	if err != nil {
-		t.Fatal(err)
-	}
-	data, err = cp.encode(func(int) []claim { return []claim{{0, smallSize, smallSize, crc64.Update(0, sc.content), true}} })
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := fsys.WriteFile(disk, scenePath+checkpointSuffix, data, checkpointMode); err != nil {
-		t.Fatal(err)
-	}
+	return all
 }
 
 // outcome is what a run of a scene came to.
@@ -307,7 +436,7 @@ type outcome struct {
 	res  *Result
 	err  error
 	log  string
-	sent int64 // bytes of bodies
+	sent int64 // bytes of the object
 }
 
 // run downloads once on a file system, and fails the test where the call leaves anything open or running.
@@ -330,11 +459,15 @@ func (sc *scene) runInBubble(t *testing.T, ctx context.Context, on fsys.FS) outc
 
 func (sc *scene) download(t *testing.T, ctx context.Context, on fsys.FS) outcome {
 	t.Helper()
-	s := &service{objects: map[string][]byte{"k": sc.content}, piece: sc.piece()}
-	client, err := oss.New("http://service.test", osstest.AccessKeyID, osstest.AccessKeySecret, oss.HTTPClient(&http.Client{Transport: s}))
+	s := &service{objects: map[string][]byte{"k": sc.content}, piece: sc.piece(), flip: sc.flip}
+	hc := &http.Client{Transport: s}
+	client, err := oss.New("http://service.test", osstest.AccessKeyID, osstest.AccessKeySecret, oss.HTTPClient(hc))
 	if err != nil {
 		t.Error(err)
 		return outcome{err: err}
+	}
+	if sc.decays {
+		on = &decaying{FS: on}
 	}
 	files := &opened{FS: on}
 	var log records
@@ -343,7 +476,13 @@ func (sc *scene) download(t *testing.T, ctx context.Context, on fsys.FS) outcome
 		t.Error(err)
 		return outcome{err: err}
 	}
-	res, err := d.Download(ctx, "bkt", "k", scenePath, sc.opts...)
+	var res *Result
+	if sc.url {
+		opts := append([]Option{WithHTTPClient(hc)}, sc.opts...)
+		res, err = d.DownloadURL(ctx, "http://service.test/k", scenePath, opts...)
+	} else {
+		res, err = d.Download(ctx, "bkt", "k", scenePath, sc.opts...)
+	}
 	if n := files.n.Load(); n != 0 {
 		t.Errorf("%d files left open", n)
 	}
@@ -354,6 +493,35 @@ func (sc *scene) download(t *testing.T, ctx context.Context, on fsys.FS) outcome
 		t.Errorf("result %+v after %d requests", res, s.requests.Load())
 	}
 	return outcome{res, err, log.String(), s.sent.Load()}
+}
+
+// decaying is a disk that changes the first byte of the partial file, once it is written.
+type decaying struct {
+	fsys.FS
+	once sync.Once
+}
+
+func (d *decaying) OpenFile(name string, flag int, perm fs.FileMode) (fsys.File, error) {
+	f, err := d.FS.OpenFile(name, flag, perm)
+	if err != nil || !strings.HasSuffix(name, partSuffix) {
+		return f, err
+	}
+	return &decayingFile{File: f, d: d}, nil
+}
+
+type decayingFile struct {
+	fsys.File
+	d *decaying
+}
+
+func (f *decayingFile) WriteAt(p []byte, off int64) (int, error) {
+	if off == 0 {
+		f.d.once.Do(func() {
+			p = bytes.Clone(p)
+			p[0] ^= 2
+		})
+	}
+	return f.File.WriteAt(p, off)
 }
 
 // othersInBubble is the stacks of all goroutines of the caller's bubble but the caller's.
@@ -383,7 +551,7 @@ func (sc *scene) atPath(t *testing.T, disk fsys.FS) string {
 		t.Error(err)
 	case string(data) == sceneOld:
 		return "old"
-	case string(data) == string(sc.content):
+	case bytes.Equal(data, sc.want):
 		return "new"
 	default:
 		t.Errorf("%d bytes at the path are neither the old file nor the new one", len(data))
@@ -391,25 +559,33 @@ func (sc *scene) atPath(t *testing.T, disk fsys.FS) string {
 	return "?"
 }
 
-// intact is how many bytes of a disk a run need not fetch: those that the checkpoint claims and that are there.
-func (sc *scene) intact(t *testing.T, disk *memfs.FS) (bytes int64) {
+// checkpoint is what the checkpoint of a disk is called and says; nil where there is none.
+func (sc *scene) checkpoint(t *testing.T, disk *memfs.FS) (name string, cp *checkpoint) {
 	t.Helper()
-	name := ""
 	for _, n := range disk.Names() {
 		if strings.HasSuffix(n, checkpointSuffix) {
 			name = n
 		}
 	}
 	if name == "" {
-		return 0
+		return "", nil
 	}
 	data, err := fsys.ReadFile(disk, name, checkpointReadLimit)
 	if err != nil {
 		t.Fatal(err)
 	}
-	cp, err := decodeCheckpoint(data)
-	if err != nil {
+	if cp, err = decodeCheckpoint(data); err != nil {
 		t.Fatalf("a checkpoint that is not whole: %v\n%s", err, data)
+	}
+	return name, cp
+}
+
+// holds is the ranges that the checkpoint of a disk claims and that are there.
+func (sc *scene) holds(t *testing.T, disk *memfs.FS) (held []span, have []byte) {
+	t.Helper()
+	_, cp := sc.checkpoint(t, disk)
+	if cp == nil || cp.CRC64 == nil || *cp.CRC64 != crc64.Update(0, sc.content) {
+		return nil, nil
 	}
 	file := scenePath + partSuffix
 	if _, err := disk.Lstat(file); errors.Is(err, fs.ErrNotExist) && cp.complete() {
@@ -421,24 +597,47 @@ func (sc *scene) intact(t *testing.T, disk *memfs.FS) (bytes int64) {
 	}
 	for _, p := range cp.Parts {
 		if p.Offset+p.Done <= int64(len(have)) && crc64.Update(0, have[p.Offset:p.Offset+p.Done]) == p.CRC64 {
-			bytes += p.Done
+			held = append(held, span{p.Offset, p.Offset + p.Done})
 		}
+	}
+	return held, have
+}
+
+// intact is how many bytes of a disk a run need not fetch: those that the checkpoint claims and that are there.
+func (sc *scene) intact(t *testing.T, disk *memfs.FS) (bytes int64) {
+	t.Helper()
+	held, _ := sc.holds(t, disk)
+	for _, s := range held {
+		bytes += s.len()
 	}
 	return bytes
 }
 
-// heals runs once more, on a disk that works again: the file is right, nothing is beside it, and fetched is what was
-// neither claimed nor on the disk.
+// poisoned reports whether what is there is claimed as it came, and came wrong.
+func (sc *scene) poisoned(t *testing.T, disk *memfs.FS) bool {
+	t.Helper()
+	held, have := sc.holds(t, disk)
+	return slices.ContainsFunc(held, func(s span) bool { return !bytes.Equal(have[s.off:s.end], sc.want[s.off:s.end]) })
+}
+
+// heals runs once more, on a disk and a network that work again: the file is right, nothing is beside it, and fetched is
+// what was neither claimed nor on the disk. Only where that turns out to have come wrong is everything fetched once more.
 func (sc *scene) heals(t *testing.T, disk *memfs.FS) outcome {
 	t.Helper()
-	intact := sc.intact(t, disk)
-	out := sc.run(t, disk)
+	kept := sc.intact(t, disk)
+	sent := int64(len(sc.want)) - kept
+	if sc.poisoned(t, disk) {
+		kept, sent = 0, sent+int64(len(sc.want))
+	}
+	healthy := *sc
+	healthy.flip, healthy.decays = 0, false
+	out := healthy.run(t, disk)
 	if out.err != nil {
 		t.Fatalf("a healthy run: %v\n%s", out.err, out.log)
 	}
-	if out.res.ResumedBytes != intact || out.sent != int64(len(sc.content))-intact {
-		t.Errorf("%d bytes resumed and %d fetched, where %d of %d were recorded and there\n%s",
-			out.res.ResumedBytes, out.sent, intact, len(sc.content), out.log)
+	if out.res.ResumedBytes != kept || out.sent != sent {
+		t.Errorf("%d bytes resumed and %d fetched, want %d and %d of %d\n%s",
+			out.res.ResumedBytes, out.sent, kept, sent, len(sc.want), out.log)
 	}
 	sc.done(t, disk)
 	sc.lasts(t, disk)
@@ -501,30 +700,87 @@ func (f fault) short(most bool) bool {
 	return most && !testing.Short()
 }
 
+// misses is how many plans in a row must find nothing to fail before a loop ends: what runs at the same time has not the
+// same number of operations each time.
+const misses = 3
+
 // TestEveryFileOperationFails fails operation i of a download, for every i, in every way, from every state that a
 // download can start from.
 func TestEveryFileOperationFails(t *testing.T) {
-	var failed atomic.Int64
-	t.Cleanup(func() { t.Logf("operations failed: %d", failed.Load()) })
-	for n, sc := range scenes(t) {
-		for _, f := range faults() {
-			if !long() && !f.short(n < 2) { // the first two are a fresh start and a resume
-				continue
-			}
-			t.Run(sc.name+"/"+f.name, func(t *testing.T) {
-				t.Parallel()
-				for i := 0; ; i++ {
-					plan := f.plan
-					plan.At = i
-					if !sc.fails(t, plan) {
-						break
-					}
-					failed.Add(1)
-					if t.Failed() {
-						return
-					}
+	hits := newHits()
+	t.Run("scenes", func(t *testing.T) {
+		for n, sc := range scenes(t) {
+			for _, f := range faults() {
+				if !long() && !f.short(n < 2) {
+					continue
 				}
-			})
+				f.plan.Kind = cmp.Or(f.plan.Kind, sc.only)
+				if f.plan.Kind != sc.only && sc.only != "" {
+					continue
+				}
+				t.Run(sc.name+"/"+f.name, func(t *testing.T) {
+					t.Parallel()
+					failed := 0
+					for i, missed := 0, 0; missed < misses; i++ {
+						plan := f.plan
+						plan.At = i
+						op, fired := sc.fails(t, plan)
+						if t.Failed() {
+							return
+						}
+						if !fired {
+							missed++
+							continue
+						}
+						missed = 0
+						failed++
+						hits.add(string(op.Kind), f.name)
+					}
+					if failed == 0 {
+						t.Error("nothing was failed")
+					}
+				})
+			}
+		}
+	})
+	var want []string
+	for _, k := range faultfs.Kinds() {
+		want = append(want, string(k))
+	}
+	for _, f := range faults() {
+		if f.short(true) {
+			want = append(want, f.name)
+		}
+	}
+	hits.check(t, want...)
+}
+
+// hits counts by name what a loop has failed, so that a name which is missing fails the test.
+type hits struct {
+	mu sync.Mutex
+	n  map[string]int
+}
+
+func newHits() *hits { return &hits{n: map[string]int{}} }
+
+func (h *hits) add(names ...string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, name := range names {
+		h.n[name]++
+	}
+}
+
+// check wants each name to have been hit, unless the command line chose some of the subtests.
+func (h *hits) check(t *testing.T, names ...string) {
+	t.Helper()
+	t.Log(h.n)
+	if strings.Contains(flag.Lookup("test.run").Value.String(), "/") {
+		return
+	}
+	for _, name := range names {
+		if h.n[name] == 0 {
+			t.Errorf("%s was never failed", name)
 		}
 	}
 }
@@ -553,8 +809,8 @@ func needsSpace(op faultfs.Op) bool {
 	return true
 }
 
-// fails runs the scene with one planned fault, and reports whether there was such an operation.
-func (sc *scene) fails(t *testing.T, plan faultfs.Plan) bool {
+// fails runs the scene with one planned fault, and reports which operation it hit, if there was one.
+func (sc *scene) fails(t *testing.T, plan faultfs.Plan) (op faultfs.Op, fired bool) {
 	t.Helper()
 	disk := sc.before.Kill()
 	f := faultfs.New(disk, plan)
@@ -570,8 +826,10 @@ func (sc *scene) fails(t *testing.T, plan faultfs.Plan) bool {
 		}
 		sc.done(t, disk)
 		sc.lasts(t, disk)
-		return false
+		return op, false
 	}
+	tried.add("operations failed", 1)
+	op = hit(f, plan)
 	at := sc.atPath(t, disk)
 	switch {
 	case out.err == nil:
@@ -581,7 +839,7 @@ func (sc *scene) fails(t *testing.T, plan faultfs.Plan) bool {
 		sc.lasts(t, disk)
 	case !errors.Is(out.err, plan.Err):
 		t.Errorf("the error does not name the cause, %v", plan.Err)
-	case fsys.IsNoSpace(plan.Err) && !errors.Is(out.err, ErrNoSpace) && needsSpace(hit(f, plan)):
+	case fsys.IsNoSpace(plan.Err) && !errors.Is(out.err, ErrNoSpace) && needsSpace(op):
 		t.Error("the error is not ErrNoSpace")
 	case !strings.Contains(out.err.Error(), scenePath):
 		t.Error("the error does not name the destination")
@@ -589,233 +847,32 @@ func (sc *scene) fails(t *testing.T, plan faultfs.Plan) bool {
 	if at == "" {
 		t.Error("the old file is gone")
 	}
-	if op := hit(f, plan); out.err != nil && !plan.Forever && sc.keeps && op.Kind == faultfs.Write && strings.HasSuffix(op.Name, partSuffix) {
-		// All but what this one write was for is kept.
-		if kept, came := sc.intact(t, disk), sc.intact(t, sc.before)+out.sent; kept < came-2*int64(sc.piece()) {
-			t.Errorf("%d bytes kept of %d that were there or came", kept, came)
-		}
+	if out.err != nil && !plan.Forever {
+		sc.kept(t, disk, op, out)
 	}
 	if plan.Forever {
 		// Such a file system is mounted anew before it works again, which shows what is on the disk.
 		disk = disk.Crash(rand.New(rand.NewPCG(uint64(plan.At), 0)))
 	}
 	sc.heals(t, disk)
-	return true
+	return op, true
 }
 
-// wireFault counts what a client does with its connections, and fails one of these events. A connection that has failed
-// stays broken.
-type wireFault struct {
-	at  int
-	err error
-
-	mu   sync.Mutex
-	gone *sync.Cond // a connection
-	n    int
-	hit  string // what failed
-	open int    // connections, those being dialed among them
-	over bool   // no more are dialed
-}
-
-func newWireFault(at int, err error) *wireFault {
-	w := &wireFault{at: at, err: err}
-	w.gone = sync.NewCond(&w.mu)
-	return w
-}
-
-// next counts an event and returns how it fails, or nil.
-func (w *wireFault) next(what string) error {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.n++
-	if w.n-1 != w.at {
-		return nil
-	}
-	w.hit = what
-	return &net.OpError{Op: what, Net: "tcp", Err: w.err}
-}
-
-// failed is what has failed, or "".
-func (w *wireFault) failed() string {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return w.hit
-}
-
-// dial is DialContext of a transport.
-func (w *wireFault) dial(ctx context.Context, network, addr string) (net.Conn, error) {
-	w.mu.Lock()
-	if w.over {
-		w.mu.Unlock()
-		return nil, net.ErrClosed
-	}
-	w.open++
-	w.mu.Unlock()
-	err := w.next("dial")
-	var c net.Conn
-	if err == nil {
-		c, err = new(net.Dialer).DialContext(ctx, network, addr)
-	}
-	if err != nil {
-		w.left()
-		return nil, err
-	}
-	return &wireConn{Conn: c, w: w}, nil
-}
-
-func (w *wireFault) left() {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.open--
-	w.gone.Broadcast()
-}
-
-// end waits until all connections are gone. A transport may dial for a request that has ended meanwhile.
-func (w *wireFault) end() {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	for w.over = true; w.open > 0; {
-		w.gone.Wait()
-	}
-}
-
-// wireConn stays broken once it has failed.
-type wireConn struct {
-	net.Conn
-	w      *wireFault
-	closed sync.Once
-	mu     sync.Mutex
-	broken error
-}
-
-// fails returns how the next event fails, or nil.
-func (c *wireConn) fails(what string) error {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.broken == nil {
-		if c.broken = c.w.next(what); c.broken != nil {
-			c.Conn.Close()
-		}
-	}
-	return c.broken
-}
-
-func (c *wireConn) Read(p []byte) (int, error) { return c.do("read", c.Conn.Read, p) }
-
-func (c *wireConn) Write(p []byte) (int, error) { return c.do("write", c.Conn.Write, p) }
-
-func (c *wireConn) do(what string, op func([]byte) (int, error), p []byte) (n int, err error) {
-	if err = c.fails(what); err == nil {
-		n, err = op(p)
-	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if err != nil && c.broken != nil {
-		err = c.broken // also of what was under way when it broke
-	}
-	if errors.Is(err, io.EOF) {
-		err = io.EOF // bare, as a connection says it
-	}
-	return n, err
-}
-
-func (c *wireConn) Close() error {
-	err := errors.Join(c.fails("close"), c.Conn.Close())
-	c.closed.Do(c.w.left)
-	return err
-}
-
-const (
-	wirePart = 6 << 10
-	wireSize = 5*wirePart + 77
-)
-
-// TestEveryNetworkEventFails fails event i of a download on the wire, for every i: a dial, a read or write of the TLS
-// handshake, of requests, headers and bodies, a close. With retries the file is right, and no byte comes twice; without,
-// the error names the cause, and the next call fetches the rest.
-func TestEveryNetworkEventFails(t *testing.T) {
-	var mu sync.Mutex
-	kinds := map[string]int{}
-	t.Cleanup(func() {
-		total := 0
-		for _, n := range kinds {
-			total += n
-		}
-		t.Logf("network events failed: %d, %v", total, kinds)
-	})
-	for scheme, opts := range map[string][]osstest.Option{"http": nil, "https": {osstest.WithTLS()}} {
-		s := newServer(t, opts...)
-		s.Put("bkt", "k", osstest.Random(5, wireSize))
-		for _, cause := range []error{syscall.ECONNRESET, syscall.EPIPE, os.ErrDeadlineExceeded, io.EOF} {
-			for _, attempts := range []int{3, 1} {
-				t.Run(fmt.Sprintf("%s, %v, %d attempts", scheme, cause, attempts), func(t *testing.T) {
-					t.Parallel()
-					for i := 0; ; i++ {
-						w := newWireFault(i, cause)
-						w.download(t, s, attempts)
-						what := w.failed()
-						if t.Failed() {
-							t.Fatalf("event %d, a %s", i, what)
-						}
-						if what == "" {
-							break
-						}
-						mu.Lock()
-						kinds[what]++
-						mu.Unlock()
-					}
-				})
-			}
-		}
-	}
-}
-
-func (w *wireFault) download(t *testing.T, s *osstest.Server, attempts int) {
+// kept asks that a call which one operation has ended gave up nothing of what the earlier run had left, claimed and
+// intact. Three things do so by design: a sync of the data that failed, after which nothing counts that no sync has covered
+// (and a run begins without knowing of any); a checksum that is wrong, after which everything is fetched anew; and
+// WithoutCheckpoint. A write that failed costs, beyond that, what this one write was for.
+func (sc *scene) kept(t *testing.T, disk *memfs.FS, op faultfs.Op, out outcome) {
 	t.Helper()
-	path := filepath.Join(t.TempDir(), "file")
-	res, err := w.once(t, s, path, attempts)
-	switch {
-	case err == nil:
-		if res.DownloadedBytes != wireSize {
-			t.Errorf("%d bytes downloaded, want %d", res.DownloadedBytes, wireSize)
-		}
-	case attempts > 1 || w.failed() == "":
-		t.Error(err)
-	case !errors.Is(err, w.err) && !(w.err == io.EOF && (errors.Is(err, io.ErrUnexpectedEOF) ||
-		strings.Contains(err.Error(), "server closed idle connection"))): // net/http's word for an end before any answer
-		t.Errorf("the error does not name the cause: %v", err)
-	default:
-		came := int64(0)
-		if res != nil {
-			came = res.DownloadedBytes
-		}
-		res, err = newWireFault(-1, nil).once(t, s, path, attempts)
-		// What came before there was a partial file to write it to is lost.
-		if err != nil || res.ResumedBytes != came && res.ResumedBytes != 0 || res.DownloadedBytes != wireSize-res.ResumedBytes {
-			t.Errorf("after %d bytes: %+v, %v", came, res, err)
-		}
+	part := strings.HasSuffix(op.Name, partSuffix)
+	if !sc.keeps || sc.flip > 0 || op.Kind == faultfs.Sync && part {
+		return
 	}
-	checkFile(t, path, osstest.Random(5, wireSize))
-}
-
-// once is one call, and the end of its connections.
-func (w *wireFault) once(t *testing.T, s *osstest.Server, path string, attempts int) (*Result, error) {
-	t.Helper()
-	hc := HTTPClient()
-	transport := hc.Transport.(*transport).Transport
-	transport.DialContext = w.dial
-	transport.TLSClientConfig = &tls.Config{RootCAs: s.Roots()}
-	client, err := s.Client(oss.HTTPClient(hc))
-	if err != nil {
-		t.Fatal(err)
+	was, is := sc.intact(t, sc.before), sc.intact(t, disk)
+	if is < was {
+		t.Errorf("%d bytes are left of %d that the earlier run had", is, was)
 	}
-	d, err := New(client, WithPartSize(wirePart), WithConcurrency(2),
-		WithRetry(RetryPolicy{Attempts: attempts, MinDelay: time.Millisecond, MaxDelay: time.Millisecond}))
-	if err != nil {
-		t.Fatal(err)
+	if came := was + out.sent; op.Kind == faultfs.Write && part && is < came-2*int64(sc.piece()) {
+		t.Errorf("%d bytes kept of %d that were there or came", is, came)
 	}
-	res, err := d.Download(t.Context(), "bkt", "k", path)
-	hc.CloseIdleConnections()
-	w.end()
-	return res, err
 }
