@@ -1,6 +1,8 @@
 package ossdl
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -8,15 +10,16 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
-	"sync/atomic"
 	"syscall"
 	"testing"
 	"testing/synctest"
 
 	"github.com/aliyun/aliyun-oss-go-sdk/oss"
 
+	"github.com/ossdl/ossdl/internal/crc64"
 	"github.com/ossdl/ossdl/internal/fsys"
 	"github.com/ossdl/ossdl/internal/fsys/faultfs"
 	"github.com/ossdl/ossdl/internal/fsys/memfs"
@@ -41,8 +44,24 @@ func newShelf(t *testing.T) *shelf {
 	return sh
 }
 
-// run downloads the prefix once.
-func (sh *shelf) run(t *testing.T, on fsys.FS) (res *PrefixResult, log string, err error) {
+// interrupted is a shelf on which a run has left a file half done.
+func (sh *shelf) interrupted(t *testing.T) *shelf {
+	t.Helper()
+	half := &shelf{objects: sh.objects, before: sh.before.Kill()}
+	f := faultfs.New(half.before, faultfs.Plan{Kind: faultfs.Write, Name: partSuffix, At: 5})
+	all := sh.missing(t, half.before)
+	_, sent, log, err := half.run(t, f)
+	if left := half.missing(t, half.before); err == nil || left == 0 || left >= all || sent == 0 {
+		t.Fatalf("%d bytes of %d are missing after %v, %v\n%s", left, all, f, err, log)
+	}
+	if _, err := half.before.Lstat("/" + workDir); err != nil {
+		t.Fatal(err)
+	}
+	return half
+}
+
+// run downloads the prefix once. sent is how many bytes of objects came.
+func (sh *shelf) run(t *testing.T, on fsys.FS) (res *PrefixResult, sent int64, log string, err error) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		s := &service{objects: map[string][]byte{}, piece: 2000}
@@ -60,7 +79,7 @@ func (sh *shelf) run(t *testing.T, on fsys.FS) (res *PrefixResult, log string, e
 			t.Fatal(derr)
 		}
 		res, err = d.DownloadPrefix(t.Context(), "bkt", "p/", t.TempDir(), within(func(*os.Root) fsys.FS { return files }))
-		log = lines.String()
+		log, sent = lines.String(), s.sent.Load()
 		synctest.Wait()
 		if left := othersInBubble(); left != "" {
 			t.Errorf("goroutines left running:\n%s", left)
@@ -72,7 +91,7 @@ func (sh *shelf) run(t *testing.T, on fsys.FS) (res *PrefixResult, log string, e
 			t.Errorf("%d bodies left open", n)
 		}
 	})
-	return res, log, err
+	return res, sent, log, err
 }
 
 // whole fails the test unless each file is absent, old or whole, and where all is true, unless all are whole.
@@ -88,13 +107,55 @@ func (sh *shelf) whole(t *testing.T, disk fsys.FS, all bool) {
 	}
 }
 
-// heals runs once more, on a disk that works again, and takes the power away afterwards.
+// heals runs once more, on a disk that works again, and takes the power away afterwards. Fetched is what is neither at its
+// path, by size and time, nor claimed and there.
 func (sh *shelf) heals(t *testing.T, disk *memfs.FS) {
 	t.Helper()
-	if _, log, err := sh.run(t, disk); err != nil {
+	want := sh.missing(t, disk)
+	_, sent, log, err := sh.run(t, disk)
+	if err != nil {
 		t.Fatalf("a healthy run: %v\n%s", err, log)
 	}
+	if sent != want {
+		t.Errorf("%d bytes fetched, want %d\n%s", sent, want, log)
+	}
 	sh.done(t, disk)
+}
+
+// missing is how many bytes a run has to fetch.
+func (sh *shelf) missing(t *testing.T, disk *memfs.FS) (bytes int64) {
+	t.Helper()
+	for name, content := range sh.objects {
+		if fi, err := disk.Lstat(name); err == nil && fi.Size() == int64(len(content)) && sameTime(fi.ModTime(), serviceTime) {
+			continue
+		}
+		sum := sha256.Sum256([]byte(name[1:]))
+		base := filepath.Join("/", workDir, hex.EncodeToString(sum[:16]))
+		claims, cp := fsys.ReadFile(disk, base+checkpointSuffix, checkpointReadLimit)
+		if errors.Is(cp, fs.ErrNotExist) {
+			bytes += int64(len(content))
+			continue
+		}
+		c, err := decodeCheckpoint(claims)
+		if err != nil {
+			t.Fatal(err)
+		}
+		file := base + partSuffix
+		if _, err := disk.Lstat(file); errors.Is(err, fs.ErrNotExist) && c.complete() {
+			file = name
+		}
+		have, err := fsys.ReadFile(disk, file, 1<<20)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			t.Fatal(err)
+		}
+		bytes += int64(len(content))
+		for _, p := range c.Parts {
+			if p.Offset+p.Done <= int64(len(have)) && crc64.Update(0, have[p.Offset:p.Offset+p.Done]) == p.CRC64 {
+				bytes -= p.Done
+			}
+		}
+	}
+	return bytes
 }
 
 func (sh *shelf) done(t *testing.T, disk *memfs.FS) {
@@ -110,54 +171,69 @@ func (sh *shelf) done(t *testing.T, disk *memfs.FS) {
 
 // TestPrefixEveryFileOperationFails fails operation i of a DownloadPrefix, for every i.
 func TestPrefixEveryFileOperationFails(t *testing.T) {
-	sh := newShelf(t)
-	var failed atomic.Int64
-	t.Cleanup(func() { t.Logf("operations failed: %d", failed.Load()) })
-	for _, how := range []fault{
-		{"EIO", faultfs.Plan{Err: syscall.EIO}},
-		{"ENOSPC", faultfs.Plan{Err: syscall.ENOSPC}},
-		{"EIO for ever", faultfs.Plan{Err: syscall.EIO, Forever: true}},
-	} {
-		t.Run(how.name, func(t *testing.T) {
-			t.Parallel()
-			for i := 0; ; i++ {
-				plan := how.plan
-				plan.At = i
-				disk := sh.before.Kill()
-				f := faultfs.New(disk, plan)
-				res, log, err := sh.run(t, f)
-				if !f.Fired() {
-					break
-				}
-				failed.Add(1)
-				sh.whole(t, disk, err == nil)
-				if err != nil && !errors.Is(err, plan.Err) {
-					t.Error("the error does not name the cause")
-				}
-				if plan.Forever {
-					disk = disk.Crash(rand.New(rand.NewPCG(uint64(i), 0)))
-				}
-				sh.heals(t, disk)
-				if t.Failed() {
-					t.Fatalf("%v\n%+v, error: %v\n%s", f, res, err, log)
-				}
+	fresh := newShelf(t)
+	hits := newHits()
+	each := func(t *testing.T, sh *shelf) {
+		for _, how := range faults() {
+			if testing.Short() && how.plan.Forever && how.plan.Err != syscall.EIO {
+				continue
 			}
-		})
+			t.Run(how.name, func(t *testing.T) {
+				t.Parallel()
+				for i, missed := 0, 0; missed < misses; i++ {
+					plan := how.plan
+					plan.At = i
+					disk := sh.before.Kill()
+					f := faultfs.New(disk, plan)
+					res, _, log, err := sh.run(t, f)
+					if !f.Fired() {
+						missed++
+						continue
+					}
+					missed = 0
+					tried.add("operations failed", 1)
+					hits.add(string(hit(f, plan).Kind), how.name)
+					sh.whole(t, disk, err == nil)
+					if err != nil && !errors.Is(err, plan.Err) {
+						t.Error("the error does not name the cause")
+					}
+					if plan.Forever {
+						disk = disk.Crash(rand.New(rand.NewPCG(uint64(i), 0)))
+					}
+					sh.heals(t, disk)
+					if t.Failed() {
+						t.Fatalf("%v\n%+v, error: %v\n%s", f, res, err, log)
+					}
+				}
+			})
+		}
 	}
+	t.Run("fresh", func(t *testing.T) { each(t, fresh) })
+	t.Run("half", func(t *testing.T) { each(t, fresh.interrupted(t)) })
+	want := []string{"EIO", "ENOSPC", "EROFS", "EACCES", "EDQUOT", "short write, ENOSPC", "done, but EIO", "EIO for ever"}
+	for _, k := range faultfs.Kinds() {
+		if k != faultfs.Resolve { // names within the folder are not resolved
+			want = append(want, string(k))
+		}
+	}
+	hits.check(t, want...)
 }
 
 // TestPrefixEveryInstantIsACrash stops a DownloadPrefix dead at operation i, for every i.
 func TestPrefixEveryInstantIsACrash(t *testing.T) {
 	sh := newShelf(t)
 	points := 0
-	for i := 0; ; i++ {
+	for i, missed := 0, 0; missed < misses; i++ {
 		disk := sh.before.Kill()
 		f := faultfs.New(disk, faultfs.Plan{At: i, Stop: true})
 		sh.run(t, f)
 		if !f.Fired() {
-			break
+			missed++
+			continue
 		}
+		missed = 0
 		points++
+		tried.add("crash points", 1)
 		left := map[string]*memfs.FS{"killed": disk.Kill()}
 		for seed := range clones() {
 			left[fmt.Sprintf("power lost, seed %d", seed)] = disk.Crash(rand.New(rand.NewPCG(seed, uint64(i))))
@@ -170,5 +246,7 @@ func TestPrefixEveryInstantIsACrash(t *testing.T) {
 			}
 		}
 	}
-	t.Logf("crash points: %d", points)
+	if points == 0 {
+		t.Error("nothing was stopped")
+	}
 }
