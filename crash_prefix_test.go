@@ -19,7 +19,6 @@ import (
 
 	"github.com/aliyun/aliyun-oss-go-sdk/oss"
 
-	"github.com/ossdl/ossdl/internal/crc64"
 	"github.com/ossdl/ossdl/internal/fsys"
 	"github.com/ossdl/ossdl/internal/fsys/faultfs"
 	"github.com/ossdl/ossdl/internal/fsys/memfs"
@@ -131,29 +130,17 @@ func (sh *shelf) missing(t *testing.T, disk *memfs.FS) (bytes int64) {
 		}
 		sum := sha256.Sum256([]byte(name[1:]))
 		base := filepath.Join("/", workDir, hex.EncodeToString(sum[:16]))
-		claims, cp := fsys.ReadFile(disk, base+checkpointSuffix, checkpointReadLimit)
-		if errors.Is(cp, fs.ErrNotExist) {
+		data, err := fsys.ReadFile(disk, base+checkpointSuffix, checkpointReadLimit)
+		if errors.Is(err, fs.ErrNotExist) {
 			bytes += int64(len(content))
 			continue
 		}
-		c, err := decodeCheckpoint(claims)
+		c, err := decodeCheckpoint(data)
 		if err != nil {
 			t.Fatal(err)
 		}
-		file := base + partSuffix
-		if _, err := disk.Lstat(file); errors.Is(err, fs.ErrNotExist) && c.complete() {
-			file = name
-		}
-		have, err := fsys.ReadFile(disk, file, 1<<20)
-		if err != nil && !errors.Is(err, fs.ErrNotExist) {
-			t.Fatal(err)
-		}
-		bytes += int64(len(content))
-		for _, p := range c.Parts {
-			if p.Offset+p.Done <= int64(len(have)) && crc64.Update(0, have[p.Offset:p.Offset+p.Done]) == p.CRC64 {
-				bytes -= p.Done
-			}
-		}
+		held, _ := holds(t, disk, c, base+partSuffix, name)
+		bytes += int64(len(content)) - total(held)
 	}
 	return bytes
 }

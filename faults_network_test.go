@@ -1,12 +1,15 @@
 package ossdl
 
 import (
+	"bytes"
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
 	"net"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -17,8 +20,13 @@ import (
 
 	"github.com/aliyun/aliyun-oss-go-sdk/oss"
 
+	"github.com/ossdl/ossdl/internal/crc64"
+	"github.com/ossdl/ossdl/internal/fsys"
 	"github.com/ossdl/ossdl/internal/osstest"
 )
+
+// The tests of this file fail each event of a client's connections once, on the wire, over a whole download and over a
+// whole resume.
 
 // wireFault counts what a client does with its connections, and fails one of these events. A connection that has failed
 // stays broken.
@@ -59,8 +67,35 @@ func (w *wireFault) failed() string {
 	return w.hit
 }
 
-// dial is DialContext of a transport.
-func (w *wireFault) dial(ctx context.Context, network, addr string) (net.Conn, error) {
+// into makes all connections of a transport go through w.
+func (w *wireFault) into(t *http.Transport) {
+	t.DialContext = func(ctx context.Context, network, addr string) (net.Conn, error) {
+		c, err := w.dial(ctx, network, addr)
+		if err != nil {
+			return nil, err // not a nil *wireConn
+		}
+		return c, nil
+	}
+	config := t.TLSClientConfig
+	t.DialTLSContext = func(ctx context.Context, network, addr string) (net.Conn, error) {
+		c, err := w.dial(ctx, network, addr)
+		if err != nil {
+			return nil, err
+		}
+		config := config.Clone()
+		config.ServerName, _, _ = net.SplitHostPort(addr)
+		secure := tls.Client(c, config)
+		c.set(shaking)
+		if err := secure.HandshakeContext(ctx); err != nil {
+			c.Close()
+			return nil, err
+		}
+		c.set(asked)
+		return secure, nil
+	}
+}
+
+func (w *wireFault) dial(ctx context.Context, network, addr string) (*wireConn, error) {
 	w.mu.Lock()
 	if w.over {
 		w.mu.Unlock()
@@ -96,19 +131,40 @@ func (w *wireFault) end() {
 	}
 }
 
+// phase is what a connection is at.
+type phase string
+
+const (
+	shaking  phase = "handshake"
+	asked    phase = "head" // read next
+	answered phase = "body" // likewise
+)
+
 // wireConn stays broken once it has failed.
 type wireConn struct {
 	net.Conn
 	w      *wireFault
 	closed sync.Once
 	mu     sync.Mutex
+	at     phase
 	broken error
+}
+
+func (c *wireConn) set(p phase) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.at = p
 }
 
 // fails returns how the next event fails, or nil.
 func (c *wireConn) fails(what string) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if c.at == shaking && what != "close" {
+		what = string(shaking)
+	} else if what == "read" {
+		what = string(cmp.Or(c.at, asked))
+	}
 	if c.broken == nil {
 		if c.broken = c.w.next(what); c.broken != nil {
 			c.Conn.Close()
@@ -117,16 +173,23 @@ func (c *wireConn) fails(what string) error {
 	return c.broken
 }
 
-func (c *wireConn) Read(p []byte) (int, error) { return c.do("read", c.Conn.Read, p) }
+func (c *wireConn) Read(p []byte) (int, error) {
+	return c.do("read", answered, c.Conn.Read, p)
+}
 
-func (c *wireConn) Write(p []byte) (int, error) { return c.do("write", c.Conn.Write, p) }
+func (c *wireConn) Write(p []byte) (int, error) {
+	return c.do("write", asked, c.Conn.Write, p)
+}
 
-func (c *wireConn) do(what string, op func([]byte) (int, error), p []byte) (n int, err error) {
+func (c *wireConn) do(what string, then phase, op func([]byte) (int, error), p []byte) (n int, err error) {
 	if err = c.fails(what); err == nil {
 		n, err = op(p)
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if n > 0 && c.at != shaking {
+		c.at = then
+	}
 	if err != nil && c.broken != nil {
 		err = c.broken // also of what was under way when it broke
 	}
@@ -145,94 +208,361 @@ func (c *wireConn) Close() error {
 const (
 	wirePart = 6 << 10
 	wireSize = 5*wirePart + 77
+	wireKept = 2 * wirePart // of an earlier run
 )
 
-// TestEveryNetworkEventFails fails event i of a download on the wire, for every i: a dial, a read or write of the TLS
-// handshake, of requests, headers and bodies, a close. With retries the file is right, and no byte comes twice; without,
-// the error names the cause, and the next call fetches the rest.
-func TestEveryNetworkEventFails(t *testing.T) {
-	var mu sync.Mutex
-	kinds := map[string]int{}
-	t.Cleanup(func() {
-		total := 0
-		for _, n := range kinds {
-			total += n
-		}
-		t.Logf("network events failed: %d, %v", total, kinds)
-	})
-	for scheme, opts := range map[string][]osstest.Option{"http": nil, "https": {osstest.WithTLS()}} {
-		s := newServer(t, opts...)
-		s.Put("bkt", "k", osstest.Random(5, wireSize))
-		for _, cause := range []error{syscall.ECONNRESET, syscall.EPIPE, os.ErrDeadlineExceeded, io.EOF} {
-			for _, attempts := range []int{3, 1} {
-				t.Run(fmt.Sprintf("%s, %v, %d attempts", scheme, cause, attempts), func(t *testing.T) {
-					t.Parallel()
-					for i := 0; ; i++ {
-						w := newWireFault(i, cause)
-						w.download(t, s, attempts)
-						what := w.failed()
-						if t.Failed() {
-							t.Fatalf("event %d, a %s", i, what)
-						}
-						if what == "" {
-							break
-						}
-						mu.Lock()
-						kinds[what]++
-						mu.Unlock()
-					}
-				})
-			}
-		}
+// wireCall is a call of some entrance for a stage's object, to its path or elsewhere.
+type wireCall func(ctx context.Context, st *stage, d *Downloader, opts []Option) (*Result, error)
+
+func callDownload(ctx context.Context, st *stage, d *Downloader, opts []Option) (*Result, error) {
+	return d.Download(ctx, "bkt", "key", st.path, opts...)
+}
+
+func callURL(ctx context.Context, st *stage, d *Downloader, opts []Option) (*Result, error) {
+	opts = append(opts[:len(opts):len(opts)], WithHTTPClient(st.http))
+	return d.DownloadURL(ctx, sign(st.t, st.s, oss.AuthV1, time.Hour, "key"), st.path, opts...)
+}
+
+func callTo(ctx context.Context, st *stage, d *Downloader, opts []Option) (*Result, error) {
+	m := &memory{b: make([]byte, wireSize)}
+	res, err := d.DownloadTo(ctx, "bkt", "key", m, opts...)
+	if err == nil && !bytes.Equal(m.b, contentBytes(st.t, st.content)) {
+		st.t.Error("the bytes are not the object's")
+	}
+	return res, err
+}
+
+func callOpen(ctx context.Context, st *stage, d *Downloader, opts []Option) (*Result, error) {
+	r, err := d.Open(ctx, "bkt", "key", opts...)
+	if err != nil {
+		return nil, err
+	}
+	got, err := io.ReadAll(r)
+	if want := contentBytes(st.t, st.content); !bytes.HasPrefix(want, got) || err == nil && len(got) < len(want) {
+		st.t.Errorf("%d bytes were read, not those of the object", len(got))
+	}
+	if cerr := r.Close(); cerr != nil {
+		st.t.Error(cerr)
+	}
+	return r.Result(), err
+}
+
+// wireScene is what the calls of a loop start from.
+type wireScene struct {
+	name  string
+	call  wireCall
+	leave func(st *stage, call wireCall) // what an earlier run has left; nil: nothing
+	opts  []Option
+	most  bool // for every cause also in the short form, over HTTP
+}
+
+func wireScenes() []wireScene {
+	return []wireScene{
+		{name: "fresh", call: callDownload, most: true},
+		{name: "half", call: callDownload, leave: (*stage).leaveHalf, most: true},
+		{name: "half, partly false", call: callDownload, leave: (*stage).leavePartlyFalse},
+		{name: "half of another object", call: callDownload, leave: (*stage).leaveAnotherHalf},
+		{name: "not committed", call: callDownload, leave: (*stage).leaveWhole},
+		{name: "committed", call: callDownload, leave: (*stage).leaveCommitted},
+		{name: "half of a range", call: callDownload, leave: (*stage).leaveHalf, opts: []Option{WithRange(100, wireSize-200)}},
+		{name: "URL", call: callURL},
+		{name: "half, by URL", call: callURL, leave: (*stage).leaveHalf},
+		{name: "DownloadTo", call: callTo},
+		{name: "Open", call: callOpen},
 	}
 }
 
-func (w *wireFault) download(t *testing.T, s *osstest.Server, attempts int) {
+// leaveHalf is an earlier run that got wireKept bytes.
+func (st *stage) leaveHalf(call wireCall) {
+	st.t.Helper()
+	n := 0
+	st.s.OnRequest(func(r *osstest.Request) *osstest.Fault {
+		if n++; n > wireKept/wirePart {
+			return osstest.Error(403, "AccessDenied")
+		}
+		return nil
+	})
+	d, err := New(st.client)
+	if err != nil {
+		st.t.Fatal(err)
+	}
+	_, err = st.call(st.path, func(ctx context.Context) (*Result, error) {
+		return call(ctx, st, d, append(st.opts[:len(st.opts):len(st.opts)], WithConcurrency(1)))
+	})
+	st.s.ClearFaults()
+	if n := total(st.holds()); err == nil || n != wireKept {
+		st.t.Fatalf("%d bytes were left, want %d: %v", n, wireKept, err)
+	}
+}
+
+// leavePartlyFalse changes a byte that a claim speaks for.
+func (st *stage) leavePartlyFalse(call wireCall) {
+	st.t.Helper()
+	st.leaveHalf(call)
+	st.claim(span{0, wirePart}, span{wirePart, wireKept})
+	if err := spoil(fsys.OS(), st.path+partSuffix, wirePart); err != nil {
+		st.t.Fatal(err)
+	}
+}
+
+func (st *stage) leaveAnotherHalf(call wireCall) {
+	st.t.Helper()
+	st.leaveHalf(call)
+	st.content = osstest.Random(8, wireSize)
+	st.s.Put("bkt", "key", st.content)
+}
+
+// leaveWhole leaves a partial file that has everything.
+func (st *stage) leaveWhole(call wireCall) {
+	st.t.Helper()
+	st.leaveHalf(call)
+	if err := os.WriteFile(st.path+partSuffix, contentBytes(st.t, st.content), 0o644); err != nil {
+		st.t.Fatal(err)
+	}
+	st.claim(span{0, wireSize})
+}
+
+// leaveCommitted is killed after the rename.
+func (st *stage) leaveCommitted(call wireCall) {
+	st.t.Helper()
+	st.leaveWhole(call)
+	if err := os.Rename(st.path+partSuffix, st.path); err != nil {
+		st.t.Fatal(err)
+	}
+}
+
+// claim makes the checkpoint one that claims these ranges, truly.
+func (st *stage) claim(spans ...span) {
+	st.t.Helper()
+	content := contentBytes(st.t, st.content)
+	data, err := readTestCheckpoint(st.t, st.path+checkpointSuffix).encode(func(int) (claims []claim) {
+		for _, s := range spans {
+			claims = append(claims, claim{s.off, s.len(), s.len(), crc64.Update(0, content[s.off:s.end]), true})
+		}
+		return claims
+	})
+	if err == nil {
+		err = os.WriteFile(st.path+checkpointSuffix, data, checkpointMode)
+	}
+	if err != nil {
+		st.t.Fatal(err)
+	}
+}
+
+// holds is the ranges of the object that a run need not fetch: those that the checkpoint claims and that are there.
+func (st *stage) holds() []span {
+	st.t.Helper()
+	if !exists(st.path + checkpointSuffix) {
+		return nil
+	}
+	cp := readTestCheckpoint(st.t, st.path+checkpointSuffix)
+	if cp.ETag != st.s.Stat("bkt", "key").ETag {
+		return nil
+	}
+	held, _ := holds(st.t, fsys.OS(), cp, st.path+partSuffix, st.path)
+	return held
+}
+
+// TestEveryNetworkEventFails fails event i of a call on the wire, for every i: a dial, a read or write of the TLS
+// handshake, the write of a request, a read of a head or a body, a close. With retries the file is right, and no byte comes
+// twice; without, the error names cause, key and range, the path has what it had, and the next call fetches the rest.
+func TestEveryNetworkEventFails(t *testing.T) {
+	for scheme, server := range map[string][]osstest.Option{"http": nil, "https": {osstest.WithTLS()}} {
+		hits := newHits()
+		t.Run(scheme, func(t *testing.T) {
+			for _, sc := range wireScenes() {
+				for _, cause := range []error{syscall.ECONNRESET, syscall.EPIPE, os.ErrDeadlineExceeded, io.EOF} {
+					if cause != syscall.ECONNRESET && !long() && (testing.Short() || !sc.most || server != nil) {
+						continue
+					}
+					for _, attempts := range []int{3, 1} {
+						t.Run(fmt.Sprintf("%s/%v, %d attempts", sc.name, cause, attempts), func(t *testing.T) {
+							t.Parallel()
+							sc.failEach(t, server, cause, attempts, hits)
+						})
+					}
+				}
+			}
+		})
+		want := []string{"dial", "write", "head", "body", "close"}
+		if scheme == "https" {
+			want = append(want, "handshake")
+		}
+		hits.check(t, want...)
+	}
+}
+
+func (sc wireScene) failEach(t *testing.T, server []osstest.Option, cause error, attempts int, hits *hits) {
+	st := newStage(t, stageConfig{size: wireSize, server: server, opts: []Option{
+		WithPartSize(wirePart), WithConcurrency(2), WithRetry(RetryPolicy{Attempts: attempts, MinDelay: time.Millisecond, MaxDelay: time.Millisecond}),
+	}})
+	liesTold.Add(-1) // it tells none
+	st.unseen = true
+	st.opts = append(st.opts, sc.opts...)
+	for _, o := range sc.opts { // a range
+		cfg, err := defaults().with(inDownload, []Option{o})
+		if err != nil {
+			t.Fatal(err)
+		}
+		w := cfg.window
+		st.content = osstest.Bytes(contentBytes(t, st.content)[w.offset : w.offset+w.length])
+	}
+	st.old()
+	if sc.leave != nil {
+		sc.leave(st, sc.call)
+	}
+	dir := filepath.Dir(st.path)
+	left := folder(t, dir)
+	failed := 0
+	for i, missed := 0, 0; missed < misses; i++ {
+		refill(t, dir, left)
+		w := newWireFault(i, cause)
+		sc.fails(st, w, attempts)
+		what := w.failed()
+		if t.Failed() {
+			t.Fatalf("event %d, of %s", i, what)
+		}
+		if what == "" {
+			missed++
+			continue
+		}
+		missed = 0
+		failed++
+		hits.add(what)
+		tried.add("network events failed", 1)
+	}
+	if failed == 0 {
+		t.Error("nothing was failed")
+	}
+}
+
+// folder is the files of a folder.
+func folder(t *testing.T, dir string) map[string]string {
 	t.Helper()
-	path := filepath.Join(t.TempDir(), "file")
-	res, err := w.once(t, s, path, attempts)
+	files := map[string]string{}
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range entries {
+		data, err := os.ReadFile(filepath.Join(dir, e.Name()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		files[e.Name()] = string(data)
+	}
+	return files
+}
+
+// refill makes the files of a folder these.
+func refill(t *testing.T, dir string, files map[string]string) {
+	t.Helper()
+	for name := range folder(t, dir) {
+		if err := os.Remove(filepath.Join(dir, name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for name, content := range files {
+		writeFile(t, filepath.Join(dir, name), content)
+	}
+}
+
+// fails makes a call with one planned fault.
+func (sc wireScene) fails(st *stage, w *wireFault, attempts int) {
+	st.t.Helper()
+	was, err := os.ReadFile(st.path)
+	if err != nil {
+		st.t.Fatal(err)
+	}
+	before := total(st.holds())
+	size := st.content.Size()
+	res, err := sc.once(st, w)
 	switch {
 	case err == nil:
-		if res.DownloadedBytes != wireSize {
-			t.Errorf("%d bytes downloaded, want %d", res.DownloadedBytes, wireSize)
+		if res.DownloadedBytes != size-before || res.ResumedBytes != before {
+			st.t.Errorf("%d bytes resumed and %d downloaded, where %d of %d were there", res.ResumedBytes, res.DownloadedBytes, before, size)
 		}
+		sc.right(st)
+		return
 	case attempts > 1 || w.failed() == "":
-		t.Error(err)
+		st.t.Error(err)
+		return
 	case !errors.Is(err, w.err) && !(w.err == io.EOF && (errors.Is(err, io.ErrUnexpectedEOF) ||
 		strings.Contains(err.Error(), "server closed idle connection"))): // net/http's word for an end before any answer
-		t.Errorf("the error does not name the cause: %v", err)
-	default:
+		st.t.Errorf("the error does not name the cause: %v", err)
+	}
+	sc.names(st, err)
+	if got, err := os.ReadFile(st.path); string(got) != string(was) {
+		st.t.Errorf("the old file is gone: %d bytes, %v", len(got), err)
+	}
+	if exists(st.path + lockSuffix) {
+		st.t.Error("the lock file is left behind")
+	}
+	held := total(st.holds())
+	if sc.toFile() {
+		// What came before there was a partial file to write it to is lost: a part for each worker.
 		came := int64(0)
 		if res != nil {
 			came = res.DownloadedBytes
 		}
-		res, err = newWireFault(-1, nil).once(t, s, path, attempts)
-		// What came before there was a partial file to write it to is lost.
-		if err != nil || res.ResumedBytes != came && res.ResumedBytes != 0 || res.DownloadedBytes != wireSize-res.ResumedBytes {
-			t.Errorf("after %d bytes: %+v, %v", came, res, err)
+		if held < before+came-2*wirePart || held < before {
+			st.t.Errorf("%d bytes are kept, where %d were there and %d came", held, before, came)
 		}
 	}
-	checkFile(t, path, osstest.Random(5, wireSize))
+	res, err = sc.once(st, newWireFault(-1, nil))
+	if err != nil || res.ResumedBytes != held || res.DownloadedBytes != size-held {
+		st.t.Errorf("a healthy run, where %d bytes are there: %+v, %v", held, res, err)
+	}
+	sc.right(st)
 }
 
-// once is one call, and the end of its connections.
-func (w *wireFault) once(t *testing.T, s *osstest.Server, path string, attempts int) (*Result, error) {
-	t.Helper()
-	hc := HTTPClient()
-	transport := hc.Transport.(*boundedErrors).Transport
-	transport.DialContext = w.dial
-	transport.TLSClientConfig = &tls.Config{RootCAs: s.Roots()}
-	client, err := s.Client(oss.HTTPClient(hc))
-	if err != nil {
-		t.Fatal(err)
+func (sc wireScene) toFile() bool { return sc.name != "DownloadTo" && sc.name != "Open" }
+
+// right asks for the new file where one was asked for.
+func (sc wireScene) right(st *stage) {
+	st.t.Helper()
+	if sc.toFile() {
+		checkFile(st.t, st.path, st.content)
 	}
-	d, err := New(client, WithPartSize(wirePart), WithConcurrency(2),
-		WithRetry(RetryPolicy{Attempts: attempts, MinDelay: time.Millisecond, MaxDelay: time.Millisecond}))
-	if err != nil {
-		t.Fatal(err)
+}
+
+// names asks that an error has the names of the object, of the file and of a range of bytes.
+func (sc wireScene) names(st *stage, err error) {
+	st.t.Helper()
+	var pe *PartError
+	if !errors.As(err, &pe) {
+		st.t.Errorf("error %v holds no *PartError", err)
+		return
 	}
-	res, err := d.Download(t.Context(), "bkt", "k", path)
-	hc.CloseIdleConnections()
-	w.end()
-	return res, err
+	if !strings.HasSuffix(pe.Key, "key") || pe.Attempts != 1 || pe.Offset < 0 || pe.Size < 1 || pe.Offset+pe.Size > wireSize {
+		st.t.Errorf("%+v", *pe)
+	}
+	names := []string{"bkt/key", fmt.Sprintf("bytes %d-%d", pe.Offset, pe.Offset+pe.Size-1)}
+	if sc.toFile() {
+		names = append(names, st.path)
+	}
+	for _, name := range names {
+		if !strings.Contains(err.Error(), name) {
+			st.t.Errorf("%v does not name %s", err, name)
+		}
+	}
+}
+
+// once is one call, over connections of its own.
+func (sc wireScene) once(st *stage, w *wireFault) (*Result, error) {
+	st.t.Helper()
+	w.into(st.transport())
+	d, err := New(st.client)
+	if err != nil {
+		st.t.Fatal(err)
+	}
+	path := st.path
+	if !sc.toFile() {
+		path = ""
+	}
+	return st.call(path, func(ctx context.Context) (*Result, error) {
+		defer w.end()
+		defer st.http.CloseIdleConnections()
+		return sc.call(ctx, st, d, st.opts)
+	})
 }

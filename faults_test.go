@@ -587,11 +587,17 @@ func (sc *scene) holds(t *testing.T, disk *memfs.FS) (held []span, have []byte) 
 	if cp == nil || cp.CRC64 == nil || *cp.CRC64 != crc64.Update(0, sc.content) {
 		return nil, nil
 	}
-	file := scenePath + partSuffix
-	if _, err := disk.Lstat(file); errors.Is(err, fs.ErrNotExist) && cp.complete() {
-		file = scenePath
+	return holds(t, disk, cp, scenePath+partSuffix, scenePath)
+}
+
+// holds is the ranges that a checkpoint claims and that are in the partial file, or, where there is none, in the file at
+// the path, for a run that was killed right after its rename. have is what is in that file.
+func holds(t *testing.T, disk fsys.FS, cp *checkpoint, part, path string) (held []span, have []byte) {
+	t.Helper()
+	have, err := fsys.ReadFile(disk, part, 1<<30)
+	if errors.Is(err, fs.ErrNotExist) && cp.complete() {
+		have, err = fsys.ReadFile(disk, path, 1<<30)
 	}
-	have, err := fsys.ReadFile(disk, file, 1<<30)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		t.Fatal(err)
 	}
@@ -603,14 +609,19 @@ func (sc *scene) holds(t *testing.T, disk *memfs.FS) (held []span, have []byte) 
 	return held, have
 }
 
-// intact is how many bytes of a disk a run need not fetch: those that the checkpoint claims and that are there.
-func (sc *scene) intact(t *testing.T, disk *memfs.FS) (bytes int64) {
-	t.Helper()
-	held, _ := sc.holds(t, disk)
-	for _, s := range held {
+// total is how many bytes ranges have.
+func total(spans []span) (bytes int64) {
+	for _, s := range spans {
 		bytes += s.len()
 	}
 	return bytes
+}
+
+// intact is how many bytes of a disk a run need not fetch: those that the checkpoint claims and that are there.
+func (sc *scene) intact(t *testing.T, disk *memfs.FS) int64 {
+	t.Helper()
+	held, _ := sc.holds(t, disk)
+	return total(held)
 }
 
 // poisoned reports whether what is there is claimed as it came, and came wrong.
