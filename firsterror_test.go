@@ -1,0 +1,172 @@
+package ossdl
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/aliyun/aliyun-oss-go-sdk/oss"
+
+	"github.com/ossdl/ossdl/internal/fsys/faultfs"
+	"github.com/ossdl/ossdl/internal/fsys/memfs"
+	"github.com/ossdl/ossdl/internal/osstest"
+)
+
+// mishaps are what can end a call, each with an error of its own. Each waits for its moment whatever becomes of the call
+// meanwhile, as a system call does.
+var mishaps = map[string]error{
+	"network": syscall.ECONNRESET, // a body
+	"write":   syscall.EIO,        // of the data
+	"sync":    syscall.ENXIO,      // of the data
+	"save":    syscall.EFBIG,      // of the checkpoint, which ends nothing
+	"caller":  context.Canceled,
+}
+
+// TestFirstErrorIsReported lets two things go wrong in one call, one after the other, in different places. Reported is the
+// first that ends a call, and of the other nothing.
+func TestFirstErrorIsReported(t *testing.T) {
+	for first := range mishaps {
+		for second := range mishaps {
+			if first == second {
+				continue
+			}
+			t.Run(first+" before "+second, func(t *testing.T) {
+				sc := newScene(t, "", smallSize, memfs.Config{})
+				synctest.Test(t, func(t *testing.T) {
+					err, happened := sc.goesWrong(t, map[string]time.Duration{first: 10 * time.Second, second: 11 * time.Second})
+					want, other := first, second
+					if first == "save" {
+						want, other = second, first
+					}
+					if !errors.Is(err, mishaps[want]) || errors.Is(err, mishaps[other]) || other != "caller" && want != "caller" && errors.Is(err, context.Canceled) {
+						t.Errorf("%v, where first was the %s's %v", err, want, mishaps[want])
+					}
+					if second != "caller" && !happened[second] || first != "caller" && !happened[first] {
+						t.Errorf("a mishap did not happen: %v", happened)
+					}
+				})
+			})
+		}
+	}
+}
+
+// goesWrong makes a call to which mishaps happen, each so long after its start.
+func (sc *scene) goesWrong(t *testing.T, when map[string]time.Duration) (err error, happened map[string]bool) {
+	t.Helper()
+	start := time.Now()
+	happened = map[string]bool{}
+	var mu sync.Mutex
+	goesWrong := func(what string) error {
+		at, planned := when[what]
+		if !planned {
+			return nil
+		}
+		time.Sleep(time.Until(start.Add(at)))
+		mu.Lock()
+		defer mu.Unlock()
+		happened[what] = true
+		return mishaps[what]
+	}
+
+	files := faultfs.New(sc.before)
+	files.OnOp(func(op faultfs.Op) error {
+		part := strings.HasSuffix(op.Name, partSuffix)
+		switch {
+		case op.Kind == faultfs.Write && part && op.Offset >= 2*sc.part(): // a part is done before, to be saved and synced
+			return goesWrong("write")
+		case op.Kind == faultfs.Sync && part:
+			return goesWrong("sync")
+		case op.Kind == faultfs.Write && !part:
+			return goesWrong("save")
+		}
+		return nil
+	})
+	s := &holdingService{service: &service{objects: map[string][]byte{"k": sc.content}, piece: sc.piece()}, off: sc.part()}
+	s.read = func(ctx context.Context) error {
+		if err := goesWrong("network"); err != nil {
+			return &net.OpError{Op: "read", Net: "tcp", Err: err}
+		}
+		return wait(ctx, time.Until(start.Add(time.Minute))) // nothing comes to its end before
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	if at, planned := when["caller"]; planned {
+		time.AfterFunc(at, cancel)
+	}
+	client, cerr := oss.New("http://service.test", osstest.AccessKeyID, osstest.AccessKeySecret, oss.HTTPClient(&http.Client{Transport: s}))
+	if cerr != nil {
+		t.Fatal(cerr)
+	}
+	d, derr := New(client, withFS(files), WithPartSize(sc.part()), WithConcurrency(3), WithRetry(RetryPolicy{Attempts: 1}))
+	if derr != nil {
+		t.Fatal(derr)
+	}
+	_, err = d.Download(ctx, "bkt", "k", scenePath)
+	mu.Lock()
+	defer mu.Unlock()
+	return err, happened
+}
+
+// holdingService is a service whose body of one range waits for read before each piece.
+type holdingService struct {
+	*service
+	off  int64 // of that range
+	read func(ctx context.Context) error
+}
+
+func (s *holdingService) RoundTrip(r *http.Request) (*http.Response, error) {
+	resp, err := s.service.RoundTrip(r)
+	if err == nil && strings.HasPrefix(r.Header.Get("Range"), fmt.Sprintf("bytes=%d-", s.off)) {
+		resp.Body = &heldBody{ReadCloser: resp.Body, read: func() error { return s.read(r.Context()) }}
+	}
+	return resp, err
+}
+
+type heldBody struct {
+	io.ReadCloser
+	read func() error
+}
+
+func (b *heldBody) Read(p []byte) (int, error) {
+	if err := b.read(); err != nil {
+		return 0, err
+	}
+	return b.ReadCloser.Read(p)
+}
+
+// TestErrorNamesKeyRangeAndRequest: of a range that the service refuses, the error tells the object, the file, the bytes
+// that are missing and the request ID, in its text and in its types.
+func TestErrorNamesKeyRangeAndRequest(t *testing.T) {
+	st := newStage(t, stageConfig{})
+	st.s.Once(func(r *osstest.Request) bool { return r.Start == 7*liePart }, osstest.Error(403, "AccessDenied"))
+	_, err := st.download()
+	st.fired()
+	pe := partError(t, err)
+	if pe.Offset != 7*liePart || pe.Size != liePart || pe.Attempts != 1 {
+		t.Errorf("%+v", *pe)
+	}
+	var se oss.ServiceError
+	if !errors.As(err, &se) || se.Code != "AccessDenied" || se.RequestID == "" {
+		t.Fatalf("%v holds %+v", err, se)
+	}
+	refused := func(r osstest.Request) bool { return r.Status == 403 && r.RequestID == se.RequestID }
+	if !slices.ContainsFunc(st.s.Requests(), refused) {
+		t.Errorf("no request %s was refused", se.RequestID)
+	}
+	for _, part := range []string{"oss://bkt/key", st.path, fmt.Sprintf("bytes %d-%d", 7*liePart, 8*liePart-1), se.RequestID} {
+		if !strings.Contains(err.Error(), part) {
+			t.Errorf("%v does not name %s", err, part)
+		}
+	}
+	st.heals(st.kept())
+}
