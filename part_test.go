@@ -1,6 +1,7 @@
 package ossdl
 
 import (
+	"errors"
 	"fmt"
 	"math"
 	"math/rand/v2"
@@ -58,8 +59,8 @@ func (s *set) check(content []byte) error {
 	return nil
 }
 
-// machine drives a set through any interleaving of what workers, the proof, the saver and the syncer do, and keeps a
-// model of which bytes were written.
+// machine drives a set through any interleaving of what workers, the proof, the saver and the syncer do, and of what their
+// call does between two runs of them. It keeps a model of which bytes were written.
 type machine struct {
 	set     *set
 	content []byte
@@ -67,6 +68,18 @@ type machine struct {
 	next    func(n int) int
 	workers []*worker
 	proof   []*part
+
+	sized    bool  // the first answer has told the size
+	single   bool  // one worker at a time
+	horizon  int64 // math.MaxInt64: none
+	rooms    []<-chan struct{}
+	syncing  []bool // written as the sync under way began
+	synced   []bool // covered by a sync
+	again    bool   // all was done once, and proved or fetched anew
+	finished bool
+
+	did   map[string]int
+	wrong error // found by a step itself
 }
 
 type worker struct {
@@ -76,11 +89,37 @@ type worker struct {
 }
 
 func newMachine(content []byte, next func(int) int) *machine {
-	return &machine{set: newSet(int64(len(content))), content: content, written: make([]bool, len(content)), next: next}
+	n := len(content)
+	m := &machine{
+		content: content, written: make([]bool, n), syncing: make([]bool, n), synced: make([]bool, n), next: next,
+		sized: true, horizon: math.MaxInt64, did: map[string]int{},
+	}
+	size := n
+	if next(3) == 0 {
+		size, m.sized = 1+next(2*n), false
+	}
+	m.set = newSet(int64(size))
+	switch next(5) {
+	case 0: // a Reader's
+		m.set.setVolatile()
+		m.horizon = int64(1 + next(n))
+		m.set.setHorizon(m.horizon)
+	case 1: // a writer's
+		m.set.setVolatile()
+	}
+	return m
+}
+
+// answer tells how large the object is.
+func (m *machine) answer() string {
+	m.set.resize(int64(len(m.content)))
+	m.sized = true
+	return "answer"
 }
 
 // claim lets an earlier run have left some ranges, some of them wrongly recorded.
 func (m *machine) claim() {
+	m.answer()
 	for off := 0; off < len(m.content); {
 		off += m.next(len(m.content)/4 + 1)
 		n := m.next(len(m.content)/4+1) + 1
@@ -108,26 +147,24 @@ func (m *machine) terms() terms {
 
 // step does one thing. It returns what, for the message of a failure.
 func (m *machine) step() string {
-	switch m.next(13) {
+	if !m.sized { // one worker waits for the first answer
+		switch {
+		case m.next(3) == 0:
+			return m.answer()
+		case len(m.workers) == 0:
+			return m.take()
+		}
+		return m.giveBack()
+	}
+	switch m.next(17) {
 	case 0, 1:
-		if p := m.set.take(func(int64) int64 { return int64(m.next(len(m.content)) + 1) }); p != nil {
-			m.workers = append(m.workers, &worker{p: p})
-			return "take"
-		}
+		return m.take()
 	case 2:
-		if p := m.set.takeOver(m.terms()); p != nil {
-			m.workers = append(m.workers, &worker{p: p})
-			return "takeOver"
-		}
+		return m.takeOver()
 	case 3, 4, 5, 6:
 		return m.work()
 	case 7:
-		if i, ok := m.anyWorker(); ok {
-			w := m.workers[i]
-			m.set.giveBack(w.p)
-			m.workers = slices.Delete(m.workers, i, i+1)
-			return "giveBack"
-		}
+		return m.giveBack()
 	case 8:
 		if p := m.set.nextClaim(); p != nil {
 			m.proof = append(m.proof, p)
@@ -138,28 +175,152 @@ func (m *machine) step() string {
 			i := m.next(len(m.proof))
 			p := m.proof[i]
 			m.proof = slices.Delete(m.proof, i, i+1)
-			holds := p.crc == crc64.Update(0, m.content[p.off:p.end])
+			holds := p.crc == crc64.Update(0, m.content[p.off:p.end]) && m.next(6) > 0 // or the disk has decayed
 			m.set.proved(p, holds)
 			return fmt.Sprint("proved ", holds)
 		}
 	case 10:
 		m.set.beginSync()
+		copy(m.syncing, m.written)
 		if m.next(4) > 0 {
 			m.set.endSync()
+			for i, v := range m.syncing {
+				m.synced[i] = m.synced[i] || v
+			}
 			return "sync"
 		}
 		return "sync fails"
+	case 11:
+		if i, ok := m.anyWorker(); ok {
+			m.set.setPace(m.workers[i].p, pace{rate: float64(m.next(50)), since: time.Unix(int64(m.next(1000)), 0)})
+			return "pace"
+		}
 	case 12:
 		// A whole body for a part, which may have been taken over meanwhile.
 		if i, ok := m.anyWorker(); ok {
 			m.set.extend(m.workers[i].p, int64(len(m.content)))
 			return "extend"
 		}
-	case 11:
-		if i, ok := m.anyWorker(); ok {
-			m.set.setPace(m.workers[i].p, pace{rate: float64(m.next(50)), since: time.Unix(int64(m.next(1000)), 0)})
-			return "pace"
+	case 13:
+		return m.moveHorizon()
+	case 14:
+		m.single = m.next(3) == 0
+		m.set.setSingle(m.single)
+		return fmt.Sprint("single ", m.single)
+	case 15:
+		return m.answer() // as each answer does
+	case 16:
+		return m.between()
+	}
+	return ""
+}
+
+func (m *machine) take() string {
+	alone := !m.taken()
+	p := m.set.take(func(int64) int64 { return int64(m.next(len(m.content)) + 1) })
+	if p == nil {
+		return ""
+	}
+	if m.single && !alone {
+		m.wrong = fmt.Errorf("[%d,%d) was taken beside another", p.off, p.end)
+	}
+	if p.off >= m.horizon || p.end > m.horizon {
+		m.wrong = fmt.Errorf("[%d,%d) was taken, the horizon is %d", p.off, p.end, m.horizon)
+	}
+	m.workers = append(m.workers, &worker{p: p})
+	return "take"
+}
+
+func (m *machine) takeOver() string {
+	p := m.set.takeOver(m.terms())
+	if p == nil {
+		return ""
+	}
+	if m.single || p.off >= m.horizon {
+		m.wrong = fmt.Errorf("[%d,%d) was taken over; single %t, the horizon is %d", p.off, p.end, m.single, m.horizon)
+	}
+	m.workers = append(m.workers, &worker{p: p})
+	return "takeOver"
+}
+
+func (m *machine) giveBack() string {
+	i, ok := m.anyWorker()
+	if !ok {
+		return ""
+	}
+	w := m.workers[i]
+	m.set.giveBack(w.p)
+	m.workers = slices.Delete(m.workers, i, i+1)
+	return "giveBack"
+}
+
+// taken reports whether a part is taken.
+func (m *machine) taken() bool {
+	m.set.mu.Lock()
+	defer m.set.mu.Unlock()
+	return slices.ContainsFunc(m.set.parts, func(p *part) bool { return p.state == taken })
+}
+
+// moveHorizon lets the sink have read on, or be where it was. Whoever waits for room is told.
+func (m *machine) moveHorizon() string {
+	if m.horizon == math.MaxInt64 {
+		return ""
+	}
+	to := m.horizon + int64(m.next(len(m.content)/2+2)) - 1
+	m.set.setHorizon(to)
+	if to <= m.horizon {
+		if m.set.horizon != m.horizon {
+			m.wrong = fmt.Errorf("the horizon went back from %d to %d", m.horizon, m.set.horizon)
 		}
+		return "horizon stays"
+	}
+	m.horizon = to
+	for _, room := range m.rooms {
+		select {
+		case <-room:
+		default:
+			m.wrong = errors.New("there is room, and nobody is told")
+		}
+	}
+	m.rooms = nil
+	return "horizon moves"
+}
+
+// between is what a call does when no worker is left: it gives up what no sync has covered, compares all with the disk or
+// fetches everything anew. A proof may have been broken off.
+func (m *machine) between() string {
+	if len(m.workers) > 0 {
+		return ""
+	}
+	before := m.set.totals()
+	switch m.next(8) {
+	case 0:
+		m.proof = nil
+		m.set.distrust()
+		for _, c := range m.set.snapshot(math.MaxInt) {
+			if i := slices.Index(m.synced[c.off:c.off+c.done], false); i >= 0 {
+				m.wrong = fmt.Errorf("claim %+v, but no sync has covered byte %d", c, c.off+int64(i))
+			}
+		}
+		return "distrust"
+	case 1:
+		if len(m.proof) > 0 {
+			return ""
+		}
+		m.set.unprove()
+		if after := m.set.totals(); after.done != 0 || after.have != before.have {
+			m.wrong = fmt.Errorf("%+v became %+v", before, after)
+		}
+		return "unprove"
+	case 2:
+		if len(m.proof) > 0 {
+			return ""
+		}
+		m.set.reset()
+		if after := m.set.totals(); after != (totals{size: before.size}) {
+			m.wrong = fmt.Errorf("%+v became %+v", before, after)
+		}
+		return "reset"
 	}
 	return ""
 }
@@ -180,9 +341,15 @@ func (m *machine) work() string {
 	w := m.workers[i]
 	if !w.writing {
 		w.own = m.set.hold(w.p, m.next(len(m.content)/8+2)+1)
-		if w.own.size == 0 {
+		switch {
+		case w.own.room != nil:
+			m.rooms = append(m.rooms, w.own.room)
+			return "no room"
+		case w.own.size == 0:
 			m.workers = slices.Delete(m.workers, i, i+1)
 			return "nothing left"
+		case w.own.off+int64(w.own.size) > m.horizon:
+			m.wrong = fmt.Errorf("%d bytes at %d are held, the horizon is %d", w.own.size, w.own.off, m.horizon)
 		}
 		w.writing = true
 		return "hold"
@@ -190,7 +357,7 @@ func (m *machine) work() string {
 	b := m.content[w.own.off : w.own.off+int64(w.own.size)]
 	for i := range b {
 		at := w.own.off + int64(i)
-		m.written[at] = true
+		m.written[at], m.syncing[at], m.synced[at] = true, false, false
 	}
 	w.writing = false
 	if m.set.advance(w.p, w.own, crc64.Update(w.own.crc, b)) {
@@ -201,6 +368,12 @@ func (m *machine) work() string {
 
 // check holds the set against the model.
 func (m *machine) check() error {
+	if m.wrong != nil {
+		return m.wrong
+	}
+	if !m.sized {
+		return m.set.check(nil)
+	}
 	if err := m.set.check(m.content); err != nil {
 		return err
 	}
@@ -240,19 +413,32 @@ func (m *machine) run(n int) error {
 	var trace []string
 	for range n {
 		if what := m.step(); what != "" {
+			m.did[what]++
 			trace = append(trace, what)
 			if err := m.check(); err != nil {
 				return fmt.Errorf("after %q: %w", trace[max(0, len(trace)-12):], err)
 			}
 		}
-		if sums := m.set.totals(); sums.done == sums.size {
+		if sums := m.set.totals(); m.sized && sums.done == sums.size {
 			if got, want := m.set.sum(), crc64.Update(0, m.content); got != want {
 				return fmt.Errorf("all done, CRC-64 %d, want %d", got, want)
 			}
 			if i := slices.Index(m.written, false); i >= 0 {
 				return fmt.Errorf("all done, but byte %d was never written", i)
 			}
-			return nil
+			// The call may find the whole wrong, once.
+			if m.again {
+				m.finished = true
+				return nil
+			}
+			m.again = true
+			m.workers, m.proof, m.rooms = nil, nil, nil // which have nothing to do
+			switch m.next(3) {
+			case 0:
+				m.set.unprove()
+			case 1:
+				m.set.reset()
+			}
 		}
 	}
 	return nil
@@ -263,7 +449,7 @@ func TestSetAnyInterleaving(t *testing.T) {
 	if testing.Short() {
 		rounds = 800
 	}
-	finished := 0
+	finished, did := 0, map[string]int{}
 	for seed := range uint64(rounds) {
 		rng := rand.New(rand.NewPCG(seed, 1))
 		content := make([]byte, 1+rng.IntN(300))
@@ -274,11 +460,24 @@ func TestSetAnyInterleaving(t *testing.T) {
 		if seed%2 == 1 {
 			m.claim()
 		}
-		if err := m.run(600); err != nil {
+		if err := m.run(1000); err != nil {
 			t.Fatalf("seed %d: %v", seed, err)
 		}
-		if sums := m.set.totals(); sums.done == sums.size {
+		if m.finished {
 			finished++
+		}
+		for what, n := range m.did {
+			did[what] += n
+		}
+	}
+	t.Log(finished, did)
+	for _, what := range []string{
+		"take", "takeOver", "hold", "advance", "nothing left", "no room", "giveBack", "nextClaim", "proved true", "proved false",
+		"sync", "sync fails", "pace", "extend", "horizon moves", "horizon stays", "single true", "single false", "answer",
+		"distrust", "unprove", "reset",
+	} {
+		if did[what] < 20 {
+			t.Errorf("%q was tried %d times only: the machine has lost its way", what, did[what])
 		}
 	}
 	if finished < rounds/2 {
@@ -308,7 +507,7 @@ func FuzzSet(f *testing.F) {
 		if choices[1]%2 == 1 {
 			m.claim()
 		}
-		for i < len(choices) {
+		for i < len(choices) && !m.finished {
 			if err := m.run(1); err != nil {
 				t.Fatal(err)
 			}
