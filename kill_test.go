@@ -98,10 +98,14 @@ func startChild(t *testing.T, s *osstest.Server, job ...string) *exec.Cmd {
 
 // TestKilledAHundredTimes kills one download at a hundred random moments, every other one of them soon after the process
 // has saved its checkpoint: how often it gets so far by itself depends on the machine. Nothing of it may be at the path
-// before the end, no claim may be ahead of the disk, and the file is byte-exact in the end.
+// before the end, no claim may be ahead of the disk, nothing that is claimed is asked for again, and the file is byte-exact
+// in the end.
 func TestKilledAHundredTimes(t *testing.T) {
 	kills := 100
-	if testing.Short() {
+	switch {
+	case long():
+		kills = 1000
+	case testing.Short():
 		kills = 15
 	}
 	s := newServer(t, osstest.WithTotalRate(400<<20))
@@ -109,7 +113,8 @@ func TestKilledAHundredTimes(t *testing.T) {
 	s.Put("bkt", "k", content)
 	path := filepath.Join(t.TempDir(), "file")
 	rng := rand.New(rand.NewPCG(1, uint64(kills)))
-	killed, resumed := 0, 0
+	killed, resumed, spared := 0, 0, int64(0)
+	var claims []span // that the last run has left
 	for killed < kills {
 		s.ResetLog()
 		cmd := startChild(t, s, "download", path, "k")
@@ -138,6 +143,7 @@ func TestKilledAHundredTimes(t *testing.T) {
 			}
 			<-ended
 			killed++
+			tried.add("processes killed", 1)
 		case err := <-ended:
 			if err != nil {
 				t.Fatal(err)
@@ -148,22 +154,39 @@ func TestKilledAHundredTimes(t *testing.T) {
 			}
 		}
 		cancel()
+		spared += notAskedFor(t, s, claims)
 		if exists(path) && exists(path+partSuffix) {
 			t.Fatalf("kill %d: a file at the path and a partial one", killed)
 		}
-		if checkClaims(t, path) {
+		if claims = checkClaims(t, path); len(claims) > 0 {
 			resumed++
 		}
 	}
+	s.ResetLog()
 	cmd := startChild(t, s, "download", path, "k")
 	if err := cmd.Wait(); err != nil {
 		t.Fatal(err)
 	}
 	checkFile(t, path, content)
-	t.Logf("%d kills, %d of them left a checkpoint", killed, resumed)
-	if resumed < kills/4 {
+	spared += notAskedFor(t, s, claims)
+	t.Logf("%d kills, %d of them left a checkpoint; %d bytes were not asked for again", killed, resumed, spared)
+	if resumed < kills/4 || spared < int64(kills)<<20 {
 		t.Error("too few kills left a checkpoint: little was tested")
 	}
+}
+
+// notAskedFor fails the test where a run has asked for bytes that it found claimed, and there. It returns how many there
+// were. Where nothing is missing a run asks for the first byte, to know whether the object is the same.
+func notAskedFor(t *testing.T, s *osstest.Server, claims []span) int64 {
+	t.Helper()
+	for _, r := range s.Requests() {
+		for _, c := range claims {
+			if r.Start < c.end && c.off < r.End && (r.Start > 0 || r.End > 1) {
+				t.Errorf("%s was asked for, and [%d,%d) was there", r.Range, c.off, c.end)
+			}
+		}
+	}
+	return total(claims)
 }
 
 // modTime is when a file was written, or zero where there is none.
@@ -175,11 +198,11 @@ func modTime(name string) time.Time {
 	return fi.ModTime()
 }
 
-// checkClaims holds the checkpoint that a kill left against the disk.
-func checkClaims(t *testing.T, path string) bool {
+// checkClaims holds the checkpoint that a kill left against the disk, and returns what it claims.
+func checkClaims(t *testing.T, path string) (claims []span) {
 	t.Helper()
 	if !exists(path + checkpointSuffix) {
-		return false
+		return nil
 	}
 	c := readTestCheckpoint(t, path+checkpointSuffix)
 	name := path + partSuffix
@@ -199,6 +222,7 @@ func checkClaims(t *testing.T, path string) bool {
 		if crc := crc64.Update(0, b); crc != p.CRC64 {
 			t.Fatalf("claim %+v: the disk has CRC-64 %d", p, crc)
 		}
+		claims = append(claims, span{p.Offset, p.Offset + p.Done})
 	}
-	return true
+	return claims
 }
