@@ -13,6 +13,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -270,25 +271,108 @@ func TestOtherProcessBetweenTwoOperations(t *testing.T) {
 	}
 }
 
-// hammer downloads one of the keys to the path, again and again, until n times it was not refused. Other errors than being
-// refused are those of a network that the test makes fail.
-func hammer(d *Downloader, path, n string, keys []string) error {
+// TestNewcomerAtTheCommit is TestOtherProcessBetweenTwoOperations with a real process and a real file system, about the
+// commit: between any two operations of the first call, from its rename on, a process comes that downloads something else
+// to the same path. It is refused, or what it leaves, half or whole, is its own.
+func TestNewcomerAtTheCommit(t *testing.T) {
+	s := newServer(t)
+	content, other := osstest.Random(1, 200_000), osstest.Random(2, 300_000)
+	s.Put("bkt", "k", content)
+	s.Put("bkt", "other", other)
+	for _, interrupted := range []bool{false, true} {
+		t.Run(fmt.Sprintf("interrupted %t", interrupted), func(t *testing.T) {
+			refused, after := 0, 0
+			for i := 0; ; i++ {
+				path := filepath.Join(t.TempDir(), "file")
+				f := faultfs.New(fsys.OS())
+				since := -1 // operations since the rename
+				came, alone := false, false
+				f.OnOp(func(op faultfs.Op) error {
+					if since < 0 && (op.Kind != faultfs.Rename || op.To != path) {
+						return nil
+					}
+					if since++; since != i {
+						return nil
+					}
+					came = true
+					var said bytes.Buffer
+					cmd := newChild(t, s, "download", path, "other")
+					cmd.Stderr = &said
+					if interrupted {
+						s.Once(func(r *osstest.Request) bool { return r.Key == "other" }, osstest.Inject().ResetAfter(150_000))
+						s.OnRequest(func(r *osstest.Request) *osstest.Fault {
+							if r.Key == "other" && r.Start > 0 {
+								return osstest.Error(403, "AccessDenied")
+							}
+							return nil
+						})
+					}
+					err := cmd.Run()
+					s.ClearFaults()
+					switch {
+					case strings.Contains(said.String(), ErrInUse.Error()):
+						refused++
+					case interrupted == (err == nil):
+						t.Errorf("the other process: %v, %s", err, said.String())
+					default:
+						alone = true
+						after++
+					}
+					return nil
+				})
+				if _, err := newDownloader(t, s).Download(t.Context(), "bkt", "k", path, withFS(f)); err != nil {
+					t.Fatal(err)
+				}
+				if !came {
+					break
+				}
+				switch {
+				case !alone:
+					checkFile(t, path, content)
+				case !interrupted:
+					checkFile(t, path, other)
+				default:
+					if n := total(checkClaims(t, path)); n == 0 {
+						t.Error("what the other process left was lost")
+					}
+					res, err := newDownloader(t, s).Download(t.Context(), "bkt", "other", path)
+					if err != nil || res.ResumedBytes == 0 {
+						t.Errorf("the next run: %+v, %v", res, err)
+					}
+					checkFile(t, path, other)
+				}
+				if t.Failed() {
+					t.Fatalf("%d operations after the rename: %v", i, f.Ops())
+				}
+			}
+			t.Logf("refused %d times, alone %d times", refused, after)
+			if refused == 0 || after == 0 {
+				t.Error("nothing was tested")
+			}
+		})
+	}
+}
+
+// hammer downloads one of the keys to the path, again and again, until n times it was not refused, and returns how often it
+// was. Other errors than being refused are those of a network that the test makes fail.
+func hammer(d *Downloader, path, n string, keys []string) (refused int, err error) {
 	times, err := strconv.Atoi(n)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	for i := 0; i < times; {
 		_, err := d.Download(context.Background(), "bkt", keys[i%len(keys)], path, WithPartSize(hammerPart), WithRetry(RetryPolicy{Attempts: 1}))
 		var part *PartError
 		switch {
 		case errors.Is(err, ErrInUse):
+			refused++
 			continue
 		case err != nil && !errors.As(err, &part):
-			return err
+			return refused, err
 		}
 		i++
 	}
-	return nil
+	return refused, nil
 }
 
 const hammerPart = 16 << 10
@@ -317,13 +401,26 @@ func TestManyAtOnePath(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "file")
 	job := append([]string{path, strconv.Itoa(times)}, keys...)
 	var hammers errgroup.Group
+	var refused [2]atomic.Int64 // calls of this process, and other processes
 	for range processes {
-		cmd := startChild(t, s, append([]string{"hammer"}, job...)...)
-		hammers.Go(cmd.Wait)
+		cmd := newChild(t, s, append([]string{"hammer"}, job...)...)
+		hammers.Go(func() error {
+			out, err := cmd.Output()
+			if err != nil {
+				return err
+			}
+			n, err := strconv.Atoi(string(out))
+			refused[1].Add(int64(n))
+			return err
+		})
 	}
 	for range 2 {
 		d := newDownloader(t, s)
-		hammers.Go(func() error { return hammer(d, path, job[1], keys) })
+		hammers.Go(func() error {
+			n, err := hammer(d, path, job[1], keys)
+			refused[0].Add(int64(n))
+			return err
+		})
 	}
 	ended := make(chan error, 1)
 	go func() { ended <- hammers.Wait() }()
@@ -365,6 +462,10 @@ func TestManyAtOnePath(t *testing.T) {
 		} else {
 			f.Close()
 		}
+	}
+	if len(all) == 0 || refused[0].Load() == 0 || refused[1].Load() == 0 {
+		t.Errorf("%d committed files were seen; %d calls and %d of other processes were refused: little was tested",
+			len(all), refused[0].Load(), refused[1].Load())
 	}
 	for _, was := range all {
 		if !bytes.Equal(read(was.f), was.data) {
