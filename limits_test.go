@@ -135,6 +135,62 @@ func TestDiskFilledByOthers(t *testing.T) {
 	}
 }
 
+// TestDiskFillsOnAResume gives less room than it needs to a run that continues, over a partial file of which not all that
+// is claimed is true. Where that is found before a byte is written, the error says how many bytes of the disk are missing;
+// later, how many of the file: what the next run fetches, if there was room for the checkpoint.
+func TestDiskFillsOnAResume(t *testing.T) {
+	for name, opts := range map[string][]Option{"reserved": nil, "sparse": {WithoutPreallocation()}} {
+		t.Run(name, func(t *testing.T) {
+			early, late := 0, 0
+			for room := int64(0); ; room++ {
+				sc := newScene(t, name, bigSize, memfs.Config{}, WithoutPreallocation())
+				sc.interrupt(t, killedHalfway).falsify(t)
+				sc.opts = opts
+				disk := sc.before.Kill()
+				used := int64(0)
+				for _, n := range disk.Names() {
+					if fi, err := disk.Lstat(n); err == nil && fi.Mode().IsRegular() {
+						used += fsys.Allocated(fi)
+					}
+				}
+				part, err := disk.Lstat(scenePath + partSuffix)
+				if err != nil {
+					t.Fatal(err)
+				}
+				disk.SetCapacity(used + room*4*page)
+				out := sc.run(t, disk)
+				if out.err == nil {
+					sc.done(t, disk)
+					break
+				}
+				said := missingIn(t, out.err)
+				disk.SetCapacity(0)
+				again := sc.heals(t, disk)
+				switch {
+				case opts == nil:
+					early++
+					if want := bigSize - (fsys.Allocated(part) - spareSize); said != want {
+						t.Errorf("%d bytes are said to be missing, want %d", said, want)
+					}
+				case strings.Contains(out.log, "checkpoint not saved"):
+				default:
+					late++
+					if again.sent != said {
+						t.Errorf("%d bytes fetched, %d were said to be missing", again.sent, said)
+					}
+				}
+				if t.Failed() {
+					t.Fatalf("room for %d pages: %v\n%s", 4*room, out.err, out.log)
+				}
+			}
+			t.Logf("found early %d times, late %d times", early, late)
+			if early+late == 0 {
+				t.Error("the disk never was full")
+			}
+		})
+	}
+}
+
 // TestThousandsOfDownloads makes many small downloads in one process, and wants goroutines and open files back where they
 // began.
 func TestThousandsOfDownloads(t *testing.T) {
