@@ -271,6 +271,69 @@ func TestOtherProcessBetweenTwoOperations(t *testing.T) {
 	}
 }
 
+// TestPartialFileIsSwapped puts something else at the name of the partial file, before any operation of a download: nothing
+// is written through it, the path has the old file or the right one, and the foreign file never gets there. Only between
+// the last look and the rename nobody can tell.
+func TestPartialFileIsSwapped(t *testing.T) {
+	const name, victim, theirs = scenePath + partSuffix, "/cps/victim", "not ours to write"
+	for kind, plant := range map[string]func(disk *memfs.FS) error{
+		"file":      func(disk *memfs.FS) error { return putFile(disk, name, theirs) },
+		"link":      func(disk *memfs.FS) error { return disk.Symlink(victim, name) },
+		"hard link": func(disk *memfs.FS) error { return disk.Link(victim, name) },
+	} {
+		t.Run(kind, func(t *testing.T) {
+			sc := newScene(t, kind, smallSize, memfs.Config{}).interrupt(t, killedHalfway)
+			if err := putFile(sc.before, victim, theirs); err != nil {
+				t.Fatal(err)
+			}
+			noticed := 0
+			for i, missed := 0, 0; missed < misses; i++ {
+				disk := sc.before.Kill()
+				f := faultfs.New(disk)
+				swapped, looks := false, 0
+				f.OnOp(func(op faultfs.Op) error {
+					if op.Kind == faultfs.Lstat && op.Name == name {
+						looks++
+					}
+					// The first look is before the file is opened, the second before it is renamed.
+					if op.Index != i || looks > 1 && op.Kind != faultfs.Lstat {
+						return nil
+					}
+					if _, err := disk.Lstat(name); err != nil {
+						return nil // it is at the path by now
+					}
+					swapped = true
+					return errors.Join(disk.Remove(name), plant(disk))
+				})
+				out := sc.run(t, f)
+				if !swapped {
+					missed++
+					continue
+				}
+				missed = 0
+				if out.err != nil {
+					noticed++
+					if !strings.Contains(out.err.Error(), name) {
+						t.Errorf("the error does not name it: %v", out.err)
+					}
+				}
+				if at := sc.atPath(t, disk); out.err == nil && at != "new" || out.err != nil && at != "old" {
+					t.Errorf("at the path is %q", at)
+				}
+				if got, err := fsys.ReadFile(disk, victim, 1000); string(got) != theirs {
+					t.Errorf("the victim is %.20q, %v", got, err)
+				}
+				if t.Failed() {
+					t.Fatalf("at %v: %v\n%s", f.Ops()[i], out.err, out.log)
+				}
+			}
+			if noticed == 0 {
+				t.Error("nothing was noticed: little was tested")
+			}
+		})
+	}
+}
+
 // TestNewcomerAtTheCommit is TestOtherProcessBetweenTwoOperations with a real process and a real file system, about the
 // commit: between any two operations of the first call, from its rename on, a process comes that downloads something else
 // to the same path. It is refused, or what it leaves, half or whole, is its own.
