@@ -422,8 +422,8 @@ func scenes(t *testing.T) []*scene {
 		newScene(t, "big", bigSize, memfs.Config{}),
 		newScene(t, "big, no reservation", bigSize, memfs.Config{NoReserve: true}),
 	)
-	if fsys.ReserveStep < 1<<30 { // elsewhere it has no bound
-		huge := newScene(t, "reserved beside the writes", fsys.ReserveStep+100, memfs.Config{}, WithConcurrency(1))
+	if step := int64(fsys.ReserveStep); step < 1<<30 { // elsewhere it has no bound
+		huge := newScene(t, "reserved beside the writes", step+100, memfs.Config{}, WithConcurrency(1))
 		huge.only = faultfs.Reserve
 		all = append(all, huge)
 	}

@@ -275,7 +275,8 @@ func TestOtherProcessBetweenTwoOperations(t *testing.T) {
 // is written through it, the path has the old file or the right one, and the foreign file never gets there. Only between
 // the last look and the rename nobody can tell.
 func TestPartialFileIsSwapped(t *testing.T) {
-	const name, victim, theirs = scenePath + partSuffix, "/cps/victim", "not ours to write"
+	const name, victim = scenePath + partSuffix, "/cps/victim"
+	theirs := strings.Repeat("x", smallSize) // as long as ours
 	for kind, plant := range map[string]func(disk *memfs.FS) error{
 		"file":      func(disk *memfs.FS) error { return putFile(disk, name, theirs) },
 		"link":      func(disk *memfs.FS) error { return disk.Symlink(victim, name) },
@@ -320,7 +321,7 @@ func TestPartialFileIsSwapped(t *testing.T) {
 				if at := sc.atPath(t, disk); out.err == nil && at != "new" || out.err != nil && at != "old" {
 					t.Errorf("at the path is %q", at)
 				}
-				if got, err := fsys.ReadFile(disk, victim, 1000); string(got) != theirs {
+				if got, err := fsys.ReadFile(disk, victim, 1<<20); string(got) != theirs {
 					t.Errorf("the victim is %.20q, %v", got, err)
 				}
 				if t.Failed() {
