@@ -201,6 +201,7 @@ func TestOtherProcessBetweenTwoOperations(t *testing.T) {
 				second := *first
 				if !sameObject {
 					second.content = bytes.Repeat([]byte("second"), smallSize/6)
+					second.want = second.content
 				}
 				refused, before, after := 0, 0, 0
 				for i := 0; ; i++ {
