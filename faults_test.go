@@ -746,7 +746,7 @@ func TestEveryFileOperationFails(t *testing.T) {
 						failed++
 						hits.add(string(op.Kind), f.name)
 					}
-					if failed == 0 {
+					if failed == 0 && !f.plan.Short { // where all is there nothing is written
 						t.Error("nothing was failed")
 					}
 				})
