@@ -43,7 +43,7 @@ func TestFirstErrorIsReported(t *testing.T) {
 			t.Run(first+" before "+second, func(t *testing.T) {
 				sc := newScene(t, "", smallSize, memfs.Config{})
 				synctest.Test(t, func(t *testing.T) {
-					err, happened := sc.goesWrong(t, map[string]time.Duration{first: 10 * time.Second, second: 11 * time.Second})
+					happened, err := sc.goesWrong(t, map[string]time.Duration{first: 10 * time.Second, second: 11 * time.Second})
 					want, other := first, second
 					if first == "save" {
 						want, other = second, first
@@ -61,7 +61,7 @@ func TestFirstErrorIsReported(t *testing.T) {
 }
 
 // goesWrong makes a call to which mishaps happen, each so long after its start.
-func (sc *scene) goesWrong(t *testing.T, when map[string]time.Duration) (err error, happened map[string]bool) {
+func (sc *scene) goesWrong(t *testing.T, when map[string]time.Duration) (happened map[string]bool, err error) {
 	t.Helper()
 	start := time.Now()
 	happened = map[string]bool{}
@@ -114,7 +114,7 @@ func (sc *scene) goesWrong(t *testing.T, when map[string]time.Duration) (err err
 	_, err = d.Download(ctx, "bkt", "k", scenePath)
 	mu.Lock()
 	defer mu.Unlock()
-	return err, happened
+	return happened, err
 }
 
 // holdingService is a service whose body of one range waits for read before each piece.
