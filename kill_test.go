@@ -44,6 +44,7 @@ func TestMain(m *testing.M) {
 //
 //	download PATH KEY
 //	hammer PATH N KEY...    downloads to one path until N times it was not refused, and prints how often it was; see inuse_test.go
+//	enter ENTRANCE PATH KEY brings the object to the path through any entrance; see limits_test.go
 //	limit NAME N JOB...     does the job with a resource limit; see limits_unix_test.go
 func child(endpoint, job string, args []string) error {
 	if job == "limit" {
@@ -64,6 +65,8 @@ func child(endpoint, job string, args []string) error {
 	case "download":
 		_, err = d.Download(context.Background(), "bkt", args[1], args[0])
 		return err
+	case "enter":
+		return enterChild(d, client, args[0], args[1], args[2])
 	case "hammer":
 		refused, err := hammer(d, args[0], args[1], args[2:])
 		fmt.Print(refused)

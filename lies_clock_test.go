@@ -28,7 +28,7 @@ type pipeServer struct {
 	answer func(r *http.Request) *http.Response // instead of the service, where it is not nil
 
 	mu        sync.Mutex
-	asked     []asked
+	asked     []askedFor
 	conns     []net.Conn
 	refused   int
 	goneUntil time.Time
@@ -37,7 +37,7 @@ type pipeServer struct {
 	closed    chan struct{}
 }
 
-type asked struct {
+type askedFor struct {
 	at     time.Time
 	which  string // Range, or the path of a listing
 	status int
@@ -132,7 +132,7 @@ func (s *pipeServer) goAway(d time.Duration) {
 }
 
 func (s *pipeServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	a := asked{at: time.Now(), which: r.Header.Get("Range"), status: http.StatusOK}
+	a := askedFor{at: time.Now(), which: r.Header.Get("Range"), status: http.StatusOK}
 	if r.URL.Path == "/" {
 		a.which = "the listing"
 	}
@@ -211,7 +211,7 @@ func TestRetryAfterOnTheWire(t *testing.T) {
 							synctest.Test(t, func(t *testing.T) {
 								s, hc := newPipeServer(t, content)
 								var n int
-								var refused asked
+								var refused askedFor
 								var until time.Time
 								s.answer = func(r *http.Request) *http.Response {
 									s.mu.Lock()
@@ -225,7 +225,7 @@ func TestRetryAfterOnTheWire(t *testing.T) {
 										after = now.Add(2500 * time.Millisecond).Truncate(time.Second)
 										value = after.UTC().Format(http.TimeFormat)
 									}
-									refused, until = asked{now, r.Header.Get("Range"), status}, after
+									refused, until = askedFor{now, r.Header.Get("Range"), status}, after
 									return s.service.answer(r, status, nil, map[string]string{"Retry-After": value})
 								}
 								d := newPipeDownloader(t, hc, WithPartSize(part), WithConcurrency(workers))

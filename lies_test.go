@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"runtime/pprof"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -43,19 +44,37 @@ var lieRetry = RetryPolicy{Attempts: lieAttempts, MinDelay: time.Millisecond, Ma
 
 // stage is one object of a server and the path it is downloaded to.
 type stage struct {
-	t       *testing.T
-	s       *osstest.Server
-	content osstest.Content
-	path    string
-	label   string
-	http    *http.Client
-	client  *oss.Client
-	opts    []Option // of every download
-	told    int      // requests of the last download
-	unseen  bool     // net/http may repeat requests by itself, which the engine does not see
-	slow    bool     // honest answers may seem to stall
-	spread  bool     // under a lie told always, all workers start
+	t        *testing.T
+	s        *osstest.Server
+	content  osstest.Content
+	path     string
+	label    string
+	http     *http.Client
+	client   *oss.Client
+	opts     []Option        // of every download
+	told     int             // requests of the last download
+	unseen   bool            // net/http may repeat requests by itself, which the engine does not see
+	slow     bool            // honest answers may seem to stall
+	spread   bool            // under a lie told always, all workers start
+	damaged  bool            // bytes that are not the object's are expected to be given out
+	ctx      context.Context // of every download
+	returned func()          // nil, or called as soon as a download has returned
+	through  entrance
 }
+
+// entrance is what a stage's downloads go through.
+type entrance string
+
+const (
+	viaKey      entrance = "Download"
+	viaUnsigned entrance = "Download of an unsigned client"
+	viaURL      entrance = "DownloadURL"
+	viaWriter   entrance = "DownloadTo"
+	viaReader   entrance = "Open"
+)
+
+// toFile reports whether it makes a file, and resumes one.
+func (e entrance) toFile() bool { return e != viaWriter && e != viaReader }
 
 // stageConfig is what differs between stages; the zero value is an ordinary object of lieSize bytes.
 type stageConfig struct {
@@ -66,6 +85,8 @@ type stageConfig struct {
 	object []osstest.ObjectOption
 	client []oss.ClientOption
 	opts   []Option
+
+	through entrance // Download where it is not given
 }
 
 var liesTold atomic.Int64
@@ -88,7 +109,15 @@ func newStage(t *testing.T, c stageConfig) *stage {
 	if c.size == 0 {
 		c.size = lieSize
 	}
+	if c.through == "" {
+		c.through = viaKey
+	}
+	if c.through == viaUnsigned {
+		c.bucket = append(c.bucket, osstest.PublicRead())
+		c.client = append(c.client, oss.SetCredentialsProvider(&keys{}))
+	}
 	st := &stage{
+		through: c.through, ctx: t.Context(),
 		t: t, s: newServer(t, c.server...), content: osstest.Random(7, c.size), path: filepath.Join(t.TempDir(), "file"),
 		label: t.Name(), http: HTTPClient(),
 	}
@@ -115,7 +144,7 @@ func (st *stage) newClient(opts ...oss.ClientOption) *oss.Client {
 }
 
 // transport is the one that everything of a stage goes through.
-func (st *stage) transport() *http.Transport { return st.http.Transport.(*boundedErrors).Transport }
+func (st *stage) transport() *http.Transport { return st.http.Transport.(*transport).Transport }
 
 // download makes one call, and fails the test where the call leaves a goroutine or a request behind.
 func (st *stage) download(opts ...Option) (*Result, error) {
@@ -129,8 +158,12 @@ func (st *stage) download(opts ...Option) (*Result, error) {
 
 func (st *stage) downloadWith(d *Downloader, opts ...Option) (*Result, error) {
 	st.t.Helper()
-	return st.call(st.path, func(ctx context.Context) (*Result, error) {
-		return d.Download(ctx, "bkt", "key", st.path, append(st.opts[:len(st.opts):len(st.opts)], opts...)...)
+	path := ""
+	if st.through.toFile() {
+		path = st.path
+	}
+	return st.call(path, func(ctx context.Context) (*Result, error) {
+		return st.enter(ctx, d, append(st.opts[:len(st.opts):len(st.opts)], opts...))
 	})
 }
 
@@ -138,7 +171,10 @@ func (st *stage) downloadWith(d *Downloader, opts ...Option) (*Result, error) {
 func (st *stage) call(path string, fn func(ctx context.Context) (*Result, error)) (res *Result, err error) {
 	st.t.Helper()
 	st.s.ResetLog()
-	pprof.Do(st.t.Context(), pprof.Labels("stage", st.label), func(ctx context.Context) { res, err = fn(ctx) })
+	pprof.Do(st.ctx, pprof.Labels("stage", st.label), func(ctx context.Context) { res, err = fn(ctx) })
+	if st.returned != nil {
+		st.returned()
+	}
 	st.quiet(func(stack string) bool { return strings.Contains(stack, "github.com/ossdl/ossdl.") })
 	ctx, cancel := context.WithTimeout(st.t.Context(), 10*time.Second)
 	defer cancel()
@@ -158,13 +194,66 @@ func (st *stage) call(path string, fn func(ctx context.Context) (*Result, error)
 	if res != nil && res.Requests < st.told && !st.unseen { // more: a request that was ended before it was sent
 		st.t.Errorf("Result.Requests is %d, the server had %d", res.Requests, st.told)
 	}
-	if err != nil && (st.told > 0 && res == nil || res != nil && (res.Verified || res.CRC64 != 0)) {
+	if err != nil && (st.told > 0 && res == nil && st.through != viaReader || res != nil && (res.Verified || res.CRC64 != 0)) {
 		st.t.Errorf("result %+v beside %v", res, err)
 	}
 	if err == nil && (res.Size != st.content.Size() || res.CRC64 != st.content.CRC64() || res.Path != path) {
 		st.t.Errorf("result %+v", *res)
 	}
 	return res, err
+}
+
+// enter downloads in the stage's way. What does not come as a file is made one where it is all there; before, it must be
+// right as far as it goes.
+func (st *stage) enter(ctx context.Context, d *Downloader, opts []Option) (*Result, error) {
+	st.t.Helper()
+	var got []byte
+	var res *Result
+	var err error
+	switch st.through {
+	case viaURL:
+		v := oss.AuthV1
+		if st.client.Config.AuthVersion == oss.AuthV4 {
+			v = oss.AuthV4
+		}
+		return d.DownloadURL(ctx, sign(st.t, st.s, v, time.Hour, "key"), st.path, append(opts, WithHTTPClient(st.http))...)
+	case viaReader:
+		got, res, err = st.readAll(ctx, d, opts)
+	case viaWriter:
+		to := &memory{b: make([]byte, 2*lieSize)} // the object may be said to be longer than it is
+		res, err = d.DownloadTo(ctx, "bkt", "key", to, opts...)
+		got = bytes.TrimRight(to.b, "\x00")
+	default:
+		return d.Download(ctx, "bkt", "key", st.path, opts...)
+	}
+	want := contentBytes(st.t, st.content)
+	for i, b := range got {
+		if !st.damaged && (b != 0 || st.through == viaReader) && (i >= len(want) || b != want[i]) {
+			st.t.Errorf("byte %d is not the object's, beside %v", i, err)
+			break
+		}
+	}
+	if err == nil {
+		if st.through == viaWriter {
+			got = append(got, make([]byte, max(0, len(want)-len(got)))...)
+		}
+		if werr := os.WriteFile(st.path, got, 0o644); werr != nil {
+			st.t.Fatal(werr)
+		}
+	}
+	return res, err
+}
+
+func (st *stage) readAll(ctx context.Context, d *Downloader, opts []Option) ([]byte, *Result, error) {
+	r, err := d.Open(ctx, "bkt", "key", opts...)
+	if err != nil {
+		return nil, nil, err
+	}
+	got, err := io.ReadAll(r)
+	if cerr := r.Close(); err == nil {
+		err = cerr
+	}
+	return got, r.Result(), err
 }
 
 // quiet waits until no goroutine that the stage's calls have started is left, among those whose stack is of interest.
@@ -307,7 +396,14 @@ func (st *stage) failed(err, want error, most int, old bool) {
 	if errors.Is(err, context.Canceled) {
 		st.t.Errorf("the first cause is lost: %v", err)
 	}
-	for _, name := range []string{"oss://bkt/key", st.path} {
+	names := []string{"oss://bkt/key", st.path}
+	switch {
+	case st.through == viaURL:
+		names[0] = st.s.URL("bkt", "key")
+	case !st.through.toFile():
+		names = names[:1]
+	}
+	for _, name := range names {
 		if !strings.Contains(err.Error(), name) {
 			st.t.Errorf("%v does not name %s", err, name)
 		}
@@ -358,10 +454,44 @@ func partError(t *testing.T, err error) *PartError {
 	if !errors.As(err, &pe) {
 		t.Fatalf("error %v holds no *PartError", err)
 	}
-	if pe.Bucket != "bkt" || pe.Key != "key" || pe.Size <= 0 {
+	// By URL the bucket is in the path.
+	if name := objectName(pe.Bucket, pe.Key); !strings.HasSuffix(name, "/bkt/key") || pe.Size <= 0 {
 		t.Errorf("%+v", *pe)
 	}
 	return pe
+}
+
+// refusal asks that err holds the service's own word, with the request ID of an answer of that status to the last call;
+// code is "" where the answer has none. A redirect is a refusal, too.
+func (st *stage) refusal(err error, status int, code string) {
+	st.t.Helper()
+	var se oss.ServiceError
+	if !errors.As(err, &se) || se.StatusCode != status || se.Code != code {
+		st.t.Errorf("%v holds %+v, want status %d and code %q", err, se, status, code)
+	}
+	named := func(r osstest.Request) bool { return r.Status == status && r.RequestID == se.RequestID }
+	if !slices.ContainsFunc(st.s.Requests(), named) || !strings.Contains(err.Error(), se.RequestID) {
+		st.t.Errorf("%v does not name the request that was refused", err)
+	}
+}
+
+// gaveUp asks that err is of a range for which so many attempts were made, and returns what it says of the last.
+func gaveUp(t *testing.T, err error, attempts int) *PartError {
+	t.Helper()
+	pe := partError(t, err)
+	if pe.Attempts != attempts {
+		t.Errorf("%v: attempts %d, want %d", err, pe.Attempts, attempts)
+	}
+	return pe
+}
+
+// oddAnswer asks that err is of an answer that says success and is not what was asked for, by its request ID.
+func (st *stage) oddAnswer(err error) {
+	st.t.Helper()
+	var odd *answerError
+	if !errors.As(err, &odd) || odd.requestID != "" && !strings.Contains(err.Error(), odd.requestID) {
+		st.t.Errorf("%v holds no odd answer, %+v", err, odd)
+	}
 }
 
 // moment is when a lie is told: in one answer, or in all from the n-th on; of a fresh run or of a resumed one.
@@ -374,6 +504,21 @@ type moment struct {
 	from    int
 	always  bool
 	clean   int // requests of an undisturbed run
+}
+
+// moments is one of those that an entrance can have, another one for each lie; all of them in the long form.
+func (e entrance) moments(lie int) (some []moment) {
+	for _, m := range moments {
+		// Where requests may not say how they want ranges outside the object, the answer to the first is a 200.
+		if m.resumed && !e.toFile() || m.size == lieSmall && e != viaWriter && e != viaReader {
+			continue
+		}
+		some = append(some, m)
+	}
+	if !long() {
+		some = some[lie%len(some):][:1]
+	}
+	return some
 }
 
 var moments = []moment{
@@ -433,10 +578,7 @@ func (st *stage) tellOnceOrAlways(m moment, fault *osstest.Fault) (*Result, erro
 		st.right(res, err, most)
 		return res, err
 	}
-	pe := partError(st.t, err)
-	if pe.Attempts != lieAttempts {
-		st.t.Errorf("Attempts %d, want %d", pe.Attempts, lieAttempts)
-	}
+	pe := gaveUp(st.t, err, lieAttempts)
 	most := lieAttempts // one worker until an answer is accepted
 	if m.from > 0 || st.spread {
 		most = m.from + 4*lieAttempts
