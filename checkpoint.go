@@ -280,14 +280,16 @@ func (k *keeper) run(ctx context.Context) error {
 			continue
 		}
 		begun := time.Now()
-		k.save()
+		k.save(false)
 		last = time.Now()
 		cost = last.Sub(begun)
 	}
 }
 
-// save writes the checkpoint now.
-func (k *keeper) save() {
+// save writes the checkpoint now. Where the disk is full the last of a run takes the spare. An earlier one does so only if
+// the data has all of its blocks: otherwise the data that still comes would take what is given up, and the last save would
+// find nothing.
+func (k *keeper) save(last bool) {
 	select {
 	case <-k.t.ready: // before, the file does not hold what would be claimed
 	default:
@@ -296,7 +298,12 @@ func (k *keeper) save() {
 	have := k.t.set.totals().have
 	data, err := k.document().encode(k.t.set.snapshot)
 	if err == nil {
-		err = k.write(data)
+		err = fsys.WriteFile(k.d.fs, k.d.cpPath, data, checkpointMode)
+	}
+	if fsys.IsNoSpace(err) && (last || k.d.reserved.Load()) {
+		if given, gerr := k.d.giveSpare(); given && gerr == nil {
+			err = fsys.WriteFile(k.d.fs, k.d.cpPath, data, checkpointMode)
+		}
 	}
 	switch {
 	case err == nil:
@@ -305,17 +312,6 @@ func (k *keeper) save() {
 		k.failed = true
 		k.d.log.Warn("checkpoint not saved", "checkpoint", k.d.cpPath, "error", err)
 	}
-}
-
-func (k *keeper) write(data []byte) error {
-	err := fsys.WriteFile(k.d.fs, k.d.cpPath, data, checkpointMode)
-	if !fsys.IsNoSpace(err) {
-		return err
-	}
-	if given, gerr := k.d.giveSpare(); !given || gerr != nil {
-		return err
-	}
-	return fsys.WriteFile(k.d.fs, k.d.cpPath, data, checkpointMode)
 }
 
 func (k *keeper) document() *checkpoint {

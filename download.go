@@ -249,7 +249,7 @@ func (c *call) leave(dst *destination, keep *keeper, err error) {
 	case !dst.keeps, errors.Is(err, ErrChecksum), errors.Is(err, errTwin), keep.t.set.totals().have == 0:
 		dst.discard()
 	case dst.cpPath != "" && dst.begun:
-		keep.save()
+		keep.save(true)
 	}
 	if err := dst.close(); err != nil {
 		c.cfg.log.Warn("partial file", "error", err)

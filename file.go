@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -39,9 +40,10 @@ type destination struct {
 	file      fsys.File // the partial file, once open
 	committed bool      // file is the one at path: an earlier run was killed right after its rename
 	begun     bool
-	toReserve int64     // bytes from 0 on whose blocks reserve is to allocate
-	modified  time.Time // what the file's time is set to before the rename; zero: left alone
-	left      int64     // bytes that are still to be written, as far as is known
+	toReserve int64       // bytes from 0 on whose blocks reserve is to allocate
+	reserved  atomic.Bool // all blocks of the data are allocated
+	modified  time.Time   // what the file's time is set to before the rename; zero: left alone
+	left      int64       // bytes that are still to be written, as far as is known
 
 	syncFailed bool  // what no sync has covered is not to be believed
 	spareAt    int64 // where the spare begins; 0: there is none
@@ -319,6 +321,7 @@ func (d *destination) prepare(size, missing int64) error {
 		held = size - missing
 	}
 	if d.sparse || held >= size {
+		d.reserved.Store(!d.sparse)
 		return d.file.Truncate(size)
 	}
 	switch free, err := d.fs.Free(filepath.Dir(d.path)); {
@@ -345,12 +348,19 @@ func (d *destination) prepare(size, missing int64) error {
 			d.log.Warn("partial file keeps reserved space", "error", terr)
 		}
 	}
+	d.reserved.Store(err == nil)
 	return err
 }
 
 // reserve allocates what begin has left to it, in steps that keep no write waiting for long, until ctx ends.
 func (d *destination) reserve(ctx context.Context) error {
-	for off := int64(0); off < d.toReserve && ctx.Err() == nil; off += fsys.ReserveStep {
+	if d.toReserve == 0 {
+		return nil
+	}
+	for off := int64(0); off < d.toReserve; off += fsys.ReserveStep {
+		if ctx.Err() != nil {
+			return nil
+		}
 		err := d.file.Reserve(off, min(fsys.ReserveStep, d.toReserve-off))
 		if errors.Is(err, errors.ErrUnsupported) {
 			return nil // there was room when begin looked
@@ -359,6 +369,7 @@ func (d *destination) reserve(ctx context.Context) error {
 			return err
 		}
 	}
+	d.reserved.Store(true)
 	return nil
 }
 
@@ -431,7 +442,11 @@ func (d *destination) commit(size int64) error {
 
 // keep is for a file that is at the path already: what was proved must still be there, and all of it.
 func (d *destination) keep(size int64) error {
-	if err := d.isAt(d.path, size); err != nil {
+	ours, err := d.file.Stat()
+	if err == nil {
+		err = d.isAt(d.path, ours, size)
+	}
+	if err != nil {
 		return err
 	}
 	return d.close()
@@ -446,7 +461,8 @@ func (d *destination) rename(size int64) error {
 	if err := d.sync(); err != nil {
 		return err
 	}
-	if err := d.isAt(name, size); err != nil {
+	ours, err := d.file.Stat()
+	if err != nil {
 		return err
 	}
 	// Some network file systems tell only now that they could not write.
@@ -458,15 +474,14 @@ func (d *destination) rename(size int64) error {
 			d.log.Warn("the file does not get the object's time", "path", d.path, "error", err)
 		}
 	}
+	if err := d.isAt(name, ours, size); err != nil { // last: what is swapped in after it gets the path
+		return err
+	}
 	return d.fs.Rename(name, d.path)
 }
 
-// isAt is an error unless the open file is the one at name, with its size.
-func (d *destination) isAt(name string, size int64) error {
-	ours, err := d.file.Stat()
-	if err != nil {
-		return err
-	}
+// isAt is an error unless the file that is ours is at name, with its size.
+func (d *destination) isAt(name string, ours fs.FileInfo, size int64) error {
 	there, err := d.fs.Lstat(name)
 	if err != nil {
 		return err

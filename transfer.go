@@ -78,7 +78,7 @@ func (t *transfer) run(ctx context.Context) error {
 	monitor.Go(func() { t.monitor(stopMonitor) })
 
 	worker := func() error {
-		err := t.work(ctx)
+		err := t.work(ctx, finish)
 		if _, finished, _ := t.set.work(terms{}); err == nil && finished {
 			finish(errFinished)
 		}
@@ -220,14 +220,16 @@ func (t *transfer) onceReady(fn func(context.Context) error) func(context.Contex
 	}
 }
 
-// work fetches ranges until there are none left.
-func (t *transfer) work(ctx context.Context) error {
+// work fetches ranges until there are none left. A range that failed for good is everybody's end before it is given back: an
+// idle worker would ask for it once more.
+func (t *transfer) work(ctx context.Context, end context.CancelCauseFunc) error {
 	for {
 		p, err := t.next(ctx)
 		if p == nil || err != nil {
 			return err
 		}
 		if err := t.fetch(ctx, p); err != nil {
+			end(err)
 			t.set.giveBack(p)
 			return err
 		}
