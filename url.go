@@ -80,9 +80,9 @@ func (d *Downloader) urlCall(where entrances, signedURL string, opts []Option) (
 	if addr.process != "" {
 		switch {
 		case cfg.window != nil:
-			return nil, fmt.Errorf("ossdl: download %s: WithRange does not apply to a URL with x-oss-process", addr)
+			return nil, fmt.Errorf("%s: WithRange does not apply to a URL with x-oss-process", addr)
 		case cfg.ifMatch != "":
-			return nil, fmt.Errorf("ossdl: download %s: WithIfMatch does not apply to a URL with x-oss-process", addr)
+			return nil, fmt.Errorf("%s: WithIfMatch does not apply to a URL with x-oss-process", addr)
 		}
 		cfg.checkpoint, cfg.cpDir, cfg.noCheckpoint = "", "", true
 		cfg.oneStream = true

@@ -1,9 +1,11 @@
 package ossdl
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"errors"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -214,6 +216,20 @@ func TestProcessedURL(t *testing.T) {
 			if res, err := d.DownloadURL(t.Context(), raw, path, WithChecksum(sha256.New, digest[:])); err != nil || !res.Verified {
 				t.Errorf("%+v, %v", res, err)
 			}
+			// In order, and through a break, it comes as one stream too.
+			s.ResetLog()
+			s.Nth(0, osstest.Inject().ResetAfter(2<<20))
+			r, err := d.OpenURL(t.Context(), raw, WithReadAhead(MinReadAhead))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got, err := io.ReadAll(r); err != nil || !bytes.Equal(got, contentBytes(t, want)) {
+				t.Errorf("%d bytes in order, want %d: %v", len(got), want.Size(), err)
+			}
+			if err := r.Close(); err != nil {
+				t.Error(err)
+			}
+			sameLines(t, wire(s), "GET ", "GET ")
 			// A stream that breaks starts again, without a condition.
 			s.ResetLog()
 			s.Nth(0, osstest.Inject().ResetAfter(2<<20))
