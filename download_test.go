@@ -27,6 +27,14 @@ import (
 	"github.com/ossdl/ossdl/internal/osstest"
 )
 
+// withFS replaces the file system, for the tests.
+func withFS(f fsys.FS) Option {
+	return Option{"withFS", inNew | inFile | inDownloadPrefix, func(s *settings) error {
+		s.fs = f
+		return nil
+	}}
+}
+
 // newServer starts an embedded OSS server with one bucket, "bkt". A fault that was planned for it and never happened fails
 // the test, which did not test what it says then; osstest's Maybe is for those that need not happen.
 func newServer(t testing.TB, opts ...osstest.Option) *osstest.Server {

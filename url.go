@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/url"
 	"regexp"
+	"runtime"
 	"strconv"
 	"strings"
 	"sync"
@@ -458,3 +459,6 @@ func (a *address) withoutQuery(err error) error {
 	}
 	return a.secret.cleanCause(err)
 }
+
+// userAgent names the library in requests that the SDK does not make.
+var userAgent = "ossdl (" + runtime.GOOS + "/" + runtime.GOARCH + "; " + runtime.Version() + ")"
