@@ -14,12 +14,13 @@ import (
 
 // The clients, by the names that -peers and the table use.
 const (
-	ossdlClient = "ossdl"
-	bareClient  = "bare"
-	drainClient = "drain" // the bare loop without a file: what the server can do
-	v1Client    = "v1"
-	v2Client    = "v2"
-	aria2Client = "aria2"
+	ossdlClient  = "ossdl"
+	streamClient = "ossdl stream" // Open instead of Download
+	bareClient   = "bare"
+	drainClient  = "drain" // the bare loop without a file: what the server can do
+	v1Client     = "v1"
+	v2Client     = "v2"
+	aria2Client  = "aria2"
 )
 
 // fetch does a job. It makes no check of its own beyond what the client does by itself.
@@ -29,6 +30,8 @@ func newFetch(client string) (fetch, error) {
 	switch client {
 	case ossdlClient:
 		return fetchOssdl, nil
+	case streamClient:
+		return streamOssdl, nil
 	case bareClient:
 		return fetchBare, nil
 	case drainClient:

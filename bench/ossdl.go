@@ -13,7 +13,15 @@ import (
 )
 
 // fetchOssdl is ossdl as a program would use it, with the options that the job names and no other.
-func fetchOssdl(ctx context.Context, j *job) error {
+func fetchOssdl(ctx context.Context, j *job) error { return j.withOssdl(ctx, j.download) }
+
+// streamOssdl reads in order what fetchOssdl fetches.
+func streamOssdl(ctx context.Context, j *job) error { return j.withOssdl(ctx, j.stream) }
+
+// withOssdl brings each object by fn.
+func (j *job) withOssdl(
+	ctx context.Context, fn func(ctx context.Context, d *ossdl.Downloader, key, path string) (*ossdl.Result, error),
+) error {
 	hc := ossdl.HTTPClient()
 	defer hc.CloseIdleConnections()
 	options := []oss.ClientOption{oss.HTTPClient(hc)}
@@ -36,7 +44,7 @@ func fetchOssdl(ctx context.Context, j *job) error {
 		return err
 	}
 	for i, key := range j.Keys {
-		res, err := j.download(ctx, d, key, j.Paths[i])
+		res, err := fn(ctx, d, key, j.Paths[i])
 		if err != nil {
 			return err
 		}
@@ -58,4 +66,19 @@ func (j *job) download(ctx context.Context, d *ossdl.Downloader, key, path strin
 	}
 	res, err := d.DownloadTo(ctx, j.Bucket, key, f)
 	return res, errors.Join(err, f.Close())
+}
+
+// stream writes an object to a file in the order in which a Reader gives it out.
+func (j *job) stream(ctx context.Context, d *ossdl.Downloader, key, path string) (*ossdl.Result, error) {
+	r, err := d.Open(ctx, j.Bucket, key)
+	if err != nil {
+		return nil, err
+	}
+	f, err := os.Create(path)
+	if err == nil {
+		_, err = r.WriteTo(f)
+		err = errors.Join(err, f.Close())
+	}
+	err = errors.Join(err, r.Close())
+	return r.Result(), err
 }

@@ -71,7 +71,7 @@ const warmSuffix = " warm"
 func (b *bench) entries(s *scenario) []entry {
 	var es []entry
 	for _, c := range s.clients {
-		if c != ossdlClient && c != drainClient && !slices.Contains(b.peers, c) {
+		if c != ossdlClient && c != streamClient && c != drainClient && !slices.Contains(b.peers, c) {
 			continue
 		}
 		es = append(es, entry{client: c})
@@ -142,7 +142,7 @@ func (b *bench) note(r *result) {
 	case r.Err != "":
 		outcome = "fails: " + r.Err
 	}
-	fmt.Fprintf(b.log, "  %s round %d %-10s %s\n", r.Scenario, r.Round+1, r.Client, outcome)
+	fmt.Fprintf(b.log, "  %s round %d %-12s %s\n", r.Scenario, r.Round+1, r.Client, outcome)
 }
 
 func (b *bench) warmFile() string { return filepath.Join(b.dir, "warm") }

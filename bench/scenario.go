@@ -113,8 +113,11 @@ func scenarios() []*scenario {
 		{
 			name: "line", title: "8 connections of 20 MB/s, 30 ms away, own choice of request size",
 			size: 512 * mib, objects: 1, conns: 8, parts: eight, server: line, shrink: 64,
-			clients: everyone(),
-			metric:  timesIdeal(), goals: []goal{{what: "wall × ideal", limit: 1.04, value: metricOf(ossdlClient)}},
+			clients: append(everyone(), streamClient), always: []string{streamClient},
+			metric: timesIdeal(), goals: []goal{
+				{what: "wall × ideal", limit: 1.04, value: metricOf(ossdlClient)},
+				{what: "wall × ideal in order", limit: 1.04, value: metricOf(streamClient)},
+			},
 		},
 		{
 			name: "line-slow", title: "the same, one connection in eight at 5 % of the speed",
@@ -136,8 +139,11 @@ func scenarios() []*scenario {
 			name: "auto", title: "no flags at all, 10 MB/s a connection, 200 MB/s in all, 30 ms away",
 			size: gib, objects: 1, server: wide, shrink: 64,
 			shares:  map[string]int64{v1Client: 8, v2Client: 4, aria2Client: 8},
-			clients: everyone(),
-			metric:  timesIdeal(), goals: []goal{{what: "wall × ideal", limit: 1.20, value: metricOf(ossdlClient)}},
+			clients: append(everyone(), streamClient), always: []string{streamClient},
+			metric: timesIdeal(), goals: []goal{
+				{what: "wall × ideal", limit: 1.20, value: metricOf(ossdlClient)},
+				{what: "wall × ideal in order", limit: 1.20, value: metricOf(streamClient)},
+			},
 		},
 		{
 			name: "kill", title: "kill -9 at random moments, 8 connections, 200 MB/s",

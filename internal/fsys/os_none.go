@@ -11,7 +11,7 @@ import (
 
 const openGuards = 0
 
-// Holes: a write behind the end of a file leaves a hole before it; here nobody knows.
+// Holes says that a write behind the end of a file leaves a hole before it: here nobody knows.
 const Holes = false
 
 func openNoFollow(name string, flag int, perm fs.FileMode) (*os.File, error) {

@@ -17,7 +17,7 @@ import (
 // for a plain file.
 const openGuards = unix.O_NONBLOCK | unix.O_NOCTTY
 
-// Holes: a write behind the end of a file leaves a hole before it.
+// Holes says that a write behind the end of a file leaves a hole before it.
 const Holes = true
 
 func openNoFollow(name string, flag int, perm fs.FileMode) (*os.File, error) {

@@ -89,7 +89,8 @@ func syncDir(*os.File) error { return nil }
 // ReserveStep is without bound: blocks are allocated here without being touched.
 const ReserveStep = math.MaxInt64
 
-// Holes: a write behind the end of a file leaves a hole before it. Here zeros are written, but for files that are sparse.
+// Holes says that a write behind the end of a file leaves a hole before it: here zeros are written, but for files that are
+// sparse.
 const Holes = false
 
 // reserve sets the allocation and then the end of the file. Without the first NTFS would allocate too, but other file
