@@ -506,8 +506,12 @@ type moment struct {
 	clean   int // requests of an undisturbed run
 }
 
-// moments is one of those that an entrance can have, another one for each lie; all of them in the long form.
+// moments is one of those that an entrance can have, another one for each lie; all of them in the long form. Under -short
+// each entrance has half of the lies.
 func (e entrance) moments(lie int) (some []moment) {
+	if testing.Short() && (lie+len(e))%2 > 0 {
+		return nil
+	}
 	for _, m := range moments {
 		// Where requests may not say how they want ranges outside the object, the answer to the first is a 200.
 		if m.resumed && !e.toFile() || m.size == lieSmall && e != viaWriter && e != viaReader {

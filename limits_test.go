@@ -51,7 +51,11 @@ func TestDiskFills(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			rng := rand.New(rand.NewPCG(1, 1))
-			for range 20 {
+			rounds := 20
+			if testing.Short() {
+				rounds = 5
+			}
+			for range rounds {
 				sc := newScene(t, name, bigSize, c.config, c.opts...)
 				disk := sc.before
 				disk.SetCapacity(page + rng.Int64N(bigSize/page)*page) // the old file has a page
@@ -141,8 +145,11 @@ func TestDiskFilledByOthers(t *testing.T) {
 func TestDiskFillsOnAResume(t *testing.T) {
 	for name, opts := range map[string][]Option{"reserved": nil, "sparse": {WithoutPreallocation()}} {
 		t.Run(name, func(t *testing.T) {
-			early, late := 0, 0
-			for room := int64(0); ; room++ {
+			early, late, step := 0, 0, int64(1)
+			if testing.Short() {
+				step = 5
+			}
+			for room := int64(0); ; room += step {
 				sc := newScene(t, name, bigSize, memfs.Config{}, WithoutPreallocation())
 				sc.interrupt(t, killedHalfway).falsify(t)
 				sc.opts = opts

@@ -1796,24 +1796,24 @@ func TestPrefixMemory(t *testing.T) {
 		return fmt.Sprintf("d%04d/e%05d/k%07d", i/1000, i/100, i), osstest.Zeros(1)
 	})
 	last := (n + 999) / 1000
-	var pages, early, late int64
+	var pages, early, late atomic.Int64
 	s.OnList(func(*osstest.Request) *osstest.Fault {
-		switch pages++; pages {
+		switch pages.Add(1) {
 		case int64(last / 10):
-			early = heapInUse()
+			early.Store(heapInUse())
 		case int64(last):
-			late = heapInUse()
+			late.Store(heapInUse())
 		}
 		return nil
 	})
 	// All keys are other shards': they get their names, and nothing is fetched.
 	res, err := newDownloader(t, s).DownloadPrefix(t.Context(), "bkt", "", t.TempDir(), WithShard(0, math.MaxInt),
 		within(func(*os.Root) fsys.FS { return memfs.New(memfs.Config{}) })) // which does not fold names
-	if err != nil || res.Done+res.Skipped+res.Failed > 0 || pages != int64(last) {
-		t.Fatalf("%+v, %v; %d pages", res, err, pages)
+	if err != nil || res.Done+res.Skipped+res.Failed > 0 || pages.Load() != int64(last) {
+		t.Fatalf("%+v, %v; %d pages", res, err, pages.Load())
 	}
-	t.Logf("%d pages: %d bytes held after a tenth of them, %d after all", pages, early, late)
-	if grown, keys := late-early, int64(n*9/10); grown > keys*10 {
+	t.Logf("%d pages: %d bytes held after a tenth of them, %d after all", pages.Load(), early.Load(), late.Load())
+	if grown, keys := late.Load()-early.Load(), int64(n*9/10); grown > keys*10 {
 		t.Errorf("grown by %d bytes, %d a key", grown, grown/keys)
 	}
 }
