@@ -82,7 +82,7 @@ func (d *destination) checkPath() error {
 	case fi.IsDir():
 		return fmt.Errorf("%s is a folder", d.path)
 	case !fi.Mode().IsRegular():
-		return fmt.Errorf("%s is no plain file (%v)", d.path, fi.Mode().Type())
+		return fmt.Errorf("%s is not a regular file (%v)", d.path, fi.Mode().Type())
 	}
 	f, err := d.fs.OpenFile(d.path, os.O_WRONLY, 0)
 	if err != nil {

@@ -212,7 +212,7 @@ func WithRateLimit(bytesPerSecond int64) Option {
 func WithCheckpoint(path string) Option {
 	return Option{"WithCheckpoint", inFile, func(s *settings) error {
 		if path == "" {
-			return errors.New("empty path; leave the option away for the default")
+			return errors.New("empty path; omit the option for the default")
 		}
 		s.checkpoint, s.cpDir, s.noCheckpoint = path, "", false
 		return nil
@@ -224,7 +224,7 @@ func WithCheckpoint(path string) Option {
 func WithCheckpointDir(dir string) Option {
 	return Option{"WithCheckpointDir", inNew | inFile, func(s *settings) error {
 		if dir == "" {
-			return errors.New("empty path; leave the option away for the default")
+			return errors.New("empty path; omit the option for the default")
 		}
 		s.checkpoint, s.cpDir, s.noCheckpoint = "", dir, false
 		return nil
@@ -246,7 +246,7 @@ func WithoutCheckpoint() Option {
 func WithVersionID(id string) Option {
 	return Option{"WithVersionID", inDownload | inDownloadTo | inOpen, func(s *settings) error {
 		if id == "" {
-			return errors.New("empty version; leave the option away for the current one")
+			return errors.New("empty version; omit the option for the current one")
 		}
 		s.versionID = id
 		return nil

@@ -123,7 +123,7 @@ func TestOutcomesOfURLs(t *testing.T) {
 		{"empty path", "", "empty", nil},
 		{"folder missing", filepath.Join(dir, "none", "file"), "none", nil},
 		{"a folder", dir, dir + " is a folder", nil},
-		{"a device", os.DevNull, os.DevNull + " is no plain file", nil},
+		{"a device", os.DevNull, os.DevNull + " is not a regular file", nil},
 		{"folder of the checkpoint missing", path, filepath.Join(dir, "nowhere"), []Option{WithCheckpoint(filepath.Join(dir, "nowhere", "c"))}},
 		{"folder above the checkpoints missing", path, filepath.Join(dir, "nowhere"), []Option{WithCheckpointDir(filepath.Join(dir, "nowhere", "c"))}},
 		{"checkpoint is a folder", path, dir, []Option{WithCheckpoint(dir)}},

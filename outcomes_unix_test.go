@@ -116,10 +116,10 @@ func TestPipeAtThePath(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, to := range []string{path, link} {
-		if res, err := d.Download(t.Context(), "public", "k", to); res != nil || err == nil || !strings.Contains(err.Error(), path+" is no plain file") {
+		if res, err := d.Download(t.Context(), "public", "k", to); res != nil || err == nil || !strings.Contains(err.Error(), path+" is not a regular file") {
 			t.Errorf("%+v, %v", res, err)
 		}
-		if res, err := d.DownloadURL(t.Context(), s.URL("public", "k"), to); res != nil || err == nil || !strings.Contains(err.Error(), path+" is no plain file") {
+		if res, err := d.DownloadURL(t.Context(), s.URL("public", "k"), to); res != nil || err == nil || !strings.Contains(err.Error(), path+" is not a regular file") {
 			t.Errorf("%+v, %v", res, err)
 		}
 	}

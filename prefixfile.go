@@ -91,7 +91,7 @@ func (p *prefixRun) isThere(ctx context.Context, o listed, name string) (bool, e
 	case fi.Mode()&fs.ModeSymlink != 0:
 		return false, fmt.Errorf("%s is a symbolic link; none is followed in the folder", name)
 	case !fi.Mode().IsRegular():
-		return false, fmt.Errorf("%s is no plain file (%v)", name, fi.Mode().Type())
+		return false, fmt.Errorf("%s is not a regular file (%v)", name, fi.Mode().Type())
 	}
 	if !o.symlink {
 		if fi.Size() != o.size {
@@ -184,7 +184,7 @@ func (p *prefixRun) isFolder(name string) error {
 	case fi.Mode()&fs.ModeSymlink != 0:
 		return fmt.Errorf("%s is a symbolic link; none is followed in the folder", name)
 	case !fi.IsDir():
-		return fmt.Errorf("%s is no folder (%v)", name, fi.Mode().Type())
+		return fmt.Errorf("%s is not a folder (%v)", name, fi.Mode().Type())
 	}
 	return nil
 }
