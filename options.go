@@ -207,8 +207,8 @@ func WithRateLimit(bytesPerSecond int64) Option {
 }
 
 // WithCheckpoint names this call's checkpoint file, whose folder must exist. The default is the local path + ".cp". Calls
-// at the same time need files of their own: only the destination is locked. Whatever is at the name is replaced. For
-// Download and DownloadURL; not for New.
+// at the same time need files of their own: only the destination is locked. A link at the name is resolved first, and
+// whatever is there is replaced. For Download and DownloadURL; not for New.
 func WithCheckpoint(path string) Option {
 	return Option{"WithCheckpoint", inFile, func(s *settings) error {
 		if path == "" {
@@ -367,9 +367,9 @@ func WithRequestOptions(opts ...oss.Option) Option {
 }
 
 // WithURLRefresh gives DownloadURL and OpenURL a new URL of the same object once the old one has expired, by its own date or
-// because the temporary key that signed it has. It is called once for each expiry, however many requests wait for it; no request is
-// made meanwhile. Its own error, a malformed URL, or three new ones in a row that have expired as well end the call with
-// ErrExpired. ctx is that of the call. Not for New.
+// because the temporary key that signed it has. It is called once for each expiry, however many requests wait for it; no
+// request is made meanwhile. Its own error, a malformed URL, or three new ones in a row that have expired as well end the
+// call with ErrExpired. ctx is that of the call. Not for New.
 func WithURLRefresh(fn func(context.Context) (string, error)) Option {
 	return Option{"WithURLRefresh", inURL, func(s *settings) error {
 		if fn == nil {
@@ -393,7 +393,9 @@ func WithHTTPClient(c *http.Client) Option {
 	}}
 }
 
-// WithReadAhead is the memory, in bytes, that a Reader may hold: MinReadAhead or more; the default is DefaultReadAhead.
+// WithReadAhead is the memory, in bytes, that a Reader may hold: MinReadAhead or more; the default is DefaultReadAhead. A
+// quarter of it may go into buffers of requests, 256 KiB each: more than 64 in flight take more than the default. For New,
+// Open and OpenURL.
 func WithReadAhead(bytes int64) Option {
 	return Option{"WithReadAhead", inNew | inReader, func(s *settings) error {
 		if bytes < MinReadAhead {
