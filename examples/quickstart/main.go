@@ -34,9 +34,10 @@ const (
 	size = 384 << 20 // bytes
 	rate = 80 << 20  // bytes per second, of the server: so that there is something to see
 
-	// maxTwice is how many bytes may come twice, for one kill: what came since the last save of the checkpoint, which is
-	// some MiB, and what the kernel still had for the process.
-	maxTwice = 32 << 20
+	// maxTwice is how many bytes may come twice for the kill, in the worst case: half of what had come. As a rule it is some
+	// MiB, what came since the last save of the checkpoint and what the kernel still had for the process; a disk that takes
+	// long to sync is saved to less often.
+	maxTwice = size / 4
 )
 
 func main() {
