@@ -17,6 +17,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -771,6 +772,9 @@ func TestWebServers(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			raw := server.url(t)
 			rt := &countingTransport{limit: 5 << 19}
+			if !server.wholes {
+				rt.hold = 3
+			}
 			d := newURLDownloader(t, WithPartSize(512<<10), WithConcurrency(4), WithHTTPClient(&http.Client{Transport: rt}))
 			defer rt.CloseIdleConnections()
 			path := filepath.Join(t.TempDir(), "file")
@@ -859,6 +863,7 @@ func TestServerWithoutLength(t *testing.T) {
 type countingTransport struct {
 	http.Transport
 	now, most, bytes atomic.Int64
+	hold             int64 // no body is read before so many requests were in flight at once
 	limit            int64
 	enough           func()
 }
@@ -872,17 +877,21 @@ func (c *countingTransport) RoundTrip(r *http.Request) (*http.Response, error) {
 		c.now.Add(-1)
 		return nil, err
 	}
-	resp.Body = &countingBody{c: c, ReadCloser: resp.Body}
+	resp.Body = &countingBody{c: c, ReadCloser: resp.Body, ctx: r.Context()}
 	return resp, nil
 }
 
 type countingBody struct {
 	io.ReadCloser
 	c      *countingTransport
+	ctx    context.Context
 	closed bool
 }
 
 func (b *countingBody) Read(p []byte) (int, error) {
+	for b.c.most.Load() < b.c.hold && b.ctx.Err() == nil {
+		runtime.Gosched()
+	}
 	n, err := b.ReadCloser.Read(p)
 	if b.c.bytes.Add(int64(n)) > b.c.limit && b.c.enough != nil {
 		b.c.enough()
