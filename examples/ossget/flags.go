@@ -29,11 +29,11 @@ at all. Interrupted, killed or cut off, the same command continues where it was.
           -recursive: a folder, which need not exist; default: the current one
           - writes the object or URL to standard output, in order; a file named - is ./-
 
-A URL needs no credentials, and takes none of the flags below "Where and who", and no
--version-id. Put it in quotes: its & means something to a shell. What it has behind ?
-is never shown.
+A URL needs no credentials, and takes none of the flags below "Service and
+credentials", and no -version-id. Put it in quotes: its & means something to a shell.
+Its query is never shown.
 
-Where and who:
+Service and credentials:
   -endpoint URL         for example https://oss-cn-hangzhou.aliyuncs.com; without a
                         scheme https (default: OSS_ENDPOINT)
   -region NAME          for V4 signatures, for example cn-hangzhou (default: OSS_REGION,

@@ -67,7 +67,7 @@ func parseOSS(s, form string) (bucket, key string, err error) {
 	}
 	bucket, key, _ = strings.Cut(rest, "/")
 	if !bucketName.MatchString(bucket) {
-		return "", "", fmt.Errorf("%q is no bucket: 3 to 63 of a-z, 0-9 and -, the first and the last none of -", bucket)
+		return "", "", fmt.Errorf("%q is not a bucket name: 3 to 63 of a-z, 0-9 and -, neither beginning nor ending with -", bucket)
 	}
 	return bucket, key, nil
 }
