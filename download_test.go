@@ -71,6 +71,22 @@ func newDownloader(t testing.TB, s *osstest.Server, opts ...Option) *Downloader 
 	return d
 }
 
+// newUnsigned makes a Downloader without credentials for the server, whose connections end with the test.
+func newUnsigned(t testing.TB, s *osstest.Server, opts ...Option) *Downloader {
+	t.Helper()
+	hc := HTTPClient()
+	t.Cleanup(hc.CloseIdleConnections)
+	client, err := s.ClientFor("", "", oss.HTTPClient(hc))
+	if err != nil {
+		t.Fatal(err)
+	}
+	d, err := New(client, opts...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return d
+}
+
 // checkFile fails the test unless the file holds the content and nothing of ours is beside it.
 func checkFile(t testing.TB, path string, want osstest.Content) {
 	t.Helper()
@@ -245,14 +261,7 @@ func TestUnsigned(t *testing.T) {
 	content := osstest.Random(1, 20<<20)
 	s.Put("public", "a b/\u00e9", content)
 	s.Put("bkt", "k", content)
-	client, err := s.ClientFor("", "", oss.HTTPClient(HTTPClient()))
-	if err != nil {
-		t.Fatal(err)
-	}
-	d, err := New(client)
-	if err != nil {
-		t.Fatal(err)
-	}
+	d := newUnsigned(t, s)
 	path := filepath.Join(t.TempDir(), "file")
 	if _, err := d.Download(t.Context(), "public", "a b/\u00e9", path); err != nil {
 		t.Fatal(err)

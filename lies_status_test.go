@@ -376,14 +376,7 @@ func TestTrialOfRangesRefusedForItsCondition(t *testing.T) {
 	s.CreateBucket("public", osstest.PublicRead())
 	content := osstest.Random(1, 4<<20)
 	s.Put("public", "k", content)
-	client, err := s.ClientFor("", "", oss.HTTPClient(HTTPClient()))
-	if err != nil {
-		t.Fatal(err)
-	}
-	d, err := New(client)
-	if err != nil {
-		t.Fatal(err)
-	}
+	d := newUnsigned(t, s)
 	path := filepath.Join(t.TempDir(), "file")
 	res, err := d.Download(t.Context(), "public", "k", path)
 	if err != nil || !res.Verified {
