@@ -12,7 +12,10 @@ import (
 	"github.com/ossdl/ossdl/internal/crc64"
 )
 
-// check holds the set against its invariants: the parts tile the object, the sums are right, and every CRC-64 is that of
+// writeSize is how many bytes a worker writes at once.
+const writeSize = 256 << 10
+
+// check compares the map with its invariants: the parts tile the object, the sums are right, and every CRC-64 is that of
 // the bytes it stands for.
 func (s *set) check(content []byte) error {
 	s.mu.Lock()
@@ -26,27 +29,27 @@ func (s *set) check(content []byte) error {
 			return fmt.Errorf("part %d [%d,%d): position %d, held %d", i, p.off, p.end, p.pos, p.held)
 		}
 		switch p.state {
-		case missing:
+		case partMissing:
 			if p.pos != p.off || p.held != p.off {
 				return fmt.Errorf("missing part %d has position %d of [%d,%d)", i, p.pos, p.off, p.end)
 			}
-			if i > 0 && s.parts[i-1].state == missing {
+			if i > 0 && s.parts[i-1].state == partMissing {
 				return fmt.Errorf("missing parts %d and %d were not joined", i-1, i)
 			}
 			left += p.len()
-		case taken:
+		case partTaken:
 			left += p.end - p.pos
 			have += p.pos - p.off
-		case claimed, proving:
+		case partClaimed, partProving:
 			left += p.len()
 			have += p.len()
-		case done:
+		case partDone:
 			have += p.len()
 		}
-		if p.state != missing && p.state != taken && p.pos != p.end {
+		if p.state != partMissing && p.state != partTaken && p.pos != p.end {
 			return fmt.Errorf("%v part %d [%d,%d) has position %d", p.state, i, p.off, p.end, p.pos)
 		}
-		if content != nil && (p.state == taken || p.state == done) {
+		if content != nil && (p.state == partTaken || p.state == partDone) {
 			if want := crc64.Update(0, content[p.off:p.pos]); p.crc != want {
 				return fmt.Errorf("%v part %d [%d,%d): CRC-64 of [%d,%d) is %d, want %d", p.state, i, p.off, p.end, p.off, p.pos, p.crc, want)
 			}
@@ -59,8 +62,8 @@ func (s *set) check(content []byte) error {
 	return nil
 }
 
-// machine drives a set through any interleaving of what workers, the proof, the saver and the syncer do, and of what their
-// call does between two runs of them. It keeps a model of which bytes were written.
+// machine drives a map through any interleaving of what workers, the verification, the saver and the syncer do, and of what
+// their call does between two runs of them. It keeps a model of which bytes were written.
 type machine struct {
 	set     *set
 	content []byte
@@ -69,13 +72,13 @@ type machine struct {
 	workers []*worker
 	proof   []*part
 
-	sized    bool  // the first answer has told the size
+	sized    bool  // the first answer has reported the size
 	single   bool  // one worker at a time
 	horizon  int64 // math.MaxInt64: none
 	rooms    []<-chan struct{}
-	syncing  []bool // written as the sync under way began
+	syncing  []bool // written when the sync in progress began
 	synced   []bool // covered by a sync
-	again    bool   // all was done once, and proved or fetched anew
+	again    bool   // all was done once, and then verified or fetched again
 	finished bool
 
 	did   map[string]int
@@ -110,14 +113,14 @@ func newMachine(content []byte, next func(int) int) *machine {
 	return m
 }
 
-// answer tells how large the object is.
+// answer reports how large the object is.
 func (m *machine) answer() string {
 	m.set.resize(int64(len(m.content)))
 	m.sized = true
 	return "answer"
 }
 
-// claim lets an earlier run have left some ranges, some of them wrongly recorded.
+// claim plays an earlier run that left some ranges, some of them with a wrong record.
 func (m *machine) claim() {
 	m.answer()
 	for off := 0; off < len(m.content); {
@@ -145,7 +148,7 @@ func (m *machine) terms() terms {
 	return terms{now: time.Unix(int64(m.next(1000)), 0), firstByte: time.Millisecond, rate: 1e-3 * float64(1+m.next(100))}
 }
 
-// step does one thing. It returns what, for the message of a failure.
+// step does one thing. It returns a name for it, for the message of a failure.
 func (m *machine) step() string {
 	if !m.sized { // one worker waits for the first answer
 		switch {
@@ -196,7 +199,7 @@ func (m *machine) step() string {
 			return "pace"
 		}
 	case 12:
-		// A whole body for a part, which may have been taken over meanwhile.
+		// The body of the whole object, for a part that may have been taken over meanwhile.
 		if i, ok := m.anyWorker(); ok {
 			m.set.extend(m.workers[i].p, int64(len(m.content)))
 			return "extend"
@@ -258,10 +261,10 @@ func (m *machine) giveBack() string {
 func (m *machine) taken() bool {
 	m.set.mu.Lock()
 	defer m.set.mu.Unlock()
-	return slices.ContainsFunc(m.set.parts, func(p *part) bool { return p.state == taken })
+	return slices.ContainsFunc(m.set.parts, func(p *part) bool { return p.state == partTaken })
 }
 
-// moveHorizon lets the sink have read on, or be where it was. Whoever waits for room is told.
+// moveHorizon plays a sink that has read on, or has not. It checks that those who wait for room are woken.
 func (m *machine) moveHorizon() string {
 	if m.horizon == math.MaxInt64 {
 		return ""
@@ -279,15 +282,15 @@ func (m *machine) moveHorizon() string {
 		select {
 		case <-room:
 		default:
-			m.wrong = errors.New("there is room, and nobody is told")
+			m.wrong = errors.New("the horizon moved, but a worker that waits for room was not woken")
 		}
 	}
 	m.rooms = nil
 	return "horizon moves"
 }
 
-// between is what a call does when no worker is left: it gives up what no sync has covered, compares all with the disk or
-// fetches everything anew. A proof may have been broken off.
+// between does what a call does when no worker is left: it gives up what no sync has covered, compares everything with the
+// disk, or fetches everything again. A verification may have been interrupted.
 func (m *machine) between() string {
 	if len(m.workers) > 0 {
 		return ""
@@ -366,7 +369,7 @@ func (m *machine) work() string {
 	return "advance"
 }
 
-// check holds the set against the model.
+// check compares the map with the model.
 func (m *machine) check() error {
 	if m.wrong != nil {
 		return m.wrong
@@ -399,7 +402,7 @@ func (m *machine) check() error {
 	}
 	for _, c := range m.set.snapshot(math.MaxInt) {
 		if c.crc != crc64.Update(0, m.content[c.off:c.off+c.done]) {
-			continue // an earlier run's word, not proved yet
+			continue // claimed by an earlier run, and not verified yet
 		}
 		if i := slices.Index(m.written[c.off:c.off+c.done], false); i >= 0 {
 			return fmt.Errorf("claim %+v, but byte %d was never written", c, c.off+int64(i))
@@ -426,7 +429,7 @@ func (m *machine) run(n int) error {
 			if i := slices.Index(m.written, false); i >= 0 {
 				return fmt.Errorf("all done, but byte %d was never written", i)
 			}
-			// The call may find the whole wrong, once.
+			// Once, the call may find that the whole is wrong.
 			if m.again {
 				m.finished = true
 				return nil
@@ -444,7 +447,8 @@ func (m *machine) run(n int) error {
 	return nil
 }
 
-func TestSetAnyInterleaving(t *testing.T) {
+// TestMapAnyInterleaving checks that every invariant holds after each of many random steps.
+func TestMapAnyInterleaving(t *testing.T) {
 	rounds := 4000
 	if testing.Short() {
 		rounds = 800
@@ -477,15 +481,16 @@ func TestSetAnyInterleaving(t *testing.T) {
 		"distrust", "unprove", "reset",
 	} {
 		if did[what] < 3 {
-			t.Errorf("%q was tried %d times only: the machine has lost its way", what, did[what])
+			t.Errorf("%q was tried only %d times: the machine does not test it any more", what, did[what])
 		}
 	}
 	if finished < rounds/2 {
-		t.Errorf("only %d of %d runs came to their end: the machine has lost its way", finished, rounds)
+		t.Errorf("only %d of %d runs finished: the machine does not test the end any more", finished, rounds)
 	}
 }
 
-func FuzzSet(f *testing.F) {
+// FuzzMap checks the same as TestMapAnyInterleaving, with steps that the fuzzer chooses.
+func FuzzMap(f *testing.F) {
 	f.Add([]byte{0, 3, 3, 3, 2, 5, 7, 8, 9, 1, 0, 4, 4, 4, 10, 11, 255, 128, 64})
 	f.Fuzz(func(t *testing.T, choices []byte) {
 		if len(choices) < 2 {
@@ -515,12 +520,13 @@ func FuzzSet(f *testing.F) {
 	})
 }
 
-func TestSetMergesWithinBounds(t *testing.T) {
+// TestMapMergesWithinBounds checks that done parts grow up to mergeUnsynced before a sync, and up to mergeShare after it.
+func TestMapMergesWithinBounds(t *testing.T) {
 	const size = 4 << 30
 	s := newSet(size)
 	fetch := func(n int64) {
 		p := s.take(func(int64) int64 { return n })
-		for !s.advance(p, s.hold(p, bufferSize), 0) {
+		for !s.advance(p, s.hold(p, writeSize), 0) {
 		}
 	}
 	for range 100 {
@@ -545,7 +551,8 @@ func TestSetMergesWithinBounds(t *testing.T) {
 	}
 }
 
-func TestSetDistrustsWhatWasNotSynced(t *testing.T) {
+// TestMapDistrustsWhatWasNotSynced checks that distrust leaves only what a sync has covered.
+func TestMapDistrustsWhatWasNotSynced(t *testing.T) {
 	s := newSet(100)
 	for i := range 5 {
 		p := s.take(func(int64) int64 { return 10 })
@@ -563,7 +570,7 @@ func TestSetDistrustsWhatWasNotSynced(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	s.nextClaim() // one claim is being proved
+	s.nextClaim() // one claim is being verified
 	s.distrust()
 	if err := s.check(nil); err != nil {
 		t.Error(err)
@@ -573,133 +580,76 @@ func TestSetDistrustsWhatWasNotSynced(t *testing.T) {
 	}
 }
 
-func TestSetSnapshotStaysSmall(t *testing.T) {
-	// 48.8 TB in islands: every second MiB-sized hole filled, far more than a checkpoint has entries for.
-	const size = 48_800_000_000_000
-	s := newSet(size)
-	step := int64(size / 3000)
-	for i := range int64(1500) {
-		if err := s.claim(span{2 * i * step, 2*i*step + 1 + i}, uint64(i)); err != nil {
+// crcOfZeros returns the CRC-64 of n zero bytes.
+func crcOfZeros(n int64) (crc uint64) {
+	unit, unitCRC := int64(1), crc64.Update(0, []byte{0})
+	for ; n > 0; n >>= 1 {
+		if n&1 == 1 {
+			crc = crc64.Combine(crc, unitCRC, unit)
+		}
+		unit, unitCRC = 2*unit, crc64.Combine(unitCRC, unitCRC, unit)
+	}
+	return crc
+}
+
+// TestMapOfTheLargestObject fetches all of the largest object that OSS stores, with an interruption in its middle. It checks
+// that no number overflows, that claims and parts stay few, and that the CRC-64 of all ranges is that of the object.
+func TestMapOfTheLargestObject(t *testing.T) {
+	const size, piece = 48_800_000_000_000, 512 << 20
+	whole := crcOfZeros(piece)
+	fetch := func(s *set, until int64) {
+		for n := 1; s.totals().done < until; n++ {
+			p := s.take(func(int64) int64 { return piece })
+			h := s.hold(p, piece)
+			crc := whole
+			if h.size != piece {
+				crc = crcOfZeros(int64(h.size))
+			}
+			if !s.advance(p, h, crc) {
+				t.Fatalf("%d bytes at %d are not all of [%d,%d)", h.size, h.off, p.off, p.end)
+			}
+			if n%100 == 0 {
+				s.beginSync()
+				s.endSync()
+			}
+		}
+	}
+	first := newSet(size)
+	fetch(first, size/2)
+	claims := first.snapshot(maxClaims)
+	if len(claims) > maxClaims {
+		t.Errorf("%d claims", len(claims))
+	}
+	second := newSet(size)
+	for _, c := range claims {
+		if err := second.claim(span{c.off, c.off + c.done}, c.crc); err != nil {
 			t.Fatal(err)
 		}
 	}
-	claims := s.snapshot(maxClaims)
-	if len(claims) != maxClaims {
-		t.Fatalf("%d claims", len(claims))
-	}
-	for i, c := range claims {
-		if i > 0 && c.off <= claims[i-1].off {
-			t.Fatalf("claims not sorted: %+v, %+v", claims[i-1], c)
+	for p := second.nextClaim(); p != nil; p = second.nextClaim() {
+		if want := crcOfZeros(p.len()); p.crc != want {
+			t.Errorf("claim of [%d,%d): CRC-64 %d, want %d", p.off, p.end, p.crc, want)
 		}
-		if c.done < 1500-maxClaims {
-			t.Errorf("the small claim %+v was kept, larger ones were not", c)
-		}
+		second.proved(p, true)
 	}
-}
-
-func TestSetTakeOver(t *testing.T) {
-	now := time.Unix(1000, 0)
-	usual := terms{now: now, firstByte: 10 * time.Millisecond, rate: 10 << 20}
-	const mib = 1 << 20
-	for _, c := range []struct {
-		name   string
-		length int64
-		done   int // of the part, in MiB
-		rate   float64
-		terms  terms
-		cut    int64 // -1: not taken over
-	}{
-		{"equal speeds: half", 64 * mib, 0, 10 << 20, terms{now: now, rate: 10 << 20}, 32 * mib},
-		{"the victim keeps more while the other begins", 40 * mib, 0, 10 << 20, terms{now: now, firstByte: time.Second, rate: 10 << 20}, -1},
-		{"slow victim keeps its share", 90 * mib, 0, 5 << 20, terms{now: now, rate: 10 << 20}, 30 * mib},
-		{"a share under an eighth: all of it", 64 * mib, 4, 1 << 20, usual, 4 * mib},
-		{"little to save", mib, 0, 10 << 20, usual, -1},
-		{"speed of a new connection unknown", 64 * mib, 0, 1 << 20, terms{now: now}, -1},
-	} {
-		s := newSet(c.length)
-		p := s.take(func(n int64) int64 { return n })
-		for range c.done * 4 {
-			s.advance(p, s.hold(p, bufferSize), 0)
-		}
-		s.setPace(p, pace{rate: c.rate, since: now.Add(-time.Second)})
-		got := s.takeOver(c.terms)
-		switch {
-		case got == nil && c.cut >= 0:
-			t.Errorf("%s: nothing taken over", c.name)
-		case got != nil && got.off != c.cut:
-			t.Errorf("%s: cut at %d, want %d", c.name, got.off, c.cut)
-		}
-		if err := s.check(nil); err != nil {
-			t.Errorf("%s: %v", c.name, err)
-		}
+	if got, want := second.totals().done, first.totals().done; got != want {
+		t.Errorf("%d bytes kept of %d", got, want)
 	}
-}
-
-func TestSetTakesOverAStuckPart(t *testing.T) {
-	s := newSet(16 << 20)
-	p := s.take(func(n int64) int64 { return n })
-	abandoned := false
-	now := time.Unix(1000, 0)
-	s.setPace(p, pace{since: now, abandon: func() { abandoned = true }})
-	tm := terms{now: now.Add(time.Second), firstByte: time.Millisecond, rate: 10 << 20}
-	if s.takeOver(tm) == nil || abandoned {
-		t.Error("of a part that has just been asked for a share is taken over, not the whole")
+	fetch(second, size)
+	if got, want := second.sum(), crcOfZeros(size); got != want {
+		t.Errorf("CRC-64 %d, want %d", got, want)
 	}
-	tm.now = now.Add(time.Minute)
-	for s.takeOver(tm) != nil && !abandoned {
+	if n := len(second.parts); n > 4*mergeShare {
+		t.Errorf("%d parts in the end, want at most %d", n, 4*mergeShare)
 	}
-	if !abandoned {
-		t.Error("the request that brings nothing was not ended")
-	}
-	if n := s.rest(p).len(); n != 0 {
-		t.Errorf("the victim still has %d bytes", n)
-	}
-	s.giveBack(p)
-	if err := s.check(nil); err != nil {
+	if err := second.check(nil); err != nil {
 		t.Error(err)
 	}
 }
 
-// The last bytes of all are waited for: they are taken over however few they are, where that saves seconds.
-func TestSetTakesOverTheLastBytes(t *testing.T) {
-	now := time.Unix(1000, 0)
-	for rate, want := range map[float64]bool{100 << 10: true, 400 << 10: false} {
-		s := newSet(500 << 10)
-		s.setPace(s.take(func(n int64) int64 { return n }), pace{rate: rate, since: now})
-		p := s.takeOver(terms{now: now, firstByte: 10 * time.Millisecond, rate: 10 << 20})
-		if got := p != nil; got != want {
-			t.Errorf("at %.0f bytes per second: taken over %t, want %t", rate, got, want)
-		}
-	}
-}
-
-// What lies at or behind the horizon has no room yet: nobody takes it over.
-func TestSetTakesNothingOverBehindTheHorizon(t *testing.T) {
-	now := time.Unix(1000, 0)
-	for horizon, want := range map[int64]bool{8 << 20: false, 40 << 20: true} {
-		s := newSet(64 << 20)
-		s.setHorizon(horizon)
-		p := s.take(func(int64) int64 { return 1 << 20 })
-		s.extend(p, 64<<20) // by the body of a server that sent the whole object
-		s.setPace(p, pace{rate: 10 << 20, since: now})
-		if got := s.takeOver(terms{now: now, rate: 10 << 20}) != nil; got != want {
-			t.Errorf("horizon at %d: taken over %t, want %t", horizon, got, want)
-		}
-	}
-}
-
-func TestSpanHeader(t *testing.T) {
-	for sp, want := range map[span]string{
-		{0, 1}: "bytes=0-0", {5, 10}: "bytes=5-9", {1 << 45, 1<<45 + 5}: "bytes=35184372088832-35184372088836",
-	} {
-		if got := sp.header(); got != want {
-			t.Errorf("%v: %s, want %s", sp, got, want)
-		}
-	}
-}
-
-// BenchmarkSetMillionParts fetches a million parts of 1 KiB with eight workers: the cost of a part must not grow.
-func BenchmarkSetMillionParts(b *testing.B) {
+// BenchmarkMapMillionParts fetches a million parts of 1 KiB with eight workers. The cost of a part must not grow with
+// their number.
+func BenchmarkMapMillionParts(b *testing.B) {
 	for b.Loop() {
 		s := newSet(1e6 << 10)
 		var parts [8]*part
@@ -718,21 +668,4 @@ func BenchmarkSetMillionParts(b *testing.B) {
 		}
 	}
 	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/1e6, "ns/part")
-}
-
-func BenchmarkCheckpointEncode(b *testing.B) {
-	s := newSet(1 << 40)
-	for i := range int64(maxClaims) {
-		if err := s.claim(span{i << 30, i<<30 + 1<<20}, uint64(i)*0x9e3779b97f4a7c15); err != nil {
-			b.Fatal(err)
-		}
-	}
-	c := &checkpoint{Version: checkpointVersion, Bucket: "bkt", Key: "key", ETag: `"5B3C1A2E053D763E1B002CC607C5A0FE"`, Size: 1 << 40}
-	for b.Loop() {
-		data, err := c.encode(s.snapshot)
-		if err != nil {
-			b.Fatal(err)
-		}
-		b.SetBytes(int64(len(data)))
-	}
 }

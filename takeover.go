@@ -7,22 +7,27 @@ import (
 	"time"
 )
 
-// terms are what taking over costs and must save.
+// terms say what a new request costs, and so what taking over a range must save.
 type terms struct {
 	now       time.Time
 	firstByte time.Duration // from a request to its first byte
 	rate      float64       // bytes per second that a new request will get; 0: not known
-	least     int64         // bytes worth a request of their own; 0: minGainBytes
+	least     int64         // bytes that are worth a request of their own; 0: minGainBytes
 }
 
 const (
 	minGainTime  = 100 * time.Millisecond
 	minGainBytes = 1 << 20
-	longGain     = 2 * time.Second // worth a request for however few bytes: the last ones are waited for
+	longGain     = 2 * time.Second // worth a request for any number of bytes: the call waits for its last ones
 )
 
-// takeOver gives the caller a share of the range that would end last, so that the end is not one slow connection: cut
-// where both end together, or all of it where little would stay. It returns nil where that would save too little.
+// patience returns how long a request may wait for its first byte before it counts as stuck, if other requests waited
+// firstByte.
+func patience(firstByte time.Duration) time.Duration { return 8*firstByte + time.Second }
+
+// takeOver gives the caller a share of the range that would end last, so that the call does not end with one slow
+// connection. The range is cut where both requests end together. If little would stay with the other request, all of the
+// range changes hands. takeOver returns nil if that would save too little.
 func (s *set) takeOver(t terms) *part {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -30,7 +35,7 @@ func (s *set) takeOver(t terms) *part {
 	if victim == nil {
 		return nil
 	}
-	p := &part{span: span{cut, victim.end}, state: taken, pos: cut, held: cut}
+	p := &part{span: span{cut, victim.end}, state: partTaken, pos: cut, held: cut}
 	i := s.index(victim)
 	abandon := victim.pace.abandon
 	if cut == victim.off {
@@ -41,7 +46,7 @@ func (s *set) takeOver(t terms) *part {
 		victim.end = cut
 		s.parts = slices.Insert(s.parts, i+1, p)
 		if victim.pos == victim.end {
-			victim.state = done
+			victim.state = partDone
 			s.merge(i)
 		}
 	}
@@ -51,55 +56,53 @@ func (s *set) takeOver(t terms) *part {
 	return p
 }
 
-// victim chooses the part to take over and where to cut it.
+// victim chooses the part to take over and where to cut it. It returns nil if no part is worth it. The mutex is held.
 func (s *set) victim(t terms) (victim *part, cut int64) {
 	if s.single || t.rate <= 0 {
 		return nil, 0
 	}
-	var latest float64
-	for _, p := range s.parts {
-		if p.state != taken || p.held == p.end || p.held >= s.horizon {
-			continue
-		}
-		if ends := p.ends(t); ends > latest {
-			victim, latest = p, ends
-		}
-	}
+	victim, latest := s.lastToEnd(t)
 	if victim == nil {
 		return nil, 0
 	}
 	left := float64(victim.end - victim.held)
-	start := t.firstByte.Seconds()
-	rate := 0.0
+	rate := 0.0 // of the victim; 0 if it is stuck
 	if !math.IsInf(latest, 1) {
 		rate = left / latest
 	}
-	// Both end together where keep/rate = start + (left-keep)/t.rate.
-	keep := (start + left/t.rate) * rate * t.rate / (rate + t.rate)
-	if keep < left/8 {
-		keep = 0
-	}
+	start := t.firstByte.Seconds()
+	keep := cutPoint(left, rate, t.rate, start)
 	ends := start + (left-keep)/t.rate
-	gain := max(4*start, minGainTime.Seconds())
-	if latest-ends < gain {
-		return nil, 0
-	}
-	if left-keep < float64(cmp.Or(t.least, minGainBytes)) && latest-ends < longGain.Seconds() {
+	if !worthIt(latest-ends, left-keep, t) {
 		return nil, 0
 	}
 	if cut = victim.held + int64(keep); cut >= s.horizon {
-		return nil, 0 // there is no room for what it would bring
+		return nil, 0 // there is no room for the bytes behind the cut
 	}
 	return victim, cut
 }
 
-// ends is in how many seconds the part is expected to end.
+// lastToEnd returns the taken part that is expected to end last, and in how many seconds. It passes over parts of which
+// nothing can be taken. The mutex is held.
+func (s *set) lastToEnd(t terms) (last *part, latest float64) {
+	for _, p := range s.parts {
+		if p.state != partTaken || p.held == p.end || p.held >= s.horizon {
+			continue
+		}
+		if ends := p.ends(t); ends > latest {
+			last, latest = p, ends
+		}
+	}
+	return last, latest
+}
+
+// ends returns in how many seconds the part is expected to end; +Inf if its request is stuck.
 func (p *part) ends(t terms) float64 {
 	left := float64(p.end - p.held)
 	if p.pace.rate > 0 {
 		return left / p.pace.rate
 	}
-	// Nothing came yet. It is given a few times the usual wait before it counts as stuck.
+	// No byte has come yet. The request is given a few times the usual wait before it counts as stuck.
 	waited := t.now.Sub(p.pace.since)
 	if p.pace.since.IsZero() || waited < patience(t.firstByte) {
 		return t.firstByte.Seconds() + left/t.rate
@@ -107,5 +110,24 @@ func (p *part) ends(t terms) float64 {
 	return math.Inf(1)
 }
 
-// patience is how long a request may wait for its first byte before it counts as stuck, where others waited firstByte.
-func patience(firstByte time.Duration) time.Duration { return 8*firstByte + time.Second }
+// cutPoint returns how many of the left bytes stay with a request that fetches rate bytes per second, if another one
+// takes the rest at newRate, start seconds from now. Both end together where
+//
+//	keep/rate = start + (left-keep)/newRate
+//
+// A share of less than an eighth is not worth a connection: then nothing stays.
+func cutPoint(left, rate, newRate, start float64) (keep float64) {
+	keep = (start + left/newRate) * rate * newRate / (rate + newRate)
+	if keep < left/8 {
+		return 0
+	}
+	return keep
+}
+
+// worthIt reports whether a new request for so many bytes is worth the seconds that it saves.
+func worthIt(saved, bytes float64, t terms) bool {
+	if saved < max(4*t.firstByte.Seconds(), minGainTime.Seconds()) {
+		return false
+	}
+	return bytes >= float64(cmp.Or(t.least, minGainBytes)) || saved >= longGain.Seconds()
+}

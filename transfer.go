@@ -79,7 +79,7 @@ func (t *transfer) run(ctx context.Context) error {
 
 	worker := func() error {
 		err := t.work(ctx, finish)
-		if _, finished, _ := t.set.work(terms{}); err == nil && finished {
+		if err == nil && t.set.isFinished() {
 			finish(errFinished)
 		}
 		return err
@@ -239,11 +239,11 @@ func (t *transfer) work(ctx context.Context, end context.CancelCauseFunc) error 
 // next waits for a range to fetch and takes it together with a slot. It returns nil once all is done.
 func (t *transfer) next(ctx context.Context) (*part, error) {
 	for {
-		some, finished, changed := t.set.work(t.terms())
-		if finished {
+		available, changed := t.set.wait(t.terms())
+		if t.set.isFinished() {
 			return nil, nil
 		}
-		if !some {
+		if !available {
 			select {
 			case <-changed:
 				continue
