@@ -111,7 +111,7 @@ func (t *transfer) gather(ctx context.Context, body io.Reader, buf []byte, m *me
 	var since time.Duration
 	for n < len(buf) && err == nil {
 		var k int
-		limit := min(len(buf)-n, t.lane.readLimit())
+		limit := t.lane.readLimit(len(buf) - n)
 		m.waits()
 		k, err = body.Read(buf[n : n+limit])
 		now := m.got(k)

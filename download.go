@@ -28,6 +28,7 @@ import (
 	"io"
 	"math"
 	"net/http"
+	"slices"
 	"sync"
 	"time"
 
@@ -56,10 +57,10 @@ func New(client *oss.Client, opts ...Option) (*Downloader, error) {
 	if err != nil {
 		return nil, fmt.Errorf("ossdl: %w", err)
 	}
-	d := &Downloader{client: client, cfg: cfg, gate: newGate(cfg.concurrency), web: sync.OnceValue(HTTPClient)}
+	d := &Downloader{client: client, cfg: cfg, gate: newGate(cfg.concurrency, AdaptiveConcurrency), web: sync.OnceValue(HTTPClient)}
 	d.buffers.New = func() any { b := make([]byte, bufferSize); return &b }
 	if cfg.rateLimit > 0 {
-		d.limits = append(d.limits, newLimiter(cfg.rateLimit))
+		d.limits = append(d.limits, newLimiter(cfg.rateLimit, bufferSize))
 	}
 	// The Downloader's own bounds are kept by gate and limits; a call starts without one of its own.
 	d.cfg.concurrency, d.cfg.rateLimit = 0, 0
@@ -150,6 +151,15 @@ type call struct {
 
 func (d *Downloader) newCall(src source, cfg settings) *call {
 	return d.newCallIn(d.newLane(cfg.concurrency, cfg.rateLimit), src, cfg)
+}
+
+// newLane makes a lane with bounds given to the call; 0: none.
+func (d *Downloader) newLane(concurrency int, bytesPerSecond int64) *lane {
+	limits := d.limits
+	if bytesPerSecond > 0 {
+		limits = append(slices.Clip(limits), newLimiter(bytesPerSecond, bufferSize))
+	}
+	return d.gate.lane(concurrency, limits...)
 }
 
 // newCallIn makes a call, or one of several for objects that share a lane.

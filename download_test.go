@@ -15,12 +15,10 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/aliyun/aliyun-oss-go-sdk/oss"
 	"golang.org/x/sync/errgroup"
-	"golang.org/x/time/rate"
 
 	"github.com/ossdl/ossdl/internal/crc64"
 	"github.com/ossdl/ossdl/internal/fsys"
@@ -697,29 +695,6 @@ func TestProgress(t *testing.T) {
 	if len(p.all) == 0 {
 		t.Error("no last report after a failure")
 	}
-}
-
-func TestRateLimit(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		// Time is the bubble's: a bucket that lets n bytes through in zero time has failed.
-		l := newLimiter(1 << 20)
-		tr := &lane{limits: []*rate.Limiter{l}}
-		start := time.Now()
-		for range 40 {
-			if err := tr.throttle(t.Context(), tr.readLimit()); err != nil {
-				t.Fatal(err)
-			}
-		}
-		sent := float64(40 * tr.readLimit())
-		if got := sent / (time.Since(start).Seconds() + float64(l.Burst())/(1<<20)); got > 1.01*(1<<20) {
-			t.Errorf("%.0f bytes a second at a limit of %d", got, 1<<20)
-		}
-		ctx, cancel := context.WithCancel(t.Context())
-		cancel()
-		if err := tr.throttle(ctx, tr.readLimit()); !errors.Is(err, context.Canceled) {
-			t.Errorf("waited on in spite of %v", err)
-		}
-	})
 }
 
 func TestConcurrencyBoundsAllCalls(t *testing.T) {

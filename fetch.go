@@ -84,7 +84,8 @@ func (t *transfer) partError(left span, fails int, err error) error {
 func (t *transfer) beforeRetry(ctx context.Context, left span, fails int, err error) error {
 	t.stats.retries.Add(1)
 	t.log.Info("request failed, goes on", "offset", t.base+left.off, "bytes", left.len(), "withoutProgress", fails, "error", err)
-	return t.gate.backOff(ctx, t.cfg.retry, fails, err)
+	after, slow := slowDown(err)
+	return t.gate.backOff(ctx, retry(t.cfg.retry), fails, hint{after, slow})
 }
 
 // maxReplaced bounds how often in a row a slow connection is replaced by one that brings nothing either.

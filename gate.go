@@ -1,43 +1,48 @@
+// Package slots decides when a request may be made, how long it waits after a failure, and how fast bodies are read. It knows
+// nothing of what the requests are for: no URL, no error, no range and no file. Its invariant: a slot is given out only below
+// the limit, to whoever has waited longest; the one exception is a request that must go on without waiting.
+
 package ossdl
 
 import (
 	"container/list"
 	"context"
-	"math/rand/v2"
 	"slices"
 	"sync"
 	"time"
 )
 
-// gate is the Downloader's bound on requests in flight: one slot per request, first come first served. Each call lets
-// one of its workers at a time queue here, see lane, so that first come first served is fair between calls too, however
-// many workers a call has. The limit moves between 1 and the ceiling as the governor says.
+// gate bounds the requests in flight of a Downloader: one slot for each, first come first served. Of each call only one
+// worker at a time queues here (see lane), so that calls with many workers have no advantage over calls with few. The limit
+// moves between 1 and a ceiling, as the governor decides.
 //
-// Nothing in here runs by itself: the calls in progress report bytes and ticks.
+// A gate runs no goroutine: the calls in progress report bytes and ticks.
 type gate struct {
+	adaptive int  // the ceiling while no call asks for more
+	given    bool // the ceiling is the caller's, and calls cannot raise it
+
 	mu    sync.Mutex
 	limit int
 	inUse int
 	queue list.List // of chan struct{}, closed when the slot is the waiter's
 	adapt governor
-	given bool  // the ceiling is the caller's
-	asked []int // what calls in progress asked for, each for itself
+	asked []int // what each call in progress asked for
 }
 
-// startConcurrency is the adaptive bound before anything was measured.
+// startConcurrency is the limit of a gate that finds its own, before anything was measured.
 const startConcurrency = 8
 
-// newGate makes a gate for a number of requests that the caller gave, or, with 0, one that finds its own.
-func newGate(given int) *gate {
-	g := &gate{limit: startConcurrency}
-	g.adapt.ceiling = AdaptiveConcurrency
+// newGate returns a gate for given requests in flight. If given is 0 the gate finds a limit of its own, up to adaptive.
+func newGate(given, adaptive int) *gate {
+	g := &gate{limit: startConcurrency, adaptive: adaptive}
 	if given > 0 {
-		g.limit, g.adapt.ceiling, g.given = given, given, true
+		g.limit, g.adaptive, g.given = given, given, true
 	}
+	g.adapt.ceiling = g.adaptive
 	return g
 }
 
-// acquire waits for a slot.
+// acquire waits for a slot, or for the end of ctx, whose cause it returns.
 func (g *gate) acquire(ctx context.Context) error {
 	g.mu.Lock()
 	if g.inUse < g.limit && g.queue.Len() == 0 {
@@ -65,13 +70,14 @@ func (g *gate) acquire(ctx context.Context) error {
 	return context.Cause(ctx)
 }
 
-// overdraw takes a slot without waiting.
+// overdraw takes a slot without waiting, even if none is free.
 func (g *gate) overdraw() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.inUse++
 }
 
+// release gives a slot back.
 func (g *gate) release() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -79,7 +85,7 @@ func (g *gate) release() {
 	g.admit()
 }
 
-// admit hands free slots to those who wait longest. The mutex is held.
+// admit gives free slots to those who have waited longest. The mutex is held.
 func (g *gate) admit() {
 	for g.inUse < g.limit && g.queue.Len() > 0 {
 		close(g.queue.Remove(g.queue.Front()).(chan struct{}))
@@ -87,8 +93,8 @@ func (g *gate) admit() {
 	}
 }
 
-// atLeast raises a limit that nobody gave, until done is called, for a call that asked for n requests in flight. Where the
-// server has just asked to slow down, only the ceiling is raised.
+// atLeast raises an adaptive limit to n for a call that asked for n requests in flight, until done is called. n of 0 asks
+// for nothing. While the server wants fewer requests, only the ceiling is raised.
 func (g *gate) atLeast(now time.Time, n int) (done func()) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -97,42 +103,46 @@ func (g *gate) atLeast(now time.Time, n int) (done func()) {
 	}
 	g.asked = append(g.asked, n)
 	g.adapt.ceiling = max(g.adapt.ceiling, n)
-	if !g.adapt.resting(now) {
+	if !g.adapt.isResting(now) {
 		g.limit = max(g.limit, n)
 		g.admit()
 	}
-	return func() {
-		g.mu.Lock()
-		defer g.mu.Unlock()
-		i := slices.Index(g.asked, n)
-		g.asked = slices.Delete(g.asked, i, i+1)
-		g.adapt.ceiling = AdaptiveConcurrency
-		for _, n := range g.asked {
-			g.adapt.ceiling = max(g.adapt.ceiling, n)
-		}
-		g.limit = min(g.limit, g.adapt.ceiling)
-	}
+	return func() { g.noLonger(n) }
 }
 
+// noLonger ends what atLeast(n) began.
+func (g *gate) noLonger(n int) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	i := slices.Index(g.asked, n)
+	g.asked = slices.Delete(g.asked, i, i+1)
+	g.adapt.ceiling = g.adaptive
+	for _, n := range g.asked {
+		g.adapt.ceiling = max(g.adapt.ceiling, n)
+	}
+	g.limit = min(g.limit, g.adapt.ceiling)
+}
+
+// current returns the limit as it is now.
 func (g *gate) current() int {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	return g.limit
 }
 
-// ceiling is the most the limit can become.
+// ceiling returns the most that the limit can become.
 func (g *gate) ceiling() int {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	return g.adapt.ceiling
 }
 
-// received counts body bytes.
+// received counts bytes of bodies.
 func (g *gate) received(n int) {
 	g.adapt.bytes.Add(int64(n))
 }
 
-// tick lets the governor judge what came since the last one. It may be called as often as one likes.
+// tick lets the governor judge what has come since the last tick. It may be called as often as one likes.
 func (g *gate) tick(now time.Time) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -140,43 +150,9 @@ func (g *gate) tick(now time.Time) {
 	g.admit()
 }
 
-// throttled lowers the number of requests in flight after the server said 429 or 503 to one that has given its slot back.
+// throttled lowers the limit after the server asked for fewer requests. The request that was told so has given its slot back.
 func (g *gate) throttled(now time.Time) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.limit = g.adapt.throttled(now, g.limit, g.inUse+1)
-}
-
-// maxRetryAfter bounds what a server may ask for.
-const maxRetryAfter = time.Minute
-
-// backOff waits before the next attempt: not at all after progress, else with full jitter, and longer where the server
-// asked for it.
-func (g *gate) backOff(ctx context.Context, p RetryPolicy, fails int, err error) error {
-	after, slow := slowDown(err)
-	if slow {
-		g.throttled(time.Now())
-		fails = max(fails, 2)
-	}
-	var wait time.Duration
-	if fails >= 2 {
-		bound := min(p.MaxDelay, p.MinDelay<<min(fails-2, 20))
-		wait = rand.N(max(bound, 1))
-	}
-	return sleep(ctx, max(wait, min(after, max(maxRetryAfter, p.MaxDelay))))
-}
-
-// sleep waits for d, or for the end of ctx, whose cause it returns.
-func sleep(ctx context.Context, d time.Duration) error {
-	if d <= 0 {
-		return nil
-	}
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return nil
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	}
 }

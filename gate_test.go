@@ -8,11 +8,14 @@ import (
 	"time"
 )
 
-// line is a network for the governor: each request brings perConn, all together at most total.
+// adaptive is the ceiling of a gate that finds its own limit.
+const adaptive = 64
+
+// line is a network for the governor: each request gets perConn bytes per second, all together at most total.
 type line struct{ perConn, total float64 }
 
-// drive lets a gate's governor work on a line for a while, somebody always waiting for a slot, and returns the limit
-// after each tick.
+// drive lets a gate's governor work on a line for a while, and returns the limit after each tick. waiting says whether
+// somebody always waits for a slot.
 func (l line) drive(g *gate, for_ time.Duration, waiting bool) (limits []int) {
 	now := time.Unix(0, 0)
 	const tick = 100 * time.Millisecond
@@ -33,6 +36,7 @@ func most(limits []int) (n int) {
 	return n
 }
 
+// TestGovernorFindsTheLine checks which limit a governor settles at, and how soon.
 func TestGovernorFindsTheLine(t *testing.T) {
 	const mb = 1e6
 	for _, c := range []struct {
@@ -43,17 +47,17 @@ func TestGovernorFindsTheLine(t *testing.T) {
 		within      int // ticks after which the line is full
 	}{
 		{"20 connections fill it", line{10 * mb, 200 * mb}, true, 20, 40, 15},
-		{"64 are not enough", line{1 * mb, 1000 * mb}, true, AdaptiveConcurrency, AdaptiveConcurrency, 30},
+		{"64 are not enough", line{1 * mb, 1000 * mb}, true, adaptive, adaptive, 30},
 		{"one connection fills it", line{100 * mb, 100 * mb}, true, 8, 10, 0},
 		{"nobody waits for a slot", line{10 * mb, 200 * mb}, false, startConcurrency, startConcurrency, 0},
 		{"nothing comes", line{0, 0}, true, startConcurrency, startConcurrency, 0},
 	} {
-		g := newGate(0)
+		g := newGate(0, adaptive)
 		limits := c.line.drive(g, 30*time.Second, c.waiting)
 		if last := limits[len(limits)-1]; last < c.least || last > c.most {
 			t.Errorf("%s: the limit settled at %d, want %d to %d (%v)", c.name, last, c.least, c.most, limits)
 		}
-		if m := most(limits); m > AdaptiveConcurrency {
+		if m := most(limits); m > adaptive {
 			t.Errorf("%s: %d requests in flight, over the ceiling", c.name, m)
 		}
 		if c.within > 0 && limits[c.within] < c.least {
@@ -62,8 +66,9 @@ func TestGovernorFindsTheLine(t *testing.T) {
 	}
 }
 
+// TestGovernorSlowsDownWhenAsked checks that the limit is halved once for each burst of refusals, and recovers.
 func TestGovernorSlowsDownWhenAsked(t *testing.T) {
-	g := newGate(16)
+	g := newGate(16, adaptive)
 	now := time.Unix(0, 0)
 	for range 16 { // all that were in flight are refused together
 		g.throttled(now)
@@ -83,9 +88,26 @@ func TestGovernorSlowsDownWhenAsked(t *testing.T) {
 	}
 }
 
+// TestGovernorRests checks that after a refusal the limit does not grow for throttleRest, and then by a quarter at a time.
+func TestGovernorRests(t *testing.T) {
+	g := newGate(0, adaptive)
+	fast := line{1e6, 1e9} // no limit up to the ceiling fills it
+	fast.drive(g, 30*time.Second, true)
+	g.throttled(time.Unix(0, 0))
+	limits := fast.drive(g, 11*time.Second, true)
+	const rest = int(throttleRest / (100 * time.Millisecond)) // in ticks of drive
+	if got := most(limits[:rest-1]); got != adaptive/2 {
+		t.Errorf("limit %d during the rest, want %d", got, adaptive/2)
+	}
+	if got := limits[len(limits)-1]; got != adaptive/2+adaptive/8 {
+		t.Errorf("limit %d after the rest, want %d", got, adaptive/2+adaptive/8)
+	}
+}
+
+// TestGateIsFirstComeFirstServed checks the order in which slots are given out, also if one of those who wait gives up.
 func TestGateIsFirstComeFirstServed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		g := newGate(1)
+		g := newGate(1, adaptive)
 		if err := g.acquire(t.Context()); err != nil {
 			t.Fatal(err)
 		}
@@ -122,10 +144,10 @@ func TestGateIsFirstComeFirstServed(t *testing.T) {
 	})
 }
 
-// TestGateGivesACancelledSlotBack: the slot comes and the context ends in the same moment, both ways round.
-func TestGateGivesACancelledSlotBack(t *testing.T) {
+// TestGateGivesACanceledSlotBack checks that no slot is lost if it comes at the moment at which the context ends.
+func TestGateGivesACanceledSlotBack(t *testing.T) {
 	for range 2000 {
-		g := newGate(1)
+		g := newGate(1, adaptive)
 		if err := g.acquire(t.Context()); err != nil {
 			t.Fatal(err)
 		}
@@ -144,9 +166,10 @@ func TestGateGivesACancelledSlotBack(t *testing.T) {
 	}
 }
 
+// TestGateAtLeast checks how calls that ask for a number of requests raise the limit of all, and for how long.
 func TestGateAtLeast(t *testing.T) {
 	now := time.Now()
-	g := newGate(0)
+	g := newGate(0, adaptive)
 	small, large := g.atLeast(now, 80), g.atLeast(now, 100)
 	if g.limit != 100 || g.ceiling() != 100 {
 		t.Errorf("limit %d, ceiling %d for a call that asked for 100", g.limit, g.ceiling())
@@ -156,7 +179,7 @@ func TestGateAtLeast(t *testing.T) {
 		t.Errorf("limit %d, ceiling %d, the call that goes on asked for 80", g.limit, g.ceiling())
 	}
 	small()
-	if g.limit != AdaptiveConcurrency || g.ceiling() != AdaptiveConcurrency {
+	if g.limit != adaptive || g.ceiling() != adaptive {
 		t.Errorf("limit %d, ceiling %d, and no call asks for more than it may have by itself", g.limit, g.ceiling())
 	}
 
@@ -168,7 +191,7 @@ func TestGateAtLeast(t *testing.T) {
 	}
 	done()
 
-	g = newGate(4)
+	g = newGate(4, adaptive)
 	defer g.atLeast(now, 100)()
 	if g.limit != 4 {
 		t.Errorf("limit %d, the Downloader was given 4", g.limit)

@@ -5,40 +5,78 @@ import (
 	"time"
 )
 
-// governor chooses how many requests are in flight, from what the last change of that number brought. It doubles the
-// number while the throughput follows, then stays, and tries a quarter more now and then. What brought nothing is taken
-// back. All fields but bytes belong to the gate's mutex.
+// governor chooses the limit of a gate from what the last change of it brought. All fields but bytes belong to the gate's
+// mutex.
+//
+// The life of a limit, by phase:
+//
+//  1. settling: for settleTime after a change nothing is measured, since connections are still being made.
+//  2. measuring: for at least measureTime, bytes are counted, and the ticks at which somebody waited for a slot.
+//  3. At the end of the interval the limit is judged, see decide. If it changes it settles again, else the next interval
+//     begins. An interval says nothing if few waited, since the limit did not bind.
+//
+// The life of a governor, by mode:
+//
+//  1. growing: the limit doubles with each interval for as long as the throughput follows.
+//  2. steady: growth no longer paid. From then on the limit grows by a quarter, once every retryGrowth.
+//  3. resting: the server asked for fewer requests, in any mode. The limit is halved, and for throttleRest it does not grow.
+//     Then the governor is steady.
 type governor struct {
 	ceiling int
-	bytes   atomic.Int64 // body bytes received by all calls
+	bytes   atomic.Int64 // of bodies, received by all calls
 
-	settled time.Time // when measuring may begin after a change
-	started time.Time // of the interval being measured; zero: none
-	counted int64     // bytes at its start
-	wanting int       // ticks of the interval in which somebody waited for a slot
-	ticks   int
+	mode     governorMode
+	nextTry  time.Time // if steady: no growth before; if resting: the end of the rest
+	last     sample    // before the last change of the limit; zero: nothing to compare with
+	calmedAt time.Time // when the limit was last halved
 
-	best     float64   // bytes per second at the limit before the last change
-	before   int       // that limit; 0: nothing measured yet
-	steady   bool      // growth has ended
-	nextTry  time.Time // when steady: the next try of a larger number
-	calmedAt time.Time // when the server last asked to slow down
+	phase   governorPhase
+	settled time.Time // if settling: when measuring may begin
+	started time.Time // if measuring: the start of the interval
+	counted int64     // bytes at the start of the interval
+	wanting int       // ticks of the interval at which somebody waited for a slot
+	ticks   int       // of the interval
+}
+
+// governorPhase is where in its life a limit is.
+type governorPhase uint8
+
+const (
+	settling governorPhase = iota
+	measuring
+)
+
+// governorMode is how a governor looks for a better limit.
+type governorMode uint8
+
+const (
+	growing governorMode = iota
+	steady
+	resting
+)
+
+// sample is the throughput that a limit brought, in bytes per second.
+type sample struct {
+	limit int
+	rate  float64
 }
 
 const (
 	settleTime   = 200 * time.Millisecond // after a change: connections are made, windows open
 	measureTime  = 300 * time.Millisecond
-	retryGrowth  = 5 * time.Second  // between tries of a larger number
-	throttleRest = 10 * time.Second // no growth after the server asked to slow down
+	staleTime    = 10 * measureTime // an interval this long has seen times without any call
+	retryGrowth  = 5 * time.Second  // between tries of a larger limit
+	throttleRest = 10 * time.Second // no growth after the server asked for fewer requests
+	calmTime     = time.Second      // refusals this close together count as one
 )
 
-// observe judges the interval once it is long enough and returns the new limit. Wanting: somebody waits for a slot; an
-// interval in which the limit did not bind says nothing about it.
+// observe returns the new limit. It judges the limit once the interval is long enough. wanting says that somebody waits for
+// a slot now.
 func (g *governor) observe(now time.Time, limit int, wanting bool) int {
-	if now.Before(g.settled) {
+	switch {
+	case g.phase == settling && now.Before(g.settled):
 		return limit
-	}
-	if g.started.IsZero() || now.Sub(g.started) > 10*measureTime { // nothing was measured, or nobody was here for long
+	case g.phase == settling, now.Sub(g.started) > staleTime:
 		g.measure(now)
 		return limit
 	}
@@ -53,76 +91,76 @@ func (g *governor) observe(now time.Time, limit int, wanting bool) int {
 	rate := float64(g.bytes.Load()-g.counted) / elapsed.Seconds()
 	binding := 2*g.wanting > g.ticks
 	g.measure(now)
-	if !binding || rate == 0 || g.resting(now) {
+	if !binding || rate == 0 || g.isResting(now) {
 		return limit
 	}
-	next := g.decide(now, limit, rate)
+	if g.mode == resting {
+		g.mode = steady
+	}
+	next := g.decide(now, sample{limit, rate})
 	if next != limit {
 		g.settle(now)
 	}
 	return next
 }
 
-func (g *governor) decide(now time.Time, limit int, rate float64) int {
-	grown := g.before != 0 && limit > g.before
-	if grown {
+// decide returns the limit that follows the one just measured.
+func (g *governor) decide(now time.Time, got sample) int {
+	if g.last.limit != 0 && got.limit > g.last.limit {
 		// A share of the growth must show in the throughput, or the additional requests are of no use.
-		asked := float64(limit)/float64(g.before) - 1
-		gain := rate/g.best - 1
+		asked := float64(got.limit)/float64(g.last.limit) - 1
+		gain := got.rate/g.last.rate - 1
 		if gain < asked/8 {
-			back := g.before
-			g.stay(now, back, g.best)
-			return back
+			return g.stay(now, g.last)
 		}
 		if gain < asked/3 {
-			g.stay(now, limit, rate)
-			return limit
+			return g.stay(now, got)
 		}
 	}
-	if g.steady && now.Before(g.nextTry) {
-		g.best, g.before = rate, limit
-		return limit
+	g.last = got
+	step := got.limit
+	if g.mode == steady {
+		if now.Before(g.nextTry) {
+			return got.limit
+		}
+		step = max(2, got.limit/4)
 	}
-	step := limit
-	if g.steady {
-		step = max(2, limit/4)
-	}
-	g.best, g.before = rate, limit
 	g.nextTry = now.Add(retryGrowth)
-	return min(limit+step, g.ceiling)
+	return min(got.limit+step, g.ceiling)
 }
 
-// stay ends growth at a limit.
-func (g *governor) stay(now time.Time, limit int, rate float64) {
-	g.steady, g.before, g.best = true, limit, rate
+// stay ends growth at the limit of a sample, which it returns.
+func (g *governor) stay(now time.Time, at sample) int {
+	g.mode, g.last = steady, at
 	g.nextTry = now.Add(retryGrowth)
+	return at.limit
 }
 
-// throttled halves the limit, once for the requests that were in flight together. Where fewer were in flight than the
-// limit allows, as a call's own concurrency may have it, half of those: only that lowers anything.
+// throttled halves the limit, once for all requests that were in flight together. If fewer were in flight than the limit
+// allows, because a call has a lower bound of its own, it halves their number: only that lowers anything.
 func (g *governor) throttled(now time.Time, limit, inFlight int) int {
-	if now.Sub(g.calmedAt) < time.Second {
+	if now.Sub(g.calmedAt) < calmTime {
 		return limit
 	}
 	if inFlight > 1 {
 		limit = min(limit, inFlight)
 	}
 	g.calmedAt = now
-	g.steady, g.before = true, 0
+	g.mode, g.last = resting, sample{}
 	g.nextTry = now.Add(throttleRest)
 	g.settle(now)
 	return max(1, limit/2)
 }
 
-// resting reports whether the server has just asked to slow down.
-func (g *governor) resting(now time.Time) bool { return now.Sub(g.calmedAt) < throttleRest }
+// isResting reports whether the server has just asked for fewer requests.
+func (g *governor) isResting(now time.Time) bool { return g.mode == resting && now.Before(g.nextTry) }
 
 // settle lets a change take effect before anything is measured.
 func (g *governor) settle(now time.Time) {
-	g.settled, g.started = now.Add(settleTime), time.Time{}
+	g.phase, g.settled = settling, now.Add(settleTime)
 }
 
 // measure begins an interval.
 func (g *governor) measure(now time.Time) {
-	g.started, g.counted, g.wanting, g.ticks = now, g.bytes.Load(), 0, 0
+	g.phase, g.started, g.counted, g.wanting, g.ticks = measuring, now, g.bytes.Load(), 0, 0
 }

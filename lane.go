@@ -7,31 +7,30 @@ import (
 	"golang.org/x/time/rate"
 )
 
-// lane is one call's way to the network: to the gate, within the bounds that the call has of its own. All requests of a
-// call share it, also where they are for many objects.
+// lane is one call's way through the gate, within the bounds of the call itself. All requests of a call share it, even if
+// they are for many objects.
 type lane struct {
 	gate   *gate
 	own    chan struct{}   // holds a token for each request in flight; nil: no bound but the gate's
 	turn   chan struct{}   // held by the one worker that queues at the gate
-	limits []*rate.Limiter // of what is read
+	limits []*rate.Limiter // of the bytes read
 }
 
-// newLane makes a lane with bounds given to the call; 0: none.
-func (d *Downloader) newLane(concurrency int, bytesPerSecond int64) *lane {
-	l := &lane{gate: d.gate, turn: make(chan struct{}, 1), limits: d.limits}
-	if concurrency > 0 {
-		l.own = make(chan struct{}, concurrency)
-	}
-	if bytesPerSecond > 0 {
-		l.limits = append(l.limits[:len(l.limits):len(l.limits)], newLimiter(bytesPerSecond))
+// lane returns a lane for a call with at most bound requests in flight; 0: as many as the gate allows. What the call reads
+// keeps all the limits.
+func (g *gate) lane(bound int, limits ...*rate.Limiter) *lane {
+	l := &lane{gate: g, turn: make(chan struct{}, 1), limits: limits}
+	if bound > 0 {
+		l.own = make(chan struct{}, bound)
 	}
 	return l
 }
 
-// open says that a call makes requests now, until close is called.
-func (l *lane) open() (close func()) { return l.gate.atLeast(time.Now(), cap(l.own)) }
+// begin declares that the call makes requests from now on, until end is called. Meanwhile an adaptive gate allows it as many
+// as it has asked for.
+func (l *lane) begin() (end func()) { return l.gate.atLeast(time.Now(), cap(l.own)) }
 
-// ceiling is the most requests that the call can have in flight.
+// ceiling returns the most requests that the call can have in flight.
 func (l *lane) ceiling() int {
 	switch {
 	case l.own == nil:
@@ -42,10 +41,10 @@ func (l *lane) ceiling() int {
 	return cap(l.own)
 }
 
-// acquire waits for a slot.
+// acquire waits for a slot, or for the end of ctx, whose cause it returns.
 func (l *lane) acquire(ctx context.Context) error {
 	if ctx.Err() != nil {
-		return context.Cause(ctx) // a request that is never sent would be counted
+		return context.Cause(ctx) // a slot would let the caller count a request that is never sent
 	}
 	if l.own != nil {
 		select {
@@ -61,7 +60,7 @@ func (l *lane) acquire(ctx context.Context) error {
 	return err
 }
 
-// queue waits at the gate, for which one worker of a call at a time does.
+// queue waits at the gate. One worker of a call at a time does so.
 func (l *lane) queue(ctx context.Context) error {
 	select {
 	case l.turn <- struct{}{}:
@@ -72,6 +71,7 @@ func (l *lane) queue(ctx context.Context) error {
 	return l.gate.acquire(ctx)
 }
 
+// release gives a slot back.
 func (l *lane) release() {
 	l.gate.release()
 	if l.own != nil {
@@ -79,8 +79,8 @@ func (l *lane) release() {
 	}
 }
 
-// reenter takes a slot again for a request that goes on, and has one when it returns, whatever it returns: once ctx has
-// ended, beyond the limit, for whoever gives it back at once.
+// reenter takes a slot again for a request that goes on. The caller has a slot when reenter returns, even if it returns an
+// error: if ctx ends first, the slot is beyond the limit, for a caller that gives it back at once.
 func (l *lane) reenter(ctx context.Context) error {
 	err := l.acquire(ctx)
 	if err != nil {
@@ -95,13 +95,13 @@ func (l *lane) reenter(ctx context.Context) error {
 // limited reports whether a rate limit binds the requests together.
 func (l *lane) limited() bool { return len(l.limits) > 0 }
 
-// readLimit keeps single reads below what the rate limits let through at once.
-func (l *lane) readLimit() int {
-	n := bufferSize
+// readLimit returns how many bytes a single read may ask for, at most so many: no more than the rate limits let through at
+// once.
+func (l *lane) readLimit(most int) int {
 	for _, limit := range l.limits {
-		n = min(n, limit.Burst())
+		most = min(most, limit.Burst())
 	}
-	return n
+	return most
 }
 
 // throttle waits until the rate limits allow the n bytes that were read.
@@ -116,7 +116,8 @@ func (l *lane) throttle(ctx context.Context, n int) error {
 	return nil
 }
 
-// newLimiter lets bursts through that are small against a second, so that the rate is even.
-func newLimiter(bytesPerSecond int64) *rate.Limiter {
-	return rate.NewLimiter(rate.Limit(bytesPerSecond), int(max(1, min(bufferSize, bytesPerSecond/8))))
+// newLimiter returns a limiter of the bytes read. Its bursts are an eighth of a second's bytes, so that the rate is even,
+// and at most burst.
+func newLimiter(bytesPerSecond int64, burst int) *rate.Limiter {
+	return rate.NewLimiter(rate.Limit(bytesPerSecond), int(max(1, min(int64(burst), bytesPerSecond/8))))
 }

@@ -8,7 +8,6 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -356,7 +355,8 @@ func TestRetryAfter(t *testing.T) {
 				if c.after != "" {
 					h.Set("Retry-After", c.after)
 				}
-				if err := newGate(4).backOff(t.Context(), c.policy, c.fails, newStatusError(c.status, h, oss.ServiceError{})); err != nil {
+				after, slow := slowDown(newStatusError(c.status, h, oss.ServiceError{}))
+				if err := newGate(4, 4).backOff(t.Context(), retry(c.policy), c.fails, hint{after, slow}); err != nil {
 					t.Fatal(err)
 				}
 				if waited := time.Since(begun); waited < c.least || waited > c.most {
@@ -367,7 +367,6 @@ func TestRetryAfter(t *testing.T) {
 	}
 }
 
-// By default no worker gives up while a listener is gone for seconds, however many there are.
 // TestTrialOfRangesRefusedForItsCondition: an unsigned request cannot ask for the standard behaviour of ranges, so the
 // first answer for a small object is the whole of it with a 200. The trial of ranges that follows has a condition, and a
 // server that takes none together with Range says 412, for an object that has not changed.
@@ -392,27 +391,6 @@ func TestTrialOfRangesRefusedForItsCondition(t *testing.T) {
 	if refused == 0 {
 		t.Error("no request was refused: nothing was tested")
 	}
-}
-
-func TestDefaultPatience(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		begun := time.Now()
-		var workers sync.WaitGroup
-		for range AdaptiveConcurrency {
-			workers.Go(func() {
-				g := newGate(0)
-				for fails := 1; fails < defaultRetry.Attempts; fails++ {
-					if err := g.backOff(t.Context(), defaultRetry, fails, syscall.ECONNREFUSED); err != nil {
-						t.Error(err)
-					}
-				}
-				if waited := time.Since(begun); waited < 4*time.Second {
-					t.Errorf("given up after %v", waited)
-				}
-			})
-		}
-		workers.Wait()
-	})
 }
 
 // key is a set of credentials.

@@ -189,7 +189,8 @@ func (p *prefixRun) ask(ctx context.Context, what string, request func(context.C
 		p.bytes.retries++
 		p.mu.Unlock()
 		p.cfg.log.Info("request failed, goes on", "request", what, "withoutProgress", fails, "error", err)
-		if err := p.d.gate.backOff(ctx, p.cfg.retry, fails, err); err != nil {
+		after, slow := slowDown(err)
+		if err := p.d.gate.backOff(ctx, retry(p.cfg.retry), fails, hint{after, slow}); err != nil {
 			return err
 		}
 	}
@@ -231,7 +232,7 @@ type metered struct {
 
 func (r *metered) Read(b []byte) (int, error) {
 	r.m.waits()
-	n, err := r.from.Read(b[:min(len(b), r.lane.readLimit())])
+	n, err := r.from.Read(b[:r.lane.readLimit(min(len(b), bufferSize))])
 	r.m.got(n)
 	if lerr := r.lane.throttle(r.ctx, n); lerr != nil {
 		return n, lerr

@@ -1,7 +1,6 @@
 package ossdl
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -11,7 +10,6 @@ import (
 	"path/filepath"
 	"sync"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/aliyun/aliyun-oss-go-sdk/oss"
@@ -251,58 +249,4 @@ func underLoad(t *testing.T, d *Downloader, s *osstest.Server, i int, c osstest.
 	default:
 		return d.Download(t.Context(), "bkt", key, path)
 	}
-}
-
-// TestGateIsFair: slots go to those who wait longest, and a call with many workers waits its turn like one with few.
-func TestGateIsFair(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		d, err := New(nil, WithConcurrency(4))
-		if err != nil {
-			t.Fatal(err)
-		}
-		const calls, rounds = 50, 20
-		var mu sync.Mutex
-		var order []int // which call got a slot
-		var group sync.WaitGroup
-		for call := range calls {
-			l := d.newLane(0, 0)
-			workers := 1
-			if call == 0 {
-				workers = 64
-			}
-			var left int
-			for range workers {
-				group.Go(func() {
-					for {
-						if err := l.acquire(context.Background()); err != nil {
-							t.Error(err)
-							return
-						}
-						mu.Lock()
-						order = append(order, call)
-						left++
-						enough := left >= rounds
-						mu.Unlock()
-						time.Sleep(time.Millisecond) // of the bubble: a request
-						l.release()
-						if enough {
-							return
-						}
-					}
-				})
-			}
-			synctest.Wait() // the calls come one after the other
-		}
-		group.Wait()
-		last := map[int]int{}
-		for i, call := range order {
-			if at, ok := last[call]; ok && i-at > calls+8 {
-				t.Errorf("call %d waited while %d others had their turn", call, i-at)
-			}
-			last[call] = i
-		}
-		if len(last) != calls {
-			t.Errorf("%d of %d calls had a turn", len(last), calls)
-		}
-	})
 }

@@ -235,7 +235,8 @@ func (p *prefixRun) closeWorkDir() {
 func (p *prefixRun) fetchAll(ctx context.Context) error {
 	stop := p.watch()
 	defer stop()
-	defer p.lane.open()()
+	end := p.lane.begin()
+	defer end()
 	pages := make(chan []listed, 1) // one ahead, so that the line is not idle between two
 	group, listing := errgroup.WithContext(ctx)
 	group.Go(func() error {

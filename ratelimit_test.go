@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// rated is a bubble with a fast network for the tests of rate limits.
+// rated returns a bubble with a fast network, for the tests of rate limits.
 func rated(t *testing.T, opts ...Option) *bubble {
 	return newBubble(t, ratedSize, bufferSize, nil, append([]Option{WithPartSize(256 << 10), WithConcurrency(8)}, opts...)...)
 }
@@ -18,10 +18,10 @@ const (
 	limitRate = 256 << 10 // bytes a second
 )
 
-// checkRate: n bytes in so long a time keep the limit, and use it. What comes at once is the burst; nothing else is free.
+// checkRate checks that n bytes in that time keep the limit, and use it. Only the burst may come at once.
 func checkRate(t *testing.T, what string, n, limit int64, took time.Duration) {
 	t.Helper()
-	burst := float64(newLimiter(limit).Burst())
+	burst := float64(newLimiter(limit, bufferSize).Burst())
 	if least := (float64(n) - burst) / float64(limit); took.Seconds() < 0.999*least {
 		t.Errorf("%s: %d bytes in %v, at %d a second they take %.3f s", what, n, took, limit, least)
 	}
@@ -30,7 +30,7 @@ func checkRate(t *testing.T, what string, n, limit int64, took time.Duration) {
 	}
 }
 
-// TestRateLimitOfEachEntrance, given to New, and given to the call; the lower one counts.
+// TestRateLimitOfEachEntrance checks a limit given to New, one given to the call, and both: then the lower one counts.
 func TestRateLimitOfEachEntrance(t *testing.T) {
 	for _, entrance := range oneEntrances {
 		for name, c := range map[string]struct{ all, own []Option }{
@@ -65,8 +65,8 @@ func TestRateLimitOfEachEntrance(t *testing.T) {
 	}
 }
 
-// TestRateLimitOfAllCallsTogether: that of New is shared by calls of all entrances, while one call has a lower one of its own,
-// and keeps it.
+// TestRateLimitOfAllCallsTogether checks that calls of all entrances share the limit of New, while one call has a lower one of
+// its own, and keeps it.
 func TestRateLimitOfAllCallsTogether(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const own = limitRate / 16
@@ -92,7 +92,7 @@ func TestRateLimitOfAllCallsTogether(t *testing.T) {
 		checkRate(t, "all calls", b.s.sent.Load(), limitRate, time.Since(start))
 		slowOne.Wait()
 		// It also waits for its share of the common limit, so only the lower bound is exact.
-		if least := float64(1<<20-newLimiter(own).Burst()) / own; slow.Seconds() < 0.999*least {
+		if least := float64(1<<20-newLimiter(own, bufferSize).Burst()) / own; slow.Seconds() < 0.999*least {
 			t.Errorf("the call with a limit of its own: %v, its bytes take %.3f s", slow, least)
 		}
 	})

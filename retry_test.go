@@ -5,38 +5,11 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"slices"
 	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
 )
-
-// TestBackOffIsFullJitter: the waits lie between zero and a bound that is MinDelay at first, doubles, and stays at MaxDelay,
-// and they fill that room. The first attempt after progress is made at once.
-func TestBackOffIsFullJitter(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		p := RetryPolicy{Attempts: 100, MinDelay: 100 * time.Millisecond, MaxDelay: 700 * time.Millisecond}
-		for fails, bound := range []time.Duration{1: 0, 2: p.MinDelay, 3: 2 * p.MinDelay, 4: 4 * p.MinDelay, 5: p.MaxDelay, 6: p.MaxDelay, 80: p.MaxDelay} {
-			if bound == 0 && fails != 1 {
-				continue
-			}
-			g := newGate(1)
-			var waits []time.Duration
-			for range 300 {
-				begun := time.Now()
-				if err := g.backOff(t.Context(), p, fails, io.ErrUnexpectedEOF); err != nil {
-					t.Fatal(err)
-				}
-				waits = append(waits, time.Since(begun))
-			}
-			least, most := slices.Min(waits), slices.Max(waits)
-			if most > bound || most < bound*9/10 || least > bound/10 {
-				t.Errorf("attempt %d without progress: waits of %v to %v, want all of 0 to %v", fails, least, most, bound)
-			}
-		}
-	})
-}
 
 // TestRetryPolicyFields: a field that is zero has its default, and one that is given stands, whatever that default is.
 func TestRetryPolicyFields(t *testing.T) {

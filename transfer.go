@@ -67,7 +67,8 @@ var errFinished = errors.New("all done")
 // run fetches until nothing is missing and no claim unproved. After an error what was done stays done, and run may be
 // called again. Whatever it started has ended when it returns.
 func (t *transfer) run(ctx context.Context) error {
-	defer t.lane.open()()
+	end := t.lane.begin()
+	defer end()
 	group, ctx := errgroup.WithContext(ctx)
 	ctx, finish := context.WithCancelCause(ctx)
 	defer finish(nil)
