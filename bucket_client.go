@@ -1,8 +1,15 @@
+// Package bucket makes the requests to one bucket, through the SDK's connection, which signs them.
+//
+// It is the only room that knows the SDK's client and options, signatures and credentials. It must not know the engine's
+// retries and slots, files, or which calls and options of the library led to a request.
+//
+// Its invariants: no header and no error that leaves it holds a credential. A request is sent at most twice, the second
+// time only if a new signature may be accepted.
+
 package ossdl
 
 import (
 	"context"
-	"encoding/xml"
 	"errors"
 	"fmt"
 	"net/http"
@@ -15,16 +22,20 @@ import (
 	"github.com/aliyun/aliyun-oss-go-sdk/oss"
 )
 
-// bucketClient makes requests to one bucket, for any of its objects, through the SDK's connection, which signs.
+// maxKey is OSS's limit for an object name, in bytes: "must be less than 1024" (its page on error responses).
+const maxKey = 1023
+
+// bucketClient makes requests to one bucket, for any of its objects. It is safe for concurrent use.
 type bucketClient struct {
 	client   *oss.Client
 	bucket   string
 	extra    requestOptions
 	unsigned bool         // there are no credentials
 	skew     atomic.Int64 // nanoseconds to add to this machine's clock
-	answered atomic.Bool  // the credentials were good once
+	answered atomic.Bool  // the credentials were accepted once
 }
 
+// newBucketClient makes a client that adds extra to each request. It fails if the credentials provider of client does.
 func newBucketClient(client *oss.Client, bucket string, extra requestOptions) (*bucketClient, error) {
 	cred, err := credentials(client)
 	if err != nil {
@@ -32,49 +43,6 @@ func newBucketClient(client *oss.Client, bucket string, extra requestOptions) (*
 	}
 	unsigned := cred.GetAccessKeyID() == "" && cred.GetAccessKeySecret() == ""
 	return &bucketClient{client: client, bucket: bucket, extra: extra, unsigned: unsigned}, nil
-}
-
-// object is a source of the bucket.
-func (b *bucketClient) object(key string) (*bucketSource, error) {
-	if key == "" || len(key) > maxKey || !utf8.ValidString(key) {
-		return nil, fmt.Errorf("key %q: 1 to %d bytes of UTF-8 are allowed", key, maxKey)
-	}
-	s := &bucketSource{bucketClient: b, id: identity{bucket: b.bucket, key: key}}
-	if b.unsigned {
-		var err error
-		if s.url, err = b.plainURL(key); err != nil {
-			return nil, err
-		}
-	}
-	return s, nil
-}
-
-// plainURL is the URL of an object for requests without credentials. The SDK signs with an empty key where it has none,
-// which OSS refuses. The URL it makes is right, so the signature is dropped from it.
-func (b *bucketClient) plainURL(key string) (string, error) {
-	bucket, err := b.client.Bucket(b.bucket)
-	if err != nil {
-		return "", err
-	}
-	signed, err := bucket.SignURL(key, oss.HTTPGet, 1)
-	if err != nil {
-		return "", withoutURL(err)
-	}
-	plain, _, _ := strings.Cut(signed, "?")
-	return plain, nil
-}
-
-// bucketURL is that of the bucket itself; the SDK makes only those of objects.
-func (b *bucketClient) bucketURL() (string, error) {
-	u, err := b.plainURL("x")
-	return strings.TrimSuffix(u, "x"), err
-}
-
-// bucketSource is an object of a bucket.
-type bucketSource struct {
-	*bucketClient
-	id  identity
-	url string // for requests without credentials
 }
 
 func credentials(client *oss.Client) (oss.Credentials, error) {
@@ -89,95 +57,81 @@ func credentials(client *oss.Client) (oss.Credentials, error) {
 	return client.Config.GetCredentials(), nil
 }
 
-func (s *bucketSource) String() string { return objectName(s.id.bucket, s.id.key) }
-
-func (s *bucketSource) identity() identity { return s.id }
-
-func (s *bucketSource) versions() bool { return !s.unsigned }
-
-func (s *bucketSource) ready(context.Context) error { return nil } // each request is signed anew
-
-func (s *bucketSource) get(ctx context.Context, r request) (*answer, error) {
-	a, err := s.once(ctx, r)
-	var status *statusError
-	if errors.As(err, &status) && s.correctable(status) {
-		r.again.Add(1)
-		return s.once(ctx, r)
+// object returns the source of one object. It makes no request.
+func (b *bucketClient) object(key string) (*bucketSource, error) {
+	if key == "" || len(key) > maxKey || !utf8.ValidString(key) {
+		return nil, fmt.Errorf("key %q: 1 to %d bytes of UTF-8 are allowed", key, maxKey)
 	}
-	return a, err
-}
-
-// correctable reports whether the very same request may succeed when it is signed again: with the server's time, or with
-// what the credentials provider returns by now.
-func (b *bucketClient) correctable(e *statusError) bool {
+	s := &bucketSource{client: b, id: identity{bucket: b.bucket, key: key}}
 	if b.unsigned {
-		return false
-	}
-	switch e.service.Code {
-	case "RequestTimeTooSkewed":
-		if e.date.IsZero() {
-			return false
+		var err error
+		if s.url, err = b.plainURL(key); err != nil {
+			return nil, err
 		}
-		b.skew.Store(int64(time.Until(e.date)))
-		return true
-	case "SecurityTokenExpired", "InvalidSecurityToken", "AccessKeyIdAndSecurityTokenNotMatch":
-		return true
-	case "InvalidAccessKeyId":
-		// What an expired temporary key can surface as; a wrong key never worked.
-		return b.answered.Load()
 	}
-	return false
+	return s, nil
 }
 
-// once makes one request with the headers that the SDK and OSS expect.
-func (s *bucketSource) once(ctx context.Context, r request) (*answer, error) {
-	headers := map[string]string{"Accept-Encoding": "identity"}
-	for k, v := range s.extra.headers {
-		headers[k] = v
+// plainURL returns the URL of an object, or of the bucket if key is "", for requests without credentials. Without a key
+// the SDK signs with an empty one, which OSS refuses. But the URL that it signs is right, so the signature is cut off.
+func (b *bucketClient) plainURL(key string) (string, error) {
+	bucket, err := b.client.Bucket(b.bucket)
+	if err != nil {
+		return "", err
 	}
-	if !r.whole {
-		headers["Range"] = r.header()
-		// Without it OSS ignores a range that is not wholly inside the object and sends all of it with a 200.
-		headers["x-oss-range-behavior"] = "standard"
+	name := key
+	if key == "" {
+		name = "x" // the SDK makes URLs of objects only
 	}
-	if r.ifMatch != "" {
-		headers["If-Match"] = r.ifMatch
+	signed, err := bucket.SignURL(name, oss.HTTPGet, 1)
+	if err != nil {
+		return "", withoutURL(err)
 	}
-	params := map[string]any{}
-	for k, v := range s.extra.params {
-		params[k] = v
+	plain, _, _ := strings.Cut(signed, "?")
+	if key == "" {
+		plain = strings.TrimSuffix(plain, name)
 	}
-	if r.versionID != "" {
-		params["versionId"] = r.versionID
-	}
-	var resp *oss.Response
-	var err error
-	if s.unsigned {
-		delete(headers, "x-oss-range-behavior")
-		resp, err = s.client.Conn.DoURLWithContext(ctx, http.MethodGet, addQuery(s.url, params), headers, nil, 0, nil)
-	} else {
-		resp, err = s.signed(ctx, http.MethodGet, s.id.key, params, headers)
-	}
-	a, err := answerOf(ctx, r, resp, err, true)
-	if err == nil {
-		s.answered.Store(true)
-	}
-	return a, err
+	return plain, nil
 }
 
-// signed makes a request with credentials, dated by the server's clock where this machine's was found to be wrong. What it
-// returns tells nothing of them.
-func (b *bucketClient) signed(ctx context.Context, method, key string, params map[string]any, headers map[string]string) (*oss.Response, error) {
+// outgoing is a request as the SDK takes it.
+type outgoing struct {
+	method  string
+	key     string // "" for the bucket itself
+	url     string // of the key, used if there are no credentials
+	headers map[string]string
+	params  map[string]any
+}
+
+// send makes one request.
+func (b *bucketClient) send(ctx context.Context, out outgoing) (*oss.Response, error) {
+	if b.unsigned {
+		return b.client.Conn.DoURLWithContext(ctx, oss.HTTPMethod(out.method), addQuery(out.url, out.params), out.headers, nil, 0, nil)
+	}
+	// Dated by the server's clock if this machine's was found to be wrong.
 	if skew := time.Duration(b.skew.Load()); skew != 0 {
 		now := time.Now().Add(skew).UTC()
 		if b.client.Config.AuthVersion == oss.AuthV4 {
-			headers["X-Oss-Date"] = now.Format("20060102T150405Z")
+			out.headers["X-Oss-Date"] = now.Format("20060102T150405Z")
 		} else {
-			headers["Date"] = now.Format(http.TimeFormat)
+			out.headers["Date"] = now.Format(http.TimeFormat)
 		}
 	}
 	var sent secrets
-	return sent.cleanResponse(b.client.Conn.DoWithContext(sent.watch(ctx, b.client.HTTPClient), method, b.bucket, key, params, headers, nil, 0, nil))
+	resp, err := b.client.Conn.DoWithContext(sent.watch(ctx, b.client.HTTPClient), out.method, b.bucket, out.key, out.params, out.headers, nil, 0, nil)
+	return cleaned(&sent, resp, err)
+}
+
+// cleaned removes what a request carried from what the SDK returned for it.
+func cleaned(sent *secrets, resp *oss.Response, err error) (*oss.Response, error) {
+	if resp != nil {
+		sent.clean(resp.Headers)
+	}
+	var se oss.ServiceError
+	if errors.As(err, &se) {
+		err = sent.cleanError(se)
+	}
+	return resp, err
 }
 
 func addQuery(u string, params map[string]any) string {
@@ -191,22 +145,8 @@ func addQuery(u string, params map[string]any) string {
 	return u + "?" + q.Encode()
 }
 
-// answerOf turns what the SDK returns into an answer or an error of this package. The SDK reads the bodies of errors but
+// failure makes our error of what the SDK returns if an answer is not a success. The SDK reads the bodies of errors but
 // leaves those of redirects open.
-func answerOf(ctx context.Context, r request, resp *oss.Response, err error, fromOSS bool) (*answer, error) {
-	if resp == nil || err != nil {
-		return nil, failure(ctx, resp, err)
-	}
-	a, err := readAnswer(r, resp.StatusCode, resp.Headers, fromOSS)
-	if err != nil {
-		resp.Body.Close()
-		return nil, err
-	}
-	a.body = resp.Body
-	return a, nil
-}
-
-// failure is what the SDK returns beside an answer that is no success, as an error of this package.
 func failure(ctx context.Context, resp *oss.Response, err error) error {
 	if resp != nil {
 		if resp.Body != nil {
@@ -225,25 +165,57 @@ func failure(ctx context.Context, resp *oss.Response, err error) error {
 	return withoutURL(err)
 }
 
-// withoutURL removes from an error of net/http or net/url the URL, whose query may be signed, and what is quoted of an
-// answer that is no HTTP: something that sends back what it is sent quotes a signature.
-func withoutURL(err error) error {
-	var u *url.Error
-	if errors.As(err, &u) {
-		return &networkError{withoutURL(u.Err)}
+// correct reports whether the same request may succeed if it is signed again: with the server's time, which it notes, or
+// with what the credentials provider returns by now.
+func (b *bucketClient) correct(err error) bool {
+	var refused *statusError
+	if b.unsigned || !errors.As(err, &refused) {
+		return false
 	}
-	says, _, quotes := strings.Cut(err.Error(), `"`)
-	if quotes && (strings.HasPrefix(says, "net/http: HTTP/1.x transport connection broken: ") ||
-		strings.HasPrefix(says, "failed to parse Location header")) {
-		return errors.New(strings.TrimRight(says, ": "))
+	if refused.service.Code == "RequestTimeTooSkewed" {
+		if refused.date.IsZero() {
+			return false
+		}
+		b.skew.Store(int64(time.Until(refused.date)))
+		return true
 	}
-	return err
+	return keyEnded(refused.service.Code, b.answered.Load())
 }
 
-// serviceErrorOf reads the body of an error answer, for requests that the SDK did not make.
-func serviceErrorOf(body []byte) (se oss.ServiceError) {
-	if xml.Unmarshal(body, &se) != nil {
-		return oss.ServiceError{}
+// open asks for something else than the bytes of an object. The answer is a success of OSS, with its body unread. Like
+// bucketSource.get, it repeats the request once if a new signature may be accepted.
+func (b *bucketClient) open(ctx context.Context, method, key string, params map[string]any) (*oss.Response, error) {
+	resp, err := b.openOnce(ctx, method, key, params)
+	if err != nil && b.correct(err) {
+		return b.openOnce(ctx, method, key, params)
 	}
-	return se
+	return resp, err
+}
+
+func (b *bucketClient) openOnce(ctx context.Context, method, key string, params map[string]any) (*oss.Response, error) {
+	out := outgoing{method: method, key: key, params: params, headers: map[string]string{"Accept-Encoding": "identity"}}
+	for k, v := range b.extra.headers {
+		if !strings.EqualFold(k, oss.HTTPHeaderOssTrafficLimit) { // it is meant for the bytes of objects
+			out.headers[k] = v
+		}
+	}
+	if payer, ok := b.extra.params["x-oss-request-payer"]; ok {
+		params["x-oss-request-payer"] = payer
+	}
+	if b.unsigned {
+		var err error
+		if out.url, err = b.plainURL(key); err != nil {
+			return nil, err
+		}
+	}
+	resp, err := b.send(ctx, out)
+	if err != nil || resp == nil {
+		return nil, failure(ctx, resp, err)
+	}
+	if id := resp.Headers.Get("x-oss-request-id"); resp.StatusCode != http.StatusOK || id == "" {
+		resp.Body.Close()
+		return nil, fmt.Errorf("status %d, request ID %s, %s: not an answer of OSS", resp.StatusCode, orNone(id), orNone(resp.Headers.Get("Content-Type")))
+	}
+	b.answered.Store(true)
+	return resp, nil
 }

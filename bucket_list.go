@@ -3,22 +3,21 @@ package ossdl
 import (
 	"context"
 	"encoding/xml"
-	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"net/url"
 	"strings"
-	"sync"
 	"time"
-
-	"github.com/aliyun/aliyun-oss-go-sdk/oss"
 )
 
 const (
-	pageKeys = "1000" // in one page; OSS gives no more
-	// pageLimit bounds what is read of a page: a thousand keys of 1023 bytes, all of them escaped, have a quarter of it.
+	pageKeys = "1000" // in one page, the most that OSS gives
+	// pageLimit bounds what is read of a page, in bytes. A thousand keys of 1023 bytes, all escaped, need a quarter of it.
 	pageLimit = 16 << 20
+	// maxEmpty bounds how many pages in a row may hold no key and say that there are more. OSS may pass over deleted keys to
+	// find one that is left, but not over a thousand pages of them.
+	maxEmpty = 1000
 )
 
 // listed is an object as a listing describes it.
@@ -29,7 +28,7 @@ type listed struct {
 	symlink  bool // size and time may be the link's, not the target's
 }
 
-// listDocument is what ListObjectsV2 answers, as far as it is of use here.
+// listDocument is the part of ListObjectsV2's answer that is used here.
 type listDocument struct {
 	XMLName     xml.Name `xml:"ListBucketResult"`
 	Encoding    string   `xml:"EncodingType"`
@@ -42,34 +41,53 @@ type listDocument struct {
 	}
 }
 
-// place is how far a listing has been read.
+// place is how far a listing has been read. The zero value is its beginning.
 type place struct {
-	token string // that the next page is asked for with; "" for the first one
+	token string // asks for the next page; "" for the first one
 	after string // the last key so far; "" for none
 	empty int    // pages in a row without a key
 }
 
-// maxEmpty bounds how many pages in a row may hold no key and say that there are more. OSS may pass over deleted keys to
-// find one that is left, but not over a thousand pages of them.
-const maxEmpty = 1000
+// list asks for one page of the keys that begin with prefix, and returns the place of the next page. Its token is "" if
+// there is none. The answer is read through what body makes of it.
+func (b *bucketClient) list(ctx context.Context, prefix string, at place, body func(io.Reader) io.Reader) ([]listed, place, error) {
+	params := map[string]any{"list-type": "2", "encoding-type": "url", "max-keys": pageKeys}
+	if prefix != "" {
+		params["prefix"] = prefix
+	}
+	if at.token != "" {
+		params["continuation-token"] = at.token
+	}
+	resp, err := b.open(ctx, http.MethodGet, "", params)
+	if err != nil {
+		return nil, place{}, err
+	}
+	defer resp.Body.Close()
+	doc, err := io.ReadAll(body(io.LimitReader(resp.Body, pageLimit)))
+	if err != nil {
+		return nil, place{}, fmt.Errorf("body of the listing: %w", withoutURL(err))
+	}
+	return readPage(doc, at)
+}
 
-// readPage reads the page of a listing that was asked for at a place, and the place of the next one: with no token where
-// there is none. Keys must come in the order of their bytes, each once, as OSS lists them: a listing that goes back could
-// go on for ever, and what lies below what could not be told.
+// readPage reads the page that was asked for at a place, and returns the place of the next one.
+//
+// Keys must come in the order of their bytes, each once, as OSS lists them. A listing that goes back might never end, and
+// whether one key lies below another could not be known in a single pass.
 func readPage(doc []byte, at place) (objects []listed, next place, err error) {
 	var d listDocument
 	if err := xml.Unmarshal(doc, &d); err != nil {
-		return nil, place{}, fmt.Errorf("no listing: %w", err)
+		return nil, place{}, fmt.Errorf("the answer is no listing: %w", err)
 	}
-	text := func(s string) (string, error) { return s, nil }
+	unescape := func(s string) (string, error) { return s, nil }
 	if d.Encoding == "url" {
-		text = url.QueryUnescape
+		unescape = url.QueryUnescape
 	}
 	next = place{after: at.after, empty: at.empty + 1}
 	for _, c := range d.Contents {
-		key, err := text(c.Key)
+		key, err := unescape(c.Key)
 		if err != nil || key == "" || c.Size < 0 {
-			return nil, place{}, fmt.Errorf("no listing: object %q of %d bytes", c.Key, c.Size)
+			return nil, place{}, fmt.Errorf("the answer is no listing: object %q of %d bytes", c.Key, c.Size)
 		}
 		if key <= next.after {
 			return nil, place{}, &permanentError{fmt.Errorf("the listing is out of order: %q comes after %q", key, next.after)}
@@ -80,190 +98,12 @@ func readPage(doc []byte, at place) (objects []listed, next place, err error) {
 	if !d.IsTruncated {
 		return objects, next, nil
 	}
-	if next.token, err = text(d.Next); err != nil || next.token == "" || next.token == at.token {
-		// Asked for again and again it would never end.
-		return nil, place{}, &permanentError{fmt.Errorf("the listing is cut short, and goes on at %q after %q", d.Next, at.token)}
+	if next.token, err = unescape(d.Next); err != nil || next.token == "" || next.token == at.token {
+		// Asking with the same token again would never end.
+		return nil, place{}, &permanentError{fmt.Errorf("the listing is cut short: token %q for the next page, after %q", d.Next, at.token)}
 	}
 	if next.empty >= maxEmpty {
 		return nil, place{}, &permanentError{fmt.Errorf("the listing does not end: %d pages in a row hold no key, after %q", next.empty, next.after)}
 	}
 	return objects, next, nil
-}
-
-// list asks for one page of the keys that begin with prefix. The body is read through throttled.
-func (b *bucketClient) list(ctx context.Context, prefix string, at place, throttled func(io.Reader) io.Reader) ([]listed, place, error) {
-	params := map[string]any{"list-type": "2", "encoding-type": "url", "max-keys": pageKeys}
-	if prefix != "" {
-		params["prefix"] = prefix
-	}
-	if at.token != "" {
-		params["continuation-token"] = at.token
-	}
-	resp, err := b.inquire(ctx, http.MethodGet, "", params)
-	if err != nil {
-		return nil, place{}, err
-	}
-	defer resp.Body.Close()
-	doc, err := io.ReadAll(throttled(io.LimitReader(resp.Body, pageLimit)))
-	if err != nil {
-		return nil, place{}, fmt.Errorf("body of the listing: %w", withoutURL(err))
-	}
-	return readPage(doc, at)
-}
-
-// head asks for what the service says of an object.
-func (b *bucketClient) head(ctx context.Context, key string) (facts, error) {
-	resp, err := b.inquire(ctx, http.MethodHead, key, map[string]any{})
-	if err != nil {
-		return facts{}, err
-	}
-	resp.Body.Close()
-	f := readFacts(resp.Headers)
-	var ok bool
-	if f.size, ok = contentLength(resp.Headers); !ok {
-		return facts{}, errors.New("answer to HEAD without Content-Length")
-	}
-	return f, nil
-}
-
-// inquire makes a request for something else than the bytes of an object, once more where it can be signed better. The answer
-// is a success of OSS, its body unread.
-func (b *bucketClient) inquire(ctx context.Context, method, key string, params map[string]any) (*oss.Response, error) {
-	resp, err := b.inquireOnce(ctx, method, key, params)
-	var status *statusError
-	if errors.As(err, &status) && b.correctable(status) {
-		return b.inquireOnce(ctx, method, key, params)
-	}
-	return resp, err
-}
-
-func (b *bucketClient) inquireOnce(ctx context.Context, method, key string, params map[string]any) (*oss.Response, error) {
-	headers := map[string]string{"Accept-Encoding": "identity"}
-	for k, v := range b.extra.headers {
-		if !strings.EqualFold(k, oss.HTTPHeaderOssTrafficLimit) { // it is for objects' bytes
-			headers[k] = v
-		}
-	}
-	if payer, ok := b.extra.params["x-oss-request-payer"]; ok {
-		params["x-oss-request-payer"] = payer
-	}
-	var resp *oss.Response
-	var err error
-	if b.unsigned {
-		u, uerr := b.bucketURL()
-		if key != "" {
-			u, uerr = b.plainURL(key)
-		}
-		if uerr != nil {
-			return nil, uerr
-		}
-		resp, err = b.client.Conn.DoURLWithContext(ctx, oss.HTTPMethod(method), addQuery(u, params), headers, nil, 0, nil)
-	} else {
-		resp, err = b.signed(ctx, method, key, params, headers)
-	}
-	if err != nil || resp == nil {
-		return nil, failure(ctx, resp, err)
-	}
-	if id := resp.Headers.Get("x-oss-request-id"); resp.StatusCode != http.StatusOK || id == "" {
-		resp.Body.Close()
-		return nil, fmt.Errorf("status %d, request ID %s, %s: not an answer of OSS", resp.StatusCode, orNone(id), orNone(resp.Headers.Get("Content-Type")))
-	}
-	b.answered.Store(true)
-	return resp, nil
-}
-
-// ask makes a request for something else than an object's bytes, under the same rules: with a slot, given up when it
-// stalls, and tried again.
-func (p *prefixRun) ask(ctx context.Context, what string, request func(context.Context, *meter) error) error {
-	for fails := 1; ; fails++ {
-		err := p.askOnce(ctx, request)
-		switch {
-		case err == nil:
-			return nil
-		case ctx.Err() != nil:
-			return context.Cause(ctx)
-		case fails >= p.cfg.retry.Attempts || !retryable(err):
-			return err
-		}
-		p.mu.Lock()
-		p.bytes.retries++
-		p.mu.Unlock()
-		p.cfg.log.Info("request failed, goes on", "request", what, "withoutProgress", fails, "error", err)
-		if err := p.d.gate.backOff(ctx, p.cfg.retry, fails, err); err != nil {
-			return err
-		}
-	}
-}
-
-func (p *prefixRun) askOnce(ctx context.Context, request func(context.Context, *meter) error) error {
-	if err := p.lane.acquire(ctx); err != nil {
-		return err
-	}
-	defer p.lane.release()
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	m := &meter{cancel: cancel, start: time.Now()}
-	p.mu.Lock()
-	p.asked = true
-	p.bytes.requests++
-	p.meters[m] = struct{}{}
-	p.mu.Unlock()
-	defer func() {
-		p.mu.Lock()
-		defer p.mu.Unlock()
-		delete(p.meters, m)
-	}()
-	m.waits()
-	err := request(ctx, m)
-	if cause := context.Cause(ctx); err != nil && cause != nil {
-		return cause
-	}
-	return err
-}
-
-// metered reads a body as slowly as the limits ask for, and tells the meter of it.
-type metered struct {
-	ctx  context.Context
-	lane *lane
-	m    *meter
-	from io.Reader
-}
-
-func (r *metered) Read(b []byte) (int, error) {
-	r.m.waits()
-	n, err := r.from.Read(b[:min(len(b), r.lane.readLimit())])
-	r.m.got(n)
-	if lerr := r.lane.throttle(r.ctx, n); lerr != nil {
-		return n, lerr
-	}
-	return n, err
-}
-
-// watch ends requests that stall, and lets the gate look at what the whole brings, until stop is called.
-func (p *prefixRun) watch() (stop func()) {
-	done := make(chan struct{})
-	var ended sync.WaitGroup
-	ended.Go(func() {
-		tick := time.NewTicker(tickTime)
-		defer tick.Stop()
-		for {
-			select {
-			case <-done:
-				return
-			case now := <-tick.C:
-				p.d.gate.tick(now) // small objects are done before their own monitors look
-				p.mu.Lock()
-				for m := range p.meters {
-					if m.stalled(p.cfg.stall) {
-						m.cancel(fmt.Errorf("%w of %v", errStalled, p.cfg.stall))
-					}
-				}
-				p.mu.Unlock()
-			}
-		}
-	})
-	return func() {
-		close(done)
-		ended.Wait()
-	}
 }

@@ -1,12 +1,17 @@
+// Package transport makes the HTTP client for ranges, and keeps credentials out of what comes back.
+//
+// It knows connections, redirects and which headers and parameters let a request in. It must not know objects, ranges,
+// retries or who makes a request.
+//
+// Its invariants: no redirect of a request with credentials is followed, no body of a refusal is read without end, and what
+// [secrets] has cleaned holds none of what the request carried.
+
 package ossdl
 
 import (
-	"context"
-	"fmt"
 	"io"
 	"net"
 	"net/http"
-	"sync/atomic"
 	"time"
 )
 
@@ -14,19 +19,15 @@ const (
 	dialTimeout      = 10 * time.Second
 	handshakeTimeout = 10 * time.Second
 	idleTimeout      = 50 * time.Second
-	// errorBodyLimit bounds what is read of the body of an answer that is no success.
+	// errorBodyLimit bounds how much is read of the body of an answer that is not a success.
 	errorBodyLimit = 1 << 20
-	// headLimit bounds the head of an answer, in bytes. That of OSS has some KiB, with 8 KiB of metadata.
+	// headLimit bounds the head of an answer, in bytes. That of OSS has a few KiB, with 8 KiB of metadata at most.
 	headLimit = 256 << 10
 )
 
-// HTTPClient makes an HTTP client for ranges: give it to the SDK's client with oss.HTTPClient. Its pool keeps a connection
-// for each request in flight, over HTTP/1.1 since HTTP/2 would put all ranges on one connection, and spreads them over
-// the addresses of the endpoint. Proxies come from the environment. Dialing and the TLS handshake end after 10 s each; a
-// body has no time limit of its own, see WithStallTimeout. A redirect is followed only for a request that carries no
-// credentials, and then without headers of OSS where it leads to another host. Each call makes a pool of its own: use one
-// client for all.
-func HTTPClient() *http.Client {
+// newHTTPClient makes a client whose pool keeps conns connections to one host. It speaks HTTP/1.1, since HTTP/2 would put
+// all ranges on one connection. A body has no time limit: whoever reads it has to watch for stalls.
+func newHTTPClient(conns int) *http.Client {
 	dialer := &net.Dialer{Timeout: dialTimeout, KeepAlive: 30 * time.Second}
 	d := &spreadingDialer{connect: dialer.DialContext, lookup: net.DefaultResolver.LookupIPAddr}
 	protocols := new(http.Protocols)
@@ -37,8 +38,8 @@ func HTTPClient() *http.Client {
 			DialContext:            d.dial,
 			TLSHandshakeTimeout:    handshakeTimeout,
 			ExpectContinueTimeout:  time.Second,
-			MaxIdleConns:           2 * MaxConcurrency,
-			MaxIdleConnsPerHost:    MaxConcurrency,
+			MaxIdleConns:           2 * conns,
+			MaxIdleConnsPerHost:    conns,
 			IdleConnTimeout:        idleTimeout,
 			DisableCompression:     true,
 			MaxResponseHeaderBytes: headLimit,
@@ -48,49 +49,21 @@ func HTTPClient() *http.Client {
 	}
 }
 
-// maxRedirects is what net/http follows.
-const maxRedirects = 10
-
-var errRedirects = fmt.Errorf("more than %d redirects", maxRedirects)
-
-// checkRedirect follows no redirect of a credentialed request, and takes headers of OSS off the others.
-func checkRedirect(next *http.Request, via []*http.Request) error {
-	first := via[0]
-	if first.Header.Get("Authorization") != "" || first.Header.Get("x-oss-security-token") != "" {
-		return http.ErrUseLastResponse
-	}
-	if len(via) >= maxRedirects {
-		return errRedirects
-	}
-	if next.URL.Host != first.URL.Host {
-		for name := range next.Header {
-			if isOSSHeader(name) {
-				next.Header.Del(name)
-			}
-		}
-	}
-	// The address just left may hold a signature in its query.
-	next.Header.Del("Referer")
-	return nil
-}
-
-func isOSSHeader(name string) bool {
-	return len(name) > 6 && http.CanonicalHeaderKey(name[:6]) == "X-Oss-"
-}
-
-// transport bounds the bodies of answers that are no success: the SDK reads them whole. It also ends one where it
-// cannot be read on, since the SDK would return that error and drop the status, which says more.
+// transport bounds the bodies of answers that are not a success, because the SDK reads them whole. If such a body breaks
+// off, transport ends it as if it were complete: the SDK would return the error and drop the status, which says more.
 type transport struct{ *http.Transport }
 
-func (b *transport) RoundTrip(r *http.Request) (*http.Response, error) {
+// RoundTrip implements [http.RoundTripper].
+func (t *transport) RoundTrip(r *http.Request) (*http.Response, error) {
 	learn(r)
-	resp, err := b.Transport.RoundTrip(r)
+	resp, err := t.Transport.RoundTrip(r)
 	if err == nil && resp.StatusCode/100 != 2 && resp.Body != nil {
 		resp.Body = errorBody{io.LimitReader(resp.Body, errorBodyLimit), resp.Body}
 	}
 	return resp, err
 }
 
+// errorBody ends at the first error.
 type errorBody struct {
 	io.Reader
 	io.Closer
@@ -102,46 +75,4 @@ func (b errorBody) Read(p []byte) (int, error) {
 		err = io.EOF
 	}
 	return n, err
-}
-
-// spreadingDialer starts each connection at another of the host's addresses, and tries the others where one fails.
-type spreadingDialer struct {
-	connect func(ctx context.Context, network, addr string) (net.Conn, error)
-	lookup  func(ctx context.Context, host string) ([]net.IPAddr, error)
-	next    atomic.Uint32
-}
-
-func (d *spreadingDialer) dial(ctx context.Context, network, addr string) (net.Conn, error) {
-	host, port, err := net.SplitHostPort(addr)
-	if err != nil || net.ParseIP(host) != nil {
-		return d.connect(ctx, network, addr)
-	}
-	ips, err := d.lookup(ctx, host)
-	if err != nil {
-		return nil, err
-	}
-	if !sameFamily(ips) {
-		// Both families: which of them works is better found by the dialer, which tries them side by side.
-		return d.connect(ctx, network, addr)
-	}
-	start := int(d.next.Add(1) % uint32(len(ips)))
-	for i := range ips {
-		var c net.Conn
-		ip := ips[(start+i)%len(ips)]
-		if c, err = d.connect(ctx, network, net.JoinHostPort(ip.String(), port)); err == nil || ctx.Err() != nil {
-			return c, err
-		}
-	}
-	return nil, err
-}
-
-// sameFamily reports whether there are several addresses and all are IPv4, or all IPv6.
-func sameFamily(ips []net.IPAddr) bool {
-	v4 := 0
-	for _, ip := range ips {
-		if ip.IP.To4() != nil {
-			v4++
-		}
-	}
-	return len(ips) > 1 && (v4 == 0 || v4 == len(ips))
 }
