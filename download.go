@@ -129,9 +129,6 @@ func (d *Downloader) bucketClient(bucket string, cfg *settings) (*bucketClient, 
 	return newBucketClient(d.client, bucket, cfg.request)
 }
 
-// maxKey is OSS's limit for an object name, in bytes: "must be less than 1024" (its page on error responses).
-const maxKey = 1023
-
 // call is one call of an entrance: what it was asked for, and what it has done so far.
 type call struct {
 	d     *Downloader

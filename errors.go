@@ -13,25 +13,13 @@ import (
 // An error may match several: an object that was deleted on the way is ErrObjectChanged and ErrNotFound. Ask for
 // ErrObjectChanged first.
 var (
-	// ErrNotFound: there is no such bucket, object or version, or the version is a delete marker.
-	ErrNotFound = errors.New("object not found")
-	// ErrObjectChanged: the object is not, or no longer, the one asked for: it was replaced, appended to or deleted after
-	// this call's first answer, or it does not have the ETag given to WithIfMatch. The same call starts anew; with
-	// WithIfMatch it fails until the object has that ETag again.
-	ErrObjectChanged = errors.New("object changed")
 	// ErrChecksum: the bytes do not have the digest that the service or the caller says they have, also when fetched once
 	// more. A download to a file leaves neither partial file nor checkpoint; what DownloadTo has written, or a Reader given
 	// out, is not to be used.
 	ErrChecksum = errors.New("checksum mismatch")
-	// ErrRange: the range asked for with WithRange does not lie within the object.
-	ErrRange = errors.New("range outside the object")
 	// ErrInUse: the destination is being written by another call or process. Of a DownloadPrefix in another process, only
 	// another DownloadPrefix into the same folder knows.
 	ErrInUse = errors.New("destination in use")
-	// ErrArchived: the object must be restored before it can be read.
-	ErrArchived = errors.New("object is archived")
-	// ErrExpired: the signed URL or the security token has expired. The same call with a new one resumes.
-	ErrExpired = errors.New("credentials expired")
 	// ErrNoSpace: the disk, or the caller's quota on it, is full. The same call resumes once there is room.
 	ErrNoSpace = errors.New("not enough disk space")
 )
@@ -91,4 +79,4 @@ func (e *noSpaceError) Unwrap() []error {
 }
 
 // objectName is how messages name an object.
-func objectName(bucket, key string) string { return "oss://" + bucket + "/" + key }
+func objectName(bucket, key string) string { return identity{bucket: bucket, key: key}.String() }

@@ -136,12 +136,6 @@ type window struct{ offset, length int64 }
 // shard is one of count equal shares of a prefix.
 type shard struct{ index, count int }
 
-// requestOptions are what WithRequestOptions adds to each request.
-type requestOptions struct {
-	headers map[string]string
-	params  map[string]any
-}
-
 func defaults() settings {
 	return settings{
 		retry:     defaultRetry,

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
-	"strings"
 	"sync"
 )
 
@@ -103,11 +102,6 @@ func changed(why string, by origin) error {
 		return nil
 	}
 	return &findingError{ErrObjectChanged, why, by}
-}
-
-// sameETag compares what a caller gave with what the service sent: OSS writes upper-case hex in quotes, callers may not.
-func sameETag(a, b string) bool {
-	return strings.EqualFold(strings.Trim(a, `"`), strings.Trim(b, `"`))
 }
 
 // remedy is what to do about an answer that was no success, short of trying the same again.

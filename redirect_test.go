@@ -9,8 +9,8 @@ import (
 	"github.com/ossdl/ossdl/internal/osstest"
 )
 
-// TestRedirectTakesHeadersOff: what is meant for OSS goes to OSS, and not to the other host that an unsigned request is
-// redirected to. To the same host it stays.
+// TestRedirectTakesHeadersOff checks that headers of OSS are not sent to another host that an unsigned request is redirected
+// to. They are sent on to the same host.
 func TestRedirectTakesHeadersOff(t *testing.T) {
 	content := osstest.Random(1, 4*testPart)
 	s, elsewhere := newServer(t), newServer(t)

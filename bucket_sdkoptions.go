@@ -10,9 +10,15 @@ import (
 	"github.com/aliyun/aliyun-oss-go-sdk/oss"
 )
 
-// sdkOption is one option of the SDK as the SDK keeps it.
+// requestOptions are what a caller adds to each request.
+type requestOptions struct {
+	headers map[string]string
+	params  map[string]any
+}
+
+// sdkOption is one option of the SDK, as the SDK keeps it.
 type sdkOption struct {
-	kind  string // one of the SDK's: sdkHeader, sdkParam, or an argument of a function
+	kind  string // the SDK's: sdkHeader, sdkParam, or that of an argument of a function
 	value any
 }
 
@@ -21,8 +27,8 @@ const (
 	sdkParam  = "HTTPParameter"
 )
 
-// readSDKOptions tells the SDK's options by name. The SDK gives no list of what an option sets, only a look-up by name, so
-// the options are applied to a map of their own argument type.
+// readSDKOptions returns the SDK's options by name. The SDK can look up an option by name but does not list what was set.
+// So the options are applied to a map of the type that they take.
 func readSDKOptions(opts []oss.Option) (map[string]sdkOption, error) {
 	raw := reflect.MakeMap(reflect.TypeFor[oss.Option]().In(0))
 	for i, o := range opts {
@@ -41,6 +47,7 @@ func readSDKOptions(opts []oss.Option) (map[string]sdkOption, error) {
 	return all, nil
 }
 
+// readRequestOptions returns the headers and parameters that the SDK's options set.
 func readRequestOptions(opts []oss.Option) (requestOptions, error) {
 	all, err := readSDKOptions(opts)
 	if err != nil {
@@ -49,7 +56,8 @@ func readRequestOptions(opts []oss.Option) (requestOptions, error) {
 	return newRequestOptions(all)
 }
 
-// newRequestOptions sorts the SDK's options into headers and parameters.
+// newRequestOptions sorts the SDK's options into headers and parameters. An option that is neither, or that conflicts with
+// what the library sets itself, is an error.
 func newRequestOptions(all map[string]sdkOption) (requestOptions, error) {
 	r := requestOptions{headers: map[string]string{}, params: map[string]any{}}
 	for _, name := range slices.Sorted(maps.Keys(all)) {
@@ -72,8 +80,8 @@ func newRequestOptions(all map[string]sdkOption) (requestOptions, error) {
 	return r, nil
 }
 
-// sdkFunction is what a caller knows an option by: the name of the header or parameter that it sets, or the function of the
-// SDK that makes it, where the SDK's own name is of no use to anybody else.
+// sdkFunction returns the name that a caller knows an option by: the header or parameter that it sets, or the function of
+// the SDK that makes it. The SDK's internal name says nothing to a caller.
 func sdkFunction(name string, o sdkOption) string {
 	if o.kind == sdkHeader || o.kind == sdkParam {
 		return name
@@ -98,31 +106,32 @@ var sdkFunctions = map[string]string{
 	"x-routine-num":        "oss.Routines",
 }
 
-// refusedRequestOptions are the SDK's options that the engine decides itself, in lower case, with what to use instead.
+// refusedRequestOptions are the options, in lower case, that a caller may not set, each with the reason or what to use
+// instead.
 var refusedRequestOptions = map[string]string{
 	"range":                      "use WithRange",
-	"x-oss-range-behavior":       "the engine sets it",
+	"x-oss-range-behavior":       "the library sets it",
 	"if-match":                   "use WithIfMatch",
-	"if-none-match":              "conditions are the engine's",
-	"if-modified-since":          "conditions are the engine's",
-	"if-unmodified-since":        "conditions are the engine's",
-	"if-range":                   "conditions are the engine's",
-	"accept-encoding":            "stored bytes are asked for, always",
+	"if-none-match":              "conditions are set by the library",
+	"if-modified-since":          "conditions are set by the library",
+	"if-unmodified-since":        "conditions are set by the library",
+	"if-range":                   "conditions are set by the library",
+	"accept-encoding":            "objects are always requested as stored",
 	"versionid":                  "use WithVersionID",
 	"x-oss-process":              "processed output has no size, no ranges and no checksum",
-	"x-context-arg":              "give the context to the call",
+	"x-context-arg":              "pass the context to the call",
 	"x-progress-listener":        "use WithProgress",
 	"x-response-header":          "see Result",
 	"x-response-body":            "see Result",
 	"x-routine-num":              "use WithConcurrency",
 	"x-cp-config":                "use WithCheckpoint",
-	"init-crc64":                 "the engine keeps it",
-	"authorization":              "the SDK signs",
-	"date":                       "the SDK signs",
-	"x-oss-date":                 "the SDK signs",
-	"x-oss-security-token":       "give it to the credentials provider",
-	"x-oss-content-sha256":       "the SDK signs",
-	"host":                       "give it to the client as its endpoint",
+	"init-crc64":                 "the library computes it",
+	"authorization":              "the SDK sets it when it signs",
+	"date":                       "the SDK sets it when it signs",
+	"x-oss-date":                 "the SDK sets it when it signs",
+	"x-oss-security-token":       "return it from the credentials provider",
+	"x-oss-content-sha256":       "the SDK sets it when it signs",
+	"host":                       "set the endpoint of the client",
 	"content-length":             "a download sends no body",
 	"x-oss-multi-range-behavior": "one range per request",
 }

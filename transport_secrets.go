@@ -14,21 +14,21 @@ import (
 	"github.com/aliyun/aliyun-oss-go-sdk/oss"
 )
 
-// secrets are what a request carries that no error, log line or file may tell. Something between here and the service that
-// sends back what it is sent may put them into any field of an answer, so they are taken out before anything reads it.
+// secrets holds the credentials of one request, to remove them from errors, logs and files. Something on the way to the
+// service may echo what it was sent in any field of an answer. So the answer is cleaned before anything else reads it.
 type secrets struct {
 	mu    sync.Mutex // the transport may still write the request while its answer is read
 	all   []string
-	first [6]string // where all begins: no request through the SDK has more
+	first [6]string // the first array behind all: no request through the SDK has more
 }
 
 const (
-	// minSecret keeps short words out, which stand in answers for other reasons.
+	// minSecret is the length of the shortest secret, in bytes. Shorter words appear in answers for other reasons.
 	minSecret = 8
 	hidden    = "***"
 )
 
-// add is cheap: each request has secrets of its own, and hardly an answer has any of them.
+// add must be cheap: it runs for every request, and answers rarely contain a secret.
 func (s *secrets) add(values ...string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -42,7 +42,7 @@ func (s *secrets) add(values ...string) {
 	}
 }
 
-// addHeader adds those of a header that was sent, its name as net/http spells it.
+// addHeader adds the secrets of a header that was sent. The name is spelled as net/http does.
 func (s *secrets) addHeader(name string, values []string) {
 	switch name {
 	case "Authorization":
@@ -69,11 +69,11 @@ func (s *secrets) addHeader(name string, values []string) {
 	}
 }
 
-// sentKey is where the context of a request has the secrets that the transport of HTTPClient is to add to.
+// sentKey is the key at which the context of a request has the secrets that our transport adds to.
 type sentKey struct{}
 
-// watch learns the secrets of a request that the SDK signs: from the transport of HTTPClient, or else from what net/http
-// tells of what it writes.
+// watch learns the secrets of a request that is signed on its way, as the SDK's are. It returns the context to make it with.
+// Our own transport reports the headers; with any other, net/http's trace of what it writes does.
 func (s *secrets) watch(ctx context.Context, client *http.Client) context.Context {
 	if client != nil {
 		if _, ours := client.Transport.(*transport); ours {
@@ -83,7 +83,7 @@ func (s *secrets) watch(ctx context.Context, client *http.Client) context.Contex
 	return httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{WroteHeaderField: s.addHeader})
 }
 
-// learn is the other end of watch.
+// learn adds the secrets of a request to those that watch put into its context.
 func learn(r *http.Request) {
 	if s, ok := r.Context().Value(sentKey{}).(*secrets); ok {
 		for _, name := range []string{"Authorization", "Proxy-Authorization", "X-Oss-Security-Token"} {
@@ -94,8 +94,8 @@ func learn(r *http.Request) {
 	}
 }
 
-// addQuery adds those of a URL's query: all of it, each parameter, and the value of each that may be a credential. All of
-// a signed URL of OSS may be, but the version it names.
+// addQuery adds the secrets of a URL's query: all of it, each parameter, and each value that may be a credential. In a URL
+// that OSS signed, any value but the version ID may be one.
 func (s *secrets) addQuery(query string, signed bool) {
 	s.add(query)
 	for pair := range strings.SplitSeq(query, "&") {
@@ -108,14 +108,14 @@ func (s *secrets) addQuery(query string, signed bool) {
 			s.add(value)
 			if plain, err := url.QueryUnescape(value); err == nil {
 				s.add(plain)
-				id, _, _ := strings.Cut(plain, "/") // of a credential of V4
+				id, _, _ := strings.Cut(plain, "/") // a credential of V4 is ID/SCOPE
 				s.add(id)
 			}
 		}
 	}
 }
 
-// mayBeCredential judges a parameter by its name. Others, as v=ETAG is one, may stand in an answer for a good reason.
+// mayBeCredential judges a parameter by its name. The value of another one, such as v=ETAG, may well be part of the answer.
 func mayBeCredential(name string) bool {
 	name = strings.ToLower(name)
 	return slices.ContainsFunc([]string{"sig", "token", "key", "auth", "cred", "secret", "pass"}, func(word string) bool {
@@ -123,7 +123,7 @@ func mayBeCredential(name string) bool {
 	})
 }
 
-// hide is text without the secrets, as they are or escaped as in a URL.
+// hide returns text without the secrets, whether they are in it as they are or escaped as in a URL.
 func (s *secrets) hide(text string) string {
 	if len(text) < minSecret {
 		return text
@@ -140,7 +140,7 @@ func (s *secrets) hide(text string) string {
 	for _, secret := range s.all {
 		all = append(all, url.QueryEscape(secret))
 	}
-	// The longest first: one may be a part of another.
+	// The longest first, because one may be part of another.
 	slices.SortFunc(all, func(a, b string) int { return cmp.Compare(len(b), len(a)) })
 	for _, secret := range all {
 		text = strings.ReplaceAll(text, secret, hidden)
@@ -148,7 +148,8 @@ func (s *secrets) hide(text string) string {
 	return text
 }
 
-// clean takes the secrets out of the head of an answer. An ETag or a version with one in it identifies nothing.
+// clean removes the secrets from the head of an answer. An ETag or version ID that held one identifies nothing, so it is
+// removed altogether.
 func (s *secrets) clean(h http.Header) {
 	for name, values := range h {
 		for i, v := range values {
@@ -163,7 +164,7 @@ func (s *secrets) clean(h http.Header) {
 	}
 }
 
-// cleanError takes the secrets out of a refusal.
+// cleanError removes the secrets from what the service said about an error.
 func (s *secrets) cleanError(se oss.ServiceError) oss.ServiceError {
 	for _, field := range []*string{&se.Code, &se.Message, &se.RequestID, &se.HostID, &se.Endpoint, &se.Ec} {
 		*field = s.hide(*field)
@@ -171,22 +172,10 @@ func (s *secrets) cleanError(se oss.ServiceError) oss.ServiceError {
 	return se
 }
 
-// cleanCause is err, or its text alone where that holds a secret.
+// cleanCause returns err. If its text holds a secret, it returns an error with the cleaned text alone.
 func (s *secrets) cleanCause(err error) error {
 	if text := err.Error(); s.hide(text) != text {
 		return errors.New(s.hide(text))
 	}
 	return err
-}
-
-// cleanResponse takes the secrets out of what the SDK returns.
-func (s *secrets) cleanResponse(resp *oss.Response, err error) (*oss.Response, error) {
-	if resp != nil {
-		s.clean(resp.Headers)
-	}
-	var se oss.ServiceError
-	if errors.As(err, &se) {
-		err = s.cleanError(se)
-	}
-	return resp, err
 }

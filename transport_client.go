@@ -1,0 +1,78 @@
+// Package transport makes the HTTP client for ranges, and keeps credentials out of what comes back.
+//
+// It knows connections, redirects and which headers and parameters let a request in. It must not know objects, ranges,
+// retries or who makes a request.
+//
+// Its invariants: no redirect of a request with credentials is followed, no body of a refusal is read without end, and what
+// [secrets] has cleaned holds none of what the request carried.
+
+package ossdl
+
+import (
+	"io"
+	"net"
+	"net/http"
+	"time"
+)
+
+const (
+	dialTimeout      = 10 * time.Second
+	handshakeTimeout = 10 * time.Second
+	idleTimeout      = 50 * time.Second
+	// errorBodyLimit bounds how much is read of the body of an answer that is not a success.
+	errorBodyLimit = 1 << 20
+	// headLimit bounds the head of an answer, in bytes. That of OSS has a few KiB, with 8 KiB of metadata at most.
+	headLimit = 256 << 10
+)
+
+// newHTTPClient makes a client whose pool keeps conns connections to one host. It speaks HTTP/1.1, since HTTP/2 would put
+// all ranges on one connection. A body has no time limit: whoever reads it has to watch for stalls.
+func newHTTPClient(conns int) *http.Client {
+	dialer := &net.Dialer{Timeout: dialTimeout, KeepAlive: 30 * time.Second}
+	d := &spreadingDialer{connect: dialer.DialContext, lookup: net.DefaultResolver.LookupIPAddr}
+	protocols := new(http.Protocols)
+	protocols.SetHTTP1(true)
+	return &http.Client{
+		Transport: &transport{&http.Transport{
+			Proxy:                  http.ProxyFromEnvironment,
+			DialContext:            d.dial,
+			TLSHandshakeTimeout:    handshakeTimeout,
+			ExpectContinueTimeout:  time.Second,
+			MaxIdleConns:           2 * conns,
+			MaxIdleConnsPerHost:    conns,
+			IdleConnTimeout:        idleTimeout,
+			DisableCompression:     true,
+			MaxResponseHeaderBytes: headLimit,
+			Protocols:              protocols,
+		}},
+		CheckRedirect: checkRedirect,
+	}
+}
+
+// transport bounds the bodies of answers that are not a success, because the SDK reads them whole. If such a body breaks
+// off, transport ends it as if it were complete: the SDK would return the error and drop the status, which says more.
+type transport struct{ *http.Transport }
+
+// RoundTrip implements [http.RoundTripper].
+func (t *transport) RoundTrip(r *http.Request) (*http.Response, error) {
+	learn(r)
+	resp, err := t.Transport.RoundTrip(r)
+	if err == nil && resp.StatusCode/100 != 2 && resp.Body != nil {
+		resp.Body = errorBody{io.LimitReader(resp.Body, errorBodyLimit), resp.Body}
+	}
+	return resp, err
+}
+
+// errorBody ends at the first error.
+type errorBody struct {
+	io.Reader
+	io.Closer
+}
+
+func (b errorBody) Read(p []byte) (int, error) {
+	n, err := b.Reader.Read(p)
+	if err != nil {
+		err = io.EOF
+	}
+	return n, err
+}
