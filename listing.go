@@ -188,7 +188,7 @@ func (p *prefixRun) ask(ctx context.Context, what string, request func(context.C
 		p.mu.Lock()
 		p.bytes.retries++
 		p.mu.Unlock()
-		p.cfg.log.Info("request failed, goes on", "request", what, "withoutProgress", fails, "error", err)
+		p.cfg.log.Info("retrying after failed request", "request", what, "withoutProgress", fails, "error", err)
 		if err := p.d.gate.backOff(ctx, p.cfg.retry, fails, err); err != nil {
 			return err
 		}

@@ -317,13 +317,6 @@ func (p *prefixRun) objects() int64 {
 	return int64(n + n/4 + 2)
 }
 
-// weight is how much room an object takes: one that employs several requests that of several, but no more than a quarter
-// of all, since at its end it employs few. So few large objects are in flight at once, and few unfinished ones are left
-// by an interruption.
-func weight(size, room int64) int64 {
-	return max(1, min(size/firstPiece, room/4))
-}
-
 // result is what was done, for the caller to keep.
 func (p *prefixRun) result() *PrefixResult {
 	p.mu.Lock()
