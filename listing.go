@@ -9,7 +9,6 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/aliyun/aliyun-oss-go-sdk/oss"
@@ -170,100 +169,4 @@ func (b *bucketClient) inquireOnce(ctx context.Context, method, key string, para
 	}
 	b.answered.Store(true)
 	return resp, nil
-}
-
-// ask makes a request for something else than an object's bytes, under the same rules: with a slot, given up when it
-// stalls, and tried again.
-func (p *prefixRun) ask(ctx context.Context, what string, request func(context.Context, *meter) error) error {
-	for fails := 1; ; fails++ {
-		err := p.askOnce(ctx, request)
-		switch {
-		case err == nil:
-			return nil
-		case ctx.Err() != nil:
-			return context.Cause(ctx)
-		case fails >= p.cfg.retry.Attempts || !retryable(err):
-			return err
-		}
-		p.mu.Lock()
-		p.bytes.retries++
-		p.mu.Unlock()
-		p.cfg.log.Info("retrying after failed request", "request", what, "withoutProgress", fails, "error", err)
-		if err := p.d.gate.backOff(ctx, p.cfg.retry, fails, err); err != nil {
-			return err
-		}
-	}
-}
-
-func (p *prefixRun) askOnce(ctx context.Context, request func(context.Context, *meter) error) error {
-	if err := p.lane.acquire(ctx); err != nil {
-		return err
-	}
-	defer p.lane.release()
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	m := &meter{cancel: cancel, start: time.Now()}
-	p.mu.Lock()
-	p.asked = true
-	p.bytes.requests++
-	p.meters[m] = struct{}{}
-	p.mu.Unlock()
-	defer func() {
-		p.mu.Lock()
-		defer p.mu.Unlock()
-		delete(p.meters, m)
-	}()
-	m.waits()
-	err := request(ctx, m)
-	if cause := context.Cause(ctx); err != nil && cause != nil {
-		return cause
-	}
-	return err
-}
-
-// metered reads a body as slowly as the limits ask for, and tells the meter of it.
-type metered struct {
-	ctx  context.Context
-	lane *lane
-	m    *meter
-	from io.Reader
-}
-
-func (r *metered) Read(b []byte) (int, error) {
-	r.m.waits()
-	n, err := r.from.Read(b[:min(len(b), r.lane.readLimit())])
-	r.m.got(n)
-	if lerr := r.lane.throttle(r.ctx, n); lerr != nil {
-		return n, lerr
-	}
-	return n, err
-}
-
-// watch ends requests that stall, and lets the gate look at what the whole brings, until stop is called.
-func (p *prefixRun) watch() (stop func()) {
-	done := make(chan struct{})
-	var ended sync.WaitGroup
-	ended.Go(func() {
-		tick := time.NewTicker(tickTime)
-		defer tick.Stop()
-		for {
-			select {
-			case <-done:
-				return
-			case now := <-tick.C:
-				p.d.gate.tick(now) // small objects are done before their own monitors look
-				p.mu.Lock()
-				for m := range p.meters {
-					if m.stalled(p.cfg.stall) {
-						m.cancel(fmt.Errorf("%w of %v", errStalled, p.cfg.stall))
-					}
-				}
-				p.mu.Unlock()
-			}
-		}
-	})
-	return func() {
-		close(done)
-		ended.Wait()
-	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"math"
 	"slices"
 	"sync"
@@ -174,6 +175,28 @@ func (m *meter) waitedSoFar(now time.Duration) time.Duration {
 		w += max(0, int64(now)-since+1)
 	}
 	return time.Duration(w)
+}
+
+// reader reads a body that is not an object's within the rate limits of a lane, and measures it.
+func (m *meter) reader(ctx context.Context, l *lane, body io.Reader) io.Reader {
+	return &meteredReader{ctx, l, m, body}
+}
+
+type meteredReader struct {
+	ctx  context.Context
+	lane *lane
+	m    *meter
+	body io.Reader
+}
+
+func (r *meteredReader) Read(b []byte) (int, error) {
+	r.m.waits()
+	n, err := r.body.Read(b[:min(len(b), r.lane.readLimit())])
+	r.m.got(n)
+	if lerr := r.lane.throttle(r.ctx, n); lerr != nil {
+		return n, lerr
+	}
+	return n, err
 }
 
 // measure updates the smoothed speed.
