@@ -10,12 +10,11 @@ import (
 )
 
 const (
-	bufferSize = 256 << 10             // bytes of one read and one write: they stay in the processor's second cache
-	gatherTime = 50 * time.Millisecond // how long what was read may wait for more before it is written
-	drainBytes = 256 << 10             // at most this much is read for nothing to keep a connection
+	gatherTime = 50 * time.Millisecond // how long bytes may wait for more before they are written
+	drainBytes = 256 << 10             // at most this much is read and dropped to keep a connection
 )
 
-// receive writes a body into the sink, as far as its bytes are the part's own.
+// receive writes a body into the sink, as far as its bytes belong to the part.
 func (t *transfer) receive(ctx context.Context, p *part, r request, a *answer, m *meter) error {
 	defer a.body.Close()
 	pos := t.base + t.set.rest(p).off // in the object
@@ -25,13 +24,13 @@ func (t *transfer) receive(ctx context.Context, p *part, r request, a *answer, m
 			return err
 		}
 	}
-	buf := t.buffers.Get().(*[]byte)
-	defer t.buffers.Put(buf)
+	buf := t.buffers.get()
+	defer t.buffers.put(buf)
 	for pos < a.end {
-		n, err := t.gather(ctx, a.body, (*buf)[:min(int64(len(*buf)), a.end-pos)], m)
+		n, err := t.gather(ctx, a.body, buf[:min(int64(len(buf)), a.end-pos)], m)
 		pos += int64(n)
 		if n > 0 {
-			whole, werr := t.store(ctx, p, (*buf)[:n])
+			whole, werr := t.store(ctx, p, buf[:n])
 			if werr != nil {
 				return werr
 			}
@@ -52,7 +51,7 @@ func (t *transfer) receive(ctx context.Context, p *part, r request, a *answer, m
 // store hashes and writes bytes at the part's position. It reports whether the part has all it needs.
 func (t *transfer) store(ctx context.Context, p *part, b []byte) (whole bool, err error) {
 	select {
-	case <-t.ready: // first: what has come is not given up because the request was
+	case <-t.ready: // checked first: bytes already received are kept even if the request was canceled
 	default:
 		select {
 		case <-t.ready:
@@ -77,7 +76,7 @@ func (t *transfer) store(ctx context.Context, p *part, b []byte) (whole bool, er
 			err = io.ErrShortWrite
 		}
 		if err != nil {
-			if own.size = min(n, own.size); own.size > 0 { // a disk that is full took what it could
+			if own.size = min(n, own.size); own.size > 0 { // a full disk may have taken some of it
 				t.set.advance(p, own, crc64.Update(own.crc, b[:own.size]))
 			}
 			return false, &sinkError{err}
@@ -88,8 +87,8 @@ func (t *transfer) store(ctx context.Context, p *part, b []byte) (whole bool, er
 	return whole, nil
 }
 
-// waitForRoom waits for the horizon to move, without the request's slot. A range that was taken lies before the horizon;
-// only the body of a server without ranges comes to it.
+// waitForRoom waits, without the request's slot, until the horizon moves. A range that was taken lies before the horizon;
+// only the body of a server without ranges reaches it.
 func (t *transfer) waitForRoom(ctx context.Context, room <-chan struct{}) error {
 	t.lane.release()
 	select {
@@ -99,14 +98,14 @@ func (t *transfer) waitForRoom(ctx context.Context, room <-chan struct{}) error 
 	return t.lane.reenter(ctx)
 }
 
-// sinkError marks an error of the caller's disk or writer, which no other request can mend.
+// sinkError marks an error of the caller's disk or writer, for which no retry helps.
 type sinkError struct{ err error }
 
 func (e *sinkError) Error() string { return e.err.Error() }
 func (e *sinkError) Unwrap() error { return e.err }
 
-// gather reads until the buffer is full or what it holds has waited long enough: few large writes instead of many small
-// ones, also where TLS hands out a record at a time.
+// gather reads until the buffer is full or what it holds has waited long enough. That makes few large writes of many small
+// reads: TLS hands out one record at a time.
 func (t *transfer) gather(ctx context.Context, body io.Reader, buf []byte, m *meter) (n int, err error) {
 	var since time.Duration
 	for n < len(buf) && err == nil {
@@ -134,12 +133,12 @@ func (t *transfer) count(n int) {
 	t.gate.received(n)
 }
 
-// skip reads bytes that are not wanted, in front of the part in a body that could not start where asked.
+// skip reads and drops n bytes of a body.
 func (t *transfer) skip(ctx context.Context, a *answer, n int64, m *meter) error {
-	buf := t.buffers.Get().(*[]byte)
-	defer t.buffers.Put(buf)
+	buf := t.buffers.get()
+	defer t.buffers.put(buf)
 	for n > 0 {
-		k, err := t.gather(ctx, a.body, (*buf)[:min(n, int64(len(*buf)))], m)
+		k, err := t.gather(ctx, a.body, buf[:min(n, int64(len(buf)))], m)
 		n -= int64(k)
 		if n > 0 && err != nil {
 			if err == io.EOF {
@@ -151,10 +150,10 @@ func (t *transfer) skip(ctx context.Context, a *answer, n int64, m *meter) error
 	return nil
 }
 
-// drain reads the little that may be left of a body whose part was cut, so that its connection can be used again.
+// drain reads the rest of a body whose part was cut short, if it is little, so that its connection can be used again.
 func (t *transfer) drain(ctx context.Context, a *answer, pos int64, err error, m *meter) error {
 	if left := a.end - pos; err == nil && left > 0 && left <= drainBytes {
-		// The part is whole: an error costs the connection and nothing else.
+		// The part is complete: an error only costs the connection.
 		_ = t.skip(ctx, a, left, m)
 	}
 	return nil

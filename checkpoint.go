@@ -254,6 +254,7 @@ const (
 type keeper struct {
 	d      *destination
 	t      *transfer
+	id     identity
 	cfg    *settings
 	saved  int64 // bytes that the last save covered
 	failed bool
@@ -316,7 +317,7 @@ func (k *keeper) save(last bool) {
 
 func (k *keeper) document() *checkpoint {
 	f, _ := k.t.pin.now()
-	id := k.t.src.identity()
+	id := k.id
 	c := &checkpoint{
 		Version: checkpointVersion, URL: id.url, Bucket: id.bucket, Key: id.key, VersionID: f.versionID, ETag: f.etag,
 		Size: f.size, Path: k.d.pathFromCheckpoint(),

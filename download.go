@@ -25,8 +25,6 @@ import (
 	"errors"
 	"fmt"
 	"hash"
-	"io"
-	"math"
 	"net/http"
 	"slices"
 	"sync"
@@ -44,7 +42,7 @@ type Downloader struct {
 	cfg     settings
 	gate    *gate
 	limits  []*rate.Limiter
-	buffers sync.Pool
+	buffers buffers
 	web     func() *http.Client // for URLs; made when first asked for
 }
 
@@ -58,7 +56,6 @@ func New(client *oss.Client, opts ...Option) (*Downloader, error) {
 		return nil, fmt.Errorf("ossdl: %w", err)
 	}
 	d := &Downloader{client: client, cfg: cfg, gate: newGate(cfg.concurrency, AdaptiveConcurrency), web: sync.OnceValue(HTTPClient)}
-	d.buffers.New = func() any { b := make([]byte, bufferSize); return &b }
 	if cfg.rateLimit > 0 {
 		d.limits = append(d.limits, newLimiter(cfg.rateLimit, bufferSize))
 	}
@@ -216,16 +213,17 @@ func (c *call) earlier(dst *destination) (*checkpoint, error) {
 // fetchInto brings the file to its path, from nothing or from what an earlier run left. What it leaves after an error is
 // what the next call continues with.
 func (c *call) fetchInto(ctx context.Context, dst *destination, earlier *checkpoint) (err error) {
-	t, err := c.newTransfer(dst, earlier)
+	cfg, err := c.configure(dst, earlier)
 	if err != nil {
 		return err
 	}
-	t.disk = dst
 	if dst.cpPath == "" {
-		t.set.setVolatile()
+		cfg.set.setVolatile()
 	}
-	keep := &keeper{d: dst, t: t, cfg: &c.cfg}
-	t.beside = []func(context.Context) error{t.onceReady(dst.reserve), keep.run, t.onceReady(keep.syncs)}
+	keep := &keeper{d: dst, id: c.src.identity(), cfg: &c.cfg}
+	cfg.disk, cfg.beside = dst, []func(context.Context) error{dst.reserve, keep.run, keep.syncs}
+	t := c.newTransfer(cfg)
+	keep.t = t
 	defer func() {
 		if err != nil {
 			c.leave(dst, keep, err)
@@ -263,43 +261,41 @@ func (c *call) leave(dst *destination, keep *keeper, err error) {
 	}
 }
 
-// newTransfer makes a run of the engine into a sink, which for what an earlier run left must hold that.
-func (c *call) newTransfer(to sink, earlier *checkpoint) (*transfer, error) {
-	t := &transfer{
-		src: c.src, sink: to, cfg: &c.cfg, log: c.cfg.log, gate: c.d.gate, lane: c.lane, buffers: &c.d.buffers,
-		length: -1, stats: &c.stats, meters: map[*meter]struct{}{},
-		began: make(chan struct{}), ready: make(chan struct{}),
-		pin: &pin{log: c.cfg.log, wantETag: c.cfg.ifMatch, version: c.cfg.versionID, noVersion: !c.src.versions(), empty: c.cfg.knownEmpty,
-			noRanges: c.cfg.oneStream, noIfMatch: c.cfg.oneStream},
+// configure says how the engine is to fetch into a sink. With a checkpoint, the sink must hold what that claims.
+func (c *call) configure(to sink, earlier *checkpoint) (engineConfig, error) {
+	sizes := partSizer{c.cfg.partSize}
+	e := engineConfig{
+		source: c.src, sink: to, gate: c.d.gate, lane: c.lane, buffers: &c.d.buffers, length: -1,
+		want: wanted{etag: c.cfg.ifMatch, version: c.cfg.versionID, empty: c.cfg.knownEmpty, oneStream: c.cfg.oneStream},
+		size: sizes.next, workers: sizes.workers, rangeError: c.partError,
+		retry: retry(c.cfg.retry), stall: c.cfg.stall, stats: &c.stats, log: c.cfg.log,
 	}
 	if w := c.cfg.window; w != nil {
-		t.base, t.length = w.offset, w.length
+		e.base, e.length = w.offset, w.length
 	}
-	if earlier != nil {
-		set, err := earlier.set()
-		if err != nil {
-			return nil, err
-		}
-		t.set, t.pin.earlier = set, earlier.facts()
-	} else {
-		t.set = newSet(t.firstSpan())
+	if earlier == nil {
+		e.set = newSet(sizes.first(e.base, e.length))
+		return e, nil
 	}
-	c.mu.Lock()
-	c.t = t
-	c.mu.Unlock()
-	return t, nil
+	var err error
+	e.set, err = earlier.set()
+	e.want.earlier = earlier.facts()
+	return e, err
 }
 
-// firstSpan is how much the first request of a fresh start asks for: the size of the object is not known.
-func (t *transfer) firstSpan() int64 {
-	n := int64(firstPiece)
-	if t.cfg.partSize > 0 {
-		n = t.cfg.partSize
-	}
-	if t.length > 0 {
-		n = min(n, t.length)
-	}
-	return min(n, math.MaxInt64-t.base)
+// newTransfer makes the engine of a call, or of one more run of it.
+func (c *call) newTransfer(e engineConfig) *transfer {
+	t := newEngine(e)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.t = t
+	return t
+}
+
+// partError names the object and the range of an error.
+func (c *call) partError(s span, attempts int, err error) error {
+	id := c.src.identity()
+	return &PartError{Bucket: id.bucket, Key: id.key, Offset: s.off, Size: s.len(), Attempts: attempts, Err: err}
 }
 
 // maxRounds bounds how often ranges that differ from their record on disk are fetched again.
@@ -372,27 +368,16 @@ func (c *call) verify(ctx context.Context, t *transfer) (wrong error, final bool
 	return nil, false, nil
 }
 
-// digest reads what was written, in order, through the caller's hash, unless all went through one already.
+// digest is the caller's hash of what was written. It reads the bytes back unless they were hashed as they passed.
 func (c *call) digest(ctx context.Context, t *transfer) ([]byte, error) {
 	if c.passing != nil {
 		return c.passing.Sum(nil), nil
 	}
 	h := c.cfg.newHash()
-	buf := t.buffers.Get().(*[]byte)
-	defer t.buffers.Put(buf)
-	for off, size := int64(0), t.set.totals().size; off < size; {
-		if ctx.Err() != nil {
-			return nil, context.Cause(ctx)
-		}
-		b := (*buf)[:min(int64(len(*buf)), size-off)]
-		n, err := t.disk.ReadAt(b, off)
-		h.Write(b[:n])
-		off += int64(n)
-		if err != nil && !(err == io.EOF && off == size) {
-			return nil, err
-		}
-	}
-	return h.Sum(nil), nil
+	buf := t.buffers.get()
+	defer t.buffers.put(buf)
+	err := readThrough(ctx, t.disk, 0, t.set.totals().size, buf, func(b []byte) { h.Write(b) })
+	return h.Sum(nil), err
 }
 
 // look is the state for a progress report.

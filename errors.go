@@ -24,22 +24,6 @@ var (
 	ErrNoSpace = errors.New("not enough disk space")
 )
 
-// PartError says which bytes of which object could not be fetched, and why. A call returns the error that happened
-// first; what its cancellation did to other parts is not reported.
-type PartError struct {
-	Bucket, Key string
-	Offset      int64 // of the first byte that is missing, in the object
-	Size        int64 // bytes that were still to come
-	Attempts    int   // requests made in a row without progress, the last included
-	Err         error
-}
-
-func (e *PartError) Error() string {
-	return fmt.Sprintf("bytes %d-%d, attempt %d: %v", e.Offset, e.Offset+e.Size-1, e.Attempts, e.Err)
-}
-
-func (e *PartError) Unwrap() error { return e.Err }
-
 // KeyError is the failure of one object of a prefix.
 type KeyError struct {
 	Key string

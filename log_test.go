@@ -24,15 +24,15 @@ const (
 	logOfNoUse   = `level=WARN msg="checkpoint of no use, fresh start"`
 	logFresh     = `level=WARN msg="fresh start"`
 	logReplaced  = `level=INFO msg="partial file of an earlier run replaced"`
-	logDisproved = `level=WARN msg="what is on disk is not what was recorded; it is fetched again"`
-	logRetry     = `level=INFO msg="request failed, goes on"`
+	logDisproved = `level=WARN msg="range on disk does not match its checksum; downloading it again"`
+	logRetry     = `level=INFO msg="retrying after failed request"`
 	logPin       = `level=WARN msg="version pin dropped: no permission oss:GetObjectVersion"`
-	logIfMatch   = `level=WARN msg="the server refuses If-Match together with Range: answers are compared instead"`
-	logStream    = `level=INFO msg="one stream: the server does not serve ranges"`
-	logNoRanges  = `level=WARN msg="the server does not know ranges: one request at a time, from the start"`
+	logIfMatch   = `level=WARN msg="server refuses If-Match with Range; comparing answers instead"`
+	logStream    = `level=INFO msg="server does not serve ranges; using one connection"`
+	logNoRanges  = `level=WARN msg="server ignores ranges; using one connection, from the start"`
 	logChecksum  = `level=WARN msg="checksum mismatch"`
 	logSymlink   = `level=WARN msg="CRC-64 of a symlink's answer is not that of its content; not verified"`
-	logRenew     = `level=INFO msg="expired, to be renewed"`
+	logRenew     = `level=INFO msg="URL expired; asking for a new one"`
 	logNoLocks   = `level=WARN msg="the file system has no locks: other processes are not kept away"`
 	logNotSaved  = `level=WARN msg="checkpoint not saved"`
 )

@@ -4,44 +4,147 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"math"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 )
 
 var (
-	// errSlow: a request was far below the others; the same range goes on over a new connection.
+	// errStalled ends a request that brought less than stallRate over the stall time-out.
+	errStalled = errors.New("stalled: under 1 KiB/s over the time-out")
+	// errSlow ends a request that was far slower than the others; the same range goes on over a new connection.
 	errSlow = errors.New("connection far slower than the others")
-	// errTaken: another worker has all of the range.
+	// errTaken ends a request whose range another worker has taken over completely.
 	errTaken = errors.New("range taken over")
 )
 
 const (
-	tickTime     = 100 * time.Millisecond // between looks at how requests get on
+	tickTime     = 100 * time.Millisecond // between inspections of the requests
 	stallRate    = 1 << 10                // bytes per second below which a request counts as stalled
-	slowShare    = 8                      // a connection below this fraction of the usual is replaced
+	slowShare    = 8                      // a connection below this fraction of the usual speed is replaced
 	slowAge      = 2 * time.Second        // but not before this age
 	rateHalfLife = time.Second            // of the smoothed speed of a request
 )
 
-// meter watches one request: how many bytes came, and how long it waited for the network. The worker writes it without
-// locks; the monitor reads it.
-type meter struct {
-	part        *part
-	cancel      context.CancelCauseFunc
-	start       time.Time
-	replaceable bool // it may be ended for being slow
-	bytes       atomic.Int64
-	waited      atomic.Int64 // nanoseconds spent waiting, in waits that have ended
-	since       atomic.Int64 // start of the wait under way, in nanoseconds since start, plus one; 0: none
-	measured    atomic.Bool  // the monitor knows its rate
+// watchdog ends requests that stall. It serves all requests of a call, also those for no object's bytes.
+type watchdog struct {
+	stall  time.Duration
+	mu     sync.Mutex
+	meters map[*meter]struct{} // of the requests in flight
+}
 
-	// The monitor's own.
+func newWatchdog(stall time.Duration) *watchdog {
+	return &watchdog{stall: stall, meters: map[*meter]struct{}{}}
+}
+
+// start inspects the requests every tickTime until stop is called, and then calls beat. When stop returns, beat does not
+// run any more.
+func (w *watchdog) start(beat func(now time.Time)) (stop func()) {
+	done := make(chan struct{})
+	var running sync.WaitGroup
+	running.Go(func() {
+		tick := time.NewTicker(tickTime)
+		defer tick.Stop()
+		for {
+			select {
+			case <-done:
+				return
+			case now := <-tick.C:
+				w.endStalled()
+				beat(now)
+			}
+		}
+	})
+	return func() {
+		close(done)
+		running.Wait()
+	}
+}
+
+// do makes a request, by fn, which the watchdog ends if it stalls. fn tells the meter when it waits for the network and
+// what it got.
+func (w *watchdog) do(ctx context.Context, fn func(context.Context, *meter) error) error {
+	return w.watch(ctx, &meter{}, fn)
+}
+
+// watch is do with a meter that says more of the request.
+func (w *watchdog) watch(ctx context.Context, m *meter, fn func(context.Context, *meter) error) error {
+	ctx, m.cancel = context.WithCancelCause(ctx)
+	defer m.cancel(nil)
+	m.start = time.Now()
+	w.add(m)
+	defer w.remove(m)
+	m.waits()
+	err := fn(ctx, m)
+	var local *sinkError // says more than that the request was ended meanwhile
+	if why := context.Cause(ctx); err != nil && why != nil && !errors.As(err, &local) {
+		return why
+	}
+	return err
+}
+
+func (w *watchdog) add(m *meter) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.meters[m] = struct{}{}
+}
+
+func (w *watchdog) remove(m *meter) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	delete(w.meters, m)
+}
+
+// inFlight is the number of requests under way.
+func (w *watchdog) inFlight() int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return len(w.meters)
+}
+
+func (w *watchdog) snapshot() []*meter {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	meters := make([]*meter, 0, len(w.meters))
+	for m := range w.meters {
+		meters = append(meters, m)
+	}
+	return meters
+}
+
+func (w *watchdog) endStalled() {
+	for _, m := range w.snapshot() {
+		if m.stalled(w.stall) {
+			m.cancel(fmt.Errorf("%w of %v", errStalled, w.stall))
+		}
+	}
+}
+
+// meter measures one request: how many bytes came, and how long it waited for the network. The worker writes it without
+// locks while the watchdog reads it.
+type meter struct {
+	watched
+	cancel   context.CancelCauseFunc
+	start    time.Time
+	bytes    atomic.Int64
+	waited   atomic.Int64 // nanoseconds spent waiting, in waits that have ended
+	since    atomic.Int64 // start of the wait under way, in nanoseconds since start, plus one; 0: none
+	measured atomic.Bool  // the watchdog knows its rate
+
+	// The watchdog's own.
 	rate  float64 // smoothed, bytes per second
 	at    time.Duration
 	seen  int64
 	marks []mark
+}
+
+// watched says what a request is for.
+type watched struct {
+	part        *part // nil: for no bytes of the set
+	replaceable bool  // it may be ended for being slow
 }
 
 // mark is a point in a request's life: so many bytes after so much waiting.
@@ -52,6 +155,7 @@ type mark struct {
 
 func (m *meter) age() time.Duration { return time.Since(m.start) }
 
+// waits begins a wait for the network.
 func (m *meter) waits() { m.since.Store(int64(m.age()) + 1) }
 
 // got ends a wait that brought n bytes and returns the request's age.
@@ -73,91 +177,27 @@ func (m *meter) waitedSoFar(now time.Duration) time.Duration {
 	return time.Duration(w)
 }
 
-// watch registers a request with the monitor and tells the set of it.
-func (t *transfer) watch(p *part, cancel context.CancelCauseFunc, replaceable bool) *meter {
-	m := &meter{part: p, cancel: cancel, start: time.Now(), replaceable: replaceable}
-	t.stats.inFlight.Add(1)
-	t.set.setPace(p, pace{since: m.start, abandon: func() { cancel(errTaken) }})
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.meters[m] = struct{}{}
-	return m
+// reader reads a body that is not an object's within the rate limits of a lane, and measures it.
+func (m *meter) reader(ctx context.Context, l *lane, body io.Reader) io.Reader {
+	return &meteredReader{ctx, l, m, body}
 }
 
-func (t *transfer) unwatch(m *meter) {
-	t.stats.inFlight.Add(-1)
-	t.set.setPace(m.part, pace{})
-	if age, n := m.age(), m.bytes.Load(); n >= progressUnit && age > 0 && !m.measured.Load() {
-		t.observe(float64(n) / age.Seconds()) // too short for the monitor to have seen
-	}
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	delete(t.meters, m)
+type meteredReader struct {
+	ctx  context.Context
+	lane *lane
+	m    *meter
+	body io.Reader
 }
 
-// monitor looks at the requests now and then until stop is closed: it measures, ends those that stall, replaces those
-// that are far slower than the others, and lets idle workers and the gate look again.
-func (t *transfer) monitor(stop <-chan struct{}) {
-	tick := time.NewTicker(tickTime)
-	defer tick.Stop()
-	for {
-		select {
-		case <-stop:
-			return
-		case now := <-tick.C:
-			t.look()
-			t.gate.tick(now)
-			t.set.wake()
-		}
+func (r *meteredReader) Read(b []byte) (int, error) {
+	r.m.waits()
+	n, err := r.body.Read(b[:r.lane.readLimit(min(len(b), bufferSize))])
+	r.m.got(n)
+	if lerr := r.lane.throttle(r.ctx, n); lerr != nil {
+		return n, lerr
 	}
+	return n, err
 }
-
-func (t *transfer) look() {
-	t.mu.Lock()
-	meters := make([]*meter, 0, len(t.meters))
-	for m := range t.meters {
-		meters = append(meters, m)
-	}
-	t.mu.Unlock()
-	rates := make([]float64, 0, len(meters))
-	for _, m := range meters {
-		m.measure()
-		if m.rate > 0 {
-			t.set.setRate(m.part, m.rate)
-			rates = append(rates, m.rate)
-		}
-		if m.stalled(t.cfg.stall) {
-			m.cancel(fmt.Errorf("%w of %v", errStalled, t.cfg.stall))
-		}
-	}
-	if len(rates) == 0 {
-		return
-	}
-	slices.Sort(rates)
-	usual := rates[len(rates)/2]
-	t.observe(usual)
-	if len(rates) < 3 || t.lane.limited() { // where a rate limit makes requests take turns, none is slow
-		return
-	}
-	for _, m := range meters {
-		if m.replaceable && t.slow(m, usual) && t.worthReplacing(m, usual) {
-			m.cancel(errSlow)
-		}
-	}
-}
-
-// slow reports whether a request is far below the usual speed. One that waits for its first byte is given a few times
-// what others waited.
-func (t *transfer) slow(m *meter, usual float64) bool {
-	age := slowAge
-	if m.bytes.Load() == 0 {
-		age = max(age, patience(time.Duration(t.firstByte.Load())))
-	}
-	return m.rate*slowShare < usual && m.age() > age
-}
-
-// errStalled: a request brought less than 1 KiB/s over the stall time-out.
-var errStalled = errors.New("stalled: under 1 KiB/s over the time-out")
 
 // measure updates the smoothed speed.
 func (m *meter) measure() {
@@ -176,7 +216,7 @@ func (m *meter) measure() {
 	m.at, m.seen = now, n
 }
 
-// stalled reports whether the last limit of waiting brought under stallRate.
+// stalled reports whether the last limit of waiting brought less than stallRate.
 func (m *meter) stalled(limit time.Duration) bool {
 	now := mark{m.waitedSoFar(m.age()), m.bytes.Load()}
 	if n := len(m.marks); n == 0 || now.waited-m.marks[n-1].waited >= limit/16 {
@@ -189,7 +229,75 @@ func (m *meter) stalled(limit time.Duration) bool {
 	return over >= limit && float64(now.bytes-m.marks[0].bytes) < stallRate*over.Seconds()
 }
 
-// worthReplacing reports whether a new connection at the usual speed would bring the rest clearly sooner.
+// guard makes a request, by fn, under the watchdog, and tells the set how its part gets on. The engine makes no request
+// without it.
+func (t *transfer) guard(ctx context.Context, what watched, fn func(context.Context, *meter) error) error {
+	t.stats.inFlight.Add(1)
+	defer t.stats.inFlight.Add(-1)
+	return t.dog.watch(ctx, &meter{watched: what}, func(ctx context.Context, m *meter) error {
+		if m.part != nil {
+			t.set.setPace(m.part, pace{since: m.start, abandon: func() { m.cancel(errTaken) }})
+			defer t.settle(m)
+		}
+		return fn(ctx, m)
+	})
+}
+
+// settle takes what there is to learn from a request for a part that has ended.
+func (t *transfer) settle(m *meter) {
+	t.set.setPace(m.part, pace{})
+	if age, n := m.age(), m.bytes.Load(); n >= progressUnit && age > 0 && !m.measured.Load() {
+		t.observeRate(float64(n) / age.Seconds()) // it was too short for the watchdog to have measured it
+	}
+}
+
+// beat runs after each look of the watchdog. It lets idle workers and the gate look again, too.
+func (t *transfer) beat(now time.Time) {
+	t.inspect()
+	t.gate.tick(now)
+	t.set.wake()
+}
+
+// inspect measures the requests and replaces those that are far slower than the others.
+func (t *transfer) inspect() {
+	meters := t.dog.snapshot()
+	rates := make([]float64, 0, len(meters))
+	for _, m := range meters {
+		m.measure()
+		if m.rate > 0 {
+			rates = append(rates, m.rate)
+			if m.part != nil {
+				t.set.setRate(m.part, m.rate)
+			}
+		}
+	}
+	if len(rates) == 0 {
+		return
+	}
+	slices.Sort(rates)
+	usual := rates[len(rates)/2]
+	t.observeRate(usual)
+	if len(rates) < 3 || t.lane.limited() { // if a rate limit makes requests take turns, none is slow
+		return
+	}
+	for _, m := range meters {
+		if m.replaceable && t.slow(m, usual) && t.worthReplacing(m, usual) {
+			m.cancel(errSlow)
+		}
+	}
+}
+
+// slow reports whether a request is far below the usual speed. One that waits for its first byte is given a few times as
+// long as others waited.
+func (t *transfer) slow(m *meter, usual float64) bool {
+	age := slowAge
+	if m.bytes.Load() == 0 {
+		age = max(age, patience(time.Duration(t.firstByte.Load())))
+	}
+	return m.rate*slowShare < usual && m.age() > age
+}
+
+// worthReplacing reports whether a new connection at the usual speed would fetch the rest clearly sooner.
 func (t *transfer) worthReplacing(m *meter, usual float64) bool {
 	left := float64(t.set.rest(m.part).len())
 	return left/max(m.rate, 1) > left/usual+1

@@ -10,7 +10,12 @@ import (
 	"time"
 )
 
-// watchedRequests are requests that the monitor looks at, one for each rate in bytes per second; with a rate of 0 nothing
+// noSource is the source of an engine that makes no request.
+type noSource struct{ engineSource }
+
+func (noSource) versions() bool { return false }
+
+// watchedRequests are requests that the watchdog inspects, one for each rate in bytes per second; with a rate of 0 nothing
 // has come yet. All are as old as the clock of the bubble says.
 func watchedRequests(firstByte time.Duration, limited bool, rates ...float64) (t *transfer, ended []error) {
 	d, err := New(nil)
@@ -21,16 +26,20 @@ func watchedRequests(firstByte time.Duration, limited bool, rates ...float64) (t
 	if limited {
 		bound = 1 << 20
 	}
-	t = &transfer{
-		set: newSet(int64(len(rates)) << 30), cfg: &d.cfg, log: slog.New(slog.NewTextHandler(io.Discard, nil)),
-		gate: d.gate, lane: d.newLane(0, bound), stats: &stats{}, meters: map[*meter]struct{}{},
-	}
+	t = newEngine(engineConfig{
+		source: noSource{}, set: newSet(int64(len(rates)) << 30), log: slog.New(slog.NewTextHandler(io.Discard, nil)),
+		gate: d.gate, lane: d.newLane(0, bound), stats: &stats{}, stall: DefaultStallTimeout,
+	})
 	t.firstByte.Store(int64(firstByte))
 	ended = make([]error, len(rates))
 	meters := make([]*meter, len(rates))
 	for i := range rates {
-		meters[i] = t.watch(t.set.take(func(int64) int64 { return 1 << 30 }), func(err error) { ended[i] = err }, true)
-		meters[i].waits()
+		p := t.set.take(func(int64) int64 { return 1 << 30 })
+		m := &meter{watched: watched{p, true}, cancel: func(err error) { ended[i] = err }, start: time.Now()}
+		t.set.setPace(p, pace{since: m.start})
+		t.dog.add(m)
+		m.waits()
+		meters[i] = m
 	}
 	for range 30 {
 		time.Sleep(tickTime)
@@ -40,11 +49,13 @@ func watchedRequests(firstByte time.Duration, limited bool, rates ...float64) (t
 				m.waits()
 			}
 		}
-		t.look()
+		t.dog.endStalled()
+		t.inspect()
 	}
 	return t, ended
 }
 
+// TestSlowConnectionIsReplaced checks that a connection is replaced only if it is far slower than the others.
 func TestSlowConnectionIsReplaced(t *testing.T) {
 	const usual = 20 << 20
 	for _, c := range []struct {
@@ -74,20 +85,87 @@ func TestSlowConnectionIsReplaced(t *testing.T) {
 	}
 }
 
-// When the fast connections are done, what the slow one left brings is not what a new one would.
+// TestUsualSpeedOutlivesTheFast checks that the usual speed falls slowly once the fast connections are done: the slow one
+// that is left says little about what a new one would bring.
 func TestUsualSpeedOutlivesTheFast(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		tr, _ := watchedRequests(10*time.Millisecond, false, 20<<20, 20<<20, 20<<20, 100<<10)
-		before := tr.connPace()
-		slow := &meter{part: &part{}, cancel: context.CancelCauseFunc(func(error) {}), start: time.Now()}
-		tr.meters = map[*meter]struct{}{slow: {}}
+		before := tr.connRate()
+		for _, m := range tr.dog.snapshot() {
+			tr.dog.remove(m)
+		}
+		slow := &meter{cancel: context.CancelCauseFunc(func(error) {}), start: time.Now()}
+		tr.dog.add(slow)
 		for range 5 {
 			time.Sleep(tickTime)
 			slow.got(int(100 << 10 * tickTime.Seconds()))
-			tr.look()
+			tr.inspect()
 		}
-		if now := tr.connPace(); now < before/2 {
+		if now := tr.connRate(); now < before/2 {
 			t.Errorf("half a second after the fast ended %.0f bytes per second are usual; it was %.0f", now, before)
+		}
+	})
+}
+
+// TestWatchdog checks that a request is ended once it has stalled for the time-out, and left alone while bytes come or its
+// own reader is what it waits for.
+func TestWatchdog(t *testing.T) {
+	const stall = 2 * time.Second
+	for _, c := range []struct {
+		name  string
+		bytes int  // that come each tick
+		waits bool // for the network, and not for its reader
+		ends  bool
+	}{
+		{"nothing comes", 0, true, true},
+		{"next to nothing comes", 50, true, true},
+		{"just enough comes", stallRate / 8, true, false},
+		{"nobody reads", 0, false, false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				beats := 0
+				w := newWatchdog(stall)
+				stop := w.start(func(time.Time) { beats++ })
+				start := time.Now()
+				err := w.do(t.Context(), func(ctx context.Context, m *meter) error {
+					if w.inFlight() != 1 {
+						t.Errorf("%d requests in flight, want 1", w.inFlight())
+					}
+					for range 100 {
+						if !c.waits {
+							m.got(0)
+						}
+						if err := sleep(ctx, tickTime); err != nil {
+							return err
+						}
+						m.got(c.bytes)
+						m.waits()
+					}
+					return nil
+				})
+				stop()
+				took := time.Since(start)
+				if errors.Is(err, errStalled) != c.ends || !c.ends && err != nil {
+					t.Errorf("after %v: %v", took, err)
+				}
+				if c.ends && (took < stall || took > stall+stall/2) {
+					t.Errorf("ended after %v", took)
+				}
+				if n := int(took / tickTime); beats < n-1 || beats > n+1 || w.inFlight() != 0 {
+					t.Errorf("%d beats in %v, %d requests in flight", beats, took, w.inFlight())
+				}
+			})
+		})
+	}
+	t.Run("an error of the sink says more", func(t *testing.T) {
+		broken := errors.New("broken")
+		err := newWatchdog(stall).do(t.Context(), func(_ context.Context, m *meter) error {
+			m.cancel(errSlow)
+			return &sinkError{broken}
+		})
+		if !errors.Is(err, broken) {
+			t.Error(err)
 		}
 	})
 }

@@ -8,62 +8,77 @@ import (
 	"sync"
 )
 
-// errStale: what an earlier run left is of another object than the one that is there now. The run starts anew.
-var errStale = errors.New("what an earlier run left is of another object")
+// errStale says that what an earlier run left is of another object than the one that is there now. The run starts anew.
+var errStale = errors.New("the partial download is of another object")
 
-// pin is what all requests of a run have in common: which object they are for, what identifies it, and what this server
-// was found not to do. The first accepted answer fixes it.
+// support is what is known of a capability of a server.
+type support uint8
+
+const (
+	untried support = iota
+	supported
+	unsupported
+)
+
+// pin is what all requests of a run have in common: which object they are for, what identifies it, and what its server
+// supports. The first accepted answer fixes it.
 type pin struct {
-	mu  sync.Mutex
-	log *slog.Logger
-
-	wantETag string // the caller's, or ""
-	version  string // the caller's, or ""
-	earlier  *facts // what the checkpoint is of; nil on a fresh start
-	empty    bool   // the object is said to have no bytes
+	mu   sync.Mutex
+	log  *slog.Logger
+	want wanted
 
 	fixed bool
 	facts facts
 
-	versionWorks bool // a request with the pinned version was answered
-	noVersion    bool // the pinned version may not be asked for, or not by this source
-	noIfMatch    bool // this server refuses If-Match together with Range
-	ranges       bool // a 206 was accepted
-	noRanges     bool // this server does not know ranges
-	ignored      int  // ranges answered with the whole object before any 206
+	ranges     support // unsupported stays, whatever answers come in late
+	conditions support // If-Match together with Range; it counts as supported until it is refused
+	versions   support // requests with the pinned version
+	ignored    int     // ranges answered with the whole object before any 206
 }
 
-// request makes the request for a span of the object as the pin wants it.
+// newPin makes a pin that no answer has fixed. Versions reports whether requests may carry a version ID.
+func newPin(want wanted, versions bool, log *slog.Logger) *pin {
+	p := &pin{want: want, log: log}
+	if want.oneStream {
+		p.ranges, p.conditions = unsupported, unsupported
+	}
+	if !versions {
+		p.versions = unsupported
+	}
+	return p
+}
+
+// request is the request for a span of the object.
 func (p *pin) request(sp span) request {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	r := request{span: sp, versionID: p.version}
-	if p.noRanges || p.empty && !p.fixed && p.earlier == nil {
+	r := request{span: sp, versionID: p.want.version}
+	if p.ranges == unsupported || p.want.empty && !p.fixed && p.want.earlier == nil {
 		r.whole, r.off = true, 0
 	}
-	if p.version == "" && p.fixed && !p.noVersion && p.facts.versionID != "null" {
+	if p.want.version == "" && p.fixed && p.versions != unsupported && p.facts.versionID != "null" {
 		r.versionID = p.facts.versionID
 	}
 	switch {
-	case p.noIfMatch:
+	case p.conditions == unsupported:
 	case p.fixed:
 		if p.facts.strong() {
 			r.ifMatch = p.facts.etag
 		}
-	case p.earlier != nil && p.earlier.strong():
-		r.ifMatch = p.earlier.etag
+	case p.want.earlier != nil && p.want.earlier.strong():
+		r.ifMatch = p.want.earlier.etag
 	default:
-		r.ifMatch = p.wantETag
+		r.ifMatch = p.want.etag
 	}
 	return r
 }
 
-// accept holds an answer against the pin, or fixes the pin with the first one. An error is errStale or ErrObjectChanged.
+// accept compares an answer with the pin, or fixes the pin with the first one. An error is errStale or ErrObjectChanged.
 func (p *pin) accept(r request, a *answer) (first bool, err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if r.versionID != "" && a.versionID != "" && a.versionID != r.versionID {
-		// A cache before the service that does not know the parameter, say.
+		// A cache in front of the service may not know the parameter.
 		return false, changed(fmt.Sprintf("version %s, asked for %s", a.versionID, r.versionID), a.origin)
 	}
 	if err := p.compare(a.facts); err != nil {
@@ -76,27 +91,32 @@ func (p *pin) accept(r request, a *answer) (first bool, err error) {
 	if !p.facts.hasCRC && a.hasCRC {
 		p.facts.crc, p.facts.hasCRC = a.crc, true
 	}
-	p.ranges = p.ranges || a.partial
-	p.versionWorks = p.versionWorks || r.versionID != ""
+	if a.partial && p.ranges == untried {
+		p.ranges = supported
+	}
+	if r.versionID != "" && p.versions == untried {
+		p.versions = supported
+	}
 	return first, nil
 }
 
-// compare says whether facts are of the object that the run is for.
+// compare returns an error unless facts are of the object that the run is for.
 func (p *pin) compare(f facts) error {
 	if p.fixed {
 		return changed(p.facts.differs(f), f.origin)
 	}
-	if p.earlier != nil {
-		if why := p.earlier.differs(f); why != "" {
+	if p.want.earlier != nil {
+		if why := p.want.earlier.differs(f); why != "" {
 			return fmt.Errorf("%w: %s", errStale, why)
 		}
 	}
-	if p.wantETag != "" && !sameETag(p.wantETag, f.etag) {
-		return changed(fmt.Sprintf("ETag %s, wanted %s", orNone(f.etag), p.wantETag), f.origin)
+	if p.want.etag != "" && !sameETag(p.want.etag, f.etag) {
+		return changed(fmt.Sprintf("ETag %s, wanted %s", orNone(f.etag), p.want.etag), f.origin)
 	}
 	return nil
 }
 
+// changed is the error of an object that differs, or nil if there is no difference.
 func changed(why string, by origin) error {
 	if why == "" {
 		return nil
@@ -104,17 +124,17 @@ func changed(why string, by origin) error {
 	return &findingError{ErrObjectChanged, why, by}
 }
 
-// remedy is what to do about an answer that was no success, short of trying the same again.
+// remedy is what to do about an answer that was no success, other than to repeat the request.
 type remedy uint8
 
 const (
-	giveUp       remedy = iota // the error is for the retry predicate
-	askAgain                   // at once: the pin has changed, and the request with it
-	askWhole                   // at once, without Range: the object may be empty
+	giveUp       remedy = iota // leave the error to the retry policy
+	askAgain                   // immediately: the pin has changed, and the request with it
+	askWhole                   // immediately, without Range: the object may be empty
 	probeIfMatch               // find out whether the server refuses the condition or the object changed
 )
 
-// refused judges the error of a request. What it returns beside a remedy replaces the error.
+// refused decides what to do about the error of a request. The error that it returns replaces that one.
 func (p *pin) refused(r request, err error) (remedy, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -128,9 +148,9 @@ func (p *pin) refused(r request, err error) (remedy, error) {
 	}
 	switch status.service.StatusCode {
 	case http.StatusForbidden:
-		if r.versionID != "" && r.versionID != p.version && !p.versionWorks && status.means == nil {
-			if !p.noVersion {
-				p.noVersion = true
+		if r.versionID != "" && r.versionID != p.want.version && p.versions != supported && status.means == nil {
+			if p.versions == untried {
+				p.versions = unsupported
 				p.log.Warn("version pin dropped: no permission oss:GetObjectVersion", "requestId", status.service.RequestID)
 			}
 			return askAgain, nil
@@ -147,7 +167,7 @@ func (p *pin) refused(r request, err error) (remedy, error) {
 		switch {
 		case p.fixed:
 			return giveUp, fmt.Errorf("%w: %w", ErrObjectChanged, err)
-		case p.earlier != nil:
+		case p.want.earlier != nil:
 			return giveUp, fmt.Errorf("%w: %w", errStale, err)
 		case r.off == 0 && !r.whole:
 			return askWhole, nil
@@ -156,16 +176,16 @@ func (p *pin) refused(r request, err error) (remedy, error) {
 	return giveUp, err
 }
 
-// ignoredRange judges a 200 with the whole object to a range that does not start at 0. OSS sends it, where a request
-// may not carry x-oss-range-behavior, for a range that is not wholly inside the object.
+// ignoredRange decides about a 200 with the whole object in answer to a range that does not start at 0. OSS sends it for a
+// range that is not wholly inside the object, if the request may not carry x-oss-range-behavior.
 func (p *pin) ignoredRange(r request, odd *answerError) (remedy, error) {
 	switch {
 	case p.fixed && odd.size != p.facts.size:
 		return giveUp, changed(fmt.Sprintf("size %d, was %d", odd.size, p.facts.size), odd.origin)
-	case p.ranges:
+	case p.ranges == supported:
 		return giveUp, odd
-	case !p.fixed && p.earlier != nil && odd.size != p.earlier.size:
-		return giveUp, fmt.Errorf("%w: size %d, was %d", errStale, odd.size, p.earlier.size)
+	case !p.fixed && p.want.earlier != nil && odd.size != p.want.earlier.size:
+		return giveUp, fmt.Errorf("%w: size %d, was %d", errStale, odd.size, p.want.earlier.size)
 	case r.off >= odd.size:
 		return giveUp, &permanentError{fmt.Errorf("%w: offset %d of %d bytes: %w", ErrRange, r.off, odd.size, odd)}
 	case r.end > odd.size:
@@ -174,14 +194,14 @@ func (p *pin) ignoredRange(r request, odd *answerError) (remedy, error) {
 	if p.ignored++; p.ignored < 2 {
 		return askAgain, nil
 	}
-	if !p.noRanges {
-		p.noRanges = true
-		p.log.Warn("the server does not know ranges: one request at a time, from the start")
+	if p.ranges == untried {
+		p.ranges = unsupported
+		p.log.Warn("server ignores ranges; using one connection, from the start")
 	}
 	return askAgain, nil
 }
 
-// clampError: the range asked for ends behind the object, whose size is now known.
+// clampError says that the range asked for goes beyond the end of the object, whose size is now known.
 type clampError struct {
 	size int64
 	origin
@@ -189,7 +209,7 @@ type clampError struct {
 
 func (e *clampError) Error() string { return fmt.Sprintf("the object has %d bytes", e.size) }
 
-// probed ends the question that a 412 raised: f are the facts of an answer to a request without the condition.
+// probed decides what a 412 meant: f are the facts of an answer to the request without its condition.
 func (p *pin) probed(f facts, refusal error) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -199,13 +219,13 @@ func (p *pin) probed(f facts, refusal error) error {
 		}
 		return fmt.Errorf("%w: %w", err, refusal)
 	}
-	if !p.fixed && p.wantETag != "" && p.wantETag != f.etag {
-		p.wantETag = f.etag // as the service spells it; whether it compares without regard to case is not documented
+	if !p.fixed && p.want.etag != "" && p.want.etag != f.etag {
+		p.want.etag = f.etag // as the service spells it: whether it compares case-insensitively is not documented
 		return nil
 	}
-	if !p.noIfMatch {
-		p.noIfMatch = true
-		p.log.Warn("the server refuses If-Match together with Range: answers are compared instead")
+	if p.conditions != unsupported {
+		p.conditions = unsupported
+		p.log.Warn("server refuses If-Match with Range; comparing answers instead")
 	}
 	return nil
 }
@@ -217,16 +237,16 @@ func (p *pin) now() (facts, bool) {
 	return p.facts, p.fixed
 }
 
-// rangesKnown reports whether it is known if the server serves ranges, and whether it is known not to.
-func (p *pin) rangesKnown() (known, none bool) {
+// rangeSupport reports whether the server serves ranges.
+func (p *pin) rangeSupport() support {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.ranges || p.noRanges, p.noRanges
+	return p.ranges
 }
 
 // withoutRanges records that a second range was answered with the whole object.
 func (p *pin) withoutRanges() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.noRanges = true
+	p.ranges = unsupported
 }

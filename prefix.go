@@ -112,6 +112,8 @@ type prefixRun struct {
 	prefix string
 	dir    string
 	lane   *lane
+	tries  retrier   // of requests for no object's bytes
+	dog    *watchdog // of the same
 
 	fs       fsys.FS  // within dir
 	leftover bool     // another call, running or interrupted, has working files there
@@ -128,7 +130,6 @@ type prefixRun struct {
 	folders map[string]struct{} // some that are known to be there
 	bytes   tally               // of what is settled
 	calls   map[*call]int64     // in flight, with the sizes listed
-	meters  map[*meter]struct{} // of requests for no object's bytes
 }
 
 // tally are bytes, and the requests made for them.
@@ -148,10 +149,12 @@ func (d *Downloader) newPrefixRun(bucket, prefix, dir string, cfg settings) (*pr
 	case dir == "":
 		return nil, errors.New("empty destination folder; the current one is \".\"")
 	}
-	return &prefixRun{
+	p := &prefixRun{
 		d: d, cfg: cfg, bucket: b, prefix: prefix, dir: dir, lane: d.newLane(cfg.concurrency, cfg.rateLimit),
-		folders: map[string]struct{}{}, calls: map[*call]int64{}, meters: map[*meter]struct{}{},
-	}, nil
+		dog: newWatchdog(cfg.stall), folders: map[string]struct{}{}, calls: map[*call]int64{},
+	}
+	p.tries = retrier{gate: d.gate, lane: p.lane, policy: retry(cfg.retry), log: cfg.log, retried: p.countRetry}
+	return p, nil
 }
 
 // run is the story: the folder, all that is listed into it, the verdict.
@@ -233,7 +236,7 @@ func (p *prefixRun) closeWorkDir() {
 // fetchAll lists the prefix and brings the objects, many at once. An error is the listing's or the context's; those of
 // objects are settled.
 func (p *prefixRun) fetchAll(ctx context.Context) error {
-	stop := p.watch()
+	stop := p.dog.start(p.d.gate.tick) // small objects are done before their own watchdogs look
 	defer stop()
 	end := p.lane.begin()
 	defer end()
@@ -258,7 +261,7 @@ func (p *prefixRun) list(ctx context.Context, pages chan<- []listed) error {
 		var page []listed
 		var next place
 		err := p.ask(ctx, "listing", func(ctx context.Context, m *meter) (err error) {
-			page, next, err = p.bucket.list(ctx, p.prefix, at, func(r io.Reader) io.Reader { return &metered{ctx, p.lane, m, r} })
+			page, next, err = p.bucket.list(ctx, p.prefix, at, func(r io.Reader) io.Reader { return m.reader(ctx, p.lane, r) })
 			return err
 		})
 		if err != nil {
@@ -316,13 +319,6 @@ func (p *prefixRun) dispatch(ctx context.Context, pages <-chan []listed) error {
 func (p *prefixRun) objects() int64 {
 	n := p.lane.ceiling()
 	return int64(n + n/4 + 2)
-}
-
-// weight is how much room an object takes: one that employs several requests that of several, but no more than a quarter
-// of all, since at its end it employs few. So few large objects are in flight at once, and few unfinished ones are left
-// by an interruption.
-func weight(size, room int64) int64 {
-	return max(1, min(size/firstPiece, room/4))
 }
 
 // result is what was done, for the caller to keep.

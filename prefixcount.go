@@ -83,7 +83,7 @@ func (p *prefixRun) look() Progress {
 	defer p.mu.Unlock()
 	sum := Progress{
 		Done: p.bytes.done, Total: p.bytes.total, Resumed: p.bytes.resumed,
-		Retries: p.bytes.retries, Requests: p.bytes.requests, InFlight: len(p.meters),
+		Retries: p.bytes.retries, Requests: p.bytes.requests, InFlight: p.dog.inFlight(),
 	}
 	calls := slices.SortedFunc(maps.Keys(p.calls), func(a, b *call) int { return a.start.Compare(b.start) })
 	for _, c := range calls {

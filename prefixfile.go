@@ -6,7 +6,6 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path"
@@ -126,22 +125,10 @@ func (p *prefixRun) sum(ctx context.Context, name string) (crc uint64, err error
 		return 0, err
 	}
 	defer f.Close()
-	buf := p.d.buffers.Get().(*[]byte)
-	defer p.d.buffers.Put(buf)
-	for off := int64(0); ; {
-		n, err := f.ReadAt(*buf, off)
-		crc = crc64.Update(crc, (*buf)[:n])
-		off += int64(n)
-		if err == io.EOF {
-			return crc, nil
-		}
-		if err == nil && ctx.Err() != nil {
-			err = context.Cause(ctx)
-		}
-		if err != nil {
-			return 0, err
-		}
-	}
+	buf := p.d.buffers.get()
+	defer p.d.buffers.put(buf)
+	err = readThrough(ctx, f, 0, -1, buf, func(b []byte) { crc = crc64.Update(crc, b) })
+	return crc, err
 }
 
 // folder makes a folder, with those above it. What stands in its place is an error, a link to a folder too: two names of

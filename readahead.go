@@ -12,17 +12,17 @@ import (
 // read, so that it never holds more than its room, and a block more where that begins and ends within one. Memory is taken
 // block by block as it is needed.
 type readAhead struct {
-	pool  *sync.Pool      // of blocks
+	pool  *buffers        // of blocks
 	room  int64           // bytes
 	step  func() int64    // the horizon moves by this much at the least, or requests would be tiny
 	moved func(end int64) // tells of a new horizon
 
 	mu      sync.Mutex
-	come    sync.Cond         // bytes, or the end
-	blocks  map[int64]*[]byte // by offset / bufferSize
-	pos     int64             // everything before it was read
-	front   int64             // everything before it is here, or was
-	beyond  []span            // what is here behind a gap: sorted, not touching
+	come    sync.Cond        // bytes, or the end
+	blocks  map[int64][]byte // by offset / bufferSize
+	pos     int64            // everything before it was read
+	front   int64            // everything before it is here, or was
+	beyond  []span           // what is here behind a gap: sorted, not touching
 	horizon int64
 	size    int64 // -1: not known yet
 	failed  error // what comes after the bytes before front
@@ -32,8 +32,8 @@ type readAhead struct {
 // errClosed: the Reader was closed.
 var errClosed = errors.New("closed")
 
-func newReadAhead(pool *sync.Pool, room int64) *readAhead {
-	a := &readAhead{pool: pool, room: room, blocks: map[int64]*[]byte{}, horizon: room, size: -1}
+func newReadAhead(pool *buffers, room int64) *readAhead {
+	a := &readAhead{pool: pool, room: room, blocks: map[int64][]byte{}, horizon: room, size: -1}
 	a.come.L = &a.mu
 	return a
 }
@@ -65,10 +65,10 @@ func (a *readAhead) block(off int64) []byte {
 	defer a.mu.Unlock()
 	b := a.blocks[off/bufferSize]
 	if b == nil {
-		b = a.pool.Get().(*[]byte)
+		b = a.pool.get()
 		a.blocks[off/bufferSize] = b
 	}
-	return *b
+	return b
 }
 
 // add notes what was written. The mutex is held.
@@ -101,7 +101,7 @@ func (a *readAhead) next(wait bool) ([]byte, error) {
 		case a.aborted != nil:
 			return nil, a.aborted
 		case a.pos < a.front:
-			b := *a.blocks[a.pos/bufferSize]
+			b := a.blocks[a.pos/bufferSize]
 			at := a.pos % bufferSize
 			return b[at:min(bufferSize, at+a.front-a.pos)], nil
 		case a.pos == a.size:
@@ -123,7 +123,7 @@ func (a *readAhead) drop(n int) {
 	a.pos += int64(n)
 	if b := a.blocks[i]; b != nil && (a.pos/bufferSize > i || a.pos == a.size) {
 		delete(a.blocks, i)
-		a.pool.Put(b)
+		a.pool.put(b)
 	}
 	if end := a.pos + a.room; a.horizon < a.size && (end >= a.size || end-a.horizon >= a.step()) {
 		a.horizon = end

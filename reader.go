@@ -63,19 +63,20 @@ func (d *Downloader) Open(ctx context.Context, bucket, key string, opts ...Optio
 
 // toReader is the story of a stream up to the first answer; Read and Close tell the rest.
 func (c *call) toReader(ctx context.Context) (*Reader, error) {
-	room := c.divideReadAhead()
+	room, requests := c.divideReadAhead()
 	r := &Reader{c: c, ahead: newReadAhead(&c.d.buffers, room), fetched: make(chan struct{}), over: make(chan struct{})}
 	if c.cfg.newHash != nil {
 		c.passing = c.cfg.newHash()
 	}
-	var err error
-	if r.t, err = c.newTransfer(r.ahead, nil); err != nil {
+	cfg, err := c.configure(r.ahead, nil)
+	if err != nil {
 		return nil, err
 	}
-	r.t.room = room
-	r.t.set.setVolatile()
-	r.t.set.setHorizon(room)
-	r.ahead.step, r.ahead.moved = r.t.roomShare, r.t.set.setHorizon
+	cfg.room, cfg.maxRequests = room, requests
+	cfg.set.setVolatile()
+	cfg.set.setHorizon(room)
+	r.t = c.newTransfer(cfg)
+	r.ahead.step, r.ahead.moved = r.t.roomShare, cfg.set.setHorizon
 
 	var fetching context.Context
 	fetching, r.cancel = context.WithCancelCause(ctx)
@@ -94,12 +95,11 @@ func (c *call) toReader(ctx context.Context) (*Reader, error) {
 	return r, nil
 }
 
-// divideReadAhead bounds the workers so that their buffers take no more than a quarter of the memory, and returns how much
+// divideReadAhead bounds the requests so that their buffers take no more than a quarter of the memory, and returns how much
 // is left for what was fetched and not read.
-func (c *call) divideReadAhead() (room int64) {
-	workers := max(1, min(c.lane.ceiling(), int(c.cfg.readAhead/(4*bufferSize))))
-	c.cfg.concurrency = workers
-	return c.cfg.readAhead - int64(workers+1)*bufferSize // and one, since room may begin and end within a block
+func (c *call) divideReadAhead() (room int64, requests int) {
+	requests = max(1, min(c.lane.ceiling(), int(c.cfg.readAhead/(4*bufferSize))))
+	return c.cfg.readAhead - int64(requests+1)*bufferSize, requests // and one, since room may begin and end within a block
 }
 
 // fetch runs beside the reading until all is fetched, or nothing more can be.

@@ -112,7 +112,7 @@ func TestSaveCadence(t *testing.T) {
 				})
 				cfg := defaults()
 				tr := &transfer{
-					set: newSet(1 << 40), pin: &pin{facts: facts{size: 1 << 40, etag: `"e"`}}, src: &urlSource{first: &address{}}, ready: make(chan struct{}),
+					engineConfig: engineConfig{set: newSet(1 << 40)}, pin: &pin{facts: facts{size: 1 << 40, etag: `"e"`}}, ready: make(chan struct{}),
 				}
 				close(tr.ready)
 				k := &keeper{d: &destination{fs: f, log: cfg.log, path: bubblePath, cpPath: bubblePath + checkpointSuffix}, t: tr, cfg: &cfg}

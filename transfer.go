@@ -6,87 +6,149 @@ import (
 	"io"
 	"log/slog"
 	"math"
-	"sync"
 	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
-
-	"github.com/ossdl/ossdl/internal/crc64"
 )
 
-// A sink is where the bytes of one call go. Offset 0 is the first byte asked for.
+// sink is where the bytes of one call go. Offset 0 is the first byte asked for.
 type sink interface {
 	io.WriterAt
-	// begin is told how many bytes there will be, and how many of them are still to come. It runs beside the first
-	// request's body, and no write comes before it has returned nil.
+	// begin prepares the sink for size bytes, of which missing are still to come. It runs in parallel with the first
+	// request's body; no write comes before it has returned nil.
 	begin(size, missing int64) error
 }
 
-// transfer is the engine of one call: it fetches from a source into a sink what its set says is missing. Workers take
-// ranges, and with each request ask the gate for a slot; a monitor watches the requests. Entrances differ in source, sink
-// and what they do before and after; there is no other fetch loop.
-type transfer struct {
-	src     source
+// load is what the size of the next request depends on.
+type load struct {
+	unfinished int64   // bytes that are missing or being fetched
+	known      bool    // the object is known, and so is its size
+	rate       float64 // bytes per second of one connection; 0: not known
+	limit      int     // requests that may be in flight now, of all calls
+	ceiling    int     // requests that this call can have in flight at most
+	room       int64   // bytes that the sink has room for; 0: for all
+}
+
+// leastRoomShare is the least that is asked for because of a lack of room, in bytes.
+const leastRoomShare = 64 << 10
+
+// roomShare is how much of a sink's room one request may fill. All requests in flight must fit in and one more, so that a
+// connection that is done with its share first need not wait for the others.
+func (l load) roomShare() int64 {
+	n := max(leastRoomShare, l.room/int64(min(l.ceiling, l.limit)+1))
+	if n > bufferSize {
+		n -= n % bufferSize
+	}
+	return n
+}
+
+// wanted says which object a run is for.
+type wanted struct {
+	etag      string // given by the caller, or ""
+	version   string // given by the caller, or ""
+	earlier   *facts // the object that the claims in the set are of; nil: there are none
+	empty     bool   // the object is said to have no bytes: no range is asked for
+	oneStream bool   // the server takes neither ranges nor conditions
+}
+
+// stats are a call's counters. Several runs may share them.
+type stats struct {
+	downloaded, resumed atomic.Int64 // bytes
+	requests, retries   atomic.Int64
+	inFlight            atomic.Int64
+}
+
+// engineConfig is all that the engine is given. It does not change during a run.
+type engineConfig struct {
+	source  engineSource
 	sink    sink
-	set     *set
-	pin     *pin
-	cfg     *settings
-	log     *slog.Logger
+	disk    io.ReaderAt // the sink's content, to compare claims with; nil: it cannot be read
+	set     *set        // what is there already, and what is missing
 	gate    *gate
 	lane    *lane
-	buffers *sync.Pool
+	buffers *buffers
 
-	base   int64                         // offset in the object of the sink's first byte
-	length int64                         // bytes asked for; -1: to the end
-	room   int64                         // bytes the sink takes beyond those it got rid of, see set.horizon; 0: all
-	disk   io.ReaderAt                   // what the sink holds, for proofs; nil: it cannot be read
-	beside []func(context.Context) error // what else runs from the first answer until all is done
+	base        int64 // offset in the object of the sink's first byte
+	length      int64 // bytes asked for; -1: all from base to the end
+	room        int64 // bytes that the sink takes beyond those it has passed on, see set.setHorizon; 0: all
+	maxRequests int   // requests in flight, if the sink bounds them further than the lane does; 0: it does not
+	want        wanted
+
+	size       func(load) int64                            // bytes of the next request; called once for each
+	workers    func(left int64, ceiling int) int           // how many requests at once so many bytes are work for
+	rangeError func(s span, attempts int, err error) error // the error of a range of the object that could not be fetched
+	beside     []func(context.Context) error               // run from the sink's begin until all is done or ctx ends
+	retry      retry
+	stall      time.Duration // requests that bring next to nothing for this long are ended
+	stats      *stats
+	log        *slog.Logger
+}
+
+// transfer is the engine of one call. It fetches from a source into a sink what its set says is missing. Workers take
+// ranges, with a slot for each request, and a watchdog looks at the requests. Entry points differ in source and sink and
+// in what they do before and after; there is no other fetch loop.
+type transfer struct {
+	engineConfig
+	pin   *pin
+	tries retrier
+	dog   *watchdog
 
 	began chan struct{} // closed once the first answer is accepted and the size known
 	ready chan struct{} // closed once the sink has begun
 
-	mu     sync.Mutex
-	meters map[*meter]struct{}
-
-	firstByte atomic.Int64  // nanoseconds from a request to its answer, smoothed
-	pace      atomic.Uint64 // bytes per second of one connection, smoothed, as float bits
-	stats     *stats
+	firstByte    atomic.Int64  // nanoseconds from a request to its answer, smoothed
+	connRateBits atomic.Uint64 // see connRate
 }
 
-// stats are a call's counters.
-type stats struct {
-	downloaded, resumed atomic.Int64
-	requests, retries   atomic.Int64
-	inFlight            atomic.Int64
+func newEngine(config engineConfig) *transfer {
+	return &transfer{
+		engineConfig: config,
+		pin:          newPin(config.want, config.source.versions(), config.log),
+		tries: retrier{
+			gate: config.gate, lane: config.lane, policy: config.retry, log: config.log, ready: config.source.ready,
+			retried: func() { config.stats.retries.Add(1) },
+		},
+		dog:   newWatchdog(config.stall),
+		began: make(chan struct{}),
+		ready: make(chan struct{}),
+	}
 }
 
 // errFinished ends what workers wait for once every byte is done.
 var errFinished = errors.New("all done")
 
 // run fetches until nothing is missing and no claim unproved. After an error what was done stays done, and run may be
-// called again. Whatever it started has ended when it returns.
+// called again. Everything that it started has ended when it returns.
 func (t *transfer) run(ctx context.Context) error {
 	end := t.lane.begin()
 	defer end()
+	stop := t.dog.start(t.beat)
+	defer stop()
+
 	group, ctx := errgroup.WithContext(ctx)
 	ctx, finish := context.WithCancelCause(ctx)
 	defer finish(nil)
-	group.SetLimit(t.ceiling() + 3 + len(t.beside)) // workers; the sink's begin, the proof, the trial of ranges; the rest
+	ceiling := t.ceiling()
+	const begin, proof, rangeCheck = 1, 1, 1
+	group.SetLimit(ceiling + begin + proof + rangeCheck + len(t.beside))
 
-	var monitor sync.WaitGroup
-	stopMonitor := make(chan struct{})
-	monitor.Go(func() { t.monitor(stopMonitor) })
-
-	worker := func() error {
-		err := t.work(ctx, finish)
-		if err == nil && t.set.isFinished() {
-			finish(errFinished)
-		}
-		return err
+	worker := func() error { return t.work(ctx, finish) }
+	t.startFirst(ctx, group, worker)
+	if t.hasBegun() && cause(ctx) == nil { // an empty object may be done by now
+		t.startRest(ctx, group, worker, ceiling)
 	}
+	err := group.Wait()
+	if err == nil && !t.isReady() { // an empty object was done as ctx ended
+		err = context.Cause(ctx)
+	}
+	return err
+}
+
+// startFirst starts one worker, and returns once the first answer is accepted or none will come.
+func (t *transfer) startFirst(ctx context.Context, group *errgroup.Group, worker func() error) {
 	group.Go(func() error {
-		if err := t.confirm(ctx); err != nil {
+		if err := t.checkUnchanged(ctx); err != nil {
 			return err
 		}
 		return worker()
@@ -95,111 +157,50 @@ func (t *transfer) run(ctx context.Context) error {
 	case <-t.began:
 	case <-ctx.Done():
 	}
-	if t.hasBegun() && unlessFinished(ctx) == nil { // an empty object may be done by now
-		group.Go(t.begin)
-		if t.disk != nil {
-			group.Go(func() error { return t.prove(ctx, func(n int64) { t.stats.resumed.Add(n) }) })
-		}
-		if known, _ := t.pin.rangesKnown(); !known {
-			group.Go(func() error { return t.tryRange(ctx) })
-		}
-		for _, fn := range t.beside {
-			group.Go(func() error { return fn(ctx) })
-		}
-		for range t.workers() - 1 {
-			group.Go(worker)
-		}
-	}
-	err := group.Wait()
-	close(stopMonitor)
-	monitor.Wait()
-	if err == nil && !t.isReady() { // an empty object was done as ctx ended
-		err = context.Cause(ctx)
-	}
-	return err
 }
 
-func (t *transfer) isReady() bool {
-	select {
-	case <-t.ready:
-		return true
-	default:
-		return false
+// startRest starts what can only run once the object is known.
+func (t *transfer) startRest(ctx context.Context, group *errgroup.Group, worker func() error, ceiling int) {
+	group.Go(t.begin)
+	if t.disk != nil {
+		group.Go(func() error { return t.prove(ctx, func(n int64) { t.stats.resumed.Add(n) }) })
 	}
-}
-
-func (t *transfer) hasBegun() bool {
-	select {
-	case <-t.began:
-		return true
-	default:
-		return false
+	if t.pin.rangeSupport() == untried {
+		group.Go(func() error { return t.checkRanges(ctx) })
 	}
-}
-
-// ceiling is the most workers this call can have.
-func (t *transfer) ceiling() int {
-	if t.cfg.concurrency > 0 {
-		return t.cfg.concurrency
-	}
-	return t.gate.ceiling()
-}
-
-// workers is how many of them there is work for.
-func (t *transfer) workers() int {
-	unit := int64(minPiece)
-	if t.cfg.partSize > 0 {
-		unit = min(unit, t.cfg.partSize)
+	for _, fn := range t.beside {
+		group.Go(func() error { return t.onceReady(ctx, fn) })
 	}
 	sums := t.set.totals()
-	left := sums.size - sums.done
-	return int(max(1, min(int64(t.ceiling()), (left+unit-1)/unit)))
-}
-
-// confirm asks for one byte where the first request of a run would have nothing to fetch: what an earlier run left is
-// all there, but the object may have changed since.
-func (t *transfer) confirm(ctx context.Context) error {
-	_, fixed := t.pin.now()
-	if sums := t.set.totals(); fixed || sums.have < sums.size {
-		return nil
-	}
-	for fails := 1; ; fails++ {
-		if err := t.acquire(ctx); err != nil {
-			return err
-		}
-		err := t.watched(ctx, &part{}, false, func(ctx context.Context, _ *meter) error {
-			_, a, err := t.ask(ctx, span{t.base, t.base + 1})
-			if err == nil {
-				err = a.body.Close()
-			}
-			return err
-		})
-		t.lane.release()
-		if err == nil {
-			return nil
-		}
-		if ctx.Err() != nil {
-			return context.Cause(ctx)
-		}
-		if t.expired(err) {
-			fails--
-			continue
-		}
-		if t.stop(err, fails) {
-			return t.partError(span{0, 1}, fails, err)
-		}
-		if err := t.beforeRetry(ctx, span{0, 1}, fails, err); err != nil {
-			return err
-		}
+	for range t.workers(sums.size-sums.done, ceiling) - 1 {
+		group.Go(worker)
 	}
 }
 
-// begin readies the sink, once, beside the first body.
-func (t *transfer) begin() error {
+func (t *transfer) isReady() bool  { return isClosed(t.ready) }
+func (t *transfer) hasBegun() bool { return isClosed(t.began) }
+
+func isClosed(c <-chan struct{}) bool {
 	select {
-	case <-t.ready:
-		return nil
+	case <-c:
+		return true
 	default:
+		return false
+	}
+}
+
+// ceiling is the most requests, and workers, that this call can have at once.
+func (t *transfer) ceiling() int {
+	if n := t.lane.ceiling(); t.maxRequests <= 0 || n < t.maxRequests {
+		return n
+	}
+	return t.maxRequests
+}
+
+// begin prepares the sink, once, in parallel with the first body.
+func (t *transfer) begin() error {
+	if t.isReady() {
+		return nil
 	}
 	sums := t.set.totals()
 	if err := t.sink.begin(sums.size, sums.size-sums.have); err != nil {
@@ -210,197 +211,117 @@ func (t *transfer) begin() error {
 }
 
 // onceReady runs fn once the sink has begun.
-func (t *transfer) onceReady(fn func(context.Context) error) func(context.Context) error {
-	return func(ctx context.Context) error {
-		select {
-		case <-t.ready:
-			return fn(ctx)
-		case <-ctx.Done():
-			return nil
-		}
+func (t *transfer) onceReady(ctx context.Context, fn func(context.Context) error) error {
+	select {
+	case <-t.ready:
+		return fn(ctx)
+	case <-ctx.Done():
+		return nil
 	}
 }
 
-// work fetches ranges until there are none left. A range that failed for good is everybody's end before it is given back: an
-// idle worker would ask for it once more.
+// work fetches parts until none is left, and then ends what waits for the others.
 func (t *transfer) work(ctx context.Context, end context.CancelCauseFunc) error {
 	for {
-		p, err := t.next(ctx)
-		if p == nil || err != nil {
+		finished, err := t.waitForWork(ctx)
+		if err != nil {
 			return err
 		}
-		if err := t.fetch(ctx, p); err != nil {
-			end(err)
-			t.set.giveBack(p)
-			return err
+		if finished {
+			end(errFinished)
+			return nil
 		}
-	}
-}
-
-// next waits for a range to fetch and takes it together with a slot. It returns nil once all is done.
-func (t *transfer) next(ctx context.Context) (*part, error) {
-	for {
-		available, changed := t.set.wait(t.terms())
-		if t.set.isFinished() {
-			return nil, nil
-		}
-		if !available {
-			select {
-			case <-changed:
-				continue
-			case <-ctx.Done():
-				return nil, unlessFinished(ctx)
+		p, err := t.fetch(ctx)
+		if err != nil {
+			end(err) // before the part is given back, or an idle worker would retry it
+			if p != nil {
+				t.set.giveBack(p)
 			}
+			return err
 		}
-		if err := t.acquire(ctx); err != nil {
-			return nil, unless(errFinished, err)
-		}
-		p := t.set.take(t.pieceSize)
-		if p == nil {
-			p = t.set.takeOver(t.terms())
-		}
-		if p != nil {
-			return p, nil
-		}
-		t.lane.release()
 	}
 }
 
-func unlessFinished(ctx context.Context) error { return unless(errFinished, context.Cause(ctx)) }
+// waitForWork returns once there is something to take, or everything is done.
+func (t *transfer) waitForWork(ctx context.Context) (finished bool, err error) {
+	for {
+		available, changed := t.set.wait(t.terms()) // first: isFinished could become true in between unnoticed
+		finished := t.set.isFinished()
+		if available || finished {
+			return finished, nil
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return true, cause(ctx)
+		}
+	}
+}
 
-func unless(but, err error) error {
-	if err == but {
+// take gives a worker that has a slot a part to fetch: missing bytes, or a share of what another worker is fetching. It
+// returns nil if there is none.
+func (t *transfer) take() *part {
+	p := t.set.take(func(unfinished int64) int64 { return t.size(t.load(unfinished)) })
+	if p == nil {
+		p = t.set.takeOver(t.terms())
+	}
+	return p
+}
+
+// cause is why ctx has ended; nil if it has not, or only because everything is done.
+func cause(ctx context.Context) error { return ignoring(context.Cause(ctx), errFinished) }
+
+func ignoring(err, harmless error) error {
+	if err == harmless {
 		return nil
 	}
 	return err
 }
 
-// acquire waits until the source can be asked, and then for a slot.
-func (t *transfer) acquire(ctx context.Context) error {
-	if err := t.src.ready(ctx); err != nil {
-		return err
+func (t *transfer) load(unfinished int64) load {
+	_, known := t.pin.now()
+	return load{
+		unfinished: unfinished, known: known, rate: t.connRate(), limit: t.gate.current(), ceiling: t.ceiling(), room: t.room,
 	}
-	return t.lane.acquire(ctx)
 }
 
-// expired reports whether a request failed for want of what the next acquire will wait for.
-func (t *transfer) expired(err error) bool {
-	var expired *expiredError
-	if !errors.As(err, &expired) {
-		return false
-	}
-	t.log.Info("expired, to be renewed", "error", err)
-	return true
-}
-
-const (
-	firstPiece = 8 << 20         // while the speed of a connection is not known
-	minPiece   = 1 << 20         // less is not worth a request of its own
-	maxPiece   = 256 << 20       // more saves nothing
-	pieceTime  = 4 * time.Second // a request this long does not show its round trip
-)
-
-// pieceSize is how much the next request asks for, where that many bytes are missing or being fetched.
-func (t *transfer) pieceSize(unfinished int64) int64 {
-	n := t.usefulSize(unfinished)
-	if t.room > 0 {
-		n = min(n, t.roomShare())
-	}
-	return n
-}
-
-// leastRoomShare is, in bytes, the least that is asked for because of a lack of room.
-const leastRoomShare = 64 << 10
-
-// roomShare is how much of a sink's room a request may fill: all that are in flight must fit in, and one more, so that a
-// connection that is done with its share before the others need not wait for them.
+// roomShare is how much of the sink's room one request may fill now.
 func (t *transfer) roomShare() int64 {
-	n := max(leastRoomShare, t.room/int64(min(t.ceiling(), t.gate.current())+1))
-	if n > bufferSize {
-		n -= n % bufferSize
-	}
-	return n
+	return load{limit: t.gate.current(), ceiling: t.ceiling(), room: t.room}.roomShare()
 }
 
-// usefulSize is as long a request as is useful, but no more than an equal share, so that nobody holds what others could
-// fetch.
-func (t *transfer) usefulSize(unfinished int64) int64 {
-	if t.cfg.partSize > 0 {
-		return t.cfg.partSize
-	}
-	if _, fixed := t.pin.now(); !fixed {
-		return firstPiece // the size may be unknown as yet
-	}
-	want := int64(firstPiece)
-	requests := t.gate.current()
-	if pace := t.connPace(); t.ceiling() <= requests {
-		want, requests = maxPiece, t.ceiling() // no others will come and want their share
-	} else if pace > 0 {
-		want = int64(min(pace*pieceTime.Seconds(), maxPiece))
-	}
-	share := (unfinished + int64(requests) - 1) / int64(requests)
-	want = max(minPiece, min(want, share))
-	return (want + minPiece - 1) / minPiece * minPiece
-}
-
-func (t *transfer) connPace() float64 { return math.Float64frombits(t.pace.Load()) }
-
-// observe smooths a measured speed of one connection. It falls slower than it rises: at the end the connections that are
-// left are the slow ones, and what they bring is not what a new one would.
-func (t *transfer) observe(rate float64) {
-	switch old := t.connPace(); {
-	case old == 0:
-	case rate < old:
-		rate = old + (rate-old)/32
-	default:
-		rate = old + (rate-old)/4
-	}
-	t.pace.Store(math.Float64bits(rate))
-}
-
+// terms are what taking over must be worth now.
 func (t *transfer) terms() terms {
 	if t.lane.limited() {
-		return terms{} // all requests share the rate limit: taking over would bring nothing
+		return terms{} // all requests share the rate limit: taking over would gain nothing
 	}
-	tm := terms{now: time.Now(), firstByte: time.Duration(t.firstByte.Load()), rate: t.connPace()}
+	tm := terms{now: time.Now(), firstByte: time.Duration(t.firstByte.Load()), rate: t.connRate()}
 	if t.room > 0 {
 		tm.least = min(minGainBytes, t.roomShare()/4)
 	}
 	return tm
 }
 
-// prove compares the claimed ranges with the disk. One that differs is missing.
-func (t *transfer) prove(ctx context.Context, held func(bytes int64)) error {
-	for p := t.set.nextClaim(); p != nil; p = t.set.nextClaim() {
-		sp := p.span // the part may be joined to another once it is proved
-		crc, err := t.sum(ctx, sp)
-		if ctx.Err() != nil {
-			return unlessFinished(ctx)
-		}
-		holds := err == nil && crc == p.crc
-		if !holds {
-			t.log.Warn("what is on disk is not what was recorded; it is fetched again", "offset", sp.off, "bytes", sp.len(), "error", err)
-		}
-		t.set.proved(p, holds)
-		if holds {
-			held(sp.len())
-		}
+// connRate is the smoothed speed of one connection in bytes per second; 0: not known yet.
+func (t *transfer) connRate() float64 { return math.Float64frombits(t.connRateBits.Load()) }
+
+// observeRate smooths a measured speed of one connection. The result falls slower than it rises: at the end the slow
+// connections are left, and a new one would be faster than they are.
+func (t *transfer) observeRate(rate float64) {
+	switch old := t.connRate(); {
+	case old == 0:
+	case rate < old:
+		rate = old + (rate-old)/32
+	default:
+		rate = old + (rate-old)/4
 	}
-	return nil
+	t.connRateBits.Store(math.Float64bits(rate))
 }
 
-// sum is the CRC-64 of a range on disk.
-func (t *transfer) sum(ctx context.Context, sp span) (crc uint64, err error) {
-	buf := t.buffers.Get().(*[]byte)
-	defer t.buffers.Put(buf)
-	for sp.len() > 0 && ctx.Err() == nil {
-		b := (*buf)[:min(int64(len(*buf)), sp.len())]
-		n, err := t.disk.ReadAt(b, sp.off)
-		crc = crc64.Update(crc, b[:n])
-		sp.off += int64(n)
-		if err != nil && sp.len() > 0 {
-			return 0, err
-		}
+// observeFirstByte smooths how long a request waited for its answer.
+func (t *transfer) observeFirstByte(d time.Duration) {
+	if old := time.Duration(t.firstByte.Load()); old > 0 {
+		d = old + (d-old)/4
 	}
-	return crc, ctx.Err()
+	t.firstByte.Store(int64(d))
 }

@@ -40,12 +40,13 @@ func (d *Downloader) DownloadTo(ctx context.Context, bucket, key string, w io.Wr
 
 // toWriter is the story of a download to a writer.
 func (c *call) toWriter(ctx context.Context, to *writerSink) (*Result, error) {
-	t, err := c.newTransfer(to, nil)
+	cfg, err := c.configure(to, nil)
 	if err != nil {
 		return c.result(ctx, "", err)
 	}
-	t.set.setVolatile()
-	t.disk = to.read
+	cfg.set.setVolatile()
+	cfg.disk = to.read
+	t := c.newTransfer(cfg)
 	end := report(c.cfg.progress, c.look, c.stats.downloaded.Load)
 	err = c.fetchVerified(ctx, t)
 	end(err == nil)

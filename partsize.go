@@ -1,0 +1,94 @@
+package ossdl
+
+import (
+	"fmt"
+	"math"
+	"time"
+)
+
+const (
+	firstPiece = 8 << 20         // bytes of a request while the speed of a connection is not known
+	minPiece   = 1 << 20         // less is not worth a request of its own
+	maxPiece   = 256 << 20       // more saves nothing
+	pieceTime  = 4 * time.Second // round trips do not show in a request that takes this long
+)
+
+// partSizer decides how an object is cut into parts: how many bytes each request asks for. It has no state of its own.
+type partSizer struct {
+	fixed int64 // bytes of every part, as the caller asked; 0: chosen for each
+}
+
+// first is how many bytes the first request of a fresh start asks for: the size of the object is not known yet. The bytes
+// wanted begin at base in the object; length is how many they are, -1 if they go to its end.
+func (s partSizer) first(base, length int64) int64 {
+	n := int64(firstPiece)
+	if s.fixed > 0 {
+		n = s.fixed
+	}
+	if length > 0 {
+		n = min(n, length)
+	}
+	return min(n, math.MaxInt64-base)
+}
+
+// next is how many bytes the next request asks for.
+func (s partSizer) next(l load) int64 {
+	n := s.useful(l)
+	if l.room > 0 {
+		n = min(n, l.roomShare())
+	}
+	return n
+}
+
+// useful is the length from which a request gains nothing by being longer. It is no more than an equal share of what is
+// left: nobody should hold what others could fetch.
+func (s partSizer) useful(l load) int64 {
+	if s.fixed > 0 {
+		return s.fixed
+	}
+	if !l.known {
+		return firstPiece
+	}
+	want, requests := int64(firstPiece), l.limit
+	switch {
+	case l.ceiling <= l.limit: // the limit cannot grow: no further requests will compete
+		want, requests = maxPiece, l.ceiling
+	case l.rate > 0:
+		want = int64(min(l.rate*pieceTime.Seconds(), maxPiece))
+	}
+	share := (l.unfinished + int64(requests) - 1) / int64(requests)
+	want = max(minPiece, min(want, share))
+	return (want + minPiece - 1) / minPiece * minPiece
+}
+
+// workers is how many requests at once there is work for when so many bytes are left: at least one, at most ceiling.
+func (s partSizer) workers(left int64, ceiling int) int {
+	unit := int64(minPiece)
+	if s.fixed > 0 {
+		unit = min(unit, s.fixed)
+	}
+	return int(max(1, min(int64(ceiling), (left+unit-1)/unit)))
+}
+
+// weight is how much of the room for objects in flight an object takes: as much as the requests that it employs, but no
+// more than a quarter of all, since at its end it employs few. So few large objects are in flight at once, and an
+// interruption leaves few unfinished ones.
+func weight(size, room int64) int64 {
+	return max(1, min(size/firstPiece, room/4))
+}
+
+// PartError says which bytes of which object could not be downloaded, and why. A call returns the error that happened
+// first; the errors of other parts that were canceled because of it are not reported.
+type PartError struct {
+	Bucket, Key string
+	Offset      int64 // of the first missing byte, in the object
+	Size        int64 // number of bytes that were still missing
+	Attempts    int   // requests made in a row without progress, including the last one
+	Err         error
+}
+
+func (e *PartError) Error() string {
+	return fmt.Sprintf("bytes %d-%d, attempt %d: %v", e.Offset, e.Offset+e.Size-1, e.Attempts, e.Err)
+}
+
+func (e *PartError) Unwrap() error { return e.Err }
