@@ -25,15 +25,10 @@ var (
 	ErrChecksum = errors.New("checksum mismatch")
 	// ErrRange: the range asked for with WithRange does not lie within the object.
 	ErrRange = errors.New("range outside the object")
-	// ErrInUse: the destination is being written by another call or process. Of a DownloadPrefix in another process, only
-	// another DownloadPrefix into the same folder knows.
-	ErrInUse = errors.New("destination in use")
 	// ErrArchived: the object must be restored before it can be read.
 	ErrArchived = errors.New("object is archived")
 	// ErrExpired: the signed URL or the security token has expired. The same call with a new one resumes.
 	ErrExpired = errors.New("credentials expired")
-	// ErrNoSpace: the disk, or the caller's quota on it, is full. The same call resumes once there is room.
-	ErrNoSpace = errors.New("not enough disk space")
 )
 
 // PartError says which bytes of which object could not be fetched, and why. A call returns the error that happened
@@ -61,34 +56,6 @@ type KeyError struct {
 func (e KeyError) Error() string { return fmt.Sprintf("%q: %v", e.Key, e.Err) }
 
 func (e KeyError) Unwrap() error { return e.Err }
-
-// noSpaceError carries the figures of an ErrNoSpace.
-type noSpaceError struct {
-	missing int64 // bytes still to be written; 0: none, or not known yet
-	free    int64 // bytes the file system has left; -1 where it does not say
-	err     error // what the operating system said, if it was asked to write
-}
-
-func (e *noSpaceError) Error() string {
-	msg := ErrNoSpace.Error()
-	if e.missing > 0 {
-		msg += fmt.Sprintf(": %d bytes are missing", e.missing)
-	}
-	if e.free >= 0 {
-		msg += fmt.Sprintf(", %d are free", e.free)
-	}
-	if e.err != nil {
-		msg += ": " + e.err.Error()
-	}
-	return msg
-}
-
-func (e *noSpaceError) Unwrap() []error {
-	if e.err == nil {
-		return []error{ErrNoSpace}
-	}
-	return []error{ErrNoSpace, e.err}
-}
 
 // objectName is how messages name an object.
 func objectName(bucket, key string) string { return "oss://" + bucket + "/" + key }

@@ -6,69 +6,143 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
-	"sync/atomic"
 	"syscall"
 	"time"
+	"unicode/utf8"
 
 	"github.com/ossdl/ossdl/internal/fsys"
 )
 
-// The suffixes of the files beside a destination. All are gone after success.
+// The suffixes of the working files. All are gone after success.
 const (
-	partSuffix       = ".part"      // data, until the rename
-	checkpointSuffix = ".cp"        // what of it is done
+	partSuffix       = ".part"      // the data, until the rename
+	checkpointSuffix = ".cp"        // which bytes of it are done
 	lockSuffix       = ".part.lock" // held by the running call
 )
 
-// destination is a path that a download ends at, and the files beside it that it passes through. It is a sink. Nothing
-// but the rename in commit touches the path itself.
+const (
+	checkpointMode = 0o600
+	// checkpointLimit bounds what is saved, in bytes; checkpointReadLimit bounds what is read, so that a hostile
+	// checkpoint cannot exhaust memory.
+	checkpointLimit     = 64 << 10
+	checkpointReadLimit = 1 << 20
+)
+
+// destinationConfig says where a download ends, and where its working files are until then.
+type destinationConfig struct {
+	fs     fsys.FS
+	log    *slog.Logger
+	path   string // of the file; its folder exists
+	base   string // of the working files' names, without their suffixes; "": path, after its symbolic links are resolved
+	folder string // holds base; it is made when it is missing, and others may remove it when it is empty; "": none
+	sparse bool   // reserve no space
+
+	keepPartial   bool   // keep a checkpoint, and after an error the partial file; otherwise a failure leaves nothing
+	checkpoint    string // the checkpoint's path; "": base + ".cp", unless checkpointDir is set
+	checkpointDir string // a folder for checkpoints of several downloads, made when it is missing
+	source        string // what is downloaded; with the path it makes the checkpoint's name in checkpointDir
+
+	// isCheckpointOf reports whether data is a checkpoint that calls its destination name.
+	isCheckpointOf func(data []byte, name string) bool
+}
+
+// destination is a path where a download appears whole or not at all, with the working files that it needs until then.
+// Only the rename in commit touches the path itself.
+//
+// The order of calls is lock, readCheckpoint, adopt, begin, then commit or abandon. After abandon a second attempt may
+// follow, from begin on. Between begin and commit, WriteAt, ReadAt, reserve, sync and save may run concurrently.
 type destination struct {
 	fs     fsys.FS
 	log    *slog.Logger
-	path   string // links resolved
-	base   string // the working files' names without their suffixes: path, or one in work
-	work   string // a folder of working files, made as needed; "": none
+	path   string
+	base   string
+	folder string
 	sparse bool
-	keeps  bool   // a failed download leaves its partial file
-	cpPath string // "" where there is no checkpoint
 
-	file      fsys.File // the partial file, once open
-	committed bool      // file is the one at path: an earlier run was killed right after its rename
-	begun     bool
-	toReserve int64       // bytes from 0 on whose blocks reserve is to allocate
-	reserved  atomic.Bool // all blocks of the data are allocated
-	modified  time.Time   // what the file's time is set to before the rename; zero: left alone
-	left      int64       // bytes that are still to be written, as far as is known
+	keepPartial bool
+	checkpoint  string // "": none is kept
 
-	syncFailed bool  // what no sync has covered is not to be believed
-	spareAt    int64 // where the spare begins; 0: there is none
+	isCheckpointOf func(data []byte, name string) bool
+
+	content content // nil before adopt has found one or begin has made one
 }
 
-// checkDestination finds what stands against a download to path before anything is asked of a server.
-func checkDestination(path string, id identity, cfg *settings) (*destination, error) {
-	if path == "" {
+var _ sink = (*destination)(nil)
+
+// content is a file that holds a download's bytes: a partial file, or the complete file that is already at the path.
+type content interface {
+	io.ReaderAt
+	io.WriterAt
+	// begin prepares the file for size bytes, of which missing are still to be written.
+	begin(size, missing int64) error
+	// reserve allocates the disk blocks that begin did not, until ctx is done.
+	reserve(ctx context.Context) error
+	sync() error
+	// syncFailed reports whether a sync has failed.
+	syncFailed() bool
+	// freeBallast makes room for a checkpoint on a full disk, if it can.
+	freeBallast(last bool) (freed bool)
+	// putInPlace makes the file, of size bytes, the one at the path. It closes the file.
+	putInPlace(size int64, modified time.Time) error
+	// discard closes the file, and removes it if it is a partial one.
+	discard()
+	// close closes the file. It may be called more than once.
+	close() error
+}
+
+// keep says what an attempt that failed leaves.
+type keep int
+
+const (
+	keepNothing keep = iota // neither partial file nor checkpoint
+	keepPartial             // both, unless the destination was configured to keep neither
+	keepAsFound             // what was there before the attempt, which another attempt replaces
+)
+
+// checkDestination returns the destination of a download, or the reason why nothing can be written there. It does not
+// touch the path, and makes no folder but the one for checkpoints.
+func checkDestination(cfg destinationConfig) (*destination, error) {
+	if cfg.path == "" {
 		return nil, errors.New("empty destination path")
 	}
-	resolved, err := cfg.fs.Resolve(path)
-	if err != nil {
-		return nil, err
+	if cfg.base == "" {
+		resolved, err := cfg.fs.Resolve(cfg.path)
+		if err != nil {
+			return nil, err
+		}
+		cfg.path, cfg.base = resolved, resolved
 	}
-	d := &destination{fs: cfg.fs, log: cfg.log, path: resolved, base: resolved, sparse: cfg.sparse, keeps: !cfg.noCheckpoint}
-	if err = d.checkPath(); err == nil {
-		d.cpPath, err = d.checkpointPath(id, cfg)
+	d := newDestination(cfg)
+	err := d.checkPath()
+	if err == nil && d.keepPartial {
+		d.checkpoint, err = d.checkpointPath(cfg)
 	}
 	if err != nil {
-		return nil, d.noSpace(err)
+		return nil, d.noSpace(err, 0)
 	}
 	return d, nil
 }
 
-// checkPath: the path may be absent or a plain file that can be written, in a folder that can.
+// newDestination is a destination whose path and base are known, with the default checkpoint if it keeps one.
+func newDestination(cfg destinationConfig) *destination {
+	d := &destination{
+		fs: cfg.fs, log: cfg.log, path: cfg.path, base: cfg.base, folder: cfg.folder, sparse: cfg.sparse,
+		keepPartial: cfg.keepPartial, isCheckpointOf: cfg.isCheckpointOf,
+	}
+	if d.keepPartial {
+		d.checkpoint = d.base + checkpointSuffix
+	}
+	return d
+}
+
+// checkPath returns an error unless path is absent or a writable regular file, in a writable folder.
 func (d *destination) checkPath() error {
 	if err := d.fs.Writable(filepath.Dir(d.path)); err != nil {
 		return fmt.Errorf("folder of %s: %w", d.path, err)
@@ -86,7 +160,7 @@ func (d *destination) checkPath() error {
 	}
 	f, err := d.fs.OpenFile(d.path, os.O_WRONLY, 0)
 	if err != nil {
-		if errors.Is(err, syscall.ETXTBSY) { // a running program: the rename leaves it its file
+		if errors.Is(err, syscall.ETXTBSY) { // a running program: after the rename it still has its old file
 			return nil
 		}
 		return err
@@ -94,20 +168,18 @@ func (d *destination) checkPath() error {
 	return f.Close()
 }
 
-// checkpointPath is where the checkpoint goes, with its folder checked or made.
-func (d *destination) checkpointPath(id identity, cfg *settings) (string, error) {
+// checkpointPath returns the path of the checkpoint. It checks the checkpoint's folder, and makes checkpointDir.
+func (d *destination) checkpointPath(cfg destinationConfig) (string, error) {
 	switch {
-	case cfg.noCheckpoint:
-		return "", nil
-	case cfg.cpDir != "":
-		if err := d.fs.Mkdir(cfg.cpDir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+	case cfg.checkpointDir != "":
+		if err := d.fs.Mkdir(cfg.checkpointDir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
 			return "", fmt.Errorf("checkpoint folder: %w", err)
 		}
-		dir, err := d.fs.Resolve(cfg.cpDir) // whatever it is called the next time
+		dir, err := d.fs.Resolve(cfg.checkpointDir) // the next call may use another name for it
 		if err != nil {
 			return "", fmt.Errorf("checkpoint folder: %w", err)
 		}
-		sum := sha256.Sum256(fmt.Appendf(nil, "%t\n%q\n%q\n%q\n", id.url, id.bucket, id.key, d.path))
+		sum := sha256.Sum256(fmt.Appendf(nil, "%s\n%q\n", cfg.source, d.path))
 		return filepath.Join(dir, hex.EncodeToString(sum[:16])+checkpointSuffix), nil
 	case cfg.checkpoint != "":
 		resolved, err := d.fs.Resolve(cfg.checkpoint)
@@ -115,86 +187,60 @@ func (d *destination) checkpointPath(id identity, cfg *settings) (string, error)
 			return "", fmt.Errorf("checkpoint: %w", err)
 		}
 		for _, taken := range []string{d.path, d.base + partSuffix, d.base + lockSuffix} {
-			// Some file systems take upper and lower case for the same.
+			// Some file systems are case-insensitive.
 			if strings.EqualFold(resolved, taken) || strings.EqualFold(resolved+fsys.TempSuffix, taken) {
 				return "", fmt.Errorf("checkpoint %s is a file of the download itself", cfg.checkpoint)
 			}
 		}
 		return resolved, nil
 	}
-	return d.base + checkpointSuffix, nil
+	return d.checkpoint, nil
 }
 
-// lock keeps other calls and processes away from the destination until unlock. A Download and a DownloadPrefix that bring
-// the same file have lock files of different names: within this process the path itself is claimed, too.
-func (d *destination) lock() (unlock func(), err error) {
-	disclaim, err := fsys.Claim(d.fs, d.path)
-	if errors.Is(err, fsys.ErrLocked) {
-		return nil, fmt.Errorf("%w: %s", ErrInUse, d.path)
+// target is the path, with its symbolic links resolved.
+func (d *destination) target() string { return d.path }
+
+// hasCheckpoint reports whether the destination keeps a checkpoint.
+func (d *destination) hasCheckpoint() bool { return d.checkpoint != "" }
+
+// checkpointName is the path of the checkpoint, for messages; "" if there is none.
+func (d *destination) checkpointName() string { return d.checkpoint }
+
+// nameInCheckpoint is what a checkpoint must call this destination: its path relative to the checkpoint's folder.
+func (d *destination) nameInCheckpoint() string { return relativeTo(d.checkpoint, d.path) }
+
+// relativeTo names path as seen from the folder of the checkpoint cp, so that both can be moved together.
+func relativeTo(cp, path string) string {
+	if rel, err := filepath.Rel(filepath.Dir(cp), path); err == nil {
+		path = filepath.ToSlash(rel)
 	}
-	if err != nil {
-		return nil, err
+	if !utf8.ValidString(path) {
+		return strconv.Quote(path) // JSON cannot hold it as it is
 	}
-	defer func() {
-		if err != nil {
-			disclaim()
-		}
-	}()
-	release, systemwide, err := d.takeLock()
-	switch {
-	case errors.Is(err, fsys.ErrLocked):
-		return nil, fmt.Errorf("%w: %s", ErrInUse, d.path)
-	case err != nil:
-		return nil, err
-	case !systemwide:
-		d.log.Warn("the file system has no locks: other processes are not kept away", "path", d.path)
-	}
-	return func() {
-		defer disclaim()
-		if err := release(); err != nil {
-			d.log.Warn("lock file left behind", "error", err)
-		}
-	}, nil
+	return path
 }
 
-// workTries bounds how often the folder of working files is made again because another call, which was done with it,
-// removed it before the lock was in it.
-const workTries = 100
-
-func (d *destination) takeLock() (release func() error, systemwide bool, err error) {
-	for range workTries {
-		if d.work != "" {
-			if err := d.fs.Mkdir(d.work, 0o777); err != nil && !errors.Is(err, fs.ErrExist) {
-				return nil, false, err
-			}
-		}
-		release, systemwide, err = fsys.Lock(d.fs, d.base+lockSuffix)
-		if d.work == "" || !errors.Is(err, fs.ErrNotExist) {
-			break
-		}
-	}
-	return release, systemwide, err
-}
-
-// adopt opens the partial file of an earlier run for the ranges that a checkpoint claims. It returns false where there is
-// none that may be written into: what is not a plain file of one name is never touched.
-func (d *destination) adopt(cp *checkpoint) (bool, error) {
-	fi, err := d.plain(d.base + partSuffix)
+// adopt opens the file of an earlier run whose checkpoint is of length bytes; complete says that it claims all of them.
+// It returns false if there is none that may be written into. Only a regular file with one name is ever opened.
+func (d *destination) adopt(length int64, complete bool) (found bool, err error) {
+	defer func() { err = d.noSpace(err, 0) }()
+	name := d.base + partSuffix
+	fi, err := d.lstatRegular(name)
 	if err != nil {
 		return false, err
 	}
 	if fi == nil {
-		if cp.complete() && d.adoptCommitted(cp) {
+		if complete && d.adoptInPlace(length) {
 			return true, nil
 		}
-		d.log.Warn("fresh start", "reason", "the partial file is gone", "path", d.base+partSuffix)
+		d.log.Warn("ignoring checkpoint; starting over", "reason", "the partial file is gone", "path", name)
 		return false, nil
 	}
 	if fsys.Links(fi) > 1 {
-		d.log.Warn("fresh start", "reason", "the partial file has other names: it is not written into", "path", d.base+partSuffix)
+		d.log.Warn("ignoring checkpoint; starting over", "reason", "the partial file has other names, it is not written into", "path", name)
 		return false, nil
 	}
-	f, err := d.fs.OpenFile(d.base+partSuffix, os.O_RDWR, 0)
+	f, err := d.fs.OpenFile(name, os.O_RDWR, 0)
 	if err != nil {
 		return false, err
 	}
@@ -206,33 +252,13 @@ func (d *destination) adopt(cp *checkpoint) (bool, error) {
 	if !fsys.SameFile(fi, opened) || fsys.Links(opened) > 1 {
 		return false, f.Close()
 	}
-	d.file = f
+	d.content = &partial{d: d, file: f, adopted: true}
 	return true, nil
 }
 
-// adoptCommitted takes the file at the path itself for what an earlier run has finished: it was killed between its rename
-// and the removal of its checkpoint. The claims are proved as always.
-func (d *destination) adoptCommitted(cp *checkpoint) bool {
-	f, err := d.fs.OpenFile(d.path, os.O_RDONLY, 0)
-	if err != nil {
-		return false
-	}
-	length, err := cp.length()
-	if err != nil || !hasSize(f, length) {
-		f.Close()
-		return false
-	}
-	d.file, d.committed = f, true
-	return true
-}
-
-func hasSize(f fsys.File, size int64) bool {
-	fi, err := f.Stat()
-	return err == nil && fi.Size() == size
-}
-
-// plain returns what is at a working file's name: nil for nothing, an error for what is not a plain file.
-func (d *destination) plain(name string) (fs.FileInfo, error) {
+// lstatRegular returns what is at the name of a working file. If there is nothing it returns nil; if it is anything but a
+// regular file, an error.
+func (d *destination) lstatRegular(name string) (fs.FileInfo, error) {
 	fi, err := d.fs.Lstat(name)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
@@ -245,297 +271,133 @@ func (d *destination) plain(name string) (fs.FileInfo, error) {
 	return fi, nil
 }
 
-const (
-	// spareSize is how much longer the partial file is than the data until the end: as much as a checkpoint takes, and a
-	// little for folders. On a disk that has become full it is given up for the checkpoint, or all would be lost that came
-	// since the last one.
-	spareSize = 2 * checkpointLimit
-	// spareFrom is the size of the data below which it is as well fetched again.
-	spareFrom = 1 << 20
-)
-
-// reserveSpare makes the spare. Where the disk has no room for it there is none, nor where the system would fill all that
-// is before it, with blocks or with zeros.
-func (d *destination) reserveSpare(size int64) {
-	if d.cpPath == "" || size < spareFrom {
-		return
-	}
-	d.spareAt = size
-	err := errors.ErrUnsupported
-	if !d.sparse {
-		err = d.file.Reserve(size, spareSize)
-	}
-	if errors.Is(err, errors.ErrUnsupported) && fsys.Holes {
-		_, err = d.file.WriteAt(make([]byte, spareSize), size)
-	}
-	if err != nil {
-		d.log.Info("no room to spare for the checkpoint", "error", err)
-	}
-}
-
-// giveSpare cuts the spare off, if there is one.
-func (d *destination) giveSpare() (given bool, err error) {
-	if d.spareAt == 0 {
-		return false, nil
-	}
-	size := d.spareAt
-	d.spareAt = 0
-	return true, d.file.Truncate(size)
-}
-
-// begin makes the partial file, unless one was adopted, and sees to its space.
+// begin makes the partial file, unless adopt has found one, and reserves its space.
 func (d *destination) begin(size, missing int64) error {
-	if err := d.prepare(size, missing); err != nil || d.committed {
-		return err
-	}
-	d.reserveSpare(size)
-	return nil
-}
-
-// prepare reserves the space for the data.
-func (d *destination) prepare(size, missing int64) error {
-	if d.committed {
-		return nil
-	}
-	fresh := d.file == nil
-	if fresh {
-		if err := d.create(); err != nil {
-			return err
-		}
-	}
-	d.begun = true
-	fi, err := d.file.Stat()
-	if err != nil {
-		return err
-	}
-	if fi.Size() > size { // the spare of an earlier run, whose blocks are none of the data's
-		if err := d.file.Truncate(size); err != nil {
-			return err
-		}
-		if fi, err = d.file.Stat(); err != nil {
-			return err
-		}
-	}
-	held := fsys.Allocated(fi)
-	if held < 0 {
-		held = size - missing
-	}
-	if d.sparse || held >= size {
-		d.reserved.Store(!d.sparse)
-		return d.file.Truncate(size)
-	}
-	switch free, err := d.fs.Free(filepath.Dir(d.path)); {
-	case err != nil:
-	case free < size-held && !fresh:
-		// Of what the system would reserve before it finds out, nothing could be given back: the file has holes.
-		return &noSpaceError{missing: missing, free: free}
-	case free >= size-held && size > fsys.ReserveStep:
-		// There is room: writes need not wait for it to be reserved, which reserve does beside them.
-		d.toReserve = size
-		return d.file.Truncate(size)
-	}
-	// Whether there is room is for the system to say, before the first byte.
-	err = d.file.Reserve(0, size)
-	switch {
-	case errors.Is(err, errors.ErrUnsupported):
-		if free, err := d.fs.Free(filepath.Dir(d.path)); err == nil && free < size-held {
-			return &noSpaceError{missing: missing, free: free}
-		}
-		return d.file.Truncate(size)
-	case err != nil:
-		// What was reserved before the disk was full is given back.
-		if terr := d.file.Truncate(min(fi.Size(), size)); terr != nil {
-			d.log.Warn("partial file keeps reserved space", "error", terr)
-		}
-	}
-	d.reserved.Store(err == nil)
-	return err
-}
-
-// reserve allocates what begin has left to it, in steps that keep no write waiting for long, until ctx ends.
-func (d *destination) reserve(ctx context.Context) error {
-	if d.toReserve == 0 {
-		return nil
-	}
-	for off := int64(0); off < d.toReserve; off += fsys.ReserveStep {
-		if ctx.Err() != nil {
-			return nil
-		}
-		err := d.file.Reserve(off, min(fsys.ReserveStep, d.toReserve-off))
-		if errors.Is(err, errors.ErrUnsupported) {
-			return nil // there was room when begin looked
-		}
+	if d.content == nil {
+		p, err := d.createPartial()
 		if err != nil {
 			return err
 		}
+		d.content = p
 	}
-	d.reserved.Store(true)
-	return nil
+	return d.content.begin(size, missing)
 }
 
-// create makes an empty partial file. What is at its name, under our lock and a plain file, nobody vouches for.
-func (d *destination) create() error {
+// createPartial makes an empty partial file. A file already there is replaced: no checkpoint describes it.
+func (d *destination) createPartial() (*partial, error) {
 	name := d.base + partSuffix
-	fi, err := d.plain(name)
+	fi, err := d.lstatRegular(name)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	d.dropCheckpoint() // it is of the file that goes
+	d.dropCheckpoint() // it describes the file that is about to go
 	if fi != nil {
-		d.log.Info("partial file of an earlier run replaced", "path", name)
+		d.log.Info("replacing partial file of an earlier run", "path", name)
 		if err := d.fs.Remove(name); err != nil {
-			return err
+			return nil, err
 		}
 	}
-	d.file, err = d.fs.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o666)
-	return err
+	f, err := d.fs.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o666)
+	if err != nil {
+		return nil, err
+	}
+	return &partial{d: d, file: f}, nil
 }
 
-func (d *destination) WriteAt(b []byte, off int64) (int, error) {
-	if d.committed {
-		return 0, errStale // the file at the path is not what the checkpoint says, and not ours to mend
-	}
-	return d.file.WriteAt(b, off)
-}
+// WriteAt writes into the partial file. If the file is already at the path the error is errNotOurs.
+func (d *destination) WriteAt(b []byte, off int64) (int, error) { return d.content.WriteAt(b, off) }
 
 // ReadAt reads what is on disk, for the proof and for the caller's digest.
-func (d *destination) ReadAt(b []byte, off int64) (int, error) { return d.file.ReadAt(b, off) }
+func (d *destination) ReadAt(b []byte, off int64) (int, error) { return d.content.ReadAt(b, off) }
 
-// noSpace makes ErrNoSpace, with its figures, of the error of a full disk or of a used-up quota, whatever met it: the
-// data, but also the lock or a rename.
-func (d *destination) noSpace(err error) error {
-	if !fsys.IsNoSpace(err) || errors.Is(err, ErrNoSpace) {
-		return err
+// reserve allocates the disk blocks that begin has left to it, until ctx is done.
+func (d *destination) reserve(ctx context.Context) error { return d.content.reserve(ctx) }
+
+// sync puts the bytes written so far on stable storage.
+//
+// After a failed sync the kernel may report the bytes as written although they are lost. They can still be read, and
+// would pass verification, until power is lost; no later sync writes them. So nothing that this sync was to cover may be
+// trusted.
+func (d *destination) sync() error { return d.content.sync() }
+
+// syncFailed reports whether a sync of this attempt has failed, in commit too.
+func (d *destination) syncFailed() bool { return d.content != nil && d.content.syncFailed() }
+
+// readCheckpoint returns the checkpoint, or fs.ErrNotExist. Errors that match fsys.ErrNotRegular or fsys.ErrTooLarge say
+// that what is there is no checkpoint, and save may replace it.
+func (d *destination) readCheckpoint() ([]byte, error) {
+	if d.checkpoint == "" {
+		return nil, fs.ErrNotExist
 	}
-	free, ferr := d.fs.Free(filepath.Dir(d.path))
-	if ferr != nil {
-		free = -1
+	data, err := fsys.ReadFile(d.fs, d.checkpoint, checkpointReadLimit)
+	if errors.Is(err, fsys.ErrNotRegular) {
+		if fi, lerr := d.fs.Lstat(d.checkpoint); lerr == nil && fi.IsDir() {
+			return nil, fmt.Errorf("checkpoint %s is a folder", d.checkpoint)
+		}
 	}
-	return &noSpaceError{missing: d.left, free: free, err: err}
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		err = fmt.Errorf("checkpoint: %w", d.noSpace(err, 0))
+	}
+	return data, err
 }
 
-// sync puts the bytes written so far on stable storage. Where it fails the system may count them as written although they
-// are lost: they can be read, and so proved, until the power goes, and no later sync brings them to the disk.
-func (d *destination) sync() error {
-	err := d.file.Sync()
-	d.syncFailed = d.syncFailed || err != nil
+// saves reports whether save has anything to do: not if there is no checkpoint, nor if the file is already at the path.
+func (d *destination) saves() bool {
+	_, there := d.content.(*inPlace)
+	return d.checkpoint != "" && !there
+}
+
+// save replaces the checkpoint by data, at most checkpointLimit bytes. last says that it is the last one of an attempt:
+// on a full disk it gets the ballast in any case. The ballast goes to an earlier one only if all blocks of the data are
+// allocated: otherwise data still to come would take the room, and the last save would find none.
+func (d *destination) save(data []byte, last bool) error {
+	err := fsys.WriteFile(d.fs, d.checkpoint, data, checkpointMode)
+	if fsys.IsNoSpace(err) && d.content.freeBallast(last) {
+		err = fsys.WriteFile(d.fs, d.checkpoint, data, checkpointMode)
+	}
 	return err
 }
 
-// commit makes the verified partial file the file at the path. Another process sees the old file or the whole new one.
-func (d *destination) commit(size int64) error {
-	settle := d.rename
-	if d.committed {
-		settle = d.keep
-	}
-	if err := settle(size); err != nil {
-		return err
-	}
-	// A power loss after the return must not bring the old file back.
-	if err := d.fs.SyncDir(filepath.Dir(d.path)); err != nil {
-		return err
-	}
-	d.dropCheckpoint()
-	d.dropStray()
-	return nil
-}
-
-// keep is for a file that is at the path already: what was proved must still be there, and all of it.
-func (d *destination) keep(size int64) error {
-	ours, err := d.file.Stat()
-	if err == nil {
-		err = d.isAt(d.path, ours, size)
-	}
-	if err != nil {
-		return err
-	}
-	return d.close()
-}
-
-func (d *destination) rename(size int64) error {
-	name := d.base + partSuffix
-	if _, err := d.giveSpare(); err != nil {
-		return err
-	}
-	// The rename must not be on disk before the bytes are.
-	if err := d.sync(); err != nil {
-		return err
-	}
-	ours, err := d.file.Stat()
-	if err != nil {
-		return err
-	}
-	// Some network file systems tell only now that they could not write.
-	if err := d.close(); err != nil {
-		return err
-	}
-	if !d.modified.IsZero() { // with the file closed: Windows sets the time once more when a writer closes it
-		if err := d.fs.Chtimes(name, d.modified); err != nil {
-			d.log.Warn("the file does not get the object's time", "path", d.path, "error", err)
-		}
-	}
-	if err := d.isAt(name, ours, size); err != nil { // last: what is swapped in after it gets the path
-		return err
-	}
-	return d.fs.Rename(name, d.path)
-}
-
-// isAt is an error unless the file that is ours is at name, with its size.
-func (d *destination) isAt(name string, ours fs.FileInfo, size int64) error {
-	there, err := d.fs.Lstat(name)
-	if err != nil {
-		return err
-	}
-	if !fsys.SameFile(ours, there) || ours.Size() != size {
-		return fmt.Errorf("%s was changed by somebody else during the download", name)
-	}
-	return nil
-}
-
-// close closes the partial file. It may be called more than once.
-func (d *destination) close() error {
-	if d.file == nil {
-		return nil
-	}
-	f := d.file
-	d.file = nil
-	return f.Close()
-}
-
-// forget lets go of what an earlier run left, for a fresh start. The files stay until the new run replaces them.
-func (d *destination) forget() error {
-	d.committed = false
-	return d.close()
-}
-
-// discard removes what this run has made.
-func (d *destination) discard() {
-	if err := d.close(); err != nil {
-		d.log.Warn("partial file", "error", err)
-	}
-	if d.committed {
-		d.dropCheckpoint() // it is of a file that is not what was asked for
-		return
-	}
-	if !d.begun {
-		return
-	}
-	if err := d.fs.Remove(d.base + partSuffix); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		d.log.Warn("partial file left behind", "error", err)
-	}
-	d.dropCheckpoint()
-	d.dropStray()
-}
-
-// dropCheckpoint removes the checkpoint, and what a killed run left of writing one. A checkpoint without its file costs
-// the next run nothing but the reading of it, so a failure is only logged.
+// dropCheckpoint removes the checkpoint, and its temporary if a run was killed while writing it. A checkpoint without its
+// file costs the next run only the reading of it, so a failure is logged and no more.
 func (d *destination) dropCheckpoint() {
-	if d.cpPath == "" {
+	if d.checkpoint == "" {
 		return
 	}
-	for _, name := range []string{d.cpPath, d.cpPath + fsys.TempSuffix} {
+	for _, name := range []string{d.checkpoint, d.checkpoint + fsys.TempSuffix} {
 		if err := d.fs.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			d.log.Warn("checkpoint left behind", "error", err)
 		}
 	}
+}
+
+// dropStray removes the checkpoint that an earlier call with other options has left at the default place: the file that
+// it describes is gone. Anything there that is not a checkpoint of this destination is left alone.
+func (d *destination) dropStray() {
+	stray := d.base + checkpointSuffix
+	if d.checkpoint == stray {
+		return
+	}
+	data, err := fsys.ReadFile(d.fs, stray, checkpointReadLimit)
+	if err != nil || !d.isCheckpointOf(data, relativeTo(stray, d.path)) {
+		return
+	}
+	if err := d.fs.Remove(stray); err != nil {
+		d.log.Warn("checkpoint left behind", "error", err)
+	}
+}
+
+// abandon ends an attempt that failed. The partial file is closed, and removed with its checkpoint if k says so.
+func (d *destination) abandon(k keep) {
+	if d.content == nil {
+		return
+	}
+	if k == keepNothing || k == keepPartial && !d.keepPartial {
+		d.content.discard()
+		d.dropCheckpoint()
+		d.dropStray()
+	} else if err := d.content.close(); err != nil {
+		d.log.Warn("closing partial file failed", "error", err)
+	}
+	d.content = nil
 }

@@ -17,7 +17,7 @@ import (
 	"github.com/ossdl/ossdl/internal/osstest"
 )
 
-// saves are the moments at which a checkpoint was put in place.
+// saves counts how often a checkpoint was put in place.
 func saves(f *faultfs.FS) (n int) {
 	for _, op := range f.Ops() {
 		if op.Kind == faultfs.Rename && strings.HasSuffix(op.To, checkpointSuffix) {
@@ -27,7 +27,7 @@ func saves(f *faultfs.FS) (n int) {
 	return n
 }
 
-// TestSaveThatFails, each time, is logged once and ends nothing.
+// TestSaveThatFails checks that saves that fail, each of them, are logged once and do not stop the download.
 func TestSaveThatFails(t *testing.T) {
 	for _, kind := range []faultfs.Kind{faultfs.Open, faultfs.Write, faultfs.Sync, faultfs.Rename} {
 		t.Run(string(kind), func(t *testing.T) {
@@ -56,8 +56,8 @@ func TestSaveThatFails(t *testing.T) {
 	}
 }
 
-// TestNoSaveForWhatIsDoneAtOnce: an object that is done before the first save is due writes no checkpoint at all, one that
-// takes longer does.
+// TestNoSaveForWhatIsDoneAtOnce checks that no checkpoint is written for an object that is done before the first save is
+// due, and that one is for an object that takes longer.
 func TestNoSaveForWhatIsDoneAtOnce(t *testing.T) {
 	for _, c := range []struct {
 		size  int64
@@ -82,8 +82,8 @@ func TestNoSaveForWhatIsDoneAtOnce(t *testing.T) {
 	}
 }
 
-// TestSaveCadence saves beside a line that brings a gigabyte a second: at most twenty times a second, and at most a twentieth
-// of the time, however slow the disk is. With little to save a second passes between two.
+// TestSaveCadence checks how often the checkpoint is saved while a gigabyte comes each second: at most twenty times a second,
+// and for at most a twentieth of the time, however slow the disk is. With little to save a second passes between two saves.
 func TestSaveCadence(t *testing.T) {
 	for name, c := range map[string]struct {
 		every       time.Duration // a MiB comes
@@ -115,7 +115,11 @@ func TestSaveCadence(t *testing.T) {
 					set: newSet(1 << 40), pin: &pin{facts: facts{size: 1 << 40, etag: `"e"`}}, src: &urlSource{first: &address{}}, ready: make(chan struct{}),
 				}
 				close(tr.ready)
-				k := &keeper{d: &destination{fs: f, log: cfg.log, path: bubblePath, cpPath: bubblePath + checkpointSuffix}, t: tr, cfg: &cfg}
+				dst, err := checkDestination(destinationConfig{fs: f, log: cfg.log, path: bubblePath, keepPartial: true})
+				if err != nil {
+					t.Fatal(err)
+				}
+				k := newKeeper(dst, tr, &cfg)
 				ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 				defer cancel()
 				var line sync.WaitGroup
@@ -125,7 +129,7 @@ func TestSaveCadence(t *testing.T) {
 						tr.set.advance(p, tr.set.hold(p, 1<<20), 0)
 					}
 				})
-				if err := k.run(ctx); err != nil {
+				if err := k.saves(ctx); err != nil {
 					t.Error(err)
 				}
 				line.Wait()
@@ -137,7 +141,8 @@ func TestSaveCadence(t *testing.T) {
 	}
 }
 
-// TestCheckpointDirNames: one name for each source and destination; another range of the same has the same name.
+// TestCheckpointDirNames checks that each source and destination has a name of its own in the checkpoint folder, and that
+// another range of the same has the same name.
 func TestCheckpointDirNames(t *testing.T) {
 	s := newServer(t)
 	s.CreateBucket("other", osstest.PublicRead())
@@ -195,7 +200,8 @@ func TestCheckpointDirNames(t *testing.T) {
 	}
 }
 
-// TestCheckpointDirByAnotherName: a relative name and an absolute one are of the same folder, and so are two of the path.
+// TestCheckpointDirByAnotherName checks that a checkpoint is found again if the folder or the path is given by another name,
+// relative or absolute.
 func TestCheckpointDirByAnotherName(t *testing.T) {
 	for _, c := range []struct{ path, dir, thenPath, thenDir string }{
 		{"file", "cps", "file", "ABS/cps"},
@@ -225,7 +231,8 @@ func TestCheckpointDirByAnotherName(t *testing.T) {
 	}
 }
 
-// TestCheckpointDirIsShared by calls that begin at once and find no folder; one that is there keeps its mode.
+// TestCheckpointDirIsShared checks that calls can begin at the same time while the checkpoint folder is missing, and that a
+// folder that exists keeps its mode.
 func TestCheckpointDirIsShared(t *testing.T) {
 	s := newServer(t)
 	content := osstest.Random(1, 4*testPart)
