@@ -80,9 +80,9 @@ var _ sink = (*destination)(nil)
 type content interface {
 	io.ReaderAt
 	io.WriterAt
-	// begin prepares the file for size bytes, of which missing are still to be written.
-	begin(size, missing int64) error
-	// reserve allocates the disk blocks that begin did not, until ctx is done.
+	// prepare makes the file ready for size bytes, of which missing are still to be written.
+	prepare(size, missing int64) error
+	// reserve allocates the disk blocks that prepare did not, until ctx is done.
 	reserve(ctx context.Context) error
 	sync() error
 	// syncFailed reports whether a sync has failed.
@@ -280,7 +280,7 @@ func (d *destination) begin(size, missing int64) error {
 		}
 		d.content = p
 	}
-	return d.content.begin(size, missing)
+	return d.content.prepare(size, missing)
 }
 
 // createPartial makes an empty partial file. A file already there is replaced: no checkpoint describes it.

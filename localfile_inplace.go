@@ -44,7 +44,7 @@ func (p *inPlace) ReadAt(b []byte, off int64) (int, error) { return p.file.ReadA
 // WriteAt refuses: a range that must be written is one that the file does not hold.
 func (p *inPlace) WriteAt([]byte, int64) (int, error) { return 0, errNotOurs }
 
-func (p *inPlace) begin(int64, int64) error { return nil }
+func (p *inPlace) prepare(int64, int64) error { return nil }
 
 func (p *inPlace) reserve(context.Context) error { return nil }
 

@@ -97,8 +97,8 @@ func (p *partial) WriteAt(b []byte, off int64) (int, error) { return p.file.Writ
 
 func (p *partial) ReadAt(b []byte, off int64) (int, error) { return p.file.ReadAt(b, off) }
 
-// begin reserves the space of the data, and then the ballast.
-func (p *partial) begin(size, missing int64) error {
+// prepare reserves the space of the data, and then the ballast.
+func (p *partial) prepare(size, missing int64) error {
 	if err := p.allocate(size, missing); err != nil {
 		return err
 	}
