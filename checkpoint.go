@@ -6,25 +6,16 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"path/filepath"
-	"strconv"
 	"strings"
 	"time"
-	"unicode/utf8"
 
 	"github.com/ossdl/ossdl/internal/fsys"
 )
 
-const (
-	checkpointVersion = 1
-	checkpointMode    = 0o600
-	// checkpointLimit bounds what is written, checkpointReadLimit what is read: nobody's document makes us use memory.
-	checkpointLimit     = 64 << 10
-	checkpointReadLimit = 1 << 20
-)
+const checkpointVersion = 1
 
-// checkpoint is the JSON document: what of which object an earlier run has written. It is a set of claims to be proved
-// against the disk, and nothing else is believed of it.
+// checkpoint is the JSON document that says which bytes of which object an earlier run has written. Its parts are claims:
+// none counts before the bytes on disk are found to have its CRC-64.
 type checkpoint struct {
 	Version      int              `json:"version"`
 	URL          bool             `json:"url,omitempty"` // bucket and key are host and path of a URL
@@ -53,7 +44,7 @@ type checkpointPart struct {
 	CRC64  uint64 `json:"crc64,string"`
 }
 
-// decodeCheckpoint reads a document, and accepts only what a run could have written.
+// decodeCheckpoint reads a document. It accepts only what a run could have written.
 func decodeCheckpoint(data []byte) (*checkpoint, error) {
 	var c checkpoint
 	var version struct {
@@ -71,9 +62,10 @@ func decodeCheckpoint(data []byte) (*checkpoint, error) {
 	return &c, c.check()
 }
 
-// maxETag bounds the ETag of a checkpoint, which goes into a request; in bytes. Those of OSS have some 40.
+// maxETag bounds the ETag of a checkpoint, in bytes, since it is sent in a request. Those of OSS have some 40.
 const maxETag = 1 << 10
 
+// check returns an error unless the numbers are within bounds and the parts are in order and do not overlap.
 func (c *checkpoint) check() error {
 	if len(c.ETag) > maxETag || strings.ContainsFunc(c.ETag, func(r rune) bool { return r < ' ' || r == 0x7f }) {
 		return errors.New("an ETag that no service sends")
@@ -95,7 +87,7 @@ func (c *checkpoint) check() error {
 	return nil
 }
 
-// length is how many bytes the download has.
+// length is how many bytes the download has: those of the range, if there is one.
 func (c *checkpoint) length() (int64, error) {
 	r := c.Range
 	switch {
@@ -109,7 +101,7 @@ func (c *checkpoint) length() (int64, error) {
 	return r.Length, nil
 }
 
-// complete reports whether the parts cover everything.
+// complete reports whether the parts claim every byte.
 func (c *checkpoint) complete() bool {
 	n := int64(0)
 	for _, p := range c.Parts {
@@ -119,6 +111,7 @@ func (c *checkpoint) complete() bool {
 	return err == nil && n == length
 }
 
+// facts is what identifies the object.
 func (c *checkpoint) facts() *facts {
 	f := &facts{size: c.Size, etag: c.ETag}
 	if c.CRC64 != nil {
@@ -130,7 +123,7 @@ func (c *checkpoint) facts() *facts {
 	return f
 }
 
-// set lays out what the document claims.
+// set makes the set of parts that the document claims.
 func (c *checkpoint) set() (*set, error) {
 	length, err := c.length()
 	if err != nil {
@@ -145,7 +138,7 @@ func (c *checkpoint) set() (*set, error) {
 	return s, nil
 }
 
-// encode writes the document with the parts that a snapshot gives, coarser ones where it would be too long.
+// encode writes the document with the parts of a snapshot. If it would exceed checkpointLimit it takes a coarser snapshot.
 func (c *checkpoint) encode(snapshot func(limit int) []claim) ([]byte, error) {
 	for limit := maxClaims; ; limit /= 2 {
 		claims := snapshot(limit)
@@ -160,38 +153,51 @@ func (c *checkpoint) encode(snapshot func(limit int) []claim) ([]byte, error) {
 	}
 }
 
-// readCheckpoint loads the checkpoint of a destination. It returns nil where there is none that fits the call, which is
-// logged; an error says that the file could not be read at all.
-func readCheckpoint(d *destination, id identity, cfg *settings) (*checkpoint, error) {
-	if d.cpPath == "" {
-		return nil, nil
-	}
-	data, err := fsys.ReadFile(d.fs, d.cpPath, checkpointReadLimit)
-	var c *checkpoint
+// isCheckpointOf reports whether data is a checkpoint that calls its destination name.
+func isCheckpointOf(data []byte, name string) bool {
+	c, err := decodeCheckpoint(data)
+	return err == nil && c.Path == name
+}
+
+// loadCheckpoint returns the checkpoint of an interrupted run, with its partial file opened. It returns nil if there is
+// none that this call can use, and logs why. An error says that the checkpoint could not be read at all.
+func (c *call) loadCheckpoint(dst *destination) (*checkpoint, error) {
+	data, err := dst.readCheckpoint()
+	var cp *checkpoint
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return nil, nil
-	case errors.Is(err, fsys.ErrNotRegular):
-		if fi, lerr := d.fs.Lstat(d.cpPath); lerr == nil && fi.IsDir() {
-			return nil, fmt.Errorf("checkpoint %s is a folder", d.cpPath)
-		}
-	case errors.Is(err, fsys.ErrTooLarge):
+	case errors.Is(err, fsys.ErrNotRegular), errors.Is(err, fsys.ErrTooLarge): // no checkpoint, and the next save replaces it
 	case err != nil:
-		return nil, fmt.Errorf("checkpoint: %w", err)
+		return nil, err
 	default:
-		if c, err = decodeCheckpoint(data); err == nil {
-			err = c.fits(d, id, cfg)
+		if cp, err = decodeCheckpoint(data); err == nil {
+			err = cp.fits(dst.nameInCheckpoint(), c.src.identity(), &c.cfg)
 		}
 	}
 	if err != nil {
-		d.log.Warn("checkpoint of no use, fresh start", "checkpoint", d.cpPath, "reason", err)
+		c.cfg.log.Warn("ignoring checkpoint; starting over", "checkpoint", dst.checkpointName(), "reason", err)
 		return nil, nil
 	}
-	return c, nil
+	return c.adopt(dst, cp)
 }
 
-// fits says why the checkpoint is not of this call.
-func (c *checkpoint) fits(d *destination, id identity, cfg *settings) error {
+// adopt opens the file that a checkpoint is of. It returns nil if there is none.
+func (c *call) adopt(dst *destination, cp *checkpoint) (*checkpoint, error) {
+	length, err := cp.length()
+	if err != nil {
+		return nil, err
+	}
+	found, err := dst.adopt(length, cp.complete())
+	if !found || err != nil {
+		return nil, err
+	}
+	c.cfg.log.Info("resuming", "path", dst.target(), "parts", len(cp.Parts))
+	return cp, nil
+}
+
+// fits returns an error that says why the checkpoint is not of this call, for a destination that it must call name.
+func (c *checkpoint) fits(name string, id identity, cfg *settings) error {
 	switch {
 	case c.URL != id.url || c.Bucket != id.bucket || c.Key != id.key:
 		return errors.New("of another object")
@@ -201,7 +207,7 @@ func (c *checkpoint) fits(d *destination, id identity, cfg *settings) error {
 		return fmt.Errorf("of ETag %s", orNone(c.ETag))
 	case (c.Range == nil) != (cfg.window == nil), c.Range != nil && *c.Range != (checkpointRange{cfg.window.offset, cfg.window.length}):
 		return errors.New("of another range")
-	case c.Path != d.pathFromCheckpoint():
+	case c.Path != name:
 		return fmt.Errorf("of another destination, %q", c.Path)
 	case c.ETag == "" && c.CRC64 == nil && c.LastModified == "":
 		return errors.New("nothing in it identifies the object")
@@ -209,65 +215,81 @@ func (c *checkpoint) fits(d *destination, id identity, cfg *settings) error {
 	return nil
 }
 
-// dropStray removes the checkpoint that an earlier call with other options has left at the default place: it is of the
-// file that was just replaced. What is there and is no checkpoint of this path is somebody else's.
-func (d *destination) dropStray() {
-	stray := d.base + checkpointSuffix
-	if d.cpPath == stray {
-		return
-	}
-	data, err := fsys.ReadFile(d.fs, stray, checkpointReadLimit)
-	if err != nil {
-		return
-	}
-	beside := destination{path: d.path, cpPath: stray}
-	if c, err := decodeCheckpoint(data); err == nil && c.Path == beside.pathFromCheckpoint() {
-		if err := d.fs.Remove(stray); err != nil {
-			d.log.Warn("checkpoint left behind", "error", err)
-		}
-	}
-}
-
-// pathFromCheckpoint names the destination as seen from the checkpoint's folder, so that both can be moved together.
-func (d *destination) pathFromCheckpoint() string {
-	name := d.path
-	if rel, err := filepath.Rel(filepath.Dir(d.cpPath), d.path); err == nil {
-		name = filepath.ToSlash(rel)
-	}
-	if !utf8.ValidString(name) {
-		return strconv.Quote(name) // JSON cannot hold it as it is
-	}
-	return name
-}
-
 const (
-	saveBytes    = 4 << 20               // as much must be new for a save
-	saveTime     = 50 * time.Millisecond // between saves at the least
-	saveLongTime = time.Second           // after which any new byte is worth a save
-	saveShare    = 20                    // at most one part in so many of the time goes into saving
-	syncTime     = time.Second           // between syncs of the data at the least
-	syncShare    = 4                     // likewise for syncs
+	saveBytes    = 4 << 20               // so many new bytes are worth a save
+	saveTime     = 50 * time.Millisecond // least time between two saves
+	saveLongTime = time.Second           // after this long any new byte is worth a save
+	saveShare    = 20                    // saves take at most one part in so many of the time
+	syncTime     = time.Second           // least time between two syncs of the data
+	syncShare    = 4                     // syncs take at most one part in so many of the time
 )
 
-// keeper saves the checkpoint of a transfer while it runs, in nobody's way. A save that fails is logged once and ends
-// nothing: it costs what an interruption would have kept.
+// keeper saves the checkpoint of an attempt and syncs its data in the background. A failed save is logged once and does not
+// stop the download; only the resume point is older.
 type keeper struct {
-	d      *destination
-	t      *transfer
+	dst    *destination
+	parts  *set
+	run    run // set before it begins
 	id     identity
 	cfg    *settings
+	active bool  // there is something to save
 	saved  int64 // bytes that the last save covered
-	failed bool
+	failed bool  // a save failed
 }
 
-// run saves until ctx ends.
-func (k *keeper) run(ctx context.Context) error {
-	if k.d.cpPath == "" || k.d.committed {
+// run is what a keeper asks of the engine.
+type run interface {
+	objectFacts() (f facts, fixed bool)
+	hasBegun() bool // the size of the object is known
+	isReady() bool  // the destination holds what may be claimed
+}
+
+// newKeeper makes the keeper of an attempt that fills parts.
+func newKeeper(dst *destination, parts *set, id identity, cfg *settings) *keeper {
+	return &keeper{dst: dst, parts: parts, id: id, cfg: cfg, active: dst.saves()}
+}
+
+// saves saves the checkpoint now and then, until ctx is done.
+func (k *keeper) saves(ctx context.Context) error {
+	if !k.active {
 		return nil
 	}
-	k.saved = k.t.set.totals().have
+	k.saved = k.parts.totals().have
+	return everySoOften(ctx, saveTime, saveShare, k.saveIsDue, func() error {
+		k.save()
+		return nil
+	})
+}
+
+// saveIsDue reports whether there is enough to save, so long after the last save.
+func (k *keeper) saveIsDue(idle time.Duration) bool {
+	// Negative: claims of an earlier run were disproved.
+	fresh := k.parts.totals().have - k.saved
+	return fresh >= saveBytes || fresh != 0 && idle >= saveLongTime
+}
+
+// syncs puts the data on stable storage now and then, until ctx is done. Only synced ranges may be joined in the
+// checkpoint, and little is lost if power is lost. A failed sync ends the run: what it was to cover may be lost from memory
+// and disk alike.
+func (k *keeper) syncs(ctx context.Context) error {
+	if !k.active {
+		return nil
+	}
+	due := func(time.Duration) bool { return k.parts.beginSync() }
+	return everySoOften(ctx, syncTime, syncShare, due, func() error {
+		if err := k.dst.sync(); err != nil {
+			return err
+		}
+		k.parts.endSync()
+		return nil
+	})
+}
+
+// everySoOften calls do until ctx is done or do fails. At each interval it asks due, which is told how long ago the last
+// call of do ended. A call that took long is followed by share times as long without one.
+func everySoOften(ctx context.Context, interval time.Duration, share int, due func(idle time.Duration) bool, do func() error) error {
 	last, cost := time.Now(), time.Duration(0)
-	tick := time.NewTicker(saveTime)
+	tick := time.NewTicker(interval)
 	defer tick.Stop()
 	for {
 		select {
@@ -275,52 +297,49 @@ func (k *keeper) run(ctx context.Context) error {
 			return nil
 		case <-tick.C:
 		}
-		fresh := k.t.set.totals().have - k.saved
 		idle := time.Since(last)
-		if fresh == 0 || idle < cost*saveShare || fresh < saveBytes && idle < saveLongTime {
+		if idle < cost*time.Duration(share) || !due(idle) {
 			continue
 		}
 		begun := time.Now()
-		k.save(false)
+		if err := do(); err != nil {
+			return err
+		}
 		last = time.Now()
 		cost = last.Sub(begun)
 	}
 }
 
-// save writes the checkpoint now. Where the disk is full the last of a run takes the spare. An earlier one does so only if
-// the data has all of its blocks: otherwise the data that still comes would take what is given up, and the last save would
-// find nothing.
-func (k *keeper) save(last bool) {
-	select {
-	case <-k.t.ready: // before, the file does not hold what would be claimed
-	default:
+// save saves the checkpoint while the attempt goes on.
+func (k *keeper) save() { k.write(false) }
+
+// saveLast saves the checkpoint once nothing else of the attempt is running.
+func (k *keeper) saveLast() { k.write(true) }
+
+func (k *keeper) write(last bool) {
+	if !k.active || !k.run.isReady() { // not ready: the file does not hold what would be claimed
 		return
 	}
-	have := k.t.set.totals().have
-	data, err := k.document().encode(k.t.set.snapshot)
+	have := k.parts.totals().have
+	data, err := k.document().encode(k.parts.snapshot)
 	if err == nil {
-		err = fsys.WriteFile(k.d.fs, k.d.cpPath, data, checkpointMode)
-	}
-	if fsys.IsNoSpace(err) && (last || k.d.reserved.Load()) {
-		if given, gerr := k.d.giveSpare(); given && gerr == nil {
-			err = fsys.WriteFile(k.d.fs, k.d.cpPath, data, checkpointMode)
-		}
+		err = k.dst.save(data, last)
 	}
 	switch {
 	case err == nil:
 		k.saved = have
 	case !k.failed:
 		k.failed = true
-		k.d.log.Warn("checkpoint not saved", "checkpoint", k.d.cpPath, "error", err)
+		k.cfg.log.Warn("checkpoint not saved", "checkpoint", k.dst.checkpointName(), "error", err)
 	}
 }
 
 func (k *keeper) document() *checkpoint {
-	f, _ := k.t.pin.now()
+	f, _ := k.run.objectFacts()
 	id := k.id
 	c := &checkpoint{
 		Version: checkpointVersion, URL: id.url, Bucket: id.bucket, Key: id.key, VersionID: f.versionID, ETag: f.etag,
-		Size: f.size, Path: k.d.pathFromCheckpoint(),
+		Size: f.size, Path: k.dst.nameInCheckpoint(),
 	}
 	if k.cfg.versionID != "" {
 		c.VersionID = k.cfg.versionID
@@ -337,30 +356,40 @@ func (k *keeper) document() *checkpoint {
 	return c
 }
 
-// syncs puts the data on stable storage now and then, so that ranges may be joined in the checkpoint and little is lost
-// with the power. A sync that fails ends the run: what it was to cover may be gone from memory and disk alike.
-func (k *keeper) syncs(ctx context.Context) error {
-	if k.d.committed || k.d.cpPath == "" {
-		return nil
+// abandon ends an attempt that failed with err: with a checkpoint of everything that was done, or with nothing. It returns
+// err, with the figures of the disk if that is full.
+func (k *keeper) abandon(err error) error {
+	if k.dst.syncFailed() {
+		k.parts.distrust()
+		k.dst.dropCheckpoint() // should the last save fail, too, no claims are better than wrong ones
 	}
-	last, cost := time.Now(), time.Duration(0)
-	tick := time.NewTicker(syncTime)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-tick.C:
-		}
-		if time.Since(last) < cost*syncShare || !k.t.set.beginSync() {
-			continue
-		}
-		begun := time.Now()
-		if err := k.d.sync(); err != nil {
-			return err
-		}
-		k.t.set.endSync()
-		last = time.Now()
-		cost = last.Sub(begun)
+	sums := k.parts.totals()
+	left := keepWhat(err)
+	if sums.have == 0 && left == keepPartial {
+		left = keepNothing
 	}
+	if left == keepPartial {
+		k.saveLast() // while the partial file is open: on a full disk its ballast makes room
+	}
+	k.dst.abandon(left)
+	missing := int64(0)
+	if k.run.hasBegun() {
+		missing = sums.size - sums.have
+	}
+	return k.dst.noSpace(err, missing)
 }
+
+// keepWhat is what an attempt leaves after an error.
+func keepWhat(err error) keep {
+	switch {
+	case startsOver(err):
+		return keepAsFound
+	case errors.Is(err, ErrChecksum):
+		return keepNothing
+	}
+	return keepPartial
+}
+
+// startsOver reports whether the error says that what an earlier run left is of no use: it is of another object, or the
+// file at the path is not what the checkpoint says.
+func startsOver(err error) bool { return errors.Is(err, errStale) || errors.Is(err, errNotOurs) }

@@ -223,14 +223,14 @@ func (c *compat) findSuffix(ctx context.Context, path string) error {
 	cfg := c.cfg
 	cfg.window, cfg.progress = &window{0, 1}, nil
 	probe := c.d.newCall(c.src, cfg)
-	if _, err := checkDestination(path, c.src.identity(), &cfg); err != nil {
+	if _, err := checkDestination(probe.fileConfig(path)); err != nil {
 		_, err = probe.result(ctx, path, err)
 		return err
 	}
 	if _, err := probe.toWriter(ctx, &writerSink{w: nowhere{}}); err != nil {
 		return err
 	}
-	f, _ := probe.t.pin.now()
+	f, _ := probe.t.objectFacts()
 	if f.strong() {
 		c.cfg.ifMatch = f.etag
 	}

@@ -163,102 +163,79 @@ func (d *Downloader) newCallIn(l *lane, src source, cfg settings) *call {
 	return &call{d: d, lane: l, src: src, cfg: cfg, start: time.Now()}
 }
 
+// toFile downloads to a path.
 func (c *call) toFile(ctx context.Context, path string) (*Result, error) {
 	end := report(c.cfg.progress, c.look, c.stats.downloaded.Load)
-	dst, err := checkDestination(path, c.src.identity(), &c.cfg)
+	dst, err := checkDestination(c.fileConfig(path))
 	if err == nil {
-		path, err = dst.path, c.into(ctx, dst)
+		path, err = dst.target(), c.into(ctx, dst)
 	}
 	end(err == nil)
 	return c.result(ctx, path, err)
 }
 
-// into is the story of a download to a file. Each step either has its effect whole or leaves what was there before.
-func (c *call) into(ctx context.Context, dst *destination) (err error) {
-	defer func() { err = dst.noSpace(err) }()
+// fileConfig is what the options say about a file at path.
+func (c *call) fileConfig(path string) destinationConfig {
+	id := c.src.identity()
+	return destinationConfig{
+		fs: c.cfg.fs, log: c.cfg.log, path: path, sparse: c.cfg.sparse,
+		keepPartial: !c.cfg.noCheckpoint, checkpoint: c.cfg.checkpoint, checkpointDir: c.cfg.cpDir,
+		source:         fmt.Sprintf("%t\n%q\n%q", id.url, id.bucket, id.key),
+		isCheckpointOf: isCheckpointOf,
+	}
+}
+
+// into is the story of a download to a file. Each step either takes effect completely or leaves what was there before.
+func (c *call) into(ctx context.Context, dst *destination) error {
 	unlock, err := dst.lock()
 	if err != nil {
 		return err
 	}
 	defer unlock()
-	earlier, err := c.earlier(dst)
+	cp, err := c.loadCheckpoint(dst) // after the lock: until then another call may be writing it
 	if err != nil {
 		return err
 	}
-	if err = c.fetchInto(ctx, dst, earlier); !errors.Is(err, errStale) {
+	err = c.attempt(ctx, dst, cp)
+	if cp == nil || !startsOver(err) {
 		return err
 	}
-	c.cfg.log.Warn("fresh start", "reason", err)
+	c.cfg.log.Warn("ignoring checkpoint; starting over", "reason", err)
 	c.stats.resumed.Store(0)
-	if err := dst.forget(); err != nil {
-		return err
-	}
-	return c.fetchInto(ctx, dst, nil)
+	return c.attempt(ctx, dst, nil)
 }
 
-// earlier is what an interrupted run left and this one can use: its checkpoint, with the partial file open.
-func (c *call) earlier(dst *destination) (*checkpoint, error) {
-	cp, err := readCheckpoint(dst, c.src.identity(), &c.cfg)
-	if cp == nil || err != nil {
-		return nil, err
-	}
-	ok, err := dst.adopt(cp)
-	if !ok || err != nil {
-		return nil, err
-	}
-	c.cfg.log.Info("resuming", "path", dst.path, "parts", len(cp.Parts))
-	return cp, nil
-}
-
-// fetchInto brings the file to its path, from nothing or from what an earlier run left. What it leaves after an error is
+// attempt fetches, verifies and commits once, from nothing or from the checkpoint cp. After an error the destination holds
 // what the next call continues with.
-func (c *call) fetchInto(ctx context.Context, dst *destination, earlier *checkpoint) (err error) {
-	cfg, err := c.configure(dst, earlier)
+func (c *call) attempt(ctx context.Context, dst *destination, cp *checkpoint) error {
+	cfg, err := c.configure(dst, cp)
 	if err != nil {
+		dst.abandon(keepAsFound)
 		return err
 	}
-	if dst.cpPath == "" {
+	if !dst.hasCheckpoint() {
 		cfg.set.setVolatile()
 	}
-	keep := &keeper{d: dst, id: c.src.identity(), cfg: &c.cfg}
-	cfg.disk, cfg.beside = dst, []func(context.Context) error{dst.reserve, keep.run, keep.syncs}
+	keep := newKeeper(dst, cfg.set, c.src.identity(), &c.cfg)
+	cfg.disk, cfg.beside = dst, []func(context.Context) error{dst.reserve, keep.saves, keep.syncs}
 	t := c.newTransfer(cfg)
-	keep.t = t
-	defer func() {
-		if err != nil {
-			c.leave(dst, keep, err)
-		}
-	}()
-	if err := c.fetchVerified(ctx, t); err != nil {
-		return err
+	keep.run = t
+	if err = c.fetchVerified(ctx, t); err == nil {
+		err = dst.commit(t.set.totals().size, c.modTime(t))
 	}
-	if c.cfg.objectTimes {
-		f, _ := t.pin.now()
-		dst.modified = f.lastModified
+	if err != nil {
+		return keep.abandon(err)
 	}
-	return dst.commit(t.set.totals().size)
+	return nil
 }
 
-// leave ends a destination after an error: with a checkpoint of all that was done, or with nothing.
-func (c *call) leave(dst *destination, keep *keeper, err error) {
-	if t := keep.t; t.hasBegun() {
-		sums := t.set.totals()
-		dst.left = sums.size - sums.have
+// modTime is the modification time for the file; zero: that of the download.
+func (c *call) modTime(t *transfer) time.Time {
+	if !c.cfg.objectTimes {
+		return time.Time{}
 	}
-	if dst.syncFailed {
-		keep.t.set.distrust()
-		dst.dropCheckpoint() // should the next save fail too, nothing is better than its claims
-	}
-	switch {
-	case errors.Is(err, errStale):
-	case !dst.keeps, errors.Is(err, ErrChecksum), errors.Is(err, errTwin), keep.t.set.totals().have == 0:
-		dst.discard()
-	case dst.cpPath != "" && dst.begun:
-		keep.save(true)
-	}
-	if err := dst.close(); err != nil {
-		c.cfg.log.Warn("partial file", "error", err)
-	}
+	f, _ := t.objectFacts()
+	return f.lastModified
 }
 
 // configure says how the engine is to fetch into a sink. With a checkpoint, the sink must hold what that claims.
@@ -339,7 +316,7 @@ func (c *call) fetchVerified(ctx context.Context, t *transfer) error {
 // verify compares the whole with what the service and the caller say of it. A wrong result is final where fetching again
 // cannot mend it.
 func (c *call) verify(ctx context.Context, t *transfer) (wrong error, final bool, err error) {
-	f, _ := t.pin.now()
+	f, _ := t.objectFacts()
 	sum := t.set.sum()
 	verified := false
 	if whole := t.base == 0 && t.set.totals().size == f.size; whole && f.hasCRC {
@@ -422,7 +399,7 @@ func (c *call) figures(path string) *Result {
 		ResumedBytes: c.stats.resumed.Load(), DownloadedBytes: c.stats.downloaded.Load(),
 		Requests: int(c.stats.requests.Load()), Retries: int(c.stats.retries.Load()), Duration: time.Since(c.start),
 	}
-	if f, fixed := c.t.pin.now(); fixed {
+	if f, fixed := c.t.objectFacts(); fixed {
 		res.VersionID, res.ETag, res.LastModified = f.versionID, f.etag, f.lastModified
 	}
 	if c.t.hasBegun() {

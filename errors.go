@@ -17,11 +17,6 @@ var (
 	// more. A download to a file leaves neither partial file nor checkpoint; what DownloadTo has written, or a Reader given
 	// out, is not to be used.
 	ErrChecksum = errors.New("checksum mismatch")
-	// ErrInUse: the destination is being written by another call or process. Of a DownloadPrefix in another process, only
-	// another DownloadPrefix into the same folder knows.
-	ErrInUse = errors.New("destination in use")
-	// ErrNoSpace: the disk, or the caller's quota on it, is full. The same call resumes once there is room.
-	ErrNoSpace = errors.New("not enough disk space")
 )
 
 // KeyError is the failure of one object of a prefix.
@@ -33,34 +28,6 @@ type KeyError struct {
 func (e KeyError) Error() string { return fmt.Sprintf("%q: %v", e.Key, e.Err) }
 
 func (e KeyError) Unwrap() error { return e.Err }
-
-// noSpaceError carries the figures of an ErrNoSpace.
-type noSpaceError struct {
-	missing int64 // bytes still to be written; 0: none, or not known yet
-	free    int64 // bytes the file system has left; -1 where it does not say
-	err     error // what the operating system said, if it was asked to write
-}
-
-func (e *noSpaceError) Error() string {
-	msg := ErrNoSpace.Error()
-	if e.missing > 0 {
-		msg += fmt.Sprintf(": %d bytes are missing", e.missing)
-	}
-	if e.free >= 0 {
-		msg += fmt.Sprintf(", %d are free", e.free)
-	}
-	if e.err != nil {
-		msg += ": " + e.err.Error()
-	}
-	return msg
-}
-
-func (e *noSpaceError) Unwrap() []error {
-	if e.err == nil {
-		return []error{ErrNoSpace}
-	}
-	return []error{ErrNoSpace, e.err}
-}
 
 // objectName is how messages name an object.
 func objectName(bucket, key string) string { return identity{bucket: bucket, key: key}.String() }

@@ -65,7 +65,7 @@ func (t *transfer) fetch(ctx context.Context) (*part, error) {
 type attemptEnd uint8
 
 const (
-	attemptDone      attemptEnd = iota // nothing of the part is left to fetch
+	attemptDone   attemptEnd = iota // nothing of the part is left to fetch
 	runEnded                        // ctx is done
 	tooSlow                         // the connection is to be replaced
 	keyExpired                      // the URL is to be renewed

@@ -21,9 +21,8 @@ import (
 // What a call logs, of what it is about.
 const (
 	logResuming  = `level=INFO msg=resuming`
-	logOfNoUse   = `level=WARN msg="checkpoint of no use, fresh start"`
-	logFresh     = `level=WARN msg="fresh start"`
-	logReplaced  = `level=INFO msg="partial file of an earlier run replaced"`
+	logFresh     = `level=WARN msg="ignoring checkpoint; starting over"`
+	logReplaced  = `level=INFO msg="replacing partial file of an earlier run"`
 	logDisproved = `level=WARN msg="range on disk does not match its checksum; downloading it again"`
 	logRetry     = `level=INFO msg="retrying after failed request"`
 	logPin       = `level=WARN msg="version pin dropped: no permission oss:GetObjectVersion"`
@@ -37,7 +36,7 @@ const (
 	logNotSaved  = `level=WARN msg="checkpoint not saved"`
 )
 
-var logged = []string{logResuming, logOfNoUse, logFresh, logReplaced, logDisproved, logRetry, logPin, logIfMatch, logStream,
+var logged = []string{logResuming, logFresh, logReplaced, logDisproved, logRetry, logPin, logIfMatch, logStream,
 	logNoRanges, logChecksum, logSymlink, logRenew, logNoLocks, logNotSaved}
 
 // says asks that each of these lines is in the log as often, and no other that is known. All name the object.
@@ -78,7 +77,7 @@ func TestLog(t *testing.T) {
 		}
 	}
 	// A checkpoint that is not believed leaves a partial file that nobody vouches for.
-	notBelieved := map[string]int{logOfNoUse: 1, logReplaced: 1}
+	notBelieved := map[string]int{logFresh: 1, logReplaced: 1}
 	for name, c := range map[string]struct {
 		config  stageConfig
 		resumed bool
@@ -98,7 +97,7 @@ func TestLog(t *testing.T) {
 		"checkpoint of another path":     {resumed: true, then: replace(`"path":"file"`, `"path":"other"`), want: notBelieved},
 		"checkpoint of the whole object": {resumed: true, opts: []Option{WithRange(0, lieSize)}, want: notBelieved},
 		"checkpoint of another version": {resumed: true, config: stageConfig{bucket: versioned}, opts: []Option{WithVersionID("x")},
-			want: map[string]int{logOfNoUse: 1}}, // there is no such version
+			want: map[string]int{logFresh: 1}}, // there is no such version
 
 		"object changed": {resumed: true, then: func(st *stage) {
 			st.content = osstest.Random(8, lieSize)

@@ -64,7 +64,7 @@ func TestFreshStarts(t *testing.T) {
 			}
 			var lines []string
 			for line := range strings.Lines(log.String()) {
-				if strings.Contains(line, "fresh start") {
+				if strings.Contains(line, "starting over") {
 					lines = append(lines, line)
 				}
 			}

@@ -184,14 +184,12 @@ func (p *prefixRun) run(ctx context.Context) error {
 
 // noSpace makes ErrNoSpace of the error of a disk that is too full for a folder.
 func (p *prefixRun) noSpace(err error) error {
-	if p.fs == nil { // dir itself could not be made
-		if fsys.IsNoSpace(err) {
-			err = &noSpaceError{free: -1, err: err}
-		}
-		return err
-	}
-	return (&destination{fs: p.fs, path: workDir}).noSpace(err)
+	return noSpace(p.fs, ".", 0, err) // without p.fs dir itself could not be made
 }
+
+// workTries bounds how often the folder of working files is made again because another call, which was done with it,
+// removed it.
+const workTries = 100
 
 // openWorkDir makes the folder of the working files, and tries with it how the file system takes names. Another call that
 // ends just now may remove it under us; we need it only once an object takes its lock there, and then it is made again.

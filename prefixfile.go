@@ -10,7 +10,6 @@ import (
 	"os"
 	"path"
 	"path/filepath"
-	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -282,57 +281,41 @@ func (p *prefixRun) fetch(ctx context.Context, o listed, name string) error {
 	cfg.knownEmpty = o.size == 0 && !o.symlink
 	c := p.d.newCallIn(p.lane, src, cfg)
 	p.begun(c, o.size)
-	dst := p.destination(name)
-	if err = dst.checkPath(); err == nil {
+	dst, err := checkDestination(p.destination(name))
+	if err == nil {
 		err = c.into(ctx, dst)
 	}
-	if err == nil && p.cfg.noCheckpoint { // a call that did keep one may have left it
-		if terr := p.tidy(name); terr != nil {
-			p.cfg.log.Warn("working files left behind", "path", name, "error", terr)
-		}
+	switch {
+	case errors.Is(err, errTwin): // each further call would come to the same end
+		p.discard(name)
+	case err == nil && p.cfg.noCheckpoint && p.leftover: // a call that did keep one may have left it
+		p.discard(name)
 	}
 	p.ended(c, o.size, err)
-	return dst.noSpace(err)
+	return err
+}
+
+// discard removes the working files of a file.
+func (p *prefixRun) discard(name string) {
+	if err := removeLeftovers(p.destination(name)); err != nil {
+		p.cfg.log.Warn("working files left behind", "path", name, "error", err)
+	}
 }
 
 // destination names the working files by the file's name, so that no name is too long, and two calls for one file meet.
-func (p *prefixRun) destination(name string) *destination {
+func (p *prefixRun) destination(name string) destinationConfig {
 	sum := sha256.Sum256([]byte(name))
-	d := &destination{
-		fs: p.fs, log: p.cfg.log, path: local(name), work: workDir,
+	return destinationConfig{
+		fs: p.fs, log: p.cfg.log, path: local(name), folder: workDir,
 		base:   filepath.Join(workDir, hex.EncodeToString(sum[:16])),
-		sparse: p.cfg.sparse, keeps: !p.cfg.noCheckpoint,
+		sparse: p.cfg.sparse, keepPartial: !p.cfg.noCheckpoint, isCheckpointOf: isCheckpointOf,
 	}
-	if d.keeps {
-		d.cpPath = d.base + checkpointSuffix
-	}
-	return d
 }
 
-// tidy removes what a call that was killed left of a file that is there by now. That call may have come to its rename and
-// no further: a power loss must not take the file back once it is counted.
+// tidy removes what a call that was killed left of a file that is there by now.
 func (p *prefixRun) tidy(name string) error {
 	if !p.leftover {
 		return nil
 	}
-	d := p.destination(name)
-	d.cpPath = d.base + checkpointSuffix
-	left := slices.ContainsFunc([]string{partSuffix, checkpointSuffix, lockSuffix}, func(suffix string) bool {
-		_, err := p.fs.Lstat(d.base + suffix)
-		return err == nil
-	})
-	if !left {
-		return nil
-	}
-	unlock, err := d.lock()
-	if err != nil {
-		return nil // somebody is at it
-	}
-	defer unlock()
-	if err := d.fs.SyncDir(filepath.Dir(d.path)); err != nil {
-		return err
-	}
-	d.begun = true
-	d.discard()
-	return nil
+	return removeLeftovers(p.destination(name))
 }

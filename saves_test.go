@@ -17,7 +17,7 @@ import (
 	"github.com/ossdl/ossdl/internal/osstest"
 )
 
-// saves are the moments at which a checkpoint was put in place.
+// saves counts how often a checkpoint was put in place.
 func saves(f *faultfs.FS) (n int) {
 	for _, op := range f.Ops() {
 		if op.Kind == faultfs.Rename && strings.HasSuffix(op.To, checkpointSuffix) {
@@ -27,7 +27,7 @@ func saves(f *faultfs.FS) (n int) {
 	return n
 }
 
-// TestSaveThatFails, each time, is logged once and ends nothing.
+// TestSaveThatFails checks that saves that fail, each of them, are logged once and do not stop the download.
 func TestSaveThatFails(t *testing.T) {
 	for _, kind := range []faultfs.Kind{faultfs.Open, faultfs.Write, faultfs.Sync, faultfs.Rename} {
 		t.Run(string(kind), func(t *testing.T) {
@@ -56,8 +56,8 @@ func TestSaveThatFails(t *testing.T) {
 	}
 }
 
-// TestNoSaveForWhatIsDoneAtOnce: an object that is done before the first save is due writes no checkpoint at all, one that
-// takes longer does.
+// TestNoSaveForWhatIsDoneAtOnce checks that no checkpoint is written for an object that is done before the first save is
+// due, and that one is for an object that takes longer.
 func TestNoSaveForWhatIsDoneAtOnce(t *testing.T) {
 	for _, c := range []struct {
 		size  int64
@@ -82,8 +82,8 @@ func TestNoSaveForWhatIsDoneAtOnce(t *testing.T) {
 	}
 }
 
-// TestSaveCadence saves beside a line that brings a gigabyte a second: at most twenty times a second, and at most a twentieth
-// of the time, however slow the disk is. With little to save a second passes between two.
+// TestSaveCadence checks how often the checkpoint is saved while a gigabyte comes each second: at most twenty times a second,
+// and for at most a twentieth of the time, however slow the disk is. With little to save a second passes between two saves.
 func TestSaveCadence(t *testing.T) {
 	for name, c := range map[string]struct {
 		every       time.Duration // a MiB comes
@@ -111,21 +111,23 @@ func TestSaveCadence(t *testing.T) {
 					return nil
 				})
 				cfg := defaults()
-				tr := &transfer{
-					engineConfig: engineConfig{set: newSet(1 << 40)}, pin: &pin{facts: facts{size: 1 << 40, etag: `"e"`}}, ready: make(chan struct{}),
+				parts := newSet(1 << 40)
+				dst, err := checkDestination(destinationConfig{fs: f, log: cfg.log, path: bubblePath, keepPartial: true})
+				if err != nil {
+					t.Fatal(err)
 				}
-				close(tr.ready)
-				k := &keeper{d: &destination{fs: f, log: cfg.log, path: bubblePath, cpPath: bubblePath + checkpointSuffix}, t: tr, cfg: &cfg}
+				k := newKeeper(dst, parts, identity{bucket: "b", key: "k"}, &cfg)
+				k.run = begun{facts{size: 1 << 40, etag: `"e"`}}
 				ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 				defer cancel()
 				var line sync.WaitGroup
 				line.Go(func() {
 					for wait(ctx, c.every) == nil {
-						p := tr.set.take(func(int64) int64 { return 1 << 20 })
-						tr.set.advance(p, tr.set.hold(p, 1<<20), 0)
+						p := parts.take(func(int64) int64 { return 1 << 20 })
+						parts.advance(p, parts.hold(p, 1<<20), 0)
 					}
 				})
-				if err := k.run(ctx); err != nil {
+				if err := k.saves(ctx); err != nil {
 					t.Error(err)
 				}
 				line.Wait()
@@ -137,7 +139,8 @@ func TestSaveCadence(t *testing.T) {
 	}
 }
 
-// TestCheckpointDirNames: one name for each source and destination; another range of the same has the same name.
+// TestCheckpointDirNames checks that each source and destination has a name of its own in the checkpoint folder, and that
+// another range of the same has the same name.
 func TestCheckpointDirNames(t *testing.T) {
 	s := newServer(t)
 	s.CreateBucket("other", osstest.PublicRead())
@@ -195,7 +198,8 @@ func TestCheckpointDirNames(t *testing.T) {
 	}
 }
 
-// TestCheckpointDirByAnotherName: a relative name and an absolute one are of the same folder, and so are two of the path.
+// TestCheckpointDirByAnotherName checks that a checkpoint is found again if the folder or the path is given by another name,
+// relative or absolute.
 func TestCheckpointDirByAnotherName(t *testing.T) {
 	for _, c := range []struct{ path, dir, thenPath, thenDir string }{
 		{"file", "cps", "file", "ABS/cps"},
@@ -225,7 +229,8 @@ func TestCheckpointDirByAnotherName(t *testing.T) {
 	}
 }
 
-// TestCheckpointDirIsShared by calls that begin at once and find no folder; one that is there keeps its mode.
+// TestCheckpointDirIsShared checks that calls can begin at the same time while the checkpoint folder is missing, and that a
+// folder that exists keeps its mode.
 func TestCheckpointDirIsShared(t *testing.T) {
 	s := newServer(t)
 	content := osstest.Random(1, 4*testPart)
@@ -258,3 +263,10 @@ func TestCheckpointDirIsShared(t *testing.T) {
 		t.Errorf("the caller's folder is %v now, %v", fi.Mode(), err)
 	}
 }
+
+// begun is a run of an object that is known, into a destination that has begun.
+type begun struct{ facts }
+
+func (b begun) objectFacts() (facts, bool) { return b.facts, true }
+func (begun) hasBegun() bool               { return true }
+func (begun) isReady() bool                { return true }

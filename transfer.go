@@ -177,6 +177,9 @@ func (t *transfer) startRest(ctx context.Context, group *errgroup.Group, worker 
 	}
 }
 
+// objectFacts are the facts of the object, once an answer has fixed them.
+func (t *transfer) objectFacts() (f facts, fixed bool) { return t.pin.now() }
+
 func (t *transfer) isReady() bool  { return isClosed(t.ready) }
 func (t *transfer) hasBegun() bool { return isClosed(t.began) }
 
