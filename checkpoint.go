@@ -162,7 +162,7 @@ func (c *checkpoint) encode(snapshot func(limit int) []claim) ([]byte, error) {
 
 // readCheckpoint loads the checkpoint of a destination. It returns nil where there is none that fits the call, which is
 // logged; an error says that the file could not be read at all.
-func readCheckpoint(d *destination, id identity, cfg *settings) (*checkpoint, error) {
+func readCheckpoint(d *destination, id identity, cfg *objectOptions) (*checkpoint, error) {
 	if d.cpPath == "" {
 		return nil, nil
 	}
@@ -191,7 +191,7 @@ func readCheckpoint(d *destination, id identity, cfg *settings) (*checkpoint, er
 }
 
 // fits says why the checkpoint is not of this call.
-func (c *checkpoint) fits(d *destination, id identity, cfg *settings) error {
+func (c *checkpoint) fits(d *destination, id identity, cfg *objectOptions) error {
 	switch {
 	case c.URL != id.url || c.Bucket != id.bucket || c.Key != id.key:
 		return errors.New("of another object")
@@ -254,7 +254,7 @@ const (
 type keeper struct {
 	d      *destination
 	t      *transfer
-	cfg    *settings
+	cfg    *objectOptions
 	saved  int64 // bytes that the last save covered
 	failed bool
 }

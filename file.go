@@ -58,7 +58,7 @@ func checkDestination(path string, id identity, cfg *settings) (*destination, er
 	if err != nil {
 		return nil, err
 	}
-	d := &destination{fs: cfg.fs, log: cfg.log, path: resolved, base: resolved, sparse: cfg.sparse, keeps: !cfg.noCheckpoint}
+	d := &destination{fs: cfg.fs, log: cfg.log, path: resolved, base: resolved, sparse: cfg.sparse, keeps: cfg.checkpoint.kind != placeNone}
 	if err = d.checkPath(); err == nil {
 		d.cpPath, err = d.checkpointPath(id, cfg)
 	}
@@ -97,27 +97,27 @@ func (d *destination) checkPath() error {
 // checkpointPath is where the checkpoint goes, with its folder checked or made.
 func (d *destination) checkpointPath(id identity, cfg *settings) (string, error) {
 	switch {
-	case cfg.noCheckpoint:
+	case cfg.checkpoint.kind == placeNone:
 		return "", nil
-	case cfg.cpDir != "":
-		if err := d.fs.Mkdir(cfg.cpDir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+	case cfg.checkpoint.kind == placeFolder:
+		if err := d.fs.Mkdir(cfg.checkpoint.path, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
 			return "", fmt.Errorf("checkpoint folder: %w", err)
 		}
-		dir, err := d.fs.Resolve(cfg.cpDir) // whatever it is called the next time
+		dir, err := d.fs.Resolve(cfg.checkpoint.path) // whatever it is called the next time
 		if err != nil {
 			return "", fmt.Errorf("checkpoint folder: %w", err)
 		}
 		sum := sha256.Sum256(fmt.Appendf(nil, "%t\n%q\n%q\n%q\n", id.url, id.bucket, id.key, d.path))
 		return filepath.Join(dir, hex.EncodeToString(sum[:16])+checkpointSuffix), nil
-	case cfg.checkpoint != "":
-		resolved, err := d.fs.Resolve(cfg.checkpoint)
+	case cfg.checkpoint.kind == placeFile:
+		resolved, err := d.fs.Resolve(cfg.checkpoint.path)
 		if err != nil {
 			return "", fmt.Errorf("checkpoint: %w", err)
 		}
 		for _, taken := range []string{d.path, d.base + partSuffix, d.base + lockSuffix} {
 			// Some file systems take upper and lower case for the same.
 			if strings.EqualFold(resolved, taken) || strings.EqualFold(resolved+fsys.TempSuffix, taken) {
-				return "", fmt.Errorf("checkpoint %s is a file of the download itself", cfg.checkpoint)
+				return "", fmt.Errorf("checkpoint %s is a file of the download itself", cfg.checkpoint.path)
 			}
 		}
 		return resolved, nil

@@ -7,26 +7,23 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
 	"path"
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/ossdl/ossdl/internal/crc64"
-	"github.com/ossdl/ossdl/internal/fsys"
 )
 
-// bring brings one object to its file, unless it is there, or makes a folder.
-func (p *prefixRun) bring(ctx context.Context, o listed, name string) {
+// fetchObject downloads one object to its file, unless it is there, or makes the folder that it stands for.
+func (p *prefixRun) fetchObject(ctx context.Context, o listed, name string) {
 	if name == "" || strings.HasSuffix(name, "/") {
-		p.bringFolder(o, strings.TrimSuffix(name, "/"))
+		p.makeFolder(o, strings.TrimSuffix(name, "/"))
 		return
 	}
-	switch err := p.bringFile(ctx, o, name); {
+	switch err := p.fetchMissing(ctx, o, name); {
 	case err == nil:
 	case ctx.Err() != nil:
 		p.cutOff(ctx)
@@ -35,19 +32,40 @@ func (p *prefixRun) bring(ctx context.Context, o listed, name string) {
 	}
 }
 
-func (p *prefixRun) bringFile(ctx context.Context, o listed, name string) error {
-	if err := p.folder(path.Dir(name)); err != nil {
+// makeFolder makes the folder that a key ending in a slash stands for.
+func (p *prefixRun) makeFolder(o listed, name string) {
+	switch {
+	case o.size > 0:
+		p.failed(o, fmt.Errorf("it has %d bytes of content, but its name is that of a folder", o.size))
+		return
+	case name == "" || p.tree.isFolder(name):
+		p.skipped(o)
+		return
+	}
+	if err := p.tree.make(name); err != nil {
+		p.failed(o, p.noSpace(err))
+		return
+	}
+	p.madeFolder()
+}
+
+// noSpace makes ErrNoSpace of the error of a full disk.
+func (p *prefixRun) noSpace(err error) error { return noSpace(p.fs, ".", 0, err) }
+
+// fetchMissing downloads an object to its file, unless it is there.
+func (p *prefixRun) fetchMissing(ctx context.Context, o listed, name string) error {
+	if err := p.tree.make(path.Dir(name)); err != nil {
 		return p.noSpace(err)
 	}
 	there, err := p.isThere(ctx, o, name)
-	if there && p.named != nil {
-		err = p.named.claim(local(name))
-	}
 	if err != nil {
 		return err
 	}
 	if !there {
 		return p.fetch(ctx, o, name)
+	}
+	if err := p.tree.claim(name); err != nil {
+		return err
 	}
 	if err := p.tidy(name); err != nil {
 		return err
@@ -56,42 +74,11 @@ func (p *prefixRun) bringFile(ctx context.Context, o listed, name string) error 
 	return nil
 }
 
-// bringFolder makes the folder that a key ending in a slash stands for.
-func (p *prefixRun) bringFolder(o listed, name string) {
-	if o.size > 0 {
-		p.failed(o, fmt.Errorf("it has %d bytes of content, and by its name it is a folder", o.size))
-		return
-	}
-	if name == "" {
-		p.skipped(o)
-		return
-	}
-	if fi, err := p.fs.Lstat(local(name)); err == nil && fi.IsDir() {
-		p.skipped(o)
-		return
-	}
-	if err := p.folder(name); err != nil {
-		p.failed(o, p.noSpace(err))
-		return
-	}
-	p.madeFolder()
-}
-
-// local is a slash-separated name as the file system takes it.
-func local(name string) string { return filepath.FromSlash(name) }
-
-// isThere reports whether the file is what the object is, by size and time or by CRC-64.
+// isThere reports whether the file is the object already, by size and time or by CRC-64.
 func (p *prefixRun) isThere(ctx context.Context, o listed, name string) (bool, error) {
-	fi, err := p.fs.Lstat(local(name))
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		return false, nil
-	case err != nil:
+	fi, err := p.tree.file(name)
+	if fi == nil || err != nil {
 		return false, err
-	case fi.Mode()&fs.ModeSymlink != 0:
-		return false, fmt.Errorf("%s is a symbolic link; none is followed in the folder", name)
-	case !fi.Mode().IsRegular():
-		return false, fmt.Errorf("%s is not a regular file (%v)", name, fi.Mode().Type())
 	}
 	if !o.symlink {
 		if fi.Size() != o.size {
@@ -116,12 +103,12 @@ func (p *prefixRun) isThere(ctx context.Context, o listed, name string) (bool, e
 	return err == nil && sum == f.crc, err
 }
 
-// sameTime compares to the second: OSS has no finer time.
+// sameTime compares times to the second; OSS has none that are finer.
 func sameTime(a, b time.Time) bool { return a.Unix() == b.Unix() }
 
-// sum is the CRC-64 of a file.
+// sum returns the CRC-64 of a file.
 func (p *prefixRun) sum(ctx context.Context, name string) (crc uint64, err error) {
-	f, err := p.fs.OpenFile(local(name), os.O_RDONLY, 0)
+	f, err := p.fs.OpenFile(filepath.FromSlash(name), os.O_RDONLY, 0)
 	if err != nil {
 		return 0, err
 	}
@@ -144,177 +131,46 @@ func (p *prefixRun) sum(ctx context.Context, name string) (crc uint64, err error
 	}
 }
 
-// folder makes a folder, with those above it. What stands in its place is an error, a link to a folder too: two names of
-// one place would let one object replace another unseen.
-func (p *prefixRun) folder(name string) error {
-	if name == "." || p.known(name) {
-		return nil
-	}
-	parent := path.Dir(name)
-	if err := p.folder(parent); err != nil {
-		return err
-	}
-	// Nobody else may go on with the folder before it is synced, and one at a time is enough: keys come folder by folder.
-	p.making.Lock()
-	defer p.making.Unlock()
-	if p.known(name) {
-		return nil
-	}
-	err := p.fs.Mkdir(local(name), 0o777)
-	if err == nil {
-		// Without it a power loss could take the files that will be synced into it.
-		err = p.fs.SyncDir(local(parent))
-	} else if errors.Is(err, fs.ErrExist) {
-		err = p.isFolder(name)
-	}
-	if err == nil && parent == "." {
-		err = p.notWorkDir(name)
-	}
-	if err == nil {
-		p.know(name)
-	}
-	return err
-}
-
-func (p *prefixRun) isFolder(name string) error {
-	fi, err := p.fs.Lstat(local(name))
-	switch {
-	case err != nil:
-		return err
-	case fi.Mode()&fs.ModeSymlink != 0:
-		return fmt.Errorf("%s is a symbolic link; none is followed in the folder", name)
-	case !fi.IsDir():
-		return fmt.Errorf("%s is not a folder (%v)", name, fi.Mode().Type())
-	}
-	return nil
-}
-
-// notWorkDir refuses a folder that is that of the working files under a name of which only the file system knows.
-func (p *prefixRun) notWorkDir(name string) error {
-	fi, err := p.fs.Lstat(local(name))
-	if err != nil {
-		return err
-	}
-	work, err := p.fs.Lstat(workDir)
-	switch {
-	case errors.Is(err, fs.ErrNotExist): // another call ended and removed it
-		return nil
-	case err != nil:
-		return err
-	case fsys.SameFile(fi, work):
-		return fmt.Errorf("%s is kept for the files of running downloads, and the file system takes %q for it", workDir, name)
-	}
-	return nil
-}
-
-// namedFS is a file system that takes some names for the same. It keeps two keys of one call from being one file unseen:
-// that they are is known to the file system alone, which folds more than case.
-type namedFS struct {
-	fsys.FS
-	mu    sync.Mutex
-	files map[uint64]struct{} // those that a key of this call has its name at
-}
-
-var errTwin = errors.New("the file system takes its name for that of another key, whose file is there")
-
-// Rename does not replace the file of another key.
-func (f *namedFS) Rename(from, to string) error {
-	if strings.HasPrefix(to, workDir+string(filepath.Separator)) {
-		return f.FS.Rename(from, to)
-	}
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if fi, err := f.FS.Lstat(to); err == nil && f.taken(fi) {
-		return errTwin
-	}
-	if err := f.FS.Rename(from, to); err != nil {
-		return err
-	}
-	return f.add(to)
-}
-
-// claim takes a file that is there already for a key's, unless another key has it.
-func (f *namedFS) claim(name string) error {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return f.add(name)
-}
-
-// taken reports whether a file is some key's. One that has several names, as the user may give it, need not be a twin's.
-func (f *namedFS) taken(fi fs.FileInfo) bool {
-	id, ok := fsys.ID(fi)
-	if _, known := f.files[id]; known && ok {
-		return fsys.Links(fi) == 1
-	}
-	return false
-}
-
-// add must be called with the mutex held.
-func (f *namedFS) add(name string) error {
-	fi, err := f.FS.Lstat(name)
-	if err != nil {
-		return err
-	}
-	if f.taken(fi) {
-		return errTwin
-	}
-	if id, ok := fsys.ID(fi); ok {
-		f.files[id] = struct{}{}
-	}
-	return nil
-}
-
-// maxKnown bounds how many folders are remembered. Keys of one folder are listed one after the other.
-const maxKnown = 1000
-
-func (p *prefixRun) known(folder string) bool {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	_, ok := p.folders[folder]
-	return ok
-}
-
-func (p *prefixRun) know(folder string) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if len(p.folders) >= maxKnown {
-		clear(p.folders)
-	}
-	p.folders[folder] = struct{}{}
-}
-
-// fetch is a Download of one object, with its working files in their own folder.
+// fetch downloads one object, with its working files in the folder for them.
 func (p *prefixRun) fetch(ctx context.Context, o listed, name string) error {
 	src, err := p.bucket.object(o.key)
 	if err != nil {
 		return err
 	}
 	cfg := p.cfg
-	cfg.fs, cfg.progress, cfg.objectTimes = p.fs, nil, true
-	cfg.checkpoint, cfg.cpDir = "", ""
-	cfg.knownEmpty = o.size == 0 && !o.symlink
+	cfg.objectTimes = true
 	c := p.d.newCallIn(p.lane, src, cfg)
+	c.knownEmpty = o.size == 0 && !o.symlink
 	p.begun(c, o.size)
 	dst := p.destination(name)
 	if err = dst.checkPath(); err == nil {
 		err = c.into(ctx, dst)
 	}
-	if err == nil && p.cfg.noCheckpoint { // a call that did keep one may have left it
-		if terr := p.tidy(name); terr != nil {
-			p.cfg.log.Warn("working files left behind", "path", name, "error", terr)
-		}
+	switch {
+	case errors.Is(err, errTwin): // every later call would end the same way
+		p.discard(name)
+	case err == nil && p.cfg.checkpoint.kind == placeNone && p.tree.leftover: // a call with a checkpoint may have left it
+		p.discard(name)
 	}
 	p.ended(c, o.size, err)
 	return dst.noSpace(err)
 }
 
-// destination names the working files by the file's name, so that no name is too long, and two calls for one file meet.
+// discard removes the working files of a file.
+func (p *prefixRun) discard(name string) {
+	if err := removeLeftovers(p.destination(name)); err != nil {
+		p.cfg.log.Warn("working files left behind", "path", name, "error", err)
+	}
+}
+
+// destination names the working files by a hash of the file's name. So no name is too long, and two calls for one file use
+// the same ones.
 func (p *prefixRun) destination(name string) *destination {
 	sum := sha256.Sum256([]byte(name))
 	d := &destination{
-		fs: p.fs, log: p.cfg.log, path: local(name), work: workDir,
+		fs: p.fs, log: p.cfg.log, path: filepath.FromSlash(name), work: workDir,
 		base:   filepath.Join(workDir, hex.EncodeToString(sum[:16])),
-		sparse: p.cfg.sparse, keeps: !p.cfg.noCheckpoint,
+		sparse: p.cfg.sparse, keeps: p.cfg.checkpoint.kind != placeNone,
 	}
 	if d.keeps {
 		d.cpPath = d.base + checkpointSuffix
@@ -322,16 +178,20 @@ func (p *prefixRun) destination(name string) *destination {
 	return d
 }
 
-// tidy removes what a call that was killed left of a file that is there by now. That call may have come to its rename and
-// no further: a power loss must not take the file back once it is counted.
+// tidy removes what a call that was killed left of a file that is there by now.
 func (p *prefixRun) tidy(name string) error {
-	if !p.leftover {
+	if !p.tree.leftover {
 		return nil
 	}
-	d := p.destination(name)
+	return removeLeftovers(p.destination(name))
+}
+
+// removeLeftovers removes the working files of a destination, unless another call is using them. Whoever left them may have
+// been killed right after its rename, so the folder is synced first: a power loss must not take back a file that was counted.
+func removeLeftovers(d *destination) error {
 	d.cpPath = d.base + checkpointSuffix
 	left := slices.ContainsFunc([]string{partSuffix, checkpointSuffix, lockSuffix}, func(suffix string) bool {
-		_, err := p.fs.Lstat(d.base + suffix)
+		_, err := d.fs.Lstat(d.base + suffix)
 		return err == nil
 	})
 	if !left {
@@ -339,7 +199,7 @@ func (p *prefixRun) tidy(name string) error {
 	}
 	unlock, err := d.lock()
 	if err != nil {
-		return nil // somebody is at it
+		return nil // another call is using them
 	}
 	defer unlock()
 	if err := d.fs.SyncDir(filepath.Dir(d.path)); err != nil {

@@ -115,7 +115,7 @@ func TestSaveCadence(t *testing.T) {
 					set: newSet(1 << 40), pin: &pin{facts: facts{size: 1 << 40, etag: `"e"`}}, src: &urlSource{first: &address{}}, ready: make(chan struct{}),
 				}
 				close(tr.ready)
-				k := &keeper{d: &destination{fs: f, log: cfg.log, path: bubblePath, cpPath: bubblePath + checkpointSuffix}, t: tr, cfg: &cfg}
+				k := &keeper{d: &destination{fs: f, log: cfg.log, path: bubblePath, cpPath: bubblePath + checkpointSuffix}, t: tr, cfg: &cfg.object}
 				ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 				defer cancel()
 				var line sync.WaitGroup

@@ -32,6 +32,7 @@ type transfer struct {
 	set     *set
 	pin     *pin
 	cfg     *settings
+	most    int // requests in flight that are of use; 0: as many as are allowed
 	log     *slog.Logger
 	gate    *gate
 	lane    *lane
@@ -138,6 +139,9 @@ func (t *transfer) hasBegun() bool {
 
 // ceiling is the most workers this call can have.
 func (t *transfer) ceiling() int {
+	if t.most > 0 {
+		return t.most
+	}
 	if t.cfg.concurrency > 0 {
 		return t.cfg.concurrency
 	}

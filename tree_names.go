@@ -11,70 +11,72 @@ import (
 	"unicode/utf8"
 )
 
-// workDir is the folder, in that of a DownloadPrefix, of the files that do not have their name yet.
-const workDir = ".ossdl"
+// rules say which names a file system has.
+type rules struct {
+	windows   bool // some characters and names are refused
+	foldsCase bool // names are case-insensitive
+}
 
-// localBase is the part of a prefix that the keys lose: all up to its last slash.
-func localBase(prefix string) string { return prefix[:strings.LastIndexByte(prefix, '/')+1] }
-
-// namer gives the keys of a prefix, in the order in which they are listed, their names below the folder: slash-separated,
-// and with a slash at the end for what is a folder itself. A key that has none, or not one of its own, gets an error.
+// namer names the files of the keys below a prefix. Names are relative to a folder and slash-separated; the name of a folder
+// ends in a slash. Keys must be given in the order of their bytes. A key that can have no name, or none of its own, gets an
+// error.
 type namer struct {
-	prefix  string
-	windows bool
-	folds   bool // the file system does not tell names apart that differ only by case
+	prefix string
+	rules  rules
 
-	// above are keys listed so far of which the last one is a continuation, the shortest first. Keys come in the order of
-	// their bytes, so all continuations of a key come before anything else, and this is all that has to be remembered to
-	// know of each key whether it lies below another.
+	// above holds the keys so far that the last key continues, the shortest first. All continuations of a key come right
+	// after it in the order of bytes, so this is enough to know whether a key lies below another.
 	above []string
-	// seen are the names so far, folded, of files and of the folders above them, where the file system folds names: twins
-	// can be any distance apart, so this grows, by some 20 bytes a name. True are folders. Hashes of different names are
-	// equal once in 10^7 prefixes of a million keys; it costs a failure.
+	// seen holds the folded names so far, of files and of the folders above them, if the file system is case-insensitive; the
+	// value is true for folders. Names that collide can be any distance apart, so it grows, by some 20 bytes a name. Hashes of
+	// two different names are equal once in 10^7 prefixes of a million keys; then one key fails.
 	seen map[uint64]bool
 	seed maphash.Seed
 }
 
-func newNamer(prefix string, windows, folds bool) *namer {
-	n := &namer{prefix: prefix, windows: windows, folds: folds}
-	if folds {
+// newNamer returns a namer for the keys that begin with prefix. Their names lack the prefix up to its last slash.
+func newNamer(prefix string, r rules) *namer {
+	n := &namer{prefix: prefix, rules: r}
+	if r.foldsCase {
 		n.seen, n.seed = map[uint64]bool{}, maphash.MakeSeed()
 	}
 	return n
 }
 
-// raw is the key without what all keys of the prefix have in common, whatever it looks like.
-func (n *namer) raw(key string) string { return strings.TrimPrefix(key, localBase(n.prefix)) }
+// relative returns the key without the part of the prefix that names lack. The result need not be a valid name.
+func (n *namer) relative(key string) string {
+	base := n.prefix[:strings.LastIndexByte(n.prefix, '/')+1]
+	return strings.TrimPrefix(key, base)
+}
 
-// name is the local name of the next key.
+// name returns the name of the next key. It is "" for the key of the folder itself.
 func (n *namer) name(key string) (string, error) {
 	if !strings.HasPrefix(key, n.prefix) {
-		return "", fmt.Errorf("the listing of prefix %q holds it", n.prefix)
+		return "", fmt.Errorf("it does not begin with the prefix %q that was listed", n.prefix)
 	}
-	name := n.raw(key)
+	name := n.relative(key)
 	if name == "" {
-		return "", nil // the marker of the folder itself
+		return "", nil
 	}
-	if err := checkName(name, n.windows); err != nil {
+	if err := checkName(name, n.rules); err != nil {
 		return "", err
 	}
 	if above := n.below(name); above != "" {
-		return "", fmt.Errorf("it would lie below %q, which is an object itself and a file here", above)
+		return "", fmt.Errorf("it would lie below %q, which is an object and so a file here", above)
 	}
-	if n.folds {
-		if err := n.twin(name); err != nil {
+	if n.rules.foldsCase {
+		if err := n.addFolded(name); err != nil {
 			return "", err
 		}
 	}
 	return name, nil
 }
 
-// twin remembers a name, unless it clashes with one so far that differs from it only by case. Which of two clashes is a
-// matter of their order alone.
-func (n *namer) twin(name string) error {
+// addFolded remembers a name, unless it collides with an earlier one that differs from it only by case.
+func (n *namer) addFolded(name string) error {
 	plain, isFolder := strings.CutSuffix(name, "/")
 	folded := fold(plain)
-	hashes := make([]uint64, 0, 8) // of the folders above, and of the name itself
+	hashes := make([]uint64, 0, 8) // of the folders above, then of the name itself
 	for i := range len(folded) {
 		if folded[i] == '/' {
 			hashes = append(hashes, maphash.String(n.seed, folded[:i]))
@@ -87,11 +89,11 @@ func (n *namer) twin(name string) error {
 		switch {
 		case !seen, folder && (i < above || isFolder):
 		case i < above:
-			return errors.New("it would lie below another key, but for case, which the file system does not tell apart")
+			return errors.New("it would lie below another key, whose name differs only by case: the file system is case-insensitive")
 		case folder:
-			return errors.New("a folder of other keys differs from it only by case, which the file system does not tell apart")
+			return errors.New("a folder of other keys differs from it only by case: the file system is case-insensitive")
 		default:
-			return errors.New("another key differs from it only by case, which the file system does not tell apart")
+			return errors.New("another key differs from it only by case: the file system is case-insensitive")
 		}
 	}
 	for i, h := range hashes {
@@ -100,7 +102,7 @@ func (n *namer) twin(name string) error {
 	return nil
 }
 
-// below remembers a name and returns the name of a file that would have to be a folder for it.
+// below remembers a name. It returns the name of the file that would have to be a folder for it, or "".
 func (n *namer) below(name string) string {
 	for len(n.above) > 0 && !strings.HasPrefix(name, n.above[len(n.above)-1]) {
 		n.above = n.above[:len(n.above)-1]
@@ -110,20 +112,20 @@ func (n *namer) below(name string) string {
 			return a
 		}
 	}
-	if !strings.HasSuffix(name, "/") { // a folder is in nobody's way
+	if !strings.HasSuffix(name, "/") { // others may lie below a folder
 		n.above = append(n.above, name)
 	}
 	return ""
 }
 
-// checkName says why a name cannot be one below a folder. Names that are too long are left to the file system to refuse:
-// it alone knows its limits.
-func checkName(name string, windows bool) error {
+// checkName returns an error if a name cannot be one below a folder. A name that is too long is left to the file system, which
+// alone knows its limits.
+func checkName(name string, r rules) error {
 	switch {
 	case !utf8.ValidString(name):
-		return errors.New("not UTF-8")
+		return errors.New("it is not valid UTF-8")
 	case strings.ContainsRune(name, 0):
-		return errors.New("a NUL is in it")
+		return errors.New("it contains a NUL")
 	}
 	elements := strings.Split(strings.TrimSuffix(name, "/"), "/")
 	for _, e := range elements {
@@ -132,25 +134,20 @@ func checkName(name string, windows bool) error {
 			return errors.New("an element of its local name is empty")
 		case e == "." || e == "..":
 			return fmt.Errorf("an element of its local name is %q", e)
-		case windows:
+		case r.windows:
 			if why := windowsRefuses(e); why != "" {
 				return fmt.Errorf("element %q: %s", e, why)
 			}
 		}
 	}
 	if isWorkDir(elements[0]) {
-		return fmt.Errorf("%s is kept for the files of running downloads", workDir)
+		return fmt.Errorf("%s is reserved for the files of running downloads", workDir)
 	}
 	return nil
 }
 
-// isWorkDir holds the first element of a name against that of our own folder, as any file system may see it: whatever the
-// case, and on Windows by the short name that it may have.
-func isWorkDir(element string) bool {
-	return strings.EqualFold(element, workDir) || len(element) > 6 && strings.EqualFold(element[:6], "ossdl~")
-}
-
-// windowsRefuses: see "Naming Files, Paths, and Namespaces" in Microsoft's documentation of Windows.
+// windowsRefuses returns why Windows refuses an element of a path, or "". The rules are those of "Naming Files, Paths, and
+// Namespaces" in Microsoft's documentation.
 func windowsRefuses(element string) string {
 	for _, r := range element {
 		if r < 0x20 || strings.ContainsRune(`<>:"|?*\`, r) {
@@ -164,10 +161,10 @@ func windowsRefuses(element string) string {
 	stem = strings.TrimRight(stem, " ")
 	switch stem {
 	case "CON", "PRN", "AUX", "NUL", "CONIN$", "CONOUT$":
-		return "a device of Windows has this name"
+		return "Windows has a device of this name"
 	}
 	if len(stem) > 3 && (stem[:3] == "COM" || stem[:3] == "LPT") && isPort(stem[3:]) {
-		return "a device of Windows has this name"
+		return "Windows has a device of this name"
 	}
 	return ""
 }
@@ -180,12 +177,12 @@ func isPort(s string) bool {
 	return false
 }
 
-// fold maps names that differ only by case to one.
+// fold returns the same string for all names that differ only by case.
 func fold(s string) string { return strings.Map(foldRune, s) }
 
 func foldRune(r rune) rune {
 	if r < utf8.RuneSelf {
-		return unicode.ToUpper(r) // the least of its kind
+		return unicode.ToUpper(r) // the least of its orbit
 	}
 	least := r
 	for f := unicode.SimpleFold(r); f != r; f = unicode.SimpleFold(f) {
@@ -194,13 +191,14 @@ func foldRune(r rune) rune {
 	return least
 }
 
-// chosen decides by the local name whether a key is asked for. Exclusion wins.
-func chosen(name string, include, exclude []string) bool {
+// match reports whether a name matches one of the patterns to include, or there are none, and none of those to exclude. The
+// patterns must be valid.
+func match(name string, include, exclude []string) bool {
 	name = strings.TrimSuffix(name, "/")
 	return (len(include) == 0 || matches(name, include)) && !matches(name, exclude)
 }
 
-// matches compares a pattern that has a slash with the whole name, and another with its last element.
+// matches compares a pattern that has a slash with the whole name, and any other with its last element.
 func matches(name string, patterns []string) bool {
 	last := name[strings.LastIndexByte(name, '/')+1:]
 	for _, p := range patterns {
@@ -208,14 +206,28 @@ func matches(name string, patterns []string) bool {
 		if strings.Contains(p, "/") {
 			against = name
 		}
-		if ok, err := path.Match(p, against); ok && err == nil { // the patterns were checked when they were given
+		if ok, err := path.Match(p, against); ok && err == nil {
 			return true
 		}
 	}
 	return false
 }
 
-// has reports whether a key belongs to the shard. That a key is in the same shard for ever is part of the interface.
+// checkPatterns returns an error if one of the patterns for match is malformed.
+func checkPatterns(patterns []string) error {
+	for _, p := range patterns {
+		if _, err := path.Match(p, ""); err != nil || p == "" {
+			return fmt.Errorf("pattern %q is malformed; allowed are *, ?, [class] and \\ as in path.Match", p)
+		}
+	}
+	return nil
+}
+
+// shard is one of count equal shares of all keys. The zero value is all of them.
+type shard struct{ index, count int }
+
+// has reports whether a key belongs to the shard: its FNV-1a 64 hash, modulo count, is index. Callers rely on that a key is
+// always in the same shard.
 func (s shard) has(key string) bool {
 	if s.count <= 1 {
 		return true

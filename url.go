@@ -15,33 +15,50 @@ import (
 	"time"
 )
 
-// DownloadURL brings the object of a URL to the file path, with all that Download promises. The URL is a signed GET URL of
-// OSS (V1 or V4), or any other that a web server answers without further credentials; ranges are used where the server
-// knows them, and a single request where it does not. Nothing but Range, If-Match, Accept-Encoding and User-Agent is sent
-// with it, since other headers could break the signature.
+// DownloadURL downloads the object of a URL to the file path. It is like [Downloader.Download] in everything that is not
+// mentioned here.
 //
-// The object is known by host, path, version (versionId in the query) and ETag, or Last-Modified where there is no strong
-// ETag: another URL of the same object resumes what one left. Result.Bucket and Result.Key are host and path. The rest of
-// the query is in no file, error or log line.
+// # URLs
 //
-// A URL has the form http(s)://HOST[:PORT]/PATH[?QUERY]; one with a user name or a fragment is refused. A signed URL whose
-// own date is past, or that the server calls expired, is replaced by what WithURLRefresh brings, while all requests wait for
-// the one answer; it may be of another host or path, but what it leads to must be the same object. Without a refresh the
-// call fails with ErrExpired, and the same call with a new URL continues. So it is with a URL that was signed with a
-// temporary key, once its token has ended, whatever date the URL names.
+// A URL has the form http(s)://HOST[:PORT]/PATH[?QUERY], without user name and fragment. It is a signed GET URL of OSS (V1 or
+// V4), or any other that a web server answers without further credentials. If the server does not support ranges, a single
+// request fetches everything. Only the headers Range, If-Match, Accept-Encoding and User-Agent are sent, since others could
+// invalidate the signature.
 //
-// Redirects are followed, also to other hosts. What a signed URL leads to must be an answer of OSS, with a request ID and
-// something that identifies the object: anything else, such as the sign-in page of a network, is tried again and then an
-// error, and neither path nor partial file change for it. An answer without Content-Length is an error too: there would be
-// no telling whether its body is whole.
+// Result.Bucket and Result.Key are host and path. The query is in no file, error or log line, except for the version.
 //
-// With x-oss-process in the query, what comes is made of the object and is not the object: the whole is asked for, in one
-// stream without conditions, and the service's CRC-64 is not of it, so that Result.Verified rests on WithChecksum. A stream
-// that breaks starts again, and what is written already stays if the answer has the same size and ETag, or Last-Modified
-// where there is no strong ETag; a later call starts anew. Checkpoint options have no effect; WithRange and WithIfMatch are
-// refused.
+// # Resuming
 //
-// Errors: those of Download. The call ends with ctx, promptly.
+// An object is identified by host, path, version (versionId in the query) and ETag. Without a strong ETag, Last-Modified takes
+// its place. So another URL of the same object resumes what an earlier one left.
+//
+// # Expired URLs
+//
+// When the date of a signed URL has passed, or the server says that it has expired, [WithURLRefresh] is asked for a new one.
+// All requests wait for that. The new URL may have another host or path, but must lead to the same object. Without a refresh
+// the call fails with [ErrExpired]; to resume, repeat it with a new URL.
+//
+// A URL that was signed with a temporary key is treated the same once the key has expired, whatever date the URL names.
+//
+// # Redirects
+//
+// Redirects are followed, also to other hosts. A signed URL must lead to an answer of OSS: one with a request ID and something
+// that identifies the object. Anything else, such as the sign-in page of a network, is retried and then an error; neither path
+// nor partial file change. An answer without Content-Length is an error as well, since nothing would show whether its body is
+// complete.
+//
+// # Processed objects
+//
+// With x-oss-process in the query, the answer is made from the object but is not the object. It is fetched as a whole, in one
+// stream without conditions. The service's CRC-64 does not apply to it, so Result.Verified depends on [WithChecksum].
+//
+// A stream that breaks starts over. What is already written stays if the answer has the same size and ETag; without a strong
+// ETag, the same size and Last-Modified. Nothing is kept for a later call, so checkpoint options have no effect. [WithRange]
+// and [WithIfMatch] are errors.
+//
+// # Errors
+//
+// The errors are those of [Downloader.Download]. A malformed URL is an error before any request.
 func (d *Downloader) DownloadURL(ctx context.Context, signedURL, path string, opts ...Option) (*Result, error) {
 	c, err := d.urlCall(inDownloadURL, signedURL, opts)
 	if err != nil {
@@ -50,15 +67,15 @@ func (d *Downloader) DownloadURL(ctx context.Context, signedURL, path string, op
 	return c.toFile(ctx, path)
 }
 
-// OpenURL returns a reader of the object of a URL, or of the part of it that WithRange asks for: in order, within
-// WithReadAhead bytes of memory, with the verdict at the last Read, all as Open has it. The URL is what DownloadURL takes,
-// and is sent, refreshed and named as there. Nothing is kept between calls: after ErrExpired a new one starts anew. The
-// options are those of Open but for WithVersionID and WithRequestOptions, since version and parameters are in the URL, and
-// besides WithURLRefresh and WithHTTPClient.
+// OpenURL returns a [Reader] of the object of a URL, or of the part of it that [WithRange] asks for. The Reader is that of
+// [Downloader.Open]; the URL is used as by [Downloader.DownloadURL].
 //
-// A malformed URL, and an option that does not apply, is an error before any request. OpenURL waits for the first answer,
-// and returns the errors that come instead of it: those that Download names. Later ones come from Read, after the bytes
-// before them. When ctx is done before the end, Read returns its error at once. The Reader must be closed.
+// The options are those of Open, with two differences. [WithURLRefresh] and [WithHTTPClient] apply as well. [WithVersionID] and
+// [WithRequestOptions] do not, since version and parameters are in the URL.
+//
+// OpenURL waits for the first answer and returns the errors that come instead: those that [Downloader.Download] names. Later
+// errors come from Read, after the bytes before them. When ctx is done before the end, Read returns its error at once. Nothing
+// is kept between calls: after [ErrExpired] a new one starts over. The Reader must be closed.
 func (d *Downloader) OpenURL(ctx context.Context, signedURL string, opts ...Option) (*Reader, error) {
 	c, err := d.urlCall(inOpenURL, signedURL, opts)
 	if err != nil {
@@ -67,8 +84,8 @@ func (d *Downloader) OpenURL(ctx context.Context, signedURL string, opts ...Opti
 	return c.toReader(ctx)
 }
 
-// urlCall is a call for the object of a URL. Its errors begin with the name of that, as far as there is one.
-func (d *Downloader) urlCall(where entrances, signedURL string, opts []Option) (*call, error) {
+// urlCall makes a call for the object of a URL. Its errors begin with the URL, as far as it can be shown.
+func (d *Downloader) urlCall(where entryPoints, signedURL string, opts []Option) (*call, error) {
 	addr, err := parseAddress(signedURL)
 	if err != nil {
 		return nil, err
@@ -77,19 +94,19 @@ func (d *Downloader) urlCall(where entrances, signedURL string, opts []Option) (
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", addr, err)
 	}
-	cfg.versionID = addr.version
 	if addr.process != "" {
 		switch {
-		case cfg.window != nil:
+		case cfg.object.window != nil:
 			return nil, fmt.Errorf("%s: WithRange does not apply to a URL with x-oss-process", addr)
-		case cfg.ifMatch != "":
+		case cfg.object.ifMatch != "":
 			return nil, fmt.Errorf("%s: WithIfMatch does not apply to a URL with x-oss-process", addr)
 		}
-		cfg.checkpoint, cfg.cpDir, cfg.noCheckpoint = "", "", true
-		cfg.oneStream = true
+		cfg.checkpoint = checkpointPlace{kind: placeNone} // nothing could be resumed
 	}
-	src := &urlSource{client: d.webClient(&cfg), first: addr, now: addr, refresh: cfg.refresh}
-	return d.newCall(src, cfg), nil
+	c := d.newCall(&urlSource{client: d.webClient(&cfg), first: addr, now: addr, refresh: cfg.refresh}, cfg)
+	c.versionID = addr.version
+	c.oneStream = addr.process != ""
+	return c, nil
 }
 
 // CloseIdleConnections closes the connections that DownloadURL and OpenURL keep for later calls. Those of the SDK's
