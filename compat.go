@@ -161,7 +161,7 @@ func checkpointOption(value any) (opts []Option, ok bool) {
 	case dir.String() != "":
 		return []Option{WithCheckpointDir(dir.String())}, true
 	}
-	return []Option{{"DownloadFile", inDownload, func(s *settings) error { s.checkpoint = checkpointPlace{}; return nil }}}, true
+	return []Option{{"DownloadFile", inDownload, func(s *settings) error { s.checkpoint = checkpointPlace{kind: placeBeside}; return nil }}}, true
 }
 
 // takeRange reads a Range header.

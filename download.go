@@ -542,9 +542,9 @@ func (c *call) figures(path string) *Result {
 	return res
 }
 
-// named gives an error the names of object and destination.
+// named adds the names of object and destination to an error.
 func (c *call) named(ctx context.Context, path string, err error) error {
-	// The cause that a caller gave its context is reported beside what errors.Is looks for.
+	// The cause that the caller gave its context is reported together with the error that errors.Is looks for.
 	if ctxErr := ctx.Err(); ctxErr != nil && !errors.Is(err, ctxErr) && errors.Is(err, context.Cause(ctx)) {
 		err = fmt.Errorf("%w: %w", ctxErr, err)
 	}

@@ -58,7 +58,7 @@ func checkDestination(path string, id identity, cfg *settings) (*destination, er
 	if err != nil {
 		return nil, err
 	}
-	d := &destination{fs: cfg.fs, log: cfg.log, path: resolved, base: resolved, sparse: cfg.sparse, keeps: cfg.checkpoint.kind != placeNone}
+	d := &destination{fs: cfg.fs, log: cfg.log, path: resolved, base: resolved, sparse: cfg.sparse, keeps: !cfg.checkpoint.none()}
 	if err = d.checkPath(); err == nil {
 		d.cpPath, err = d.checkpointPath(id, cfg)
 	}
@@ -97,7 +97,7 @@ func (d *destination) checkPath() error {
 // checkpointPath is where the checkpoint goes, with its folder checked or made.
 func (d *destination) checkpointPath(id identity, cfg *settings) (string, error) {
 	switch {
-	case cfg.checkpoint.kind == placeNone:
+	case cfg.checkpoint.none():
 		return "", nil
 	case cfg.checkpoint.kind == placeFolder:
 		if err := d.fs.Mkdir(cfg.checkpoint.path, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {

@@ -27,7 +27,7 @@ const (
 	// AdaptiveConcurrency is the most requests in flight without [WithConcurrency]. Their number starts at 8 and grows as long
 	// as that makes the download faster.
 	AdaptiveConcurrency = 64
-	// DefaultAttempts is the default of [RetryPolicy].Attempts: a range is retried up to 11 times.
+	// DefaultAttempts is the default of [RetryPolicy].Attempts: a range is retried up to 11 times in a row without progress.
 	DefaultAttempts = 12
 	// DefaultStallTimeout is the default of [WithStallTimeout], MinStallTimeout the lowest value that it accepts.
 	DefaultStallTimeout = 30 * time.Second
@@ -161,16 +161,19 @@ type prefixOptions struct {
 // window is what WithRange asks for: length bytes from offset on, or all from there if length is -1.
 type window struct{ offset, length int64 }
 
-// checkpointPlace says where the checkpoint of a download goes. The zero value is the default, beside the file.
+// checkpointPlace says where the checkpoint of a download goes. The zero value is the default, next to the file.
 type checkpointPlace struct {
 	kind placeKind
 	path string // of the file or folder
 }
 
+// none reports whether no checkpoint is kept.
+func (p checkpointPlace) none() bool { return p.kind == placeNone }
+
 type placeKind uint8
 
 const (
-	placeBeside placeKind = iota // the path of the file + ".cp"
+	placeBeside placeKind = iota // next to the file, as its path + ".cp"
 	placeFile                    // a file of a given name
 	placeFolder                  // a file in a given folder, named by source and destination
 	placeNone                    // no checkpoint
@@ -257,7 +260,7 @@ func WithRateLimit(bytesPerSecond int64) Option {
 // WithCheckpoint names the checkpoint file of this call. Its folder must exist. The default is the local path + ".cp".
 //
 // Calls that run at the same time need different files, since only the destination is locked. If the name is a symbolic
-// link, the file it points to is used. An existing file is replaced, whatever it holds.
+// link, the file it points to is used. Any file that exists there may be replaced.
 //
 // It applies to [Downloader.Download] and [Downloader.DownloadURL].
 func WithCheckpoint(path string) Option {
@@ -364,8 +367,7 @@ func WithChecksum(newHash func() hash.Hash, want []byte) Option {
 	}}
 }
 
-// WithProgress calls fn as the download progresses: at most ten times a second, and once more when the outcome is settled,
-// whatever it is.
+// WithProgress calls fn as the download progresses: at most ten times a second, and once more when it has succeeded or failed.
 //
 // For one call fn never runs concurrently. Given to [New], it may run for several calls at the same time. It runs in a
 // goroutine of this package. A slow fn delays only its own next call and the return of the download.

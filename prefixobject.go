@@ -149,7 +149,7 @@ func (p *prefixRun) fetch(ctx context.Context, o listed, name string) error {
 	switch {
 	case errors.Is(err, errTwin): // every later call would end the same way
 		p.discard(name)
-	case err == nil && p.cfg.checkpoint.kind == placeNone && p.tree.leftover: // a call with a checkpoint may have left it
+	case err == nil && p.cfg.checkpoint.none() && p.tree.leftover: // a call with a checkpoint may have left it
 		p.discard(name)
 	}
 	p.ended(c, o.size, err)
@@ -170,7 +170,7 @@ func (p *prefixRun) destination(name string) *destination {
 	d := &destination{
 		fs: p.fs, log: p.cfg.log, path: filepath.FromSlash(name), work: workDir,
 		base:   filepath.Join(workDir, hex.EncodeToString(sum[:16])),
-		sparse: p.cfg.sparse, keeps: p.cfg.checkpoint.kind != placeNone,
+		sparse: p.cfg.sparse, keeps: !p.cfg.checkpoint.none(),
 	}
 	if d.keeps {
 		d.cpPath = d.base + checkpointSuffix
