@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"strings"
 	"time"
 
@@ -172,7 +173,7 @@ func (c *call) loadCheckpoint(dst *destination) (*checkpoint, error) {
 		return nil, err
 	default:
 		if cp, err = decodeCheckpoint(data); err == nil {
-			err = cp.fits(dst.nameInCheckpoint(), c.src.identity(), &c.cfg)
+			err = cp.fits(dst.nameInCheckpoint(), c.src.identity(), &c.objectOptions)
 		}
 	}
 	if err != nil {
@@ -197,7 +198,7 @@ func (c *call) adopt(dst *destination, cp *checkpoint) (*checkpoint, error) {
 }
 
 // fits returns an error that says why the checkpoint is not of this call, for a destination that it must call name.
-func (c *checkpoint) fits(name string, id identity, cfg *settings) error {
+func (c *checkpoint) fits(name string, id identity, cfg *objectOptions) error {
 	switch {
 	case c.URL != id.url || c.Bucket != id.bucket || c.Key != id.key:
 		return errors.New("of another object")
@@ -231,7 +232,8 @@ type keeper struct {
 	parts  *set
 	run    run // set before it begins
 	id     identity
-	cfg    *settings
+	cfg    *objectOptions
+	log    *slog.Logger
 	active bool  // there is something to save
 	saved  int64 // bytes that the last save covered
 	failed bool  // a save failed
@@ -245,8 +247,8 @@ type run interface {
 }
 
 // newKeeper makes the keeper of an attempt that fills parts.
-func newKeeper(dst *destination, parts *set, id identity, cfg *settings) *keeper {
-	return &keeper{dst: dst, parts: parts, id: id, cfg: cfg, active: dst.saves()}
+func newKeeper(dst *destination, parts *set, id identity, cfg *objectOptions, log *slog.Logger) *keeper {
+	return &keeper{dst: dst, parts: parts, id: id, cfg: cfg, log: log, active: dst.saves()}
 }
 
 // saves saves the checkpoint now and then, until ctx is done.
@@ -330,7 +332,7 @@ func (k *keeper) write(last bool) {
 		k.saved = have
 	case !k.failed:
 		k.failed = true
-		k.cfg.log.Warn("checkpoint not saved", "checkpoint", k.dst.checkpointName(), "error", err)
+		k.log.Warn("checkpoint not saved", "checkpoint", k.dst.checkpointName(), "error", err)
 	}
 }
 

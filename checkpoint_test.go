@@ -143,25 +143,25 @@ func TestCheckpointFits(t *testing.T) {
 	id := identity{bucket: "bkt", key: goodCheckpoint().Key}
 	for _, c := range []struct {
 		name string
-		edit func(*checkpoint, *settings)
+		edit func(*checkpoint, *objectOptions)
 		want string // of the reason; "": it fits
 	}{
-		{"same", func(*checkpoint, *settings) {}, ""},
-		{"any version is the current one's business", func(c *checkpoint, s *settings) { c.VersionID = "old" }, ""},
-		{"asked for its version", func(c *checkpoint, s *settings) { s.versionID = "v1" }, ""},
-		{"other version", func(c *checkpoint, s *settings) { s.versionID = "v2" }, "version"},
-		{"other key", func(c *checkpoint, s *settings) { c.Key = "x" }, "another object"},
-		{"a URL's", func(c *checkpoint, s *settings) { c.URL = true }, "another object"},
-		{"wanted ETag, in lower case", func(c *checkpoint, s *settings) { s.ifMatch = `"abc"` }, ""},
-		{"other ETag", func(c *checkpoint, s *settings) { s.ifMatch = `"DEF"` }, "ETag"},
-		{"a range's", func(c *checkpoint, s *settings) { c.Range = &checkpointRange{0, -1} }, "another range"},
-		{"for a range", func(c *checkpoint, s *settings) { s.window = &window{0, -1} }, "another range"},
-		{"same range", func(c *checkpoint, s *settings) { s.window, c.Range = &window{5, 10}, &checkpointRange{5, 10} }, ""},
-		{"other range", func(c *checkpoint, s *settings) { s.window, c.Range = &window{5, 10}, &checkpointRange{5, 11} }, "another range"},
-		{"other destination", func(c *checkpoint, s *settings) { c.Path = "../file" }, "destination"},
-		{"no identity", func(c *checkpoint, s *settings) { c.ETag, c.CRC64, c.LastModified = "", nil, "" }, "identifies"},
+		{"same", func(*checkpoint, *objectOptions) {}, ""},
+		{"any version is the current one's business", func(c *checkpoint, s *objectOptions) { c.VersionID = "old" }, ""},
+		{"asked for its version", func(c *checkpoint, s *objectOptions) { s.versionID = "v1" }, ""},
+		{"other version", func(c *checkpoint, s *objectOptions) { s.versionID = "v2" }, "version"},
+		{"other key", func(c *checkpoint, s *objectOptions) { c.Key = "x" }, "another object"},
+		{"a URL's", func(c *checkpoint, s *objectOptions) { c.URL = true }, "another object"},
+		{"wanted ETag, in lower case", func(c *checkpoint, s *objectOptions) { s.ifMatch = `"abc"` }, ""},
+		{"other ETag", func(c *checkpoint, s *objectOptions) { s.ifMatch = `"DEF"` }, "ETag"},
+		{"a range's", func(c *checkpoint, s *objectOptions) { c.Range = &checkpointRange{0, -1} }, "another range"},
+		{"for a range", func(c *checkpoint, s *objectOptions) { s.window = &window{0, -1} }, "another range"},
+		{"same range", func(c *checkpoint, s *objectOptions) { s.window, c.Range = &window{5, 10}, &checkpointRange{5, 10} }, ""},
+		{"other range", func(c *checkpoint, s *objectOptions) { s.window, c.Range = &window{5, 10}, &checkpointRange{5, 11} }, "another range"},
+		{"other destination", func(c *checkpoint, s *objectOptions) { c.Path = "../file" }, "destination"},
+		{"no identity", func(c *checkpoint, s *objectOptions) { c.ETag, c.CRC64, c.LastModified = "", nil, "" }, "identifies"},
 	} {
-		cp, cfg := goodCheckpoint(), defaults()
+		cp, cfg := goodCheckpoint(), objectOptions{}
 		c.edit(cp, &cfg)
 		err := cp.fits("file", id, &cfg)
 		if (err == nil) != (c.want == "") || err != nil && !strings.Contains(err.Error(), c.want) {

@@ -14,32 +14,39 @@ import (
 	"github.com/aliyun/aliyun-oss-go-sdk/oss"
 )
 
-// DownloadFile is Download with the signature and the options of the SDK's Bucket.DownloadFile, for programs that move
-// over: bucket.DownloadFile(key, …) becomes ossdl.DownloadFile(bucket, key, …). The bucket's client makes the requests. A
-// partSize of MinPartSize to MaxPartSize bytes bounds what one request asks for.
+// DownloadFile is [Downloader.Download] with the signature and the options of the SDK's Bucket.DownloadFile, for programs that
+// move over: bucket.DownloadFile(key, …) becomes ossdl.DownloadFile(bucket, key, …). The bucket's client makes the requests.
+// partSize limits what one request asks for: [MinPartSize] to [MaxPartSize] bytes.
 //
-// These options mean what they mean there, but for what is said of them:
+// # Options
 //
-//   - oss.Routines: the requests in flight; below 1 it is 1, above 100 it is 100. Without it the number adapts itself.
-//   - oss.Checkpoint, oss.CheckpointDir: without them, or with false, there is no checkpoint, and a failed call leaves
-//     nothing. With an empty name, for which the SDK keeps none after all, it is path + ".cp". A folder that does not exist
-//     is made. A checkpoint of the SDK's is not taken up: the download starts anew.
-//   - oss.Range, oss.NormalizedRange: one range, as a-b, a- or -n. One outside the object is ErrRange, where the SDK takes
-//     the whole object instead; of an n beyond the object's size the whole object comes. For -n its first byte is asked
-//     for before, to learn the size, and the object must have a strong ETag.
+// These options have the meaning that they have there, with the differences given:
+//
+//   - oss.Routines: the most requests in flight; below 1 it is 1, above 100 it is 100. Without it the number adapts to the
+//     network.
+//   - oss.Checkpoint, oss.CheckpointDir: without them, or with false, there is no checkpoint, and a failed call leaves nothing.
+//     An empty name means path + ".cp"; the SDK keeps no checkpoint then. A folder that does not exist is created. A
+//     checkpoint that the SDK wrote is not used: the download starts over.
+//   - oss.Range, oss.NormalizedRange: one range, as a-b, a- or -n. One outside the object is [ErrRange]; the SDK downloads the
+//     whole object instead. If n is more than the object's size, the whole object is downloaded. For -n the object must have a
+//     strong ETag, and one request more is made, to learn the size.
 //   - oss.VersionId, oss.IfMatch, oss.WithContext.
-//   - oss.Progress: the listener hears of started, then data, then completed or failed, never concurrently; completed only
-//     once the file is in place, and nothing if the call fails before the size is known. Started has what an earlier run
-//     left, as far as it is proved by then, and RwBytes adds up to the rest.
-//   - oss.GetResponseHeader: the headers of the first answer, as a HEAD would have brought them; left alone where none came.
-//   - Headers and parameters, oss.SetHeader and oss.AddParam included: they go with each request.
+//   - oss.Progress: the listener is told started, then data, then completed or failed, never concurrently. It is told completed
+//     only once the file is in place, and nothing if the call fails before the size is known. Started counts what an earlier
+//     call left, as far as that is verified by then; RwBytes add up to the rest.
+//   - oss.GetResponseHeader: the headers of the first answer, as those of a HEAD request would be. Without an answer they are
+//     unchanged.
+//   - Headers and parameters, also those of oss.SetHeader and oss.AddParam: they are sent with each request.
 //
-// Others are errors that name them, before any request: conditions but IfMatch, processing, an Accept-Encoding but identity,
-// several ranges, and whatever is no option of a download. A nil option means nothing.
+// A nil option is ignored. All others are errors that name them, before any request: other conditions, processing, an
+// Accept-Encoding other than identity, several ranges, and options that are not for downloads.
 //
-// What differs beyond that is what Download promises. The file is verified always, oss.EnableCRC or not, and path is not
-// touched before the whole is there. Until then the data is in path + ".part". Failed requests are tried again. Transport
-// and time-outs are those of the bucket's client, see HTTPClient.
+// # Differences
+//
+// The file is always verified, with oss.EnableCRC or without. The data is in path + ".part" until it is complete; path is not
+// touched before. Failed requests are retried. Transport and time-outs are those of the bucket's client, see [HTTPClient].
+//
+// The errors are those of Download.
 func DownloadFile(bucket *oss.Bucket, key, path string, partSize int64, options ...oss.Option) error {
 	if bucket == nil {
 		return errors.New("ossdl: DownloadFile: nil bucket")
@@ -49,25 +56,25 @@ func DownloadFile(bucket *oss.Bucket, key, path string, partSize int64, options 
 		err = c.prepare(bucket, key)
 	}
 	if err != nil {
-		return fmt.Errorf("ossdl: download %s: %w", objectName(bucket.BucketName, key), err)
+		return nameError("download", bucket.BucketName, key, err)
 	}
 	return c.download(ctx, path)
 }
 
-// compat is one DownloadFile.
+// compat is one call of DownloadFile.
 type compat struct {
 	opts   []Option
-	suffix int64 // the last bytes of the object are asked for; 0: they are not
+	suffix int64 // how many bytes from the end of the object are asked for; 0: the end is not asked for
 	events *events
-	header *http.Header // where the caller wants the headers; nil: nowhere
+	header *http.Header // where the caller wants the headers; nil: not at all
 
 	d   *Downloader
 	src *headerSource
 	cfg settings
 }
 
-// readCompat turns the SDK's options into ours. What is none of a download goes the way of WithRequestOptions, which
-// refuses by name what it cannot send.
+// readCompat turns the SDK's options into ours. Those that are not for downloads are treated like those of
+// WithRequestOptions, which refuses by name what it cannot send.
 func readCompat(partSize int64, options []oss.Option) (context.Context, *compat, error) {
 	given := slices.DeleteFunc(slices.Clone(options), func(o oss.Option) bool { return o == nil })
 	all, err := readSDKOptions(given)
@@ -97,10 +104,10 @@ func readCompat(partSize int64, options []oss.Option) (context.Context, *compat,
 	return ctx, c, nil
 }
 
-// sdkContext is the SDK's name of oss.WithContext.
+// sdkContext is the SDK's name for the option oss.WithContext.
 const sdkContext = "x-context-arg"
 
-// take takes an option that is more than a header or parameter to pass on.
+// take handles an option that is more than a header or parameter to send.
 func (c *compat) take(name string, value any) (known bool, err error) {
 	text, isText := value.(string)
 	switch strings.ToLower(name) {
@@ -132,12 +139,12 @@ func (c *compat) take(name string, value any) (known bool, err error) {
 	case "accept-encoding":
 		return strings.EqualFold(text, "identity"), nil
 	case "x-oss-range-behavior":
-		return text == "standard", nil // what the engine sets
+		return text == "standard", nil // the engine sets the same
 	}
 	return false, nil
 }
 
-// checkpointOption reads the SDK's struct for Checkpoint and CheckpointDir, whose type is its own.
+// checkpointOption reads the SDK's struct for Checkpoint and CheckpointDir, whose type is not exported.
 func checkpointOption(value any) (opts []Option, ok bool) {
 	v := reflect.Indirect(reflect.ValueOf(value))
 	if v.Kind() != reflect.Struct {
@@ -154,12 +161,12 @@ func checkpointOption(value any) (opts []Option, ok bool) {
 	case dir.String() != "":
 		return []Option{WithCheckpointDir(dir.String())}, true
 	}
-	return []Option{{"DownloadFile", inDownload, func(s *settings) error { s.noCheckpoint = false; return nil }}}, true
+	return []Option{{"DownloadFile", inDownload, func(s *settings) error { s.checkpoint = checkpointPlace{kind: placeBeside}; return nil }}}, true
 }
 
 // takeRange reads a Range header.
 func (c *compat) takeRange(v string) error {
-	bad := fmt.Errorf("header Range %q: one of bytes=a-b, bytes=a- and bytes=-n is allowed, with a up to b and n of 1 or more", v)
+	bad := fmt.Errorf("header Range %q: allowed are bytes=a-b with a up to b, bytes=a-, and bytes=-n with n of 1 or more", v)
 	set, ok := strings.CutPrefix(v, "bytes=")
 	first, last, dash := strings.Cut(set, "-")
 	if !ok || !dash || strings.Trim(first+last, "0123456789") != "" {
@@ -180,7 +187,7 @@ func (c *compat) takeRange(v string) error {
 	return nil
 }
 
-// prepare checks what can be wrong whatever the bucket holds.
+// prepare makes the Downloader and the source. It finds what is wrong whatever the bucket contains.
 func (c *compat) prepare(bucket *oss.Bucket, key string) error {
 	var err error
 	if c.d, err = New(&bucket.Client); err != nil {
@@ -205,44 +212,45 @@ func (c *compat) download(ctx context.Context, path string) error {
 			}
 		}()
 	}
+	main := c.d.newCall(c.src, c.cfg)
 	if c.suffix > 0 {
-		if err := c.findSuffix(ctx, path); err != nil {
+		f, err := c.findSuffix(ctx, path)
+		if err != nil {
 			return err
 		}
+		if f.strong() {
+			main.ifMatch = f.etag // the range is of this object
+		}
+		if c.suffix < f.size {
+			main.window = &window{f.size - c.suffix, c.suffix}
+		}
 	}
-	res, err := c.d.newCall(c.src, c.cfg).toFile(ctx, path)
+	res, err := main.toFile(ctx, path)
 	if c.events != nil {
 		c.events.end(res, err)
 	}
 	return err
 }
 
-// findSuffix makes a range of the last bytes of the object. Its size is learnt from an answer, whose ETag then binds the
-// download to the same object.
-func (c *compat) findSuffix(ctx context.Context, path string) error {
+// findSuffix downloads the first byte of the object to learn its size and ETag.
+func (c *compat) findSuffix(ctx context.Context, path string) (facts, error) {
 	cfg := c.cfg
-	cfg.window, cfg.progress = &window{0, 1}, nil
+	cfg.progress = nil
 	probe := c.d.newCall(c.src, cfg)
+	probe.window = &window{0, 1}
 	if _, err := checkDestination(probe.fileConfig(path)); err != nil {
 		_, err = probe.result(ctx, path, err)
-		return err
+		return facts{}, err
 	}
 	if _, err := probe.toWriter(ctx, &writerSink{w: nowhere{}}); err != nil {
-		return err
+		return facts{}, err
 	}
 	f, _ := probe.t.objectFacts()
-	if f.strong() {
-		c.cfg.ifMatch = f.etag
-	}
-	switch {
-	case c.suffix >= f.size:
-	case !f.strong():
+	if c.suffix < f.size && !f.strong() {
 		_, err := probe.result(ctx, path, fmt.Errorf("header Range \"bytes=-%d\": without a strong ETag the end of an object may be another one's by the time it is fetched; give the range as a-b", c.suffix))
-		return err
-	default:
-		c.cfg.window = &window{f.size - c.suffix, c.suffix}
+		return facts{}, err
 	}
-	return nil
+	return f, nil
 }
 
 // nowhere takes the byte that was fetched for its headers.
@@ -278,7 +286,7 @@ func (s *headerSource) first() http.Header {
 	return s.header
 }
 
-// events tells a listener of the SDK what a progress function is told.
+// events turns progress reports into events for a listener of the SDK.
 type events struct {
 	listener    oss.ProgressListener
 	started     bool
@@ -293,7 +301,7 @@ func (e *events) update(p Progress) {
 	e.data(p.Done)
 }
 
-// end tells the outcome, after the last update.
+// end sends the event of the outcome, after the last update.
 func (e *events) end(res *Result, err error) {
 	switch {
 	case err == nil:

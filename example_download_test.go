@@ -15,7 +15,7 @@ import (
 	"github.com/ossdl/ossdl/internal/osstest"
 )
 
-// One Downloader serves a whole program: its bounds are for all calls together.
+// One Downloader serves a whole program. Its limits apply to all calls together.
 func ExampleNew() {
 	client, err := oss.New("https://oss-cn-hangzhou.aliyuncs.com", "access key ID", "access key secret",
 		oss.AuthVersion(oss.AuthV4), oss.Region("cn-hangzhou"), oss.HTTPClient(ossdl.HTTPClient()))
@@ -32,10 +32,22 @@ func ExampleNew() {
 }
 
 func ExampleDownloader_Download() {
-	server, client, dir := service()
+	server, err := osstest.New() // stands in for OSS
+	if err != nil {
+		log.Fatal(err)
+	}
 	defer server.Close()
-	defer os.RemoveAll(dir)
+	server.CreateBucket("backups")
 	server.Put("backups", "db.dump", osstest.Random(1, 20<<20))
+	client, err := server.Client(oss.HTTPClient(ossdl.HTTPClient()))
+	if err != nil {
+		log.Fatal(err)
+	}
+	dir, err := os.MkdirTemp("", "ossdl")
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer os.RemoveAll(dir)
 
 	d, err := ossdl.New(client)
 	if err != nil {
@@ -43,18 +55,30 @@ func ExampleDownloader_Download() {
 	}
 	res, err := d.Download(context.Background(), "backups", "db.dump", filepath.Join(dir, "db.dump"))
 	if err != nil {
-		log.Fatal(err) // the same call continues
+		log.Fatal(err) // to resume, repeat the call
 	}
 	fmt.Println(filepath.Base(res.Path), res.Size, "bytes, verified:", res.Verified)
 	// Output: db.dump 20971520 bytes, verified: true
 }
 
-// What ended a download does not matter: a cancelled context, a lost network or a killed process. The same call continues.
+// To resume a download, repeat the call. It does not matter what ended it: a canceled context, a lost network or a killed process.
 func ExampleDownloader_Download_resume() {
-	server, client, dir := service()
+	server, err := osstest.New() // stands in for OSS
+	if err != nil {
+		log.Fatal(err)
+	}
 	defer server.Close()
-	defer os.RemoveAll(dir)
+	server.CreateBucket("backups")
 	server.Put("backups", "db.dump", osstest.Random(1, 20<<20))
+	client, err := server.Client(oss.HTTPClient(ossdl.HTTPClient()))
+	if err != nil {
+		log.Fatal(err)
+	}
+	dir, err := os.MkdirTemp("", "ossdl")
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer os.RemoveAll(dir)
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	server.Nth(5, osstest.Inject().Before(cancel).HoldHeaders(nil)) // at the sixth request, in the middle of the download
@@ -65,7 +89,7 @@ func ExampleDownloader_Download_resume() {
 	}
 	path := filepath.Join(dir, "db.dump")
 	_, err = d.Download(ctx, "backups", "db.dump", path)
-	fmt.Println("cancelled:", errors.Is(err, context.Canceled))
+	fmt.Println("canceled:", errors.Is(err, context.Canceled))
 	_, err = os.Stat(path)
 	fmt.Println("a file is there:", err == nil)
 
@@ -73,19 +97,31 @@ func ExampleDownloader_Download_resume() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	fmt.Println(res.ResumedBytes>>20, "MiB kept,", res.DownloadedBytes>>20, "MiB fetched, verified:", res.Verified)
+	fmt.Println(res.ResumedBytes>>20, "MiB kept,", res.DownloadedBytes>>20, "MiB downloaded, verified:", res.Verified)
 	// Output:
-	// cancelled: true
+	// canceled: true
 	// a file is there: false
-	// 5 MiB kept, 15 MiB fetched, verified: true
+	// 5 MiB kept, 15 MiB downloaded, verified: true
 }
 
-// The function is called at most ten times a second, and once more when all is settled.
+// The function is called at most ten times a second, and once more when the outcome is settled.
 func ExampleWithProgress() {
-	server, client, dir := service()
+	server, err := osstest.New() // stands in for OSS
+	if err != nil {
+		log.Fatal(err)
+	}
 	defer server.Close()
-	defer os.RemoveAll(dir)
+	server.CreateBucket("backups")
 	server.Put("backups", "db.dump", osstest.Random(1, 20<<20))
+	client, err := server.Client(oss.HTTPClient(ossdl.HTTPClient()))
+	if err != nil {
+		log.Fatal(err)
+	}
+	dir, err := os.MkdirTemp("", "ossdl")
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer os.RemoveAll(dir)
 
 	d, err := ossdl.New(client)
 	if err != nil {
@@ -102,12 +138,24 @@ func ExampleWithProgress() {
 	// Output: 20 of 20 MiB
 }
 
-// A digest that the caller knows is held against what came, for example where the service has no CRC-64 of an object.
+// WithChecksum verifies a digest that the caller knows. Here the service has no CRC-64 of the object.
 func ExampleWithChecksum() {
-	server, client, dir := service()
+	server, err := osstest.New() // stands in for OSS
+	if err != nil {
+		log.Fatal(err)
+	}
 	defer server.Close()
-	defer os.RemoveAll(dir)
+	server.CreateBucket("artifacts")
 	server.Put("artifacts", "tool", osstest.Bytes([]byte("#!/bin/sh\n")), osstest.NoCRC())
+	client, err := server.Client(oss.HTTPClient(ossdl.HTTPClient()))
+	if err != nil {
+		log.Fatal(err)
+	}
+	dir, err := os.MkdirTemp("", "ossdl")
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer os.RemoveAll(dir)
 	published := sha256.Sum256([]byte("#!/bin/sh\n"))
 
 	d, err := ossdl.New(client)
@@ -123,49 +171,33 @@ func ExampleWithChecksum() {
 
 	server.Put("artifacts", "tool", osstest.Bytes([]byte("#!/bin/evil\n")), osstest.NoCRC())
 	_, err = d.Download(context.Background(), "artifacts", "tool", path, ossdl.WithChecksum(sha256.New, published[:]))
-	fmt.Println("another one:", errors.Is(err, ossdl.ErrChecksum))
+	fmt.Println("wrong digest:", errors.Is(err, ossdl.ErrChecksum))
 	content, err := os.ReadFile(path)
-	fmt.Printf("still there: %q, %v\n", content, err)
+	fmt.Printf("the file is still %q, %v\n", content, err)
 	// Output:
 	// verified: true
-	// another one: true
-	// still there: "#!/bin/sh\n", <nil>
+	// wrong digest: true
+	// the file is still "#!/bin/sh\n", <nil>
 }
 
-// errors.Is tells what to do about an error, and errors.As what the service said.
-func Example_errors() {
-	server, client, dir := service()
-	defer server.Close()
-	defer os.RemoveAll(dir)
-
-	d, err := ossdl.New(client)
+// A program that uses the SDK's bucket.DownloadFile changes one name.
+func ExampleDownloadFile() {
+	server, err := osstest.New() // stands in for OSS
 	if err != nil {
 		log.Fatal(err)
 	}
-	_, err = d.Download(context.Background(), "backups", "tomorrow.dump", filepath.Join(dir, "dump"))
-	var answer oss.ServiceError
-	switch {
-	case errors.Is(err, ossdl.ErrNotFound):
-		fmt.Println("there is no such object")
-	case errors.Is(err, ossdl.ErrInUse), errors.Is(err, ossdl.ErrNoSpace), errors.Is(err, ossdl.ErrExpired):
-		fmt.Println("the same call continues later")
-	case errors.Is(err, ossdl.ErrObjectChanged):
-		fmt.Println("the same call starts anew")
-	}
-	if errors.As(err, &answer) {
-		fmt.Println(answer.StatusCode, answer.Code, "has a request ID:", answer.RequestID != "")
-	}
-	// Output:
-	// there is no such object
-	// 404 NoSuchKey has a request ID: true
-}
-
-// A program that uses the SDK's bucket.DownloadFile moves over by one name.
-func ExampleDownloadFile() {
-	server, client, dir := service()
 	defer server.Close()
-	defer os.RemoveAll(dir)
+	server.CreateBucket("backups")
 	server.Put("backups", "db.dump", osstest.Random(1, 20<<20))
+	client, err := server.Client(oss.HTTPClient(ossdl.HTTPClient()))
+	if err != nil {
+		log.Fatal(err)
+	}
+	dir, err := os.MkdirTemp("", "ossdl")
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer os.RemoveAll(dir)
 	bucket, err := client.Bucket("backups")
 	if err != nil {
 		log.Fatal(err)

@@ -3,44 +3,48 @@ package ossdl_test
 import (
 	"context"
 	"fmt"
+	"log"
 	"os"
+
+	"github.com/aliyun/aliyun-oss-go-sdk/oss"
 
 	"github.com/ossdl/ossdl"
 	"github.com/ossdl/ossdl/internal/osstest"
 )
 
+// DownloadPrefix downloads what is missing. The second call finds that everything is there.
 func ExampleDownloader_DownloadPrefix() {
-	server, err := osstest.New() // stands for OSS
+	server, err := osstest.New() // stands in for OSS
 	if err != nil {
-		panic(err)
+		log.Fatal(err)
 	}
 	defer server.Close()
 	server.CreateBucket("backups")
 	server.Put("backups", "db/may/users.sql", osstest.Random(1, 20<<20))
 	server.Put("backups", "db/may/orders.sql", osstest.Random(2, 100))
 	server.Put("backups", "db/may/run.log", osstest.Random(3, 100))
-	client, err := server.Client()
+	client, err := server.Client(oss.HTTPClient(ossdl.HTTPClient()))
 	if err != nil {
-		panic(err)
+		log.Fatal(err)
 	}
-	dir, err := os.MkdirTemp("", "restored")
+	dir, err := os.MkdirTemp("", "ossdl")
 	if err != nil {
-		panic(err)
+		log.Fatal(err)
 	}
 	defer os.RemoveAll(dir)
 
 	d, err := ossdl.New(client)
 	if err != nil {
-		panic(err)
+		log.Fatal(err)
 	}
-	for range 2 { // the second time there is nothing left to do
+	for range 2 {
 		res, err := d.DownloadPrefix(context.Background(), "backups", "db/may/", dir, ossdl.WithInclude("*.sql"))
 		if err != nil {
-			panic(err)
+			log.Fatal(err) // to resume, repeat the call
 		}
-		fmt.Println(res.Done, "brought,", res.Skipped, "there already")
+		fmt.Println(res.Done, "downloaded,", res.Skipped, "skipped")
 	}
 	// Output:
-	// 2 brought, 0 there already
-	// 0 brought, 2 there already
+	// 2 downloaded, 0 skipped
+	// 0 downloaded, 2 skipped
 }

@@ -407,7 +407,7 @@ func (sc wireScene) failEach(t *testing.T, server []osstest.Option, cause error,
 		if err != nil {
 			t.Fatal(err)
 		}
-		w := cfg.window
+		w := cfg.object.window
 		st.content = osstest.Bytes(contentBytes(t, st.content)[w.offset : w.offset+w.length])
 	}
 	st.old()

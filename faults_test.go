@@ -262,9 +262,9 @@ func newScene(t *testing.T, name string, size int64, config memfs.Config, opts .
 	if err != nil {
 		t.Fatal(err)
 	}
-	sc := &scene{name: name, content: sceneContent(t, 1, size), keeps: !cfg.noCheckpoint, opts: opts, before: memfs.New(config)}
+	sc := &scene{name: name, content: sceneContent(t, 1, size), keeps: !cfg.checkpoint.none(), opts: opts, before: memfs.New(config)}
 	sc.want = sc.content
-	if w := cfg.window; w != nil {
+	if w := cfg.object.window; w != nil {
 		sc.want = sc.content[w.offset : w.offset+w.length]
 	}
 	for _, dir := range []string{"/dir", "/cps"} {

@@ -8,7 +8,6 @@ import (
 	"log/slog"
 	"net/http"
 	"os"
-	"path"
 	"slices"
 	"strings"
 	"time"
@@ -18,49 +17,50 @@ import (
 	"github.com/ossdl/ossdl/internal/fsys"
 )
 
-// Bounds and defaults of the options.
+// Limits and defaults of the options.
 const (
-	// MinPartSize and MaxPartSize bound WithPartSize, in bytes.
+	// MinPartSize and MaxPartSize limit [WithPartSize], in bytes.
 	MinPartSize = 1
 	MaxPartSize = 5 << 30
-	// MaxConcurrency is the most that WithConcurrency takes. Each request in flight has a buffer of 256 KiB.
+	// MaxConcurrency is the highest value that [WithConcurrency] accepts. Each request in flight has a buffer of 256 KiB.
 	MaxConcurrency = 256
-	// AdaptiveConcurrency is the ceiling where no concurrency is given: the number of requests in flight starts at 8,
-	// grows while that makes the whole faster, and does not pass this.
+	// AdaptiveConcurrency is the most requests in flight without [WithConcurrency]. Their number starts at 8 and grows as long
+	// as that makes the download faster.
 	AdaptiveConcurrency = 64
-	// DefaultAttempts is RetryPolicy.Attempts where that is zero: with it a range is tried again 11 times.
+	// DefaultAttempts is the default of [RetryPolicy].Attempts: a range is retried up to 11 times in a row without progress.
 	DefaultAttempts = 12
-	// DefaultStallTimeout is what WithStallTimeout is without the option, MinStallTimeout the least that it takes.
+	// DefaultStallTimeout is the default of [WithStallTimeout], MinStallTimeout the lowest value that it accepts.
 	DefaultStallTimeout = 30 * time.Second
 	MinStallTimeout     = 100 * time.Millisecond
-	// DefaultReadAhead is the memory, in bytes, that a Reader may hold without WithReadAhead.
+	// DefaultReadAhead is the default of [WithReadAhead], in bytes.
 	DefaultReadAhead = 64 << 20
-	// MinReadAhead is the least that WithReadAhead takes, in bytes.
+	// MinReadAhead is the lowest value that [WithReadAhead] accepts, in bytes.
 	MinReadAhead = 1 << 20
 )
 
-// defaultRetry survives a listener that is gone for some ten seconds, also where the most requests there are meet it: the
-// waits of all are random, and the shortest of their sums counts.
+// defaultRetry outlasts a server that is down for about ten seconds, even with the maximum number of workers. Delays are
+// random, and the unluckiest worker decides.
 var defaultRetry = RetryPolicy{Attempts: DefaultAttempts, MinDelay: 200 * time.Millisecond, MaxDelay: 10 * time.Second}
 
-// RetryPolicy says how often a range is tried again. A zero field means its default.
+// RetryPolicy says how often and how fast failed requests are retried. A zero field means its default.
 type RetryPolicy struct {
-	// Attempts is how many requests in a row may bring no progress, for one range, before the call fails; the default is
-	// DefaultAttempts. With 1 nothing is tried again, progress or not. Progress is 64 KiB, or what was left where that is
-	// less.
+	// Attempts is how many requests in a row may make no progress on one range before the call fails; the default is
+	// [DefaultAttempts]. With 1 nothing is retried, whether or not there was progress. A request makes progress if it
+	// delivers 64 KiB, or all that was left if that is less.
 	Attempts int
-	// MinDelay and MaxDelay bound the waits between them: 200 ms and 10 s. After one attempt without progress the next is
-	// made at once; from then on each wait is random, between zero and a bound that doubles from MinDelay to MaxDelay.
-	// After a 429 or 503 there is always a wait. A Retry-After of the server is honoured up to a minute, or to MaxDelay
-	// where that is longer. One of the two that contradicts the default of the other changes that, too.
+	// MinDelay and MaxDelay limit the delays between attempts; the defaults are 200 ms and 10 s. The first retry after
+	// progress is immediate. After that each delay is random, between zero and a limit that doubles from MinDelay to
+	// MaxDelay. After a 429 or 503 there is always a delay. The server's Retry-After is honored up to one minute, or up to
+	// MaxDelay if that is longer. If only one of the two is given and the default of the other contradicts it, the default
+	// gives way.
 	MinDelay, MaxDelay time.Duration
 }
 
-// entrances is a set of the ways into the library, for the options that apply to them.
-type entrances uint8
+// entryPoints is a set of the functions that take options.
+type entryPoints uint8
 
 const (
-	inNew entrances = 1 << iota
+	inNew entryPoints = 1 << iota
 	inDownload
 	inDownloadURL
 	inDownloadTo
@@ -76,79 +76,119 @@ const (
 	inAll    = inOne | inDownloadPrefix
 )
 
-func (e entrances) String() string {
-	var names []string
+// names returns the names of the functions, in the order of the constants.
+func (e entryPoints) names() (names []string) {
 	for i, name := range []string{"New", "Download", "DownloadURL", "DownloadTo", "Open", "OpenURL", "DownloadPrefix"} {
 		if e&(1<<i) != 0 {
 			names = append(names, name)
 		}
 	}
-	return strings.Join(names, ", ")
+	return names
 }
 
-// Option changes how a Downloader, or one call of it, works. Options given to New are the defaults of the calls that they
-// apply to; an option given to a call replaces them for that call, except that concurrency and rate of the Downloader bound
-// all its calls together and those of a call bound that call further. An option that does not apply to the call it is given
-// to is an error that names it. Where the same option comes twice the last one counts.
+func (e entryPoints) String() string { return strings.Join(e.names(), ", ") }
+
+// Option changes how a [Downloader] or one of its calls works.
+//
+// Options given to [New] are the defaults of all calls that they apply to. An option given to a call replaces the default for
+// that call. Concurrency and rate are different: those of the Downloader limit all its calls together, and those of a call
+// limit that call further.
+//
+// An option that does not apply to the function it is given to is an error that names both. If an option is given twice, the
+// last one counts. The zero Option is an error.
 type Option struct {
 	name  string
-	where entrances
+	where entryPoints
 	apply func(*settings) error
 }
 
-// settings are the options of one call, over those of its Downloader.
+// settings are the options of one call, laid over those of its Downloader, in one group for each part that reads them. They
+// hold what the caller asked for; what an entry point finds out is in its job.
 type settings struct {
-	partSize     int64 // 0: the engine chooses
-	concurrency  int   // 0: adaptive
-	rateLimit    int64 // bytes per second; 0: none
-	checkpoint   string
-	cpDir        string
-	noCheckpoint bool
-	versionID    string
-	ifMatch      string
-	window       *window
-	newHash      func() hash.Hash
-	want         []byte
-	progress     func(Progress)
-	retry        RetryPolicy
-	stall        time.Duration
-	request      requestOptions
-	refresh      func(context.Context) (string, error)
-	httpClient   *http.Client
-	readAhead    int64
-	include      []string
-	exclude      []string
-	shard        shard
-	compareCRC   bool
-	sparse       bool
-	objectTimes  bool // the file gets the object's Last-Modified
-	knownEmpty   bool // the object is said to have no bytes: no range is asked for
-	oneStream    bool // neither ranges nor conditions are asked for
-	log          *slog.Logger
+	fetchOptions
+	fileOptions
+	webOptions
+	prefixOptions
+	object objectOptions // not embedded: a call reads its own copy, in its job
 
-	fs     fsys.FS
-	within func(*os.Root) fsys.FS // the file system of a folder, for DownloadPrefix
+	progress func(Progress) // nil: nobody is told
+	log      *slog.Logger
 }
 
-// window is what WithRange asks for: length bytes from offset, or all from there where length is -1.
+// fetchOptions say how bytes are fetched.
+type fetchOptions struct {
+	partSize    int64 // 0: the engine chooses
+	concurrency int   // 0: adaptive
+	rateLimit   int64 // bytes per second; 0: none
+	retry       RetryPolicy
+	stall       time.Duration
+	readAhead   int64 // bytes, for a Reader
+}
+
+// objectOptions say which bytes of which version are wanted.
+type objectOptions struct {
+	window    *window // nil: the whole object
+	versionID string  // "": the current one
+	ifMatch   string  // the only ETag to accept, in quotes; "": any
+	newHash   func() hash.Hash
+	want      []byte // digest by newHash
+}
+
+// fileOptions say how files are written.
+type fileOptions struct {
+	checkpoint  checkpointPlace
+	sparse      bool // do not reserve space
+	objectTimes bool // give the file the object's Last-Modified
+	fs          fsys.FS
+	within      func(*os.Root) fsys.FS // the file system of a folder, for DownloadPrefix
+}
+
+// webOptions say how requests are made.
+type webOptions struct {
+	request    requestOptions                        // for buckets
+	refresh    func(context.Context) (string, error) // for URLs; nil: none
+	httpClient *http.Client                          // for URLs; nil: the Downloader's own
+}
+
+// prefixOptions say which keys of a prefix are wanted.
+type prefixOptions struct {
+	include    []string
+	exclude    []string
+	shard      shard
+	compareCRC bool // compare files by CRC-64 instead of time
+}
+
+// window is what WithRange asks for: length bytes from offset on, or all from there if length is -1.
 type window struct{ offset, length int64 }
 
-// shard is one of count equal shares of a prefix.
-type shard struct{ index, count int }
+// checkpointPlace says where the checkpoint of a download goes. The zero value is the default, next to the file.
+type checkpointPlace struct {
+	kind placeKind
+	path string // of the file or folder
+}
+
+// none reports whether no checkpoint is kept.
+func (p checkpointPlace) none() bool { return p.kind == placeNone }
+
+type placeKind uint8
+
+const (
+	placeBeside placeKind = iota // next to the file, as its path + ".cp"
+	placeFile                    // a file of a given name
+	placeFolder                  // a file in a given folder, named by source and destination
+	placeNone                    // no checkpoint
+)
 
 func defaults() settings {
 	return settings{
-		retry:     defaultRetry,
-		stall:     DefaultStallTimeout,
-		readAhead: DefaultReadAhead,
-		log:       slog.New(slog.DiscardHandler),
-		fs:        fsys.OS(),
-		within:    fsys.Rooted,
+		fetchOptions: fetchOptions{retry: defaultRetry, stall: DefaultStallTimeout, readAhead: DefaultReadAhead},
+		fileOptions:  fileOptions{fs: fsys.OS(), within: fsys.Rooted},
+		log:          slog.New(slog.DiscardHandler),
 	}
 }
 
-// with applies the options of an entrance to a copy of the settings.
-func (s settings) with(where entrances, opts []Option) (settings, error) {
+// with returns a copy of the settings with the options of an entry point applied.
+func (s settings) with(where entryPoints, opts []Option) (settings, error) {
 	for _, o := range opts {
 		if o.apply == nil {
 			return s, errors.New("zero Option; use one of the With functions")
@@ -163,10 +203,13 @@ func (s settings) with(where entrances, opts []Option) (settings, error) {
 	return s, nil
 }
 
-// WithPartSize bounds what one request asks for, in bytes: MinPartSize to MaxPartSize. Without it the engine chooses, so
-// that round trips do not show: 8 MiB at first, then what a connection brings in four seconds, 1 to 256 MiB. The end of a
-// download may be fetched by smaller requests, and an interrupted one resumes whatever the part size was. A server that
-// does not know ranges sends everything in one answer.
+// WithPartSize limits how much one request asks for, in bytes: [MinPartSize] to [MaxPartSize].
+//
+// Without it the engine chooses a size that hides round trips: 8 MiB at first, then what a connection delivers in four
+// seconds, from 1 MiB to 256 MiB. Requests at the end of a download may be smaller. Part size does not matter for resuming,
+// which goes by bytes. A server that does not support ranges sends everything in one answer, whatever the part size.
+//
+// It applies to [New] and all calls.
 func WithPartSize(bytes int64) Option {
 	return Option{"WithPartSize", inNew | inAll, func(s *settings) error {
 		if bytes < MinPartSize || bytes > MaxPartSize {
@@ -177,8 +220,13 @@ func WithPartSize(bytes int64) Option {
 	}}
 }
 
-// WithConcurrency bounds the requests in flight, 1 to MaxConcurrency. Without it the number adapts itself, up to
-// AdaptiveConcurrency. Given to a call of a Downloader that was made without it, it is that call's alone.
+// WithConcurrency limits the number of requests in flight: 1 to [MaxConcurrency].
+//
+// Without it the number adapts to the network, up to [AdaptiveConcurrency]. Given to [New], it limits all calls of the
+// Downloader together. Given to a call, it limits that call alone; it may then exceed AdaptiveConcurrency, unless New was
+// given less.
+//
+// It applies to [New] and all calls.
 func WithConcurrency(n int) Option {
 	return Option{"WithConcurrency", inNew | inAll, func(s *settings) error {
 		if n < 1 || n > MaxConcurrency {
@@ -189,7 +237,10 @@ func WithConcurrency(n int) Option {
 	}}
 }
 
-// WithRateLimit bounds the bytes read from the network, per second; at least 1. Without it there is no bound.
+// WithRateLimit limits how many bytes per second are read from the network. The minimum is 1; without the option there is no
+// limit. Given to [New], it limits all calls of the Downloader together, and one given to a call limits that call further.
+//
+// It applies to [New] and all calls.
 func WithRateLimit(bytesPerSecond int64) Option {
 	return Option{"WithRateLimit", inNew | inAll, func(s *settings) error {
 		if bytesPerSecond < 1 {
@@ -200,55 +251,65 @@ func WithRateLimit(bytesPerSecond int64) Option {
 	}}
 }
 
-// WithCheckpoint names this call's checkpoint file, whose folder must exist. The default is the local path + ".cp". Calls
-// at the same time need files of their own: only the destination is locked. A link at the name is resolved first, and
-// whatever is there is replaced. For Download and DownloadURL; not for New.
+// WithCheckpoint names the checkpoint file of this call. Its folder must exist. The default is the local path + ".cp".
+//
+// Calls that run at the same time need different files, since only the destination is locked. If the name is a symbolic
+// link, the file it points to is used. Any file that exists there may be replaced.
+//
+// It applies to [Downloader.Download] and [Downloader.DownloadURL].
 func WithCheckpoint(path string) Option {
 	return Option{"WithCheckpoint", inFile, func(s *settings) error {
 		if path == "" {
 			return errors.New("empty path; omit the option for the default")
 		}
-		s.checkpoint, s.cpDir, s.noCheckpoint = path, "", false
+		s.checkpoint = checkpointPlace{placeFile, path}
 		return nil
 	}}
 }
 
-// WithCheckpointDir keeps checkpoints in dir, under one name for each source and destination. The folder is made, with
-// mode 0700, where it does not exist; the one that it is in must. For New, Download and DownloadURL.
+// WithCheckpointDir keeps checkpoints in the folder dir, each under a name made from source and destination. If dir does not
+// exist it is created with mode 0700; its parent must exist.
+//
+// It applies to [New], [Downloader.Download] and [Downloader.DownloadURL].
 func WithCheckpointDir(dir string) Option {
 	return Option{"WithCheckpointDir", inNew | inFile, func(s *settings) error {
 		if dir == "" {
 			return errors.New("empty path; omit the option for the default")
 		}
-		s.checkpoint, s.cpDir, s.noCheckpoint = "", dir, false
+		s.checkpoint = checkpointPlace{placeFolder, dir}
 		return nil
 	}}
 }
 
-// WithoutCheckpoint keeps no checkpoint: an interrupted download starts anew, and a failed one leaves nothing behind, nor
-// what an earlier call with a checkpoint had left; a killed one leaves its partial file. For New, Download, DownloadURL and
-// DownloadPrefix.
+// WithoutCheckpoint keeps no checkpoint, so an interrupted download starts over. A call that fails leaves nothing behind, and
+// also removes what an earlier call with a checkpoint had left. A process that is killed leaves its partial file.
+//
+// It applies to [New], [Downloader.Download], [Downloader.DownloadURL] and [Downloader.DownloadPrefix].
 func WithoutCheckpoint() Option {
 	return Option{"WithoutCheckpoint", inNew | inFile | inDownloadPrefix, func(s *settings) error {
-		s.checkpoint, s.cpDir, s.noCheckpoint = "", "", true
+		s.checkpoint = checkpointPlace{kind: placeNone}
 		return nil
 	}}
 }
 
-// WithVersionID asks for this version instead of the current one. It needs the permission oss:GetObjectVersion; "null"
-// is the version an object has from before versioning was switched on. For Download, DownloadTo and Open; not for New.
+// WithVersionID asks for one version of the object instead of the current one. It needs the permission oss:GetObjectVersion.
+// An object that was written before versioning was enabled has the version "null".
+//
+// It applies to [Downloader.Download], [Downloader.DownloadTo] and [Downloader.Open].
 func WithVersionID(id string) Option {
 	return Option{"WithVersionID", inDownload | inDownloadTo | inOpen, func(s *settings) error {
 		if id == "" {
 			return errors.New("empty version; omit the option for the current one")
 		}
-		s.versionID = id
+		s.object.versionID = id
 		return nil
 	}}
 }
 
-// WithIfMatch downloads the object only while it has this ETag, given as the service writes it; quotes may be left away.
-// Otherwise the call fails with ErrObjectChanged. For all calls but DownloadPrefix; not for New.
+// WithIfMatch downloads the object only while it has this ETag; otherwise the call fails with [ErrObjectChanged]. The ETag is
+// written as the service sends it; its quotes may be omitted.
+//
+// It applies to all calls except [Downloader.DownloadPrefix], and not to [New].
 func WithIfMatch(etag string) Option {
 	return Option{"WithIfMatch", inOne, func(s *settings) error {
 		if etag == "" || strings.ContainsAny(etag, "\r\n,") || strings.HasPrefix(etag, "W/") {
@@ -257,47 +318,59 @@ func WithIfMatch(etag string) Option {
 		if !strings.HasPrefix(etag, `"`) {
 			etag = `"` + etag + `"`
 		}
-		s.ifMatch = etag
+		s.object.ifMatch = etag
 		return nil
 	}}
 }
 
-// WithRange asks for length bytes of the object from offset on; a length of -1 means all from there to the end. The first
-// byte asked for is at offset 0 of the file or writer. Bytes outside the object are ErrRange. The service's CRC-64 covers
-// the whole object only: unless the range does too, Result.Verified is false or rests on WithChecksum. For all calls but
-// DownloadPrefix; not for New.
+// WithRange asks for length bytes of the object, starting at offset. A length of -1 means everything up to the end. The first
+// byte asked for is written at offset 0 of the file or writer. If part of the range is outside the object the call fails with
+// [ErrRange].
+//
+// The service's CRC-64 covers only the whole object. Unless the range does so, too, Result.Verified is false or depends on
+// [WithChecksum].
+//
+// It applies to all calls except [Downloader.DownloadPrefix], and not to [New].
 func WithRange(offset, length int64) Option {
 	return Option{"WithRange", inOne, func(s *settings) error {
 		if offset < 0 || length == 0 || length < -1 || length > 0 && offset+length < 0 {
 			return fmt.Errorf("offset %d, length %d: the offset must be 0 or more, the length 1 or more, or -1 for all to the end", offset, length)
 		}
-		s.window = &window{offset, length}
+		s.object.window = &window{offset, length}
 		return nil
 	}}
 }
 
-// WithChecksum gives a digest that the caller knows, for example sha256.New and its 32 bytes. It is computed in order
-// before the result is committed, in passing for a Reader, and a mismatch is ErrChecksum; where no CRC-64 vouches for the
-// bytes they are fetched once more before. DownloadTo takes it only for a writer that is also an io.ReaderAt. For all calls
-// but DownloadPrefix; not for New.
+// WithChecksum gives a digest that the bytes must have, for example sha256.New and the 32 bytes of a SHA-256. If they have
+// another, the call fails with [ErrChecksum]. If no CRC-64 vouches for the bytes, they are downloaded once more before that.
+//
+// The digest is computed in order before a file appears at its path. A [Reader] computes it from the bytes that are read.
+// [Downloader.DownloadTo] reads the bytes back, so its writer must also be an [io.ReaderAt].
+//
+// It applies to all calls except [Downloader.DownloadPrefix], and not to [New].
 func WithChecksum(newHash func() hash.Hash, want []byte) Option {
 	return Option{"WithChecksum", inOne, func(s *settings) error {
 		if newHash == nil {
 			return errors.New("nil hash function")
 		}
 		if n := newHash().Size(); n != len(want) {
-			return fmt.Errorf("digest of %d bytes, the hash makes %d", len(want), n)
+			return fmt.Errorf("the digest has %d bytes, the hash makes %d", len(want), n)
 		}
-		s.newHash, s.want = newHash, slices.Clone(want)
+		s.object.newHash, s.object.want = newHash, slices.Clone(want)
 		return nil
 	}}
 }
 
-// WithProgress calls fn as the download gets on: never concurrently for one call, at most ten times a second, and a last
-// time once its outcome is settled, however it ended. fn runs in a goroutine of the library; given to New it may be called
-// for several calls at once. A slow fn delays nothing but its next call and the return. Since the call waits for fn, fn
-// must not wait for the call: for that of Open, fn must not call Read, WriteTo or Close of the Reader, nor wait for a
-// goroutine that does. To give up from within fn, cancel the context.
+// WithProgress calls fn as the download progresses: at most ten times a second, and once more when it has succeeded or failed.
+//
+// For one call fn never runs concurrently. Given to [New], it may run for several calls at the same time. It runs in a
+// goroutine of this package. A slow fn delays only its own next call and the return of the download.
+//
+// The download waits for fn, so fn must not wait for the download. For [Downloader.Open] and [Downloader.OpenURL], fn must
+// not call Read, WriteTo or Close of the [Reader], nor wait for a goroutine that does. To give up from within fn, cancel the
+// context.
+//
+// It applies to [New] and all calls.
 func WithProgress(fn func(Progress)) Option {
 	return Option{"WithProgress", inNew | inAll, func(s *settings) error {
 		if fn == nil {
@@ -308,34 +381,44 @@ func WithProgress(fn func(Progress)) Option {
 	}}
 }
 
-// WithRetry replaces the retry policy; a zero field keeps its default.
+// WithRetry replaces the retry policy. A zero field keeps its default; a negative one is an error, and so is a MinDelay above
+// MaxDelay.
+//
+// It applies to [New] and all calls.
 func WithRetry(p RetryPolicy) Option {
 	return Option{"WithRetry", inNew | inAll, func(s *settings) error {
-		if p.Attempts < 0 || p.MinDelay < 0 || p.MaxDelay < 0 {
-			return fmt.Errorf("negative field in %+v", p)
-		}
-		r := defaultRetry
-		if p.Attempts > 0 {
-			r.Attempts = p.Attempts
-		}
-		if p.MinDelay > 0 {
-			r.MinDelay = p.MinDelay
-			r.MaxDelay = max(r.MaxDelay, r.MinDelay)
-		}
-		if p.MaxDelay > 0 {
-			r.MaxDelay = p.MaxDelay
-			if p.MinDelay > p.MaxDelay {
-				return fmt.Errorf("MinDelay %v is more than MaxDelay %v", p.MinDelay, p.MaxDelay)
-			}
-			r.MinDelay = min(r.MinDelay, r.MaxDelay)
-		}
+		r, err := p.withDefaults()
 		s.retry = r
-		return nil
+		return err
 	}}
 }
 
-// WithStallTimeout gives a request up, to continue on a new connection, when it brought less than 1 KiB/s over this long;
-// at least MinStallTimeout. Only time spent waiting for the network counts. The default is DefaultStallTimeout.
+func (p RetryPolicy) withDefaults() (RetryPolicy, error) {
+	r := defaultRetry
+	if p.Attempts < 0 || p.MinDelay < 0 || p.MaxDelay < 0 {
+		return r, fmt.Errorf("negative field in %+v", p)
+	}
+	if p.Attempts > 0 {
+		r.Attempts = p.Attempts
+	}
+	if p.MinDelay > 0 {
+		r.MinDelay = p.MinDelay
+		r.MaxDelay = max(r.MaxDelay, r.MinDelay)
+	}
+	if p.MaxDelay > 0 {
+		if p.MinDelay > p.MaxDelay {
+			return r, fmt.Errorf("MinDelay %v is more than MaxDelay %v", p.MinDelay, p.MaxDelay)
+		}
+		r.MaxDelay = p.MaxDelay
+		r.MinDelay = min(r.MinDelay, r.MaxDelay)
+	}
+	return r, nil
+}
+
+// WithStallTimeout abandons a request that delivers less than 1 KiB/s over this time, and continues it on a new connection.
+// Only time spent waiting for the network counts. The minimum is [MinStallTimeout], the default [DefaultStallTimeout].
+//
+// It applies to [New] and all calls.
 func WithStallTimeout(d time.Duration) Option {
 	return Option{"WithStallTimeout", inNew | inAll, func(s *settings) error {
 		if d < MinStallTimeout {
@@ -347,8 +430,12 @@ func WithStallTimeout(d time.Duration) Option {
 }
 
 // WithRequestOptions adds options of the SDK to each request: request payer, traffic limit, other headers and parameters.
-// What the library decides itself is refused by name: Range, conditions, Accept-Encoding, the version, processing, context,
-// progress, pointers to response headers, and what belongs to signatures. Not for DownloadURL, whose URL is signed as it is.
+//
+// Options for what the library decides itself are refused by name. These are Range, conditions, Accept-Encoding, the version,
+// processing, the context, progress, pointers to response headers, and whatever belongs to signatures.
+//
+// It applies to [New], [Downloader.Download], [Downloader.DownloadTo], [Downloader.Open] and [Downloader.DownloadPrefix]. A
+// URL is sent as it was signed.
 func WithRequestOptions(opts ...oss.Option) Option {
 	return Option{"WithRequestOptions", inNew | inSDK, func(s *settings) error {
 		r, err := readRequestOptions(opts)
@@ -360,10 +447,14 @@ func WithRequestOptions(opts ...oss.Option) Option {
 	}}
 }
 
-// WithURLRefresh gives DownloadURL and OpenURL a new URL of the same object once the old one has expired, by its own date or
-// because the temporary key that signed it has. It is called once for each expiry, however many requests wait for it; no
-// request is made meanwhile. Its own error, a malformed URL, or three new ones in a row that have expired as well end the
-// call with ErrExpired. ctx is that of the call. Not for New.
+// WithURLRefresh gives a function that returns a new URL of the same object once the old one has expired, by its own date or
+// because the temporary key that signed it has expired.
+//
+// fn is called once per expiry, however many requests wait for the new URL; meanwhile no request is made. Its ctx is derived
+// from that of the call. The call fails with [ErrExpired] if fn returns an error or a malformed URL, or if three new URLs in
+// a row have expired as well.
+//
+// It applies to [Downloader.DownloadURL] and [Downloader.OpenURL].
 func WithURLRefresh(fn func(context.Context) (string, error)) Option {
 	return Option{"WithURLRefresh", inURL, func(s *settings) error {
 		if fn == nil {
@@ -374,9 +465,13 @@ func WithURLRefresh(fn func(context.Context) (string, error)) Option {
 	}}
 }
 
-// WithHTTPClient is the client of DownloadURL and OpenURL, for a certificate authority or proxy of your own. The default is
-// HTTPClient(). A Timeout of the client cuts long bodies, HTTP/2 puts all ranges on one connection, and a CheckRedirect
-// replaces the rules of this package. Its idle connections are the caller's.
+// WithHTTPClient sets the client for URLs, for example to use your own certificate authority or proxy. The default is one
+// made by [HTTPClient].
+//
+// A Timeout of the client cuts off long bodies. HTTP/2 puts all ranges on one connection. A CheckRedirect replaces the rules
+// of this package. Closing its idle connections is up to the caller.
+//
+// It applies to [New], [Downloader.DownloadURL] and [Downloader.OpenURL].
 func WithHTTPClient(c *http.Client) Option {
 	return Option{"WithHTTPClient", inNew | inURL, func(s *settings) error {
 		if c == nil {
@@ -387,9 +482,13 @@ func WithHTTPClient(c *http.Client) Option {
 	}}
 }
 
-// WithReadAhead is the memory, in bytes, that a Reader may hold: MinReadAhead or more; the default is DefaultReadAhead. A
-// quarter of it may go into buffers of requests, 256 KiB each: more than 64 in flight take more than the default. For New,
-// Open and OpenURL.
+// WithReadAhead limits the memory that a [Reader] may hold, in bytes. The minimum is [MinReadAhead], the default
+// [DefaultReadAhead].
+//
+// Up to a quarter of it is for the buffers of requests, 256 KiB each. More than 64 requests in flight therefore need more
+// than the default.
+//
+// It applies to [New], [Downloader.Open] and [Downloader.OpenURL].
 func WithReadAhead(bytes int64) Option {
 	return Option{"WithReadAhead", inNew | inReader, func(s *settings) error {
 		if bytes < MinReadAhead {
@@ -400,9 +499,13 @@ func WithReadAhead(bytes int64) Option {
 	}}
 }
 
-// WithInclude keeps only the keys of a prefix whose local name matches one of the patterns. A pattern is one of
-// path.Match, compared with the whole local name where it has a slash and with its last element where it has none; the
-// local name is the key without the prefix up to its last slash. Patterns of several options add up, those of New too.
+// WithInclude downloads only the keys of a prefix whose local name matches one of the patterns. The local name is the key
+// without the prefix up to its last slash.
+//
+// Patterns have the syntax of [path.Match]. One with a slash is compared with the whole local name, any other with its last
+// element. The patterns of several options add up, including those given to [New]. A malformed pattern is an error.
+//
+// It applies to [New] and [Downloader.DownloadPrefix].
 func WithInclude(patterns ...string) Option {
 	return Option{"WithInclude", inNew | inDownloadPrefix, func(s *settings) error {
 		s.include = append(slices.Clone(s.include), patterns...)
@@ -410,8 +513,10 @@ func WithInclude(patterns ...string) Option {
 	}}
 }
 
-// WithExclude leaves out the keys of a prefix whose local name matches one of the patterns; it wins over WithInclude.
-// Patterns of several options add up, those of New too.
+// WithExclude skips the keys of a prefix whose local name matches one of the patterns, even if they match [WithInclude]. The
+// patterns are as described there.
+//
+// It applies to [New] and [Downloader.DownloadPrefix].
 func WithExclude(patterns ...string) Option {
 	return Option{"WithExclude", inNew | inDownloadPrefix, func(s *settings) error {
 		s.exclude = append(slices.Clone(s.exclude), patterns...)
@@ -419,18 +524,13 @@ func WithExclude(patterns ...string) Option {
 	}}
 }
 
-func checkPatterns(patterns []string) error {
-	for _, p := range patterns {
-		if _, err := path.Match(p, ""); err != nil || p == "" {
-			return fmt.Errorf("pattern %q is malformed; allowed are *, ?, [class] and \\ as in path.Match", p)
-		}
-	}
-	return nil
-}
-
-// WithShard keeps only one share of a prefix: the keys whose FNV-1a 64 hash modulo count is index, 0 to count-1; the hash
-// is of the whole key. All shares together are the whole prefix, each key in one, for ever in the same. They may be
-// fetched at the same time, by several machines too, into one folder or into many.
+// WithShard downloads only one share of a prefix: the keys whose FNV-1a 64 hash, modulo count, is index. The hash is of the
+// whole key, and index is 0 to count-1.
+//
+// Each key is in exactly one share, and always in the same. The shares may be downloaded at the same time, also by several
+// machines, into one folder or several.
+//
+// It applies to [New] and [Downloader.DownloadPrefix].
 func WithShard(index, count int) Option {
 	return Option{"WithShard", inNew | inDownloadPrefix, func(s *settings) error {
 		if count < 1 || index < 0 || index >= count {
@@ -441,9 +541,11 @@ func WithShard(index, count int) Option {
 	}}
 }
 
-// WithCompareCRC64 makes DownloadPrefix compare the CRC-64 of a file that is there already, and has the object's size,
-// with the object's, instead of its time. It costs a HEAD request and the reading of the file. Where the service has no
-// CRC-64 of the object, the time decides.
+// WithCompareCRC64 makes [Downloader.DownloadPrefix] compare an existing file that has the object's size by CRC-64 instead of
+// time. For each such file it makes a HEAD request and reads the file. If the service has no CRC-64 of the object, the time
+// decides.
+//
+// It applies to [New] and [Downloader.DownloadPrefix].
 func WithCompareCRC64() Option {
 	return Option{"WithCompareCRC64", inNew | inDownloadPrefix, func(s *settings) error {
 		s.compareCRC = true
@@ -451,8 +553,10 @@ func WithCompareCRC64() Option {
 	}}
 }
 
-// WithoutPreallocation leaves the partial file sparse instead of reserving its space: ErrNoSpace may then come at any byte.
-// For New, Download, DownloadURL and DownloadPrefix.
+// WithoutPreallocation leaves the partial file sparse instead of reserving its space. A full disk is then found only while
+// writing: [ErrNoSpace] may come at any byte.
+//
+// It applies to [New], [Downloader.Download], [Downloader.DownloadURL] and [Downloader.DownloadPrefix].
 func WithoutPreallocation() Option {
 	return Option{"WithoutPreallocation", inNew | inFile | inDownloadPrefix, func(s *settings) error {
 		s.sparse = true
@@ -460,8 +564,12 @@ func WithoutPreallocation() Option {
 	}}
 }
 
-// WithLogger logs resumes and retries (as Info), fresh starts, version pins that were dropped for want of a permission and
-// whatever else costs something (Warn), and objects of a prefix that failed (Error). Without it nothing is logged.
+// WithLogger sets the logger. Without it nothing is logged.
+//
+// Resumed downloads and retries are logged as Info. Fresh starts, version pins that were dropped because a permission is
+// missing, and anything else that costs something are logged as Warn. Objects of a prefix that failed are logged as Error.
+//
+// It applies to [New] and all calls.
 func WithLogger(l *slog.Logger) Option {
 	return Option{"WithLogger", inNew | inAll, func(s *settings) error {
 		if l == nil {

@@ -23,10 +23,10 @@ import (
 	"github.com/ossdl/ossdl/internal/osstest"
 )
 
-// allEntrances are the ways in, by the names that errors have for them.
-var allEntrances = []string{"New", "Download", "DownloadURL", "DownloadTo", "Open", "OpenURL", "DownloadPrefix"}
+// allEntryPoints are the functions that take options, by the names that errors have for them.
+var allEntryPoints = (inNew | inAll).names()
 
-// entry is the object "ver/k" with a way to give an option to each entrance. Everything local is in dir, which is empty.
+// entry is the object "ver/k", with a way to give an option to each entry point. Everything local is in dir, which is empty.
 type entry struct {
 	t      *testing.T
 	s      *osstest.Server
@@ -51,10 +51,10 @@ func newEntry(t *testing.T) *entry {
 	return &entry{t, s, client, s.URL("ver", "k"), s.Put("ver", "k", content), sha256.Sum256(contentBytes(t, content)), t.TempDir()}
 }
 
-// through gives an option to one entrance and reports whether the call had a result, and its error.
-func (e *entry) through(entrance string, o Option) (result bool, err error) {
+// through gives an option to one entry point. It reports whether the call had a result, and its error.
+func (e *entry) through(entryPoint string, o Option) (result bool, err error) {
 	e.t.Helper()
-	if entrance == "New" {
+	if entryPoint == "New" {
 		d, err := New(e.client, o)
 		return d != nil, err
 	}
@@ -64,7 +64,7 @@ func (e *entry) through(entrance string, o Option) (result bool, err error) {
 	}
 	defer d.CloseIdleConnections()
 	path := filepath.Join(e.dir, "file")
-	switch entrance {
+	switch entryPoint {
 	case "Download":
 		res, err := d.Download(e.t.Context(), "ver", "k", path, o)
 		return res != nil, err
@@ -76,7 +76,7 @@ func (e *entry) through(entrance string, o Option) (result bool, err error) {
 		return res != nil, err
 	case "Open", "OpenURL":
 		r, err := (*Reader)(nil), error(nil)
-		if entrance == "Open" {
+		if entryPoint == "Open" {
 			r, err = d.Open(e.t.Context(), "ver", "k", o)
 		} else {
 			r, err = d.OpenURL(e.t.Context(), e.url, o)
@@ -93,11 +93,11 @@ func (e *entry) through(entrance string, o Option) (result bool, err error) {
 		res, err := d.DownloadPrefix(e.t.Context(), "ver", "", filepath.Join(e.dir, "tree"), o)
 		return res != nil, err
 	}
-	e.t.Fatal("no such entrance: ", entrance)
+	e.t.Fatal("no such entry point: ", entryPoint)
 	return false, nil
 }
 
-// untouched fails the test where a request was made or something was left in the folder.
+// untouched fails the test if a request was made or something was left in the folder.
 func (e *entry) untouched(what string) {
 	e.t.Helper()
 	if n := len(e.s.Requests()); n > 0 {
@@ -108,7 +108,7 @@ func (e *entry) untouched(what string) {
 	}
 }
 
-// exportedOptions are the functions of the package that make an Option.
+// exportedOptions returns the names of the functions of the package that make an Option.
 func exportedOptions(t *testing.T) (names []string) {
 	t.Helper()
 	pkg, err := filepath.Glob("*.go")
@@ -137,9 +137,10 @@ func exportedOptions(t *testing.T) (names []string) {
 	return names
 }
 
-// TestEveryOptionAtEveryEntrance: an option works where it is said to, and is an error elsewhere that names both, before
-// anything is asked or made. An option that is missing in the table fails the test.
-func TestEveryOptionAtEveryEntrance(t *testing.T) {
+// TestEveryOptionAtEveryEntryPoint checks that an option works where it should, and elsewhere is an error that names both,
+// before any request is made or anything is written. It fails if an option is missing in its table, or if the table differs
+// from what the option says of itself.
+func TestEveryOptionAtEveryEntryPoint(t *testing.T) {
 	const (
 		everywhere = "New Download DownloadURL DownloadTo Open OpenURL DownloadPrefix"
 		one        = "Download DownloadURL DownloadTo Open OpenURL"
@@ -181,18 +182,21 @@ func TestEveryOptionAtEveryEntrance(t *testing.T) {
 		t.Errorf("the package has the options\n\t%v\nand the table\n\t%v", got, want)
 	}
 	for name, row := range table {
-		for _, entrance := range allEntrances {
-			t.Run(name+"/"+entrance, func(t *testing.T) {
+		if o := row.give(newEntry(t)); o.name != name || !slices.Equal(o.where.names(), strings.Fields(row.where)) {
+			t.Errorf("%s calls itself %s and applies to %v, want %s", name, o.name, o.where, row.where)
+		}
+		for _, entryPoint := range allEntryPoints {
+			t.Run(name+"/"+entryPoint, func(t *testing.T) {
 				e := newEntry(t)
-				result, err := e.through(entrance, row.give(e))
-				if slices.Contains(strings.Fields(row.where), entrance) {
+				result, err := e.through(entryPoint, row.give(e))
+				if slices.Contains(strings.Fields(row.where), entryPoint) {
 					if err != nil || !result {
 						t.Errorf("result %t, %v", result, err)
 					}
 					return
 				}
-				if err == nil || !strings.Contains(err.Error(), name+" does not apply to "+entrance+";") || result {
-					t.Errorf("result %t, %v; want an error that names %s and %s", result, err, name, entrance)
+				if err == nil || !strings.Contains(err.Error(), name+" does not apply to "+entryPoint+";") || result {
+					t.Errorf("result %t, %v; want an error that names %s and %s", result, err, name, entryPoint)
 				}
 				e.untouched(name)
 			})
@@ -200,12 +204,12 @@ func TestEveryOptionAtEveryEntrance(t *testing.T) {
 	}
 }
 
-// TestBadOptionsTouchNothing: a value out of bounds is refused at each entrance that takes the option, before anything is
-// asked or made.
+// TestBadOptionsTouchNothing checks that each entry point that takes an option refuses values out of bounds, before any request
+// is made or anything is written.
 func TestBadOptionsTouchNothing(t *testing.T) {
 	for _, c := range []struct {
 		o     Option
-		where entrances
+		where entryPoints
 		says  string // beside the name
 	}{
 		{WithPartSize(0), inNew | inAll, "1 to 5368709120"},
@@ -237,20 +241,20 @@ func TestBadOptionsTouchNothing(t *testing.T) {
 		{WithLogger(nil), inNew | inAll, "nil"},
 	} {
 		e := newEntry(t)
-		for i, entrance := range allEntrances {
+		for i, entryPoint := range allEntryPoints {
 			if c.where&(1<<i) == 0 {
 				continue
 			}
-			result, err := e.through(entrance, c.o)
+			result, err := e.through(entryPoint, c.o)
 			if err == nil || !strings.Contains(err.Error(), c.o.name+": ") || !strings.Contains(err.Error(), c.says) || result {
-				t.Errorf("%s at %s: result %t, %v; want an error with %q", c.o.name, entrance, result, err, c.says)
+				t.Errorf("%s at %s: result %t, %v; want an error with %q", c.o.name, entryPoint, result, err, c.says)
 			}
 		}
 		e.untouched(c.o.name)
 	}
 }
 
-// TestRequestOptionsRefused: what the engine decides itself is refused by name wherever SDK options are taken.
+// TestRequestOptionsRefused checks that SDK options for what the engine decides itself are refused by name.
 func TestRequestOptionsRefused(t *testing.T) {
 	var header http.Header
 	for name, o := range map[string]oss.Option{
@@ -283,19 +287,19 @@ func TestRequestOptionsRefused(t *testing.T) {
 	} {
 		e := newEntry(t)
 		given := []oss.Option{oss.RequestPayer(oss.Requester), o}
-		for _, entrance := range []string{"New", "Download", "DownloadTo", "Open", "DownloadPrefix"} {
-			result, err := e.through(entrance, WithRequestOptions(given...))
+		for _, entryPoint := range []string{"New", "Download", "DownloadTo", "Open", "DownloadPrefix"} {
+			result, err := e.through(entryPoint, WithRequestOptions(given...))
 			if err == nil || !strings.Contains(err.Error(), "WithRequestOptions: "+name) || result {
-				t.Errorf("%s at %s: result %t, %v", name, entrance, result, err)
+				t.Errorf("%s at %s: result %t, %v", name, entryPoint, result, err)
 			}
 		}
 		e.untouched(name)
 	}
 }
 
-// TestRequestOptionsOnTheWire: what is allowed is in each request for an object's bytes, whichever entrance makes it.
-// Listings and HEADs get the headers but the traffic limit, which is for bytes, and of the parameters the payer alone:
-// another would change what is listed.
+// TestRequestOptionsOnTheWire checks that SDK options are in each request for an object's bytes, whichever entry point makes
+// it. Listings and HEADs get the headers except the traffic limit, which is for bytes. Of the parameters they get only the
+// payer: others would change what is listed.
 func TestRequestOptionsOnTheWire(t *testing.T) {
 	extra := WithRequestOptions(oss.RequestPayer(oss.Requester), oss.RequestPayerParam(oss.Requester), oss.TrafficLimitHeader(819200), oss.SetHeader("X-Of-Mine", "yes"),
 		oss.AddParam("x-of-mine", "a b"))
@@ -348,7 +352,8 @@ func TestRequestOptionsOnTheWire(t *testing.T) {
 	}
 }
 
-// TestOptionsOfTheCallReplaceTheDownloaders, but for those that bind all calls together.
+// TestOptionsOfTheCallReplaceTheDownloaders checks that the options of a call replace those of New, but that concurrency and
+// rate bind all calls together.
 func TestOptionsOfTheCallReplaceTheDownloaders(t *testing.T) {
 	s := newServer(t)
 	s.Put("bkt", "k", osstest.Random(1, 1000))

@@ -5,10 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
+	"maps"
 	"os"
-	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"unicode/utf8"
@@ -19,84 +19,105 @@ import (
 	"github.com/ossdl/ossdl/internal/fsys"
 )
 
-// PrefixResult tells what a DownloadPrefix has done. It is not nil once a request was made, also beside an error.
+// PrefixResult describes what a call of [Downloader.DownloadPrefix] did. It is non-nil as soon as one request has been made,
+// even if the error is non-nil.
 type PrefixResult struct {
-	Done    int   // objects that were brought, and folders that were made for keys that end in a slash
-	Skipped int   // those that were there already
-	Failed  int   // those that neither are there nor were brought; an interruption is nobody's failure
-	Bytes   int64 // of the files brought
-	// Failures are the first 1,000 of Failed, as they happened. All are logged.
+	Done    int   // objects that were downloaded, and folders that were made for keys that end in a slash
+	Skipped int   // objects and folders that were there already
+	Failed  int   // objects that could not be downloaded; those cut short by cancellation are not counted
+	Bytes   int64 // of the files that were downloaded
+	// Failures are the first 1,000 of Failed, in the order in which they happened. All are logged.
 	Failures []KeyError
-	// Listing is the error that ended the listing before its end; objects that it did not come to are in none of the
-	// figures. It is nil where all was listed, and after an interruption.
+	// Listing is the error that ended the listing early; objects that were not listed are not counted anywhere. It is nil if
+	// everything was listed, and after a cancellation.
 	Listing error
 }
 
-// maxFailures bounds PrefixResult.Failures.
+// maxFailures limits PrefixResult.Failures.
 const maxFailures = 1000
 
-// DownloadPrefix brings all objects whose keys begin with prefix to files below the folder dir, which is made, with those
-// above it, where it does not exist. An empty prefix is the whole bucket; one without objects is no error. Folders below
-// dir are made as needed. The local name is the key without the prefix up to its last slash: with the prefix "logs/2024"
-// the key "logs/2024/may.gz" becomes DIR/2024/may.gz, with "logs/2024/" it becomes DIR/may.gz.
+// DownloadPrefix downloads all objects whose keys begin with prefix to files below the folder dir.
 //
-// Each object comes as Download brings it, whole and verified by one rename, and the file gets the object's Last-Modified.
-// Small objects come many at once, large ones in parts; WithConcurrency and WithRateLimit bound the whole call, requests
-// for the listing included. The listing is read page by page, so that a million keys need no more memory than a thousand.
+// Each object is downloaded as by [Downloader.Download], and its file gets the object's Last-Modified. Small objects are
+// downloaded many at a time, large ones in parts. [WithConcurrency] and [WithRateLimit] apply to the whole call, including the
+// requests of the listing. The listing is read page by page, so a million keys need no more memory than a thousand.
 //
-// A file that is there with the size and time (to the second) of its object is skipped, see WithCompareCRC64; anything
-// else is fetched and replaced, as the object is then and not as it was when it was listed. So the same call again does
-// what is left, and objects of which an interrupted call had a part go on where they were. Keys that WithInclude,
-// WithExclude or WithShard leave out are not counted.
+// An empty prefix means the whole bucket. A prefix without objects is no error. dir is created if it does not exist, with its
+// parents; all of it must be on one file system. Folders below it are created as needed. The permissions oss:ListObjects and
+// oss:GetObject are needed.
 //
-// An object that fails does not stop the others: it is in PrefixResult.Failures, and the call ends with an error that says
-// how many there were and wraps the KeyError of the first. These fail without a request:
+// # Names of files
 //
-//   - keys whose local name has an empty element, "." or "..", begins with a slash, or holds a NUL or no UTF-8
-//   - keys at or below .ossdl in dir, in whatever case or other spelling that leads there
-//   - on Windows, also those with a backslash, a drive letter or another character or name that it does not allow;
-//     elsewhere these are characters like others
-//   - keys that would lie below another key that is a file: of "a" and "a/b", the second, also if the first is skipped,
-//     fails or belongs to another shard
-//   - where dir does not tell upper from lower case, keys that clash with an earlier one but for case: with its name, with a
-//     folder that it needs, or by lying below it. There the call remembers some 60 bytes a key.
-//   - names too long for the file system, and names at which something else than a plain file is
-//   - names at or below a symbolic link: none is followed inside dir, wherever it leads. The link dir itself may be one.
-//   - keys that end in a slash and have content. Those without make a folder.
+// The local name of an object is its key without the prefix up to its last slash. With the prefix "logs/2024" the key
+// "logs/2024/may.gz" becomes DIR/2024/may.gz; with "logs/2024/" it becomes DIR/may.gz. A key that ends in a slash and has no
+// content becomes a folder.
 //
-// A file system may take still more names for the same: ß and ss, or a letter in two normal forms of Unicode. Where it does
-// not tell upper from lower case, on other systems than Windows, and always on macOS, that is found out as the files get
-// their names: of two such keys the one that comes second fails, and its bytes are dropped; which one it is may differ from
-// call to call. Elsewhere (a ZFS that normalizes names, say) it is not found out: both count as brought, the file is that of
-// the one that came last, and the next call brings the other.
+// Some keys can have no file. They fail without a request for the object:
 //
-// Working files are in DIR/.ossdl. It goes at the end unless something is left in it: parts of objects that failed or were
-// interrupted, for the next call. It may be removed by hand while no call runs. All of dir must be one file system.
+//   - keys whose local name has an empty element, "." or "..", begins with a slash, contains a NUL, or is not UTF-8
+//   - keys at or below .ossdl in dir, in any case or other spelling that leads there
+//   - on Windows, keys with a backslash, a drive letter, or another character or name that Windows refuses; elsewhere these
+//     characters are allowed
+//   - keys that would lie below another key that is a file: of "a" and "a/b" the second, even if the first is skipped, fails
+//     or belongs to another shard
+//   - in a case-insensitive dir, keys that collide with an earlier key that differs only by case: with its name, with a folder
+//     that it needs, or by lying below it. To detect that, the call remembers some 60 bytes per key.
+//   - names that are too long for the file system, and names at which there is anything but a regular file
+//   - names at or below a symbolic link inside dir, wherever it leads; dir itself may be a link
+//   - keys that end in a slash and have content
 //
-// Several calls may run on one folder, in any number of processes, as shards do. An object that another call is at fails
-// with ErrInUse, and comes whole from the other. A Download or DownloadURL to a path in dir and a DownloadPrefix that brings
-// the same file keep each other out in the same way within one process. Two processes that do so go on both, each with
-// working files of its own, and the file is whole at every moment: that of the one that ends last.
+// A file system may take still other names for the same, such as ß and ss, or the normal forms of Unicode. In a
+// case-insensitive dir, except on Windows, and always on macOS, that is detected when a file gets its name. Of two such keys
+// the second one fails, and its bytes are discarded; which one is the second can differ between calls. Elsewhere, for example
+// on a ZFS that normalizes names, it is not detected: both keys count as downloaded, and the file is that of the last one.
+// The next call downloads the other.
 //
-// The permissions oss:ListObjects and oss:GetObject are needed. The call ends with ctx, promptly; PrefixResult then tells
-// what was done. A listing that fails, that is not in the order of the keys' bytes, or that has a thousand pages in a row
-// without a key, ends the call once what was listed so far is done. Before the first request it fails for a malformed bucket
-// or prefix, and for a dir that is no folder or cannot be written to.
+// # What is skipped
 //
-// WithProgress adds all objects up: Total is that of those listed so far, Done and Resumed include what was skipped, and
-// Objects are some of those in flight. WithCheckpointDir of New does not apply; WithoutCheckpoint leaves nothing of objects
-// that fail.
+// A file that has the size and time of its object, to the second, is skipped. [WithCompareCRC64] compares the CRC-64 instead of
+// the time. Any other file is replaced, by the object as it is then, which may not be as it was listed. Keys that
+// [WithInclude], [WithExclude] or [WithShard] leave out are not counted.
 //
-// Errors: those of Download, in a KeyError; ErrNotFound where there is no such bucket; oss.ServiceError wherever the
-// service answered; ctx's own.
+// # Resuming
+//
+// To resume, repeat the call: it skips what is there, and continues objects that were interrupted. Working files are in
+// DIR/.ossdl. It is removed at the end, unless parts of objects that failed or were interrupted are in it. It may be removed by
+// hand while no call is running. [WithoutCheckpoint] leaves nothing of objects that fail. A [WithCheckpointDir] given to New has
+// no effect.
+//
+// # Several calls at once
+//
+// Several calls may use the same folder at the same time, in any number of processes, for example one per shard. An object
+// that another call is downloading fails with [ErrInUse], and its file is completed by the other call.
+//
+// Download or DownloadURL to a path in dir, and a DownloadPrefix that downloads the same file, exclude each other in the same
+// way within one process. In two processes both continue, with working files of their own. The file is complete at any time:
+// that of the call that ends last.
+//
+// # Progress
+//
+// [WithProgress] reports the sums of all objects. Total is that of the objects listed so far. Done and Resumed include what was
+// skipped.
+//
+// # Errors
+//
+// An object that fails does not stop the others. It is in PrefixResult.Failures, and the call returns an error that says how
+// many failed and wraps the [KeyError] of the first. A KeyError wraps the errors of Download.
+//
+// A listing that fails ends the call once what was listed is done. So does one that is not in the order of the keys' bytes, or
+// that has a thousand pages in a row without a key. If there is no such bucket the error is [ErrNotFound]. If the service
+// answered, the error wraps an oss.ServiceError.
+//
+// A malformed bucket or prefix, and a dir that is not a folder or not writable, is an error before the first request.
+// DownloadPrefix returns promptly when ctx is done, with its error; the PrefixResult then says what was done.
 func (d *Downloader) DownloadPrefix(ctx context.Context, bucket, prefix, dir string, opts ...Option) (*PrefixResult, error) {
 	cfg, err := d.cfg.with(inDownloadPrefix, opts)
 	if err != nil {
-		return nil, fmt.Errorf("ossdl: download %s: %w", objectName(bucket, prefix), err)
+		return nil, nameError("download", bucket, prefix, err)
 	}
 	p, err := d.newPrefixRun(bucket, prefix, dir, cfg)
 	if err != nil {
-		return nil, fmt.Errorf("ossdl: download %s: %w", objectName(bucket, prefix), err)
+		return nil, nameError("download", bucket, prefix, err)
 	}
 	if err := p.run(ctx); err != nil {
 		return p.result(), fmt.Errorf("ossdl: download %s to %s: %w", objectName(bucket, prefix), dir, err)
@@ -104,7 +125,7 @@ func (d *Downloader) DownloadPrefix(ctx context.Context, bucket, prefix, dir str
 	return p.result(), nil
 }
 
-// prefixRun is one DownloadPrefix.
+// prefixRun is one call of DownloadPrefix.
 type prefixRun struct {
 	d      *Downloader
 	cfg    settings
@@ -112,33 +133,27 @@ type prefixRun struct {
 	prefix string
 	dir    string
 	lane   *lane
-	tries  retrier   // of requests for no object's bytes
-	dog    *watchdog // of the same
+	tries  retrier     // of requests for no object's bytes
+	dog    *watchdog   // of the same
+	tree   *treeFolder // dir, once open
+	fs     fsys.FS     // within dir
 
-	fs       fsys.FS  // within dir
-	leftover bool     // another call, running or interrupted, has working files there
-	folds    bool     // the file system does not tell upper from lower case
-	named    *namedFS // fs, where it may take names for the same; nil: it does not
-
-	making sync.Mutex // held while a folder is made
-
-	mu      sync.Mutex
-	asked   bool // a request was made
-	res     PrefixResult
-	first   error               // the failure that happened first
-	cut     error               // why an object was left unfinished
-	folders map[string]struct{} // some that are known to be there
-	bytes   tally               // of what is settled
-	calls   map[*call]int64     // in flight, with the sizes listed
+	mu    sync.Mutex
+	asked bool // a request was made
+	res   PrefixResult
+	first error           // the failure that happened first
+	cut   error           // why an object was left unfinished
+	bytes tally           // of the objects that have ended
+	calls map[*call]int64 // those of the objects in flight, with the sizes listed
 }
 
-// tally are bytes, and the requests made for them.
+// tally sums up bytes, and the requests made for them.
 type tally struct {
 	done, total, resumed, received int64
 	requests, retries              int
 }
 
-// newPrefixRun checks names as far as they can be wrong whatever is in bucket and folder.
+// newPrefixRun prepares a call. It finds what is wrong whatever bucket and folder contain.
 func (d *Downloader) newPrefixRun(bucket, prefix, dir string, cfg settings) (*prefixRun, error) {
 	b, err := d.bucketClient(bucket, &cfg)
 	switch {
@@ -151,16 +166,16 @@ func (d *Downloader) newPrefixRun(bucket, prefix, dir string, cfg settings) (*pr
 	}
 	p := &prefixRun{
 		d: d, cfg: cfg, bucket: b, prefix: prefix, dir: dir, lane: d.newLane(cfg.concurrency, cfg.rateLimit),
-		dog: newWatchdog(cfg.stall), folders: map[string]struct{}{}, calls: map[*call]int64{},
+		dog: newWatchdog(cfg.stall), calls: map[*call]int64{},
 	}
 	p.tries = retrier{gate: d.gate, lane: p.lane, policy: retry(cfg.retry), log: cfg.log, retried: p.countRetry}
 	return p, nil
 }
 
-// run is the story: the folder, all that is listed into it, the verdict.
+// run opens the folder and downloads everything that is listed into it.
 func (p *prefixRun) run(ctx context.Context) error {
 	if err := os.MkdirAll(p.dir, 0o777); err != nil {
-		return p.noSpace(err)
+		return noSpace(nil, p.dir, 0, err)
 	}
 	root, err := os.OpenRoot(p.dir)
 	if err != nil {
@@ -168,77 +183,26 @@ func (p *prefixRun) run(ctx context.Context) error {
 	}
 	defer root.Close()
 	p.fs = p.cfg.within(root)
-	if err := p.openWorkDir(); err != nil {
+	p.tree, err = openFolder(p.fs, p.dir, p.cfg.log)
+	if err != nil {
 		return p.noSpace(err)
 	}
-	defer p.closeWorkDir()
-	if p.folds || runtime.GOOS == "darwin" { // whose file systems normalize names in any case
-		p.named = &namedFS{FS: p.fs, files: map[uint64]struct{}{}}
-		p.fs = p.named
-	}
-	end := report(p.cfg.progress, p.look, p.received)
+	defer p.tree.close()
+	p.fs = p.tree.fs
+	progress := report(p.cfg.progress, p.look, p.received)
 	err = p.verdict(ctx, p.fetchAll(ctx))
-	end(err == nil)
+	progress.end(err)
 	return err
 }
 
-// noSpace makes ErrNoSpace of the error of a disk that is too full for a folder.
-func (p *prefixRun) noSpace(err error) error {
-	return noSpace(p.fs, ".", 0, err) // without p.fs dir itself could not be made
-}
-
-// workTries bounds how often the folder of working files is made again because another call, which was done with it,
-// removed it.
-const workTries = 100
-
-// openWorkDir makes the folder of the working files, and tries with it how the file system takes names. Another call that
-// ends just now may remove it under us; we need it only once an object takes its lock there, and then it is made again.
-func (p *prefixRun) openWorkDir() (err error) {
-	for range workTries {
-		if err = p.tryWorkDir(); !errors.Is(err, fs.ErrNotExist) {
-			break
-		}
-	}
-	return err
-}
-
-func (p *prefixRun) tryWorkDir() error {
-	switch err := p.fs.Mkdir(workDir, 0o777); {
-	case errors.Is(err, fs.ErrExist):
-		p.leftover = true
-	case err != nil:
-		return err
-	}
-	fi, err := p.fs.Lstat(workDir)
-	if err != nil {
-		return err
-	}
-	if !fi.IsDir() {
-		return fmt.Errorf("%s is in the way: it is no folder (%v)", filepath.Join(p.dir, workDir), fi.Mode().Type())
-	}
-	upper, err := p.fs.Lstat(strings.ToUpper(workDir))
-	p.folds = err == nil && fsys.SameFile(fi, upper)
-	if again, err := p.fs.Lstat(workDir); err != nil || !fsys.SameFile(fi, again) {
-		return fs.ErrNotExist // it went meanwhile, and the answer says nothing
-	}
-	return p.fs.Writable(workDir)
-}
-
-// closeWorkDir removes the folder of the working files if nothing is left in it; what is left is for the next call.
-func (p *prefixRun) closeWorkDir() {
-	if err := p.fs.Remove(workDir); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		p.cfg.log.Info("working files left for the next call", "dir", filepath.Join(p.dir, workDir), "reason", err)
-	}
-}
-
-// fetchAll lists the prefix and brings the objects, many at once. An error is the listing's or the context's; those of
-// objects are settled.
+// fetchAll lists the prefix and downloads its objects, many at a time. The error is that of the listing or the context; those
+// of objects are counted.
 func (p *prefixRun) fetchAll(ctx context.Context) error {
 	stop := p.dog.start(p.d.gate.tick) // small objects are done before their own watchdogs look
 	defer stop()
 	end := p.lane.begin()
 	defer end()
-	pages := make(chan []listed, 1) // one ahead, so that the line is not idle between two
+	pages := make(chan []listed, 1) // one ahead, so that the line is not idle between two pages
 	group, listing := errgroup.WithContext(ctx)
 	group.Go(func() error {
 		defer close(pages)
@@ -253,7 +217,7 @@ func (p *prefixRun) fetchAll(ctx context.Context) error {
 	return p.cut
 }
 
-// list reads page after page.
+// list reads the pages of the listing, one after the other.
 func (p *prefixRun) list(ctx context.Context, pages chan<- []listed) error {
 	for at := (place{}); ; {
 		var page []listed
@@ -277,26 +241,17 @@ func (p *prefixRun) list(ctx context.Context, pages chan<- []listed) error {
 	}
 }
 
-// dispatch starts with every object that is asked for, as soon as there is room for it. It returns once all have ended.
+// dispatch starts with each wanted object as soon as there is room for it. It returns once all have ended.
 func (p *prefixRun) dispatch(ctx context.Context, pages <-chan []listed) error {
 	room := p.objects()
 	slots := semaphore.NewWeighted(room)
 	var running sync.WaitGroup
 	defer running.Wait()
-	names := newNamer(p.prefix, runtime.GOOS == "windows", p.folds)
+	names := newNamer(p.prefix, rules{windows: runtime.GOOS == "windows", foldsCase: p.tree.foldsCase})
 	for page := range pages {
 		for _, o := range page {
-			if !chosen(names.raw(o.key), p.cfg.include, p.cfg.exclude) {
-				continue
-			}
-			// What other shards bring has names, too.
-			name, err := names.name(o.key)
-			if !p.cfg.shard.has(o.key) {
-				continue
-			}
-			p.expect(o.size)
-			if err != nil {
-				p.failed(o, err)
+			name, wanted := p.choose(names, o)
+			if !wanted {
 				continue
 			}
 			n := weight(o.size, room)
@@ -305,21 +260,39 @@ func (p *prefixRun) dispatch(ctx context.Context, pages <-chan []listed) error {
 			}
 			running.Go(func() {
 				defer slots.Release(n)
-				p.bring(ctx, o, name)
+				p.fetchObject(ctx, o, name)
 			})
 		}
 	}
 	return nil
 }
 
-// objects is how many may be in flight: a quarter more than requests may be, so that while some are at the disk others
-// keep the line full.
+// choose names the next object of the listing, and reports whether it is to be downloaded. One that is wanted but can have no
+// name has failed.
+func (p *prefixRun) choose(names *namer, o listed) (name string, wanted bool) {
+	if !match(names.relative(o.key), p.cfg.include, p.cfg.exclude) {
+		return "", false
+	}
+	name, err := names.name(o.key) // also those of other shards: they have files, too
+	if !p.cfg.shard.has(o.key) {
+		return "", false
+	}
+	p.expect(o.size)
+	if err != nil {
+		p.failed(o, err)
+		return "", false
+	}
+	return name, true
+}
+
+// objects returns how many objects may be in flight: a quarter more than requests, so that the line stays full while some
+// wait for the disk.
 func (p *prefixRun) objects() int64 {
 	n := p.lane.ceiling()
 	return int64(n + n/4 + 2)
 }
 
-// result is what was done, for the caller to keep.
+// result returns what was done, or nil if no request was made.
 func (p *prefixRun) result() *PrefixResult {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -330,7 +303,7 @@ func (p *prefixRun) result() *PrefixResult {
 	return &res
 }
 
-// verdict is the error of the whole, where err is that of the listing or the context.
+// verdict returns the error of the whole call; err is that of the listing or the context.
 func (p *prefixRun) verdict(ctx context.Context, err error) error {
 	if ctxErr := ctx.Err(); err != nil && ctxErr != nil && !errors.Is(err, ctxErr) && errors.Is(err, context.Cause(ctx)) {
 		err = fmt.Errorf("%w: %w", ctxErr, err)
@@ -348,4 +321,117 @@ func (p *prefixRun) verdict(ctx context.Context, err error) error {
 		return fmt.Errorf("%w; %w", err, failed)
 	}
 	return failed
+}
+
+// expect adds the size of an object that is to be downloaded, unless it is there.
+func (p *prefixRun) expect(size int64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.bytes.total += size
+}
+
+// begun records that the call for an object of the size listed has begun.
+func (p *prefixRun) begun(c *call, size int64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.calls[c] = size
+}
+
+// ended adds up the bytes of a call, and its object if it is complete.
+func (p *prefixRun) ended(c *call, size int64, err error) {
+	now := c.look()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	delete(p.calls, c)
+	p.bytes.received += c.stats.downloaded.Load()
+	p.bytes.resumed += now.Resumed
+	p.bytes.done += now.Done
+	p.bytes.retries += now.Retries
+	p.bytes.requests += now.Requests
+	if now.Total > 0 || err == nil {
+		p.bytes.total += now.Total - size // the object is not as it was listed
+	}
+	if err == nil {
+		p.res.Done++
+		p.res.Bytes += now.Total
+	}
+}
+
+// skipped counts an object that is there already.
+func (p *prefixRun) skipped(o listed) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.res.Skipped++
+	p.bytes.done += o.size
+	p.bytes.resumed += o.size
+}
+
+// madeFolder counts a folder that was made for a key.
+func (p *prefixRun) madeFolder() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.res.Done++
+}
+
+// cutOff records that an object is unfinished because ctx is done. It has not failed.
+func (p *prefixRun) cutOff(ctx context.Context) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.cut = context.Cause(ctx)
+}
+
+// failed records and logs the failure of an object.
+func (p *prefixRun) failed(o listed, err error) {
+	failure := KeyError{Key: o.key, Err: err}
+	p.cfg.log.Error("object failed", "bucket", p.bucket.bucket, "key", o.key, "error", err)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.res.Failed++
+	if p.first == nil {
+		p.first = failure
+	}
+	if len(p.res.Failures) < maxFailures {
+		p.res.Failures = append(p.res.Failures, failure)
+	}
+}
+
+// maxObjects limits Progress.Objects.
+const maxObjects = 8
+
+// look returns the state for a progress report.
+func (p *prefixRun) look() Progress {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	sum := Progress{
+		Done: p.bytes.done, Total: p.bytes.total, Resumed: p.bytes.resumed,
+		Retries: p.bytes.retries, Requests: p.bytes.requests, InFlight: p.dog.inFlight(),
+	}
+	calls := slices.SortedFunc(maps.Keys(p.calls), func(a, b *call) int { return a.start.Compare(b.start) })
+	for _, c := range calls {
+		size, one := p.calls[c], c.look()
+		sum.Done += one.Done
+		sum.Resumed += one.Resumed
+		sum.InFlight += one.InFlight
+		sum.Retries += one.Retries
+		sum.Requests += one.Requests
+		if one.Total > 0 {
+			sum.Total += one.Total - size
+			size = one.Total
+		}
+		if len(sum.Objects) < maxObjects {
+			sum.Objects = append(sum.Objects, ObjectProgress{Key: c.src.identity().key, Done: one.Done, Total: size})
+		}
+	}
+	return sum
+}
+
+// received returns how many body bytes were read so far.
+func (p *prefixRun) received() int64 {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	n := p.bytes.received
+	for c := range p.calls {
+		n += c.stats.downloaded.Load()
+	}
+	return n
 }

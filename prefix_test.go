@@ -395,7 +395,7 @@ func TestPrefixRefusesKeys(t *testing.T) {
 	s := newServer(t)
 	refused := map[string]string{
 		"p/../x": `".."`, "p/..": `".."`, "p/a/../../x": `".."`, "p/./x": `"."`, "p/.": `"."`, "p//x": "empty", "p/a//b": "empty", "p//": "empty",
-		"p/nul\x00": "NUL", "p/.ossdl": "kept", "p/.ossdl/x": "kept", "p/.OSSDL/x": "kept", "p/.Ossdl": "kept", "p/OSSDL~1/x": "kept",
+		"p/nul\x00": "NUL", "p/.ossdl": "reserved", "p/.ossdl/x": "reserved", "p/.OSSDL/x": "reserved", "p/.Ossdl": "reserved", "p/OSSDL~1/x": "reserved",
 		"p/content/": "5 bytes", "p/" + strings.Repeat("n", 300): "name too long", "p/" + strings.Repeat("d", 300) + "/x": "name too long",
 		"p/file/below": `below "file"`, "p/file/": `below "file"`, "p/file/be/low": `below "file"`,
 	}

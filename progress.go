@@ -6,24 +6,25 @@ import (
 	"time"
 )
 
-// Progress is how far a download has got.
+// Progress describes how far a download is.
 type Progress struct {
-	// Done counts the bytes that are written, or were proved to be there already; it never goes back, and reaches Total
-	// only once the result is verified and in place. Total is the size of the object, or of the range asked for; 0 until
-	// the first answer. Resumed counts the bytes kept from an earlier run.
+	// Done counts the bytes that are written, or were verified to be there already. It never goes back, and reaches Total only
+	// once the result is verified and in place. Total is the size of the object, or of the range asked for; it is 0 until the
+	// first answer. Resumed counts the bytes kept from an earlier call.
 	Done, Total, Resumed int64
-	BytesPerSecond       float64       // over the last seconds
+	BytesPerSecond       float64       // over the last few seconds
 	Remaining            time.Duration // at that speed; -1: not known yet
-	InFlight, Retries    int           // requests: now, and tried again so far
+	InFlight, Retries    int           // requests: in flight now, and retried so far
 	Requests             int           // made so far
-	// Objects are those that DownloadPrefix is fetching, at most eight, the oldest first; nil elsewhere.
+	// Objects are some of those that [Downloader.DownloadPrefix] is downloading: at most eight, those that were begun first.
+	// It is nil for other calls.
 	Objects []ObjectProgress
 }
 
-// ObjectProgress is how far one object of a prefix has got.
+// ObjectProgress describes how far one object of a prefix is.
 type ObjectProgress struct {
 	Key         string
-	Done, Total int64 // bytes; as in Progress, but until the first answer Total is the size that was listed
+	Done, Total int64 // bytes, as in Progress; until the first answer Total is the size that was listed
 }
 
 const (
@@ -44,27 +45,46 @@ type reporter struct {
 	ended sync.WaitGroup
 }
 
-// report starts reporting. The function it returns ends it, with a last report; complete says that all went well.
-func report(fn func(Progress), look func() Progress, received func() int64) (end func(complete bool)) {
+// report starts reporting to fn, until end is called. With a nil fn it returns nil, which is a reporter that does nothing.
+func report(fn func(Progress), look func() Progress, received func() int64) *reporter {
 	if fn == nil {
-		return func(bool) {}
+		return nil
 	}
 	r := &reporter{fn: fn, look: look, recv: received, stop: make(chan struct{}), at: time.Now()}
 	r.last.Remaining = -1
 	r.ended.Go(r.run)
-	return func(complete bool) {
-		close(r.stop)
-		r.ended.Wait()
-		p := r.next(time.Now())
-		if !complete && p.Done == p.Total {
-			p.Done = r.last.Done // all bytes came, but the result is not in place
-		}
-		if complete {
-			p.Remaining = 0
-		}
-		p.InFlight = 0
-		r.fn(p)
+	return r
+}
+
+// end stops reporting, with a last report of the outcome.
+func (r *reporter) end(err error) {
+	if r == nil {
+		return
 	}
+	close(r.stop)
+	r.ended.Wait()
+	if err == nil {
+		r.succeeded()
+	} else {
+		r.failed()
+	}
+}
+
+// succeeded reports that the result is in place.
+func (r *reporter) succeeded() {
+	p := r.next(time.Now())
+	p.Remaining, p.InFlight = 0, 0
+	r.fn(p)
+}
+
+// failed reports how far a call came that did not succeed. It never reports all bytes as done.
+func (r *reporter) failed() {
+	p := r.next(time.Now())
+	if p.Done == p.Total {
+		p.Done = r.last.Done // all bytes came, but the result is not in place
+	}
+	p.InFlight = 0
+	r.fn(p)
 }
 
 func (r *reporter) run() {
@@ -75,7 +95,7 @@ func (r *reporter) run() {
 		case <-r.stop:
 			return
 		case <-tick.C:
-			// The tick may have waited for a slow fn: its own time is of no use, and the next must not follow at once.
+			// The tick may have waited for a slow fn, so its own time is wrong, and the next must not follow immediately.
 			if p := r.next(time.Now()); p.Done < p.Total {
 				r.last = p
 				r.fn(p)
@@ -85,10 +105,10 @@ func (r *reporter) run() {
 	}
 }
 
-// next is the state at a time, with the speed since the last look.
+// next returns the state at the time now, with the speed since it was last called.
 func (r *reporter) next(now time.Time) Progress {
 	p := r.look()
-	p.Done = max(p.Done, r.last.Done) // what is fetched again was reported once
+	p.Done = max(p.Done, r.last.Done) // bytes that are downloaded again were reported already
 	p.BytesPerSecond, p.Remaining = r.last.BytesPerSecond, -1
 	if elapsed := now.Sub(r.at).Seconds(); elapsed > 0 {
 		n := r.recv()

@@ -8,26 +8,32 @@ import (
 	"sync"
 )
 
-// Reader reads an object in order while ranges of it are fetched ahead; Open and OpenURL make one. One goroutine may read
-// at a time; Close, Size and Result may be called from any.
+// Reader reads an object in order while ranges of it are fetched ahead. [Downloader.Open] and [Downloader.OpenURL] make one.
+// It must be closed. One goroutine may read at a time; Close, Size and Result may be called from any.
 type Reader struct {
-	c     *call
-	t     *transfer
-	ahead *readAhead
-	size  int64
+	c       *call
+	t       *transfer
+	ahead   *readAhead
+	size    int64
+	reports *reporter
+	cancel  context.CancelCauseFunc // ends the fetching
+	unhook  func() bool             // from the context that Open was given
 
-	cancel  context.CancelCauseFunc
-	fetched chan struct{}       // closed once nothing of the fetching runs any more
-	failed  error               // how the fetching ended; read after fetched
-	end     func(complete bool) // of the progress reports
-	unhook  func() bool         // from the context that Open was given
+	fetched chan struct{} // closed once nothing of the fetching runs any more
+	failed  error         // how the fetching ended; valid after fetched
 
-	reading sync.Mutex // held by whoever reads
+	reading sync.Mutex              // held by whoever reads
+	check   func() (verdict, error) // whether what was read is the object, once all of it was read
 
-	once  sync.Once     // over the end
-	over  chan struct{} // closed at the end, when what follows is set
-	ended error         // what the last Read returns
-	res   *Result
+	decide sync.Once
+	ended  chan struct{} // closed once ending is decided
+	ending ending
+}
+
+// ending is how a Reader ended.
+type ending struct {
+	err error // what the last Read returns: io.EOF if everything is right
+	res *Result
 }
 
 var (
@@ -35,38 +41,67 @@ var (
 	_ io.WriterTo   = (*Reader)(nil)
 )
 
-// Open returns a reader of the object key of bucket, or of the part of it that WithRange asks for. Ranges are fetched in
-// parallel, within WithReadAhead bytes of memory: a slow reader slows the fetching, and while the memory is full no
-// request is in flight, so that other calls of the Downloader go on. With little memory for each connection, round trips
-// show: where it takes n connections to fill the line, n + 1 times what one of them brings in a second make a stream as
-// fast as a file.
+// Open returns a [Reader] of the object key of bucket, or of the part of it that [WithRange] asks for.
 //
-// Bytes come in order, once each; connections that break or stall go unnoticed. The verdict comes with the last Read: it
-// is io.EOF only if the whole has the service's CRC-64 and the digest of WithChecksum, and ErrChecksum otherwise. What was
-// read until then is unproved. WithProgress reports the bytes read.
+// Ranges are fetched in parallel and read in order. Connections that break or stall are not noticed. Open waits for the first
+// answer. The Reader must be closed.
 //
-// Open waits for the first answer, and returns the errors that come instead of it: ErrNotFound, ErrObjectChanged,
-// ErrRange, ErrArchived, ErrExpired and the others that Download names. Later ones come from Read, after the bytes before
-// them. Without a Reader there is no Result: the last report of WithProgress says then how much was tried. When ctx is
-// done before the end, Read returns its error at once. The Reader must be closed.
+// # Memory
+//
+// The Reader holds up to [WithReadAhead] bytes. A slow consumer slows the fetching. While the memory is full no request is in
+// flight, so other calls of the Downloader continue. With little memory per connection round trips show: if n connections
+// fill the line, a stream needs n + 1 times what one of them delivers in a second to be as fast as a download to a file.
+//
+// # Verification
+//
+// The last Read returns [io.EOF] only if the whole has the service's CRC-64 and the digest of [WithChecksum]; otherwise it
+// returns [ErrChecksum]. The bytes read until then are not verified.
+//
+// # Errors
+//
+// Open returns the errors that come instead of the first answer: [ErrNotFound], [ErrObjectChanged], [ErrRange], [ErrArchived],
+// [ErrExpired] and the others that [Downloader.Download] names. Later errors come from Read, after the bytes before them. When
+// ctx is done before the end, Read returns its error at once. If Open fails there is no Result; the last report of
+// [WithProgress] then says how much was tried. WithProgress reports the bytes that were read.
 func (d *Downloader) Open(ctx context.Context, bucket, key string, opts ...Option) (*Reader, error) {
-	cfg, err := d.cfg.with(inOpen, opts)
+	c, err := d.bucketCall(inOpen, "open", bucket, key, opts)
 	if err != nil {
-		return nil, fmt.Errorf("ossdl: open %s: %w", objectName(bucket, key), err)
+		return nil, err
 	}
-	src, err := d.bucketSource(bucket, key, &cfg)
-	if err != nil {
-		return nil, fmt.Errorf("ossdl: open %s: %w", objectName(bucket, key), err)
-	}
-	return d.newCall(src, cfg).toReader(ctx)
+	return c.toReader(ctx)
 }
 
-// toReader is the story of a stream up to the first answer; Read and Close tell the rest.
+// toReader starts a stream and waits for the first answer.
 func (c *call) toReader(ctx context.Context) (*Reader, error) {
+	r, err := c.newReader()
+	if err != nil {
+		return nil, err
+	}
+	fetching, cancel := context.WithCancelCause(ctx)
+	r.cancel = cancel
+	r.reports = report(c.cfg.progress, r.look, c.stats.downloaded.Load)
+	go r.fetch(fetching)
+	select {
+	case <-r.t.began:
+	case <-r.fetched:
+	}
+	r.unhook = context.AfterFunc(ctx, func() { r.ahead.abort(c.named(ctx, "", context.Cause(ctx))) })
+	if !r.t.hasBegun() {
+		r.finish(verdict{}, r.failed)
+		return nil, r.ending.err
+	}
+	r.size = r.t.set.totals().size
+	r.ahead.setSize(r.size)
+	return r, nil
+}
+
+// newReader makes a Reader, with a run of the engine that fetches no more than there is room for.
+func (c *call) newReader() (*Reader, error) {
 	room, requests := c.divideReadAhead()
-	r := &Reader{c: c, ahead: newReadAhead(&c.d.buffers, room), fetched: make(chan struct{}), over: make(chan struct{})}
-	if c.cfg.newHash != nil {
-		c.passing = c.cfg.newHash()
+	r := &Reader{c: c, ahead: newReadAhead(&c.d.buffers, room), fetched: make(chan struct{}), ended: make(chan struct{})}
+	r.check = sync.OnceValues(r.verify)
+	if c.newHash != nil {
+		c.passing = c.newHash()
 	}
 	cfg, err := c.configure(r.ahead, nil)
 	if err != nil {
@@ -76,33 +111,18 @@ func (c *call) toReader(ctx context.Context) (*Reader, error) {
 	cfg.set.setVolatile()
 	cfg.set.setHorizon(room)
 	r.t = c.newTransfer(cfg)
-	r.ahead.step, r.ahead.moved = r.t.roomShare, cfg.set.setHorizon
-
-	var fetching context.Context
-	fetching, r.cancel = context.WithCancelCause(ctx)
-	r.end = report(c.cfg.progress, r.look, c.stats.downloaded.Load)
-	go r.fetch(fetching)
-	select {
-	case <-r.t.began:
-	case <-r.fetched:
-	}
-	r.unhook = context.AfterFunc(ctx, func() { r.ahead.abort(c.named(ctx, "", context.Cause(ctx))) })
-	if !r.t.hasBegun() {
-		return nil, r.conclude(func() error { return r.failed })
-	}
-	r.size = r.t.set.totals().size
-	r.ahead.setSize(r.size)
+	r.ahead.follow(r.t.roomShare, cfg.set.setHorizon)
 	return r, nil
 }
 
-// divideReadAhead bounds the requests so that their buffers take no more than a quarter of the memory, and returns how much
+// divideReadAhead limits the requests in flight so that their buffers take at most a quarter of the memory. It returns how much
 // is left for what was fetched and not read.
 func (c *call) divideReadAhead() (room int64, requests int) {
 	requests = max(1, min(c.lane.ceiling(), int(c.cfg.readAhead/(4*bufferSize))))
-	return c.cfg.readAhead - int64(requests+1)*bufferSize, requests // and one, since room may begin and end within a block
+	return c.cfg.readAhead - int64(requests+1)*bufferSize, requests // and one, since the room may begin and end within a block
 }
 
-// fetch runs beside the reading until all is fetched, or nothing more can be.
+// fetch runs alongside the reading until everything is fetched, or nothing more can be.
 func (r *Reader) fetch(ctx context.Context) {
 	defer close(r.fetched)
 	if err := r.t.run(ctx); err != nil {
@@ -111,33 +131,39 @@ func (r *Reader) fetch(ctx context.Context) {
 	}
 }
 
-// Read reads up to len(b) bytes, at least one, waiting for the first alone. Errors: io.EOF after the last byte of an object
-// that is right, ErrChecksum after that of one that is not, os.ErrClosed after Close, and what ended the fetching.
+// Read reads up to len(b) bytes, and at least one if b is not empty. It waits only for the first.
+//
+// After the last byte it returns [io.EOF] if the object is right, and [ErrChecksum] if it is not. After Close it returns
+// [os.ErrClosed]. Other errors are those that ended the fetching; they come after the bytes before them, and again from each
+// later Read.
 func (r *Reader) Read(b []byte) (n int, err error) {
 	r.reading.Lock()
 	defer r.reading.Unlock()
-	for n < len(b) {
-		next, err := r.ahead.next(n == 0)
-		if n > 0 && len(next) == 0 {
+	if len(b) == 0 {
+		return 0, nil
+	}
+	next, err := r.ahead.next()
+	for err == nil && len(next) > 0 {
+		k := copy(b[n:], next)
+		r.consumed(next[:k])
+		if n += k; n == len(b) {
 			return n, nil
 		}
-		if err != nil {
-			return 0, r.last(err)
-		}
-		k := copy(b[n:], next)
-		r.read(next[:k])
-		n += k
+		next, err = r.ahead.tryNext()
 	}
-	return n, nil
+	if n > 0 {
+		return n, nil // an error comes again
+	}
+	return 0, r.last(err)
 }
 
-// WriteTo writes to w what there is to read, up to the end, without another copy. It returns nil where Read would return
-// io.EOF. A slow w slows the fetching.
+// WriteTo writes everything up to the end to w, without another copy in memory. It returns nil if Read would return [io.EOF].
+// A slow w slows the fetching.
 func (r *Reader) WriteTo(w io.Writer) (n int64, err error) {
 	r.reading.Lock()
 	defer r.reading.Unlock()
 	for {
-		next, err := r.ahead.next(true)
+		next, err := r.ahead.next()
 		if err != nil {
 			if err = r.last(err); err == io.EOF {
 				err = nil
@@ -149,99 +175,106 @@ func (r *Reader) WriteTo(w io.Writer) (n int64, err error) {
 		if err == nil && k < len(next) {
 			err = io.ErrShortWrite
 		}
-		r.read(next[:k])
+		r.consumed(next[:k])
 		if err != nil {
 			return n, err
 		}
 	}
 }
 
-// read is told of bytes that were read.
-func (r *Reader) read(b []byte) {
+// consumed records that bytes were read.
+func (r *Reader) consumed(b []byte) {
 	if r.c.passing != nil {
 		r.c.passing.Write(b)
 	}
 	r.ahead.drop(len(b))
 }
 
-// last is the error of the last Read: the verdict, where all bytes were read.
+// last turns the error that ended the reading into that of the last Read.
 func (r *Reader) last(err error) error {
 	switch err {
-	case io.EOF:
-		return r.conclude(r.verdict)
 	case errClosed:
 		return fmt.Errorf("ossdl: read %s: %w", r.c.src, os.ErrClosed)
+	case io.EOF:
+		r.finish(r.check())
+	default:
+		r.finish(verdict{}, err)
 	}
-	return r.conclude(func() error { return err })
+	return r.ending.err
 }
 
-// verdict says whether what was read is the object.
-func (r *Reader) verdict() error {
-	<-r.fetched // all bytes came, so that it ends by itself
+// verify compares what was read with the object. It returns an error unless they are the same, as far as can be known.
+func (r *Reader) verify() (verdict, error) {
+	<-r.fetched // it ends by itself, since all bytes came
 	if r.failed != nil {
-		return r.failed
+		return verdict{}, r.failed
 	}
-	wrong, _, err := r.c.verify(context.Background(), r.t)
+	v, err := r.c.verify(context.Background(), r.t)
 	if err == nil {
-		err = wrong
+		err = v.mismatch
 	}
 	if err != nil {
-		err = r.c.named(context.Background(), "", err)
+		return verdict{}, r.c.named(context.Background(), "", err)
 	}
-	return err
+	return v, nil
 }
 
-// conclude ends the Reader, once, with the outcome then. It returns what the last Read returns.
-func (r *Reader) conclude(outcome func() error) error {
-	r.once.Do(func() {
-		err := outcome()
-		r.end(err == nil)
+// finish decides how the Reader ended, unless that is decided already, and reports whether it did. A nil err means that
+// everything is right.
+func (r *Reader) finish(v verdict, err error) (decided bool) {
+	r.decide.Do(func() {
+		decided = true
+		r.reports.end(err)
 		r.unhook()
 		r.cancel(nil)
-		r.res = r.c.figures("")
-		if r.ended = err; err == nil {
-			r.ended = io.EOF
+		r.c.verdict = v
+		r.ending = ending{err, r.c.figures("")}
+		if err == nil {
+			r.ending.err = io.EOF
 		}
-		close(r.over)
+		close(r.ended)
 	})
-	return r.ended
+	return decided
 }
 
-// Close ends the fetching, frees the memory, and returns when nothing of the Reader runs any more. A Read under way
-// returns os.ErrClosed, as does each that follows. Close returns nil, but for one case: where all bytes were read, and no
-// Read was left to say that they are wrong, it returns ErrChecksum. More than one Close does no harm. It waits for the last
-// progress report, so the function of WithProgress must not call it.
-func (r *Reader) Close() (err error) {
-	unread := r.ahead.abort(errClosed)
+// Close ends the fetching, frees the memory, and returns when nothing of the Reader runs any more. A Read in progress and all
+// later ones return [os.ErrClosed].
+//
+// Close returns nil, with one exception: if all bytes were read and no Read has reported that they are wrong, it returns
+// [ErrChecksum]. It may be called more than once. It waits for the last progress report, so the function of [WithProgress]
+// must not call it.
+func (r *Reader) Close() error {
+	unread := r.ahead.close()
 	if unread {
 		r.cancel(os.ErrClosed)
 	}
 	<-r.fetched
-	r.conclude(func() error {
-		if unread {
-			return os.ErrClosed
-		}
-		err = r.verdict()
-		return err
-	})
+	v, err := verdict{}, os.ErrClosed
+	if !unread {
+		v, err = r.check()
+	}
+	decided := r.finish(v, err)
 	r.ahead.free()
+	if unread || !decided {
+		return nil
+	}
 	return err
 }
 
-// Size is how many bytes there are to read in all.
+// Size returns how many bytes there are to read in all.
 func (r *Reader) Size() int64 { return r.size }
 
-// Result tells what was done. It is nil until the Reader has come to its end: by io.EOF, another error or Close.
+// Result describes what was done. It is nil until the Reader has ended: by [io.EOF], another error, or Close.
 func (r *Reader) Result() *Result {
 	select {
-	case <-r.over:
-		return r.res
+	case <-r.ended:
+		return r.ending.res
 	default:
 		return nil
 	}
 }
 
-// look is the state for a progress report.
+// look returns the state for a progress report.
 func (r *Reader) look() Progress {
 	p := r.c.look()
 	p.Done = r.ahead.position()

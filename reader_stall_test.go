@@ -113,10 +113,10 @@ func TestReaderClosedWhileTheServerStalls(t *testing.T) {
 					}()
 				}
 				synctest.Wait() // for the server, all of them
-				var blocks []weak.Pointer[[bufferSize]byte]
+				var blocks []weak.Pointer[byte]
 				r.ahead.mu.Lock()
 				for _, b := range r.ahead.blocks {
-					blocks = append(blocks, weak.Make((*[bufferSize]byte)(b)))
+					blocks = append(blocks, weak.Make(&b[0]))
 				}
 				r.ahead.mu.Unlock()
 				if (len(blocks) > 0) != (c.brings > 0) {

@@ -557,13 +557,12 @@ func TestReadAheadSink(t *testing.T) {
 		d := newURLDownloader(t)
 		horizon := int64(1 << 20)
 		a := newReadAhead(&d.buffers, horizon)
-		a.step = func() int64 { return 100_000 }
-		a.moved = func(end int64) {
+		a.follow(func() int64 { return 100_000 }, func(end int64) {
 			if end <= horizon {
 				t.Errorf("horizon moved from %d to %d", horizon, end)
 			}
 			horizon = end
-		}
+		})
 		a.setSize(c.Size())
 		var got []byte
 		var ready []span
@@ -582,7 +581,7 @@ func TestReadAheadSink(t *testing.T) {
 				}
 			}
 			for {
-				b, err := a.next(false)
+				b, err := a.tryNext()
 				if err != nil || len(b) == 0 {
 					break
 				}
@@ -594,7 +593,7 @@ func TestReadAheadSink(t *testing.T) {
 				t.Fatalf("%d bytes held", n)
 			}
 		}
-		if _, err := a.next(true); err != io.EOF || !bytes.Equal(got, want) || len(a.blocks) != 0 {
+		if _, err := a.next(); err != io.EOF || !bytes.Equal(got, want) || len(a.blocks) != 0 {
 			t.Fatalf("%v, %d bytes, %d blocks", err, len(got), len(a.blocks))
 		}
 	}

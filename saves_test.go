@@ -116,7 +116,7 @@ func TestSaveCadence(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				k := newKeeper(dst, parts, identity{bucket: "b", key: "k"}, &cfg)
+				k := newKeeper(dst, parts, identity{bucket: "b", key: "k"}, &cfg.object, cfg.log)
 				k.run = begun{facts{size: 1 << 40, etag: `"e"`}}
 				ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 				defer cancel()

@@ -19,7 +19,7 @@ func FuzzLocalName(f *testing.F) {
 		f.Add(keys, "p/", false, false)
 	}
 	f.Fuzz(func(t *testing.T, keys, prefix string, windows, folds bool) {
-		names := newNamer(prefix, windows, folds)
+		names := newNamer(prefix, rules{windows, folds})
 		files, folders := map[string]string{}, map[string]string{} // keys by name, folded where the file system folds names
 		all := strings.Split(keys, "\n")
 		slices.Sort(all)

@@ -9,36 +9,39 @@ import (
 	"sync/atomic"
 )
 
-// DownloadTo writes the object key of bucket to w, from w's offset 0 on; WithRange asks for a part of it. All that
-// Download promises holds but one thing: nothing is resumed by a later call, and after an error w holds some of the bytes,
-// not in order.
+// DownloadTo writes the object key of bucket to w, beginning at w's offset 0; [WithRange] asks for a part of it.
 //
-// WriteAt is called by several goroutines at once, with ranges that do not overlap, up to 256 KiB each, and no more once
-// DownloadTo has returned. Every byte is written once, unless the whole has another CRC-64 than the service says: then all
-// of them are written once more, and after a second mismatch the call fails with ErrChecksum. A w that holds something
-// already keeps what lies behind the object's bytes. An error of WriteAt ends the call and is what errors.Is and errors.As
-// find; a short write without one is io.ErrShortWrite. A panic in WriteAt is raised again in the caller's goroutine.
-// WithChecksum reads the bytes back: it needs a w that is also an io.ReaderAt, for a file one that was opened for reading
-// too. Closing or syncing w is the caller's business.
+// It is like [Downloader.Download], except that a later call cannot resume: after an error w holds some of the bytes, not in
+// order. Result.Path is "".
 //
-// The call ends with ctx, promptly. Result.Path is "". Errors: those of Download, without ErrInUse and ErrNoSpace.
+// # The writer
+//
+// WriteAt is called by several goroutines at the same time. The ranges do not overlap and have up to 256 KiB each. It is not
+// called after DownloadTo has returned. Each byte is written once, with one exception: if the CRC-64 of the whole is not the
+// service's, everything is written once more, and after a second mismatch the call fails with [ErrChecksum]. If w already holds
+// data, what lies behind the object's bytes is kept.
+//
+// [WithChecksum] reads the bytes back, so it needs a w that is also an [io.ReaderAt]; a file must be opened for reading as
+// well. Closing or syncing w is up to the caller.
+//
+// # Errors
+//
+// An error of WriteAt ends the call, and [errors.Is] and [errors.As] find it. A short write without an error is
+// [io.ErrShortWrite]. A panic in WriteAt is raised again in the caller's goroutine. Other errors are those of Download, except
+// [ErrInUse] and [ErrNoSpace]. DownloadTo returns promptly when ctx is done.
 func (d *Downloader) DownloadTo(ctx context.Context, bucket, key string, w io.WriterAt, opts ...Option) (*Result, error) {
-	cfg, err := d.cfg.with(inDownloadTo, opts)
+	c, err := d.bucketCall(inDownloadTo, "download", bucket, key, opts)
 	if err != nil {
-		return nil, fmt.Errorf("ossdl: download %s: %w", objectName(bucket, key), err)
+		return nil, err
 	}
-	to, err := newWriterSink(w, &cfg)
+	to, err := newWriterSink(w, c.newHash != nil)
 	if err != nil {
-		return nil, fmt.Errorf("ossdl: download %s: %w", objectName(bucket, key), err)
+		return nil, nameError("download", bucket, key, err)
 	}
-	src, err := d.bucketSource(bucket, key, &cfg)
-	if err != nil {
-		return nil, fmt.Errorf("ossdl: download %s: %w", objectName(bucket, key), err)
-	}
-	return d.newCall(src, cfg).toWriter(ctx, to)
+	return c.toWriter(ctx, to)
 }
 
-// toWriter is the story of a download to a writer.
+// toWriter downloads to a writer.
 func (c *call) toWriter(ctx context.Context, to *writerSink) (*Result, error) {
 	cfg, err := c.configure(to, nil)
 	if err != nil {
@@ -47,33 +50,34 @@ func (c *call) toWriter(ctx context.Context, to *writerSink) (*Result, error) {
 	cfg.set.setVolatile()
 	cfg.disk = to.read
 	t := c.newTransfer(cfg)
-	end := report(c.cfg.progress, c.look, c.stats.downloaded.Load)
+	progress := report(c.cfg.progress, c.look, c.stats.downloaded.Load)
 	err = c.fetchVerified(ctx, t)
-	end(err == nil)
-	if p := to.panicked.Load(); p != nil { // whatever else has ended the call
+	progress.end(err)
+	if p := to.panicked.Load(); p != nil { // it has priority over any other error
 		panic(p)
 	}
 	return c.result(ctx, "", err)
 }
 
-// writerSink writes to what the caller gave.
+// writerSink is the sink that writes to the caller's writer.
 type writerSink struct {
 	w    io.WriterAt
-	read io.ReaderAt // the same, where it has to be read back; nil otherwise
+	read io.ReaderAt // w, if it must be read back; nil otherwise
 
-	panicked atomic.Pointer[panicError]
+	panicked atomic.Pointer[panicError] // the first one
 }
 
-func newWriterSink(w io.WriterAt, cfg *settings) (*writerSink, error) {
+// newWriterSink returns a sink for w. It must be readable to compute a digest.
+func newWriterSink(w io.WriterAt, digest bool) (*writerSink, error) {
 	if w == nil {
 		return nil, errors.New("nil writer")
 	}
 	s := &writerSink{w: w}
-	if cfg.newHash != nil {
-		// Without a digest w is not read, even if it could be: a file may be open for writing alone.
+	if digest {
+		// Without a digest w is not read, even if it has the method: a file may be open for writing only.
 		var ok bool
 		if s.read, ok = w.(io.ReaderAt); !ok {
-			return nil, fmt.Errorf("WithChecksum needs a writer that is also an io.ReaderAt, %T is not", w)
+			return nil, fmt.Errorf("WithChecksum needs a writer that is also an io.ReaderAt; %T is not", w)
 		}
 	}
 	return s, nil
@@ -92,8 +96,8 @@ func (s *writerSink) WriteAt(b []byte, off int64) (n int, err error) {
 	return s.w.WriteAt(b, off)
 }
 
-// panicError carries a panic of the caller's writer out of a worker: the caller may recover, and nothing of the call is
-// left running.
+// panicError carries a panic of the caller's writer out of a worker. So the caller can recover from it, and nothing of the
+// call is left running.
 type panicError struct {
 	value any
 	stack []byte

@@ -7,6 +7,7 @@ import (
 	"testing"
 )
 
+// TestCheckName checks which names are refused everywhere, and which on Windows alone.
 func TestCheckName(t *testing.T) {
 	for _, c := range []struct{ name, everywhere, windows string }{
 		{"a", "", ""},
@@ -24,11 +25,11 @@ func TestCheckName(t *testing.T) {
 		{"/", "empty", ""},
 		{"a\x00b", "NUL", ""},
 		{"a\xffb", "UTF-8", ""},
-		{".ossdl", "kept", ""},
-		{".OssDL/x", "kept", ""},
+		{".ossdl", "reserved", ""},
+		{".OssDL/x", "reserved", ""},
 		{"a/.ossdl", "", ""},
 		{".ossdlx", "", ""},
-		{"ossdl~1/x", "kept", ""},
+		{"ossdl~1/x", "reserved", ""},
 		{`..\a`, "", `'\\'`},
 		{`a\b`, "", `'\\'`},
 		{`\a`, "", `'\\'`},
@@ -48,7 +49,7 @@ func TestCheckName(t *testing.T) {
 		{"LPTX", "", ""},
 	} {
 		for windows, want := range map[bool]string{false: c.everywhere, true: c.everywhere + c.windows} {
-			err := checkName(c.name, windows)
+			err := checkName(c.name, rules{windows: windows})
 			if (err != nil) != (want != "") || err != nil && !strings.Contains(err.Error(), want) {
 				t.Errorf("%q, windows %t: %v, want %q", c.name, windows, err, want)
 			}
@@ -56,8 +57,9 @@ func TestCheckName(t *testing.T) {
 	}
 }
 
+// TestNamerBelow checks that a key below another is refused, and that nothing is remembered for longer than needed.
 func TestNamerBelow(t *testing.T) {
-	n := newNamer("p/", false, false)
+	n := newNamer("p/", rules{})
 	for _, c := range []struct{ key, below string }{
 		{"p/", ""}, {"p/a", ""}, {"p/a!", ""}, {"p/a!/x", "a!"}, {"p/a-b/c", ""}, {"p/a/", "a"}, {"p/a/b", "a"}, {"p/a/b/c", "a"},
 		{"p/a0", ""}, {"p/b/", ""}, {"p/b/c", ""}, {"p/b/c/d", "b/c"}, {"p/b/d", ""}, {"p/c", ""}, {"p/d/c/x", ""},
@@ -74,7 +76,7 @@ func TestNamerBelow(t *testing.T) {
 	}
 }
 
-// Which shard a key is in is the same for ever.
+// TestShardHas checks that each key is in one shard, which is always the same.
 func TestShardHas(t *testing.T) {
 	for key, hash := range map[string]uint64{ // the test vectors of FNV-1a 64
 		"": 0xcbf29ce484222325, "a": 0xaf63dc4c8601ec8c, "foobar": 0x85944171f73967e8, "логи/2024": fnvOf("логи/2024"),
@@ -105,6 +107,7 @@ func fnvOf(s string) uint64 {
 	return h.Sum64()
 }
 
+// TestWeight checks how much room an object takes.
 func TestWeight(t *testing.T) {
 	for _, c := range []struct{ size, room, want int64 }{
 		{0, 82, 1}, {firstPiece, 82, 1}, {3 * firstPiece, 82, 3}, {1 << 50, 82, 20}, {1 << 50, 3, 1}, {1 << 50, 1, 1},

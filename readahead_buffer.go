@@ -1,0 +1,195 @@
+package ossdl
+
+import (
+	"cmp"
+	"errors"
+	"io"
+	"slices"
+	"sync"
+)
+
+// readAhead is the sink of a Reader. It holds the bytes that were fetched and not read yet. As bytes are read it moves the
+// horizon of the fetching, so that it never holds more than its room, and one block more since the room may begin and end
+// within a block. Memory is taken from a pool block by block, as it is needed.
+//
+// One goroutine reads: it calls next, tryNext and drop. Everything else may be called from any.
+type readAhead struct {
+	pool  blockPool
+	room  int64           // bytes
+	step  func() int64    // the least the horizon moves by, or requests would be tiny
+	moved func(end int64) // is told the new horizon
+
+	mu      sync.Mutex
+	changed sync.Cond        // there are bytes to read, or the end is known
+	blocks  map[int64][]byte // by offset / bufferSize
+	pos     int64            // everything before it was read
+	front   int64            // everything before it is here, or was read
+	beyond  []span           // what is here behind a gap: sorted, not adjacent
+	horizon int64
+	size    int64 // -1: not known yet
+	stopped stop
+}
+
+// blockPool is a pool of blocks of bufferSize bytes.
+type blockPool interface {
+	get() []byte
+	put([]byte)
+}
+
+// stop says why no more bytes are to be read.
+type stop struct {
+	err    error // nil: nothing stopped the reading
+	atOnce bool  // also before the bytes that are here
+}
+
+// errClosed is what next returns after close.
+var errClosed = errors.New("closed")
+
+// newReadAhead makes a window of room bytes. follow must be called before anything is written.
+func newReadAhead(pool blockPool, room int64) *readAhead {
+	a := &readAhead{pool: pool, room: room, blocks: map[int64][]byte{}, horizon: room, size: -1}
+	a.changed.L = &a.mu
+	return a
+}
+
+// follow sets who is told that the horizon has moved. It moves by at least step bytes at a time, except at the end.
+func (a *readAhead) follow(step func() int64, moved func(end int64)) { a.step, a.moved = step, moved }
+
+func (a *readAhead) begin(int64, int64) error { return nil }
+
+// setSize says how many bytes there are to read in all.
+func (a *readAhead) setSize(size int64) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.size = size
+	a.changed.Broadcast()
+}
+
+// WriteAt takes bytes before the horizon. Each must be written once.
+func (a *readAhead) WriteAt(b []byte, off int64) (int, error) {
+	for done := 0; done < len(b); {
+		at := off + int64(done)
+		done += copy(a.blockAt(at)[at%bufferSize:], b[done:])
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.add(span{off, off + int64(len(b))})
+	return len(b), nil
+}
+
+// blockAt returns the block that holds the byte at off.
+func (a *readAhead) blockAt(off int64) []byte {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	b := a.blocks[off/bufferSize]
+	if b == nil {
+		b = a.pool.get()
+		a.blocks[off/bufferSize] = b
+	}
+	return b
+}
+
+// add records what was written. The mutex must be held.
+func (a *readAhead) add(sp span) {
+	i, _ := slices.BinarySearchFunc(a.beyond, sp.off, func(s span, off int64) int { return cmp.Compare(s.off, off) })
+	if i > 0 && a.beyond[i-1].end == sp.off {
+		i--
+		a.beyond[i].end = sp.end
+	} else {
+		a.beyond = slices.Insert(a.beyond, i, sp)
+	}
+	if i+1 < len(a.beyond) && a.beyond[i+1].off == sp.end {
+		a.beyond[i].end = a.beyond[i+1].end
+		a.beyond = slices.Delete(a.beyond, i+1, i+2)
+	}
+	if a.beyond[0].off == a.front {
+		a.front = a.beyond[0].end
+		a.beyond = slices.Delete(a.beyond, 0, 1)
+		a.changed.Broadcast()
+	}
+}
+
+// next returns bytes to read, which stay unchanged until they are dropped. It waits until there are some. Once all bytes were
+// read it returns io.EOF.
+func (a *readAhead) next() ([]byte, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for {
+		if b, err := a.ready(); len(b) > 0 || err != nil {
+			return b, err
+		}
+		a.changed.Wait()
+	}
+}
+
+// tryNext is like next, but returns no bytes instead of waiting.
+func (a *readAhead) tryNext() ([]byte, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.ready()
+}
+
+// ready returns what there is to read: bytes, an error, or neither. The mutex must be held.
+func (a *readAhead) ready() ([]byte, error) {
+	switch {
+	case a.stopped.atOnce:
+		return nil, a.stopped.err
+	case a.pos < a.front:
+		b := a.blocks[a.pos/bufferSize]
+		at := a.pos % bufferSize
+		return b[at:min(bufferSize, at+a.front-a.pos)], nil
+	case a.pos == a.size:
+		return nil, io.EOF
+	}
+	return nil, a.stopped.err
+}
+
+// drop marks as read the first n bytes that next or tryNext returned.
+func (a *readAhead) drop(n int) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	i := a.pos / bufferSize
+	a.pos += int64(n)
+	if b := a.blocks[i]; b != nil && (a.pos/bufferSize > i || a.pos == a.size) {
+		delete(a.blocks, i)
+		a.pool.put(b)
+	}
+	if end := a.pos + a.room; a.horizon < a.size && (end >= a.size || end-a.horizon >= a.step()) {
+		a.horizon = end
+		a.moved(end)
+	}
+}
+
+// position returns how many bytes were read.
+func (a *readAhead) position() int64 {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.pos
+}
+
+// fail says that no more bytes will be written. Those that are here can still be read; err comes after them.
+func (a *readAhead) fail(err error) { a.end(stop{err: err}) }
+
+// abort ends the reading where it is, with err. It reports whether there was more to read.
+func (a *readAhead) abort(err error) (unread bool) { return a.end(stop{err, true}) }
+
+// close ends the reading where it is, with errClosed. It reports whether there was more to read.
+func (a *readAhead) close() (unread bool) { return a.end(stop{errClosed, true}) }
+
+// end stops the reading. An abort overrides a failure, and close overrides both.
+func (a *readAhead) end(s stop) (unread bool) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if !a.stopped.atOnce || s.err == errClosed {
+		a.stopped = s
+	}
+	a.changed.Broadcast()
+	return a.pos != a.size
+}
+
+// free releases the memory. Nothing may be written any more; a block may still be read.
+func (a *readAhead) free() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.blocks = nil
+}
