@@ -32,7 +32,7 @@ func (t *transfer) fetch(ctx context.Context) (*part, error) {
 			fails, slow = 0, 0
 		}
 		switch got.end {
-		case attemptDone:
+		case allFetched:
 			return p, nil
 		case runEnded:
 			return p, cause(ctx)
@@ -65,7 +65,7 @@ func (t *transfer) fetch(ctx context.Context) (*part, error) {
 type attemptEnd uint8
 
 const (
-	attemptDone   attemptEnd = iota // nothing of the part is left to fetch
+	allFetched    attemptEnd = iota // nothing of the part is left to fetch
 	runEnded                        // ctx is done
 	tooSlow                         // the connection is to be replaced
 	keyExpired                      // the URL is to be renewed
@@ -85,18 +85,18 @@ type attemptResult struct {
 // attempt makes one request for the rest of a part. Nil is done.
 func (t *transfer) attempt(ctx context.Context, p *part, replaceable bool) attemptResult {
 	if p == nil {
-		return attemptResult{end: attemptDone}
+		return attemptResult{end: allFetched}
 	}
 	before := t.set.rest(p)
 	if before.len() <= 0 {
-		return attemptResult{end: attemptDone}
+		return attemptResult{end: allFetched}
 	}
 	err := t.request(ctx, watched{p, replaceable}, before)
 	left := t.set.rest(p)
 	got := attemptResult{left: left, err: err, progress: left.off-before.off >= min(progressUnit, before.len())}
 	switch {
 	case left.len() <= 0:
-		got.end = attemptDone
+		got.end = allFetched
 	case ctx.Err() != nil:
 		got.end = runEnded
 	case errors.As(err, &got.resized):

@@ -1,3 +1,8 @@
+// Package engine downloads what a map of parts says is missing, from a source into a sink: in parallel ranges, with retries,
+// and with every answer compared with the first. It knows requests and answers, parts, slots and time. It must not know the
+// SDK, URLs, files, checkpoints, prefixes or options: those come as a Config. Its invariant: a byte counts as done only
+// after the sink has taken it from an answer about the pinned object, or the disk was found to hold it.
+
 package ossdl
 
 import (
