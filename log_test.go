@@ -31,7 +31,7 @@ const (
 	logStream    = `level=INFO msg="one stream: the server does not serve ranges"`
 	logNoRanges  = `level=WARN msg="the server does not know ranges: one request at a time, from the start"`
 	logChecksum  = `level=WARN msg="checksum mismatch"`
-	logSymlink   = `level=WARN msg="CRC-64 of a symlink's answer is not that of its content; not verified"`
+	logSymlink   = `level=WARN msg="CRC-64 of the answer for a symbolic link does not match its content; not verified"`
 	logRenew     = `level=INFO msg="expired, to be renewed"`
 	logNoLocks   = `level=WARN msg="the file system has no locks: other processes are not kept away"`
 	logNotSaved  = `level=WARN msg="checkpoint not saved"`
