@@ -30,7 +30,7 @@ const (
 	logStream    = `level=INFO msg="server does not serve ranges; using one connection"`
 	logNoRanges  = `level=WARN msg="server ignores ranges; using one connection, from the start"`
 	logChecksum  = `level=WARN msg="checksum mismatch"`
-	logSymlink   = `level=WARN msg="CRC-64 of a symlink's answer is not that of its content; not verified"`
+	logSymlink   = `level=WARN msg="CRC-64 of the answer for a symbolic link does not match its content; not verified"`
 	logRenew     = `level=INFO msg="URL expired; asking for a new one"`
 	logNoLocks   = `level=WARN msg="the file system has no locks: other processes are not kept away"`
 	logNotSaved  = `level=WARN msg="checkpoint not saved"`
