@@ -11,7 +11,7 @@ import (
 	"path/filepath"
 	"strings"
 
-	"github.com/ossdl/ossdl/examples/internal/bar"
+	"github.com/ossdl/ossdl/examples/internal/show"
 	"github.com/ossdl/ossdl/internal/osstest"
 )
 
@@ -34,7 +34,7 @@ func demo(ctx context.Context, out io.Writer) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	fmt.Fprintf(out, "The backup has %d objects, %s.\n\n", objects, bar.Bytes(total))
+	fmt.Fprintf(out, "The backup has %d objects, %s.\n\n", objects, show.Bytes(total))
 
 	fmt.Fprintln(out, "1. A restore, killed half-way.")
 	first, err := child(ctx, server, dir, out)
@@ -71,7 +71,7 @@ func demo(ctx context.Context, out io.Writer) (err error) {
 		return fmt.Errorf("there are %d files of %d", files, objects)
 	}
 	twice := server.Stats().Sent - total
-	fmt.Fprintf(out, "   All %d files are there, with the CRC-64 of their objects. Sent twice: %s.\n", files, bar.Bytes(twice))
+	fmt.Fprintf(out, "   All %d files are there, with the CRC-64 of their objects. Sent twice: %s.\n", files, show.Bytes(twice))
 	return nil
 }
 

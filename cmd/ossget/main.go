@@ -22,8 +22,8 @@ import (
 	"time"
 
 	"github.com/ossdl/ossdl"
-	"github.com/ossdl/ossdl/examples/internal/bar"
-	"github.com/ossdl/ossdl/examples/internal/credentials"
+	"github.com/ossdl/ossdl/cmd/ossget/internal/bar"
+	"github.com/ossdl/ossdl/cmd/ossget/internal/credentials"
 )
 
 func main() {
