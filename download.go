@@ -125,7 +125,7 @@ func (d *Downloader) bucketClient(bucket string, cfg *settings) (*bucketClient, 
 	case oss.CheckBucketName(bucket) != nil:
 		return nil, fmt.Errorf("bucket name %q: 3 to 63 lower-case letters, digits and hyphens are allowed", bucket)
 	}
-	return newBucketClient(d.client, bucket, cfg.request)
+	return newBucketClient(d.client, bucket, cfg.request.named(d.client.Config.UserAgent))
 }
 
 // maxKey is OSS's limit for an object name, in bytes: "must be less than 1024" (its page on error responses).

@@ -8,7 +8,6 @@ import (
 	"net/http"
 	"net/url"
 	"regexp"
-	"runtime"
 	"strconv"
 	"strings"
 	"sync"
@@ -459,6 +458,3 @@ func (a *address) withoutQuery(err error) error {
 	}
 	return a.secret.cleanCause(err)
 }
-
-// userAgent names the library in requests that the SDK does not make.
-var userAgent = "ossdl (" + runtime.GOOS + "/" + runtime.GOARCH + "; " + runtime.Version() + ")"
