@@ -12,7 +12,7 @@ import (
 	"github.com/aliyun/aliyun-oss-go-sdk/oss"
 
 	"github.com/ossdl/ossdl"
-	"github.com/ossdl/ossdl/internal/osstest"
+	"github.com/ossdl/ossdl/osstest"
 )
 
 // One Downloader serves a whole program: its bounds are for all calls together.
@@ -57,7 +57,7 @@ func ExampleDownloader_Download_resume() {
 	server.Put("backups", "db.dump", osstest.Random(1, 20<<20))
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
-	server.Nth(5, osstest.Inject().Before(cancel).HoldHeaders(nil)) // at the sixth request, in the middle of the download
+	server.Nth(5, osstest.Inject().Before(cancel).StallAfter(0)) // at the sixth request, in the middle of the download
 
 	d, err := ossdl.New(client, ossdl.WithPartSize(1<<20), ossdl.WithConcurrency(1))
 	if err != nil {

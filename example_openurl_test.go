@@ -10,7 +10,7 @@ import (
 	"github.com/aliyun/aliyun-oss-go-sdk/oss"
 
 	"github.com/ossdl/ossdl"
-	"github.com/ossdl/ossdl/internal/osstest"
+	"github.com/ossdl/ossdl/osstest"
 )
 
 // A signed URL can be read in order, too. What was read is proved once the last Read has returned io.EOF.

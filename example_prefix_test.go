@@ -6,11 +6,11 @@ import (
 	"os"
 
 	"github.com/ossdl/ossdl"
-	"github.com/ossdl/ossdl/internal/osstest"
+	"github.com/ossdl/ossdl/osstest"
 )
 
 func ExampleDownloader_DownloadPrefix() {
-	server, err := osstest.New() // stands for OSS
+	server, err := osstest.Start() // stands for OSS
 	if err != nil {
 		panic(err)
 	}
@@ -19,10 +19,7 @@ func ExampleDownloader_DownloadPrefix() {
 	server.Put("backups", "db/may/users.sql", osstest.Random(1, 20<<20))
 	server.Put("backups", "db/may/orders.sql", osstest.Random(2, 100))
 	server.Put("backups", "db/may/run.log", osstest.Random(3, 100))
-	client, err := server.Client()
-	if err != nil {
-		panic(err)
-	}
+	client := server.Client()
 	dir, err := os.MkdirTemp("", "restored")
 	if err != nil {
 		panic(err)

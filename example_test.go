@@ -16,7 +16,7 @@ import (
 	"github.com/aliyun/aliyun-oss-go-sdk/oss"
 
 	"github.com/ossdl/ossdl"
-	"github.com/ossdl/ossdl/internal/osstest"
+	"github.com/ossdl/ossdl/osstest"
 )
 
 // A signed URL is all that DownloadURL needs. When it expires on the way, the program that issues such URLs is asked for
@@ -34,7 +34,7 @@ func ExampleDownloader_DownloadURL() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	server.SetNow(func() time.Time { return time.Now().Add(90 * time.Minute) }) // time goes by
+	server.Advance(90 * time.Minute) // time goes by
 	issue := func(context.Context) (string, error) {
 		return bucket.SignURL("db.dump", oss.HTTPGet, 2*3600)
 	}
@@ -126,7 +126,7 @@ func ExampleDownloader_Open() {
 // service starts an OSS service in this process, and makes a client for it and a folder to download to. A program uses the
 // endpoint of its region, and its own credentials.
 func service() (*osstest.Server, *oss.Client, string) {
-	server, err := osstest.New()
+	server, err := osstest.Start()
 	if err != nil {
 		log.Fatal(err)
 	}

@@ -24,7 +24,7 @@ import (
 
 	"github.com/ossdl/ossdl"
 	"github.com/ossdl/ossdl/examples/internal/show"
-	"github.com/ossdl/ossdl/internal/osstest"
+	"github.com/ossdl/ossdl/osstest"
 )
 
 const (
@@ -89,7 +89,7 @@ type message struct {
 // demo is the other process.
 func demo(ctx context.Context, out *os.File, size, rate int64) (err error) {
 	began := time.Now()
-	server, err := osstest.New(osstest.WithTotalRate(rate))
+	server, err := osstest.Start(osstest.WithRate(rate))
 	if err != nil {
 		return err
 	}
@@ -126,7 +126,7 @@ func demo(ctx context.Context, out *os.File, size, rate int64) (err error) {
 	if second.Result == nil {
 		return errors.New("the second download ended without a result")
 	}
-	result, sent := second.Result, server.Stats().Sent
+	result, sent := second.Result, server.Sent()
 
 	crc, err := checksum(path)
 	if err != nil {

@@ -15,7 +15,7 @@ import (
 	"sync"
 
 	"github.com/ossdl/ossdl/examples/internal/show"
-	"github.com/ossdl/ossdl/internal/osstest"
+	"github.com/ossdl/ossdl/osstest"
 )
 
 const (
@@ -29,7 +29,7 @@ const (
 // demo is the cluster: it holds the backup, starts four pods, kills one half-way and starts it again.
 func demo(ctx context.Context, to io.Writer) (err error) {
 	out := &shared{to: to}
-	server, err := osstest.New(osstest.WithTotalRate(rate))
+	server, err := osstest.Start(osstest.WithRate(rate))
 	if err != nil {
 		return err
 	}
