@@ -31,7 +31,7 @@ func commitOf(info *debug.BuildInfo, ok bool) string {
 		case s.Key == "vcs.revision":
 			revision = s.Value
 		case s.Key == "vcs.modified" && s.Value == "true":
-			modified = " with changes"
+			modified = "-changed"
 		}
 	}
 	return revision + modified

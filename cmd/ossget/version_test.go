@@ -10,7 +10,7 @@ import (
 )
 
 func TestVersion(t *testing.T) {
-	want := regexp.MustCompile(`^ossget ` + regexp.QuoteMeta(ossdl.Version) + ` \(commit (unknown|[0-9a-f]{40}( with changes)?), ` +
+	want := regexp.MustCompile(`^ossget ` + regexp.QuoteMeta(ossdl.Version) + ` \(commit (unknown|[0-9a-f]{40}(-changed)?), ` +
 		regexp.QuoteMeta(runtime.Version()) + ` \w+/\w+\)\n$`)
 	for _, args := range [][]string{{"-version"}, {"--version"}, {"-version", "oss://bucket/key"}, {"-json", "-version"}} {
 		r := runHere(t.Context(), env{}, args...)
@@ -34,7 +34,7 @@ func TestCommit(t *testing.T) {
 		{nil, false, "unknown"},
 		{built(), true, "unknown"},
 		{built(revision, debug.BuildSetting{Key: "vcs.modified", Value: "false"}), true, "2f3e"},
-		{built(revision, debug.BuildSetting{Key: "vcs.modified", Value: "true"}), true, "2f3e with changes"},
+		{built(revision, debug.BuildSetting{Key: "vcs.modified", Value: "true"}), true, "2f3e-changed"},
 	} {
 		if got := commitOf(c.info, c.ok); got != c.want {
 			t.Errorf("%+v: got %q, want %q", c.info, got, c.want)
