@@ -3,6 +3,7 @@ package ossdl
 import (
 	"fmt"
 	"maps"
+	"net/http"
 	"reflect"
 	"slices"
 	"strings"
@@ -14,6 +15,21 @@ import (
 type requestOptions struct {
 	headers map[string]string
 	params  map[string]any
+}
+
+// withAgent returns r with a User-Agent for each request, unless the caller has set one.
+func (r requestOptions) withAgent(agent string) requestOptions {
+	for name := range r.headers {
+		if http.CanonicalHeaderKey(name) == "User-Agent" {
+			return r
+		}
+	}
+	r.headers = maps.Clone(r.headers)
+	if r.headers == nil {
+		r.headers = map[string]string{}
+	}
+	r.headers["User-Agent"] = strings.TrimSpace(agent)
+	return r
 }
 
 // sdkOption is one option of the SDK, as the SDK keeps it.

@@ -12,7 +12,7 @@ import (
 	"github.com/aliyun/aliyun-oss-go-sdk/oss"
 
 	"github.com/ossdl/ossdl"
-	"github.com/ossdl/ossdl/internal/osstest"
+	"github.com/ossdl/ossdl/osstest"
 )
 
 // One Downloader serves a whole program. Its limits apply to all calls together.
@@ -32,17 +32,14 @@ func ExampleNew() {
 }
 
 func ExampleDownloader_Download() {
-	server, err := osstest.New() // stands in for OSS
+	server, err := osstest.Start() // stands in for OSS
 	if err != nil {
 		log.Fatal(err)
 	}
 	defer server.Close()
 	server.CreateBucket("backups")
 	server.Put("backups", "db.dump", osstest.Random(1, 20<<20))
-	client, err := server.Client(oss.HTTPClient(ossdl.HTTPClient()))
-	if err != nil {
-		log.Fatal(err)
-	}
+	client := server.Client(oss.HTTPClient(ossdl.HTTPClient()))
 	dir, err := os.MkdirTemp("", "ossdl")
 	if err != nil {
 		log.Fatal(err)
@@ -63,17 +60,14 @@ func ExampleDownloader_Download() {
 
 // To resume a download, repeat the call. It does not matter what ended it: a canceled context, a lost network or a killed process.
 func ExampleDownloader_Download_resume() {
-	server, err := osstest.New() // stands in for OSS
+	server, err := osstest.Start() // stands in for OSS
 	if err != nil {
 		log.Fatal(err)
 	}
 	defer server.Close()
 	server.CreateBucket("backups")
 	server.Put("backups", "db.dump", osstest.Random(1, 20<<20))
-	client, err := server.Client(oss.HTTPClient(ossdl.HTTPClient()))
-	if err != nil {
-		log.Fatal(err)
-	}
+	client := server.Client(oss.HTTPClient(ossdl.HTTPClient()))
 	dir, err := os.MkdirTemp("", "ossdl")
 	if err != nil {
 		log.Fatal(err)
@@ -81,7 +75,7 @@ func ExampleDownloader_Download_resume() {
 	defer os.RemoveAll(dir)
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
-	server.Nth(5, osstest.Inject().Before(cancel).HoldHeaders(nil)) // at the sixth request, in the middle of the download
+	server.Nth(5, osstest.Inject().Before(cancel).StallAfter(0)) // at the sixth request, in the middle of the download
 
 	d, err := ossdl.New(client, ossdl.WithPartSize(1<<20), ossdl.WithConcurrency(1))
 	if err != nil {
@@ -106,17 +100,14 @@ func ExampleDownloader_Download_resume() {
 
 // The function is called at most ten times a second, and once more when the outcome is settled.
 func ExampleWithProgress() {
-	server, err := osstest.New() // stands in for OSS
+	server, err := osstest.Start() // stands in for OSS
 	if err != nil {
 		log.Fatal(err)
 	}
 	defer server.Close()
 	server.CreateBucket("backups")
 	server.Put("backups", "db.dump", osstest.Random(1, 20<<20))
-	client, err := server.Client(oss.HTTPClient(ossdl.HTTPClient()))
-	if err != nil {
-		log.Fatal(err)
-	}
+	client := server.Client(oss.HTTPClient(ossdl.HTTPClient()))
 	dir, err := os.MkdirTemp("", "ossdl")
 	if err != nil {
 		log.Fatal(err)
@@ -140,17 +131,14 @@ func ExampleWithProgress() {
 
 // WithChecksum verifies a digest that the caller knows. Here the service has no CRC-64 of the object.
 func ExampleWithChecksum() {
-	server, err := osstest.New() // stands in for OSS
+	server, err := osstest.Start() // stands in for OSS
 	if err != nil {
 		log.Fatal(err)
 	}
 	defer server.Close()
 	server.CreateBucket("artifacts")
 	server.Put("artifacts", "tool", osstest.Bytes([]byte("#!/bin/sh\n")), osstest.NoCRC())
-	client, err := server.Client(oss.HTTPClient(ossdl.HTTPClient()))
-	if err != nil {
-		log.Fatal(err)
-	}
+	client := server.Client(oss.HTTPClient(ossdl.HTTPClient()))
 	dir, err := os.MkdirTemp("", "ossdl")
 	if err != nil {
 		log.Fatal(err)
@@ -182,17 +170,14 @@ func ExampleWithChecksum() {
 
 // A program that uses the SDK's bucket.DownloadFile changes one name.
 func ExampleDownloadFile() {
-	server, err := osstest.New() // stands in for OSS
+	server, err := osstest.Start() // stands in for OSS
 	if err != nil {
 		log.Fatal(err)
 	}
 	defer server.Close()
 	server.CreateBucket("backups")
 	server.Put("backups", "db.dump", osstest.Random(1, 20<<20))
-	client, err := server.Client(oss.HTTPClient(ossdl.HTTPClient()))
-	if err != nil {
-		log.Fatal(err)
-	}
+	client := server.Client(oss.HTTPClient(ossdl.HTTPClient()))
 	dir, err := os.MkdirTemp("", "ossdl")
 	if err != nil {
 		log.Fatal(err)

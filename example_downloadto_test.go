@@ -8,22 +8,19 @@ import (
 	"github.com/aliyun/aliyun-oss-go-sdk/oss"
 
 	"github.com/ossdl/ossdl"
-	"github.com/ossdl/ossdl/internal/osstest"
+	"github.com/ossdl/ossdl/osstest"
 )
 
 // DownloadTo writes to any io.WriterAt. Here a range of an object is written to memory.
 func ExampleDownloader_DownloadTo() {
-	server, err := osstest.New() // stands in for OSS
+	server, err := osstest.Start() // stands in for OSS
 	if err != nil {
 		log.Fatal(err)
 	}
 	defer server.Close()
 	server.CreateBucket("logs")
 	server.Put("logs", "access.log", osstest.Bytes([]byte("GET /\nGET /favicon.ico\nPOST /login\n")))
-	client, err := server.Client(oss.HTTPClient(ossdl.HTTPClient()))
-	if err != nil {
-		log.Fatal(err)
-	}
+	client := server.Client(oss.HTTPClient(ossdl.HTTPClient()))
 
 	d, err := ossdl.New(client)
 	if err != nil {

@@ -12,13 +12,13 @@ import (
 	"github.com/aliyun/aliyun-oss-go-sdk/oss"
 
 	"github.com/ossdl/ossdl"
-	"github.com/ossdl/ossdl/internal/osstest"
+	"github.com/ossdl/ossdl/osstest"
 )
 
 // An archive is unpacked while it is downloaded, and its digest is verified. What was unpacked can be used once the last Read
 // has returned io.EOF.
 func ExampleDownloader_Open() {
-	server, err := osstest.New() // stands in for OSS
+	server, err := osstest.Start() // stands in for OSS
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -27,10 +27,7 @@ func ExampleDownloader_Open() {
 	archive := pack("app/config", "app/run")
 	server.Put("artifacts", "app.tar", osstest.Bytes(archive))
 	digest := sha256.Sum256(archive) // published with the archive
-	client, err := server.Client(oss.HTTPClient(ossdl.HTTPClient()))
-	if err != nil {
-		log.Fatal(err)
-	}
+	client := server.Client(oss.HTTPClient(ossdl.HTTPClient()))
 
 	d, err := ossdl.New(client)
 	if err != nil {

@@ -9,12 +9,12 @@ import (
 	"github.com/aliyun/aliyun-oss-go-sdk/oss"
 
 	"github.com/ossdl/ossdl"
-	"github.com/ossdl/ossdl/internal/osstest"
+	"github.com/ossdl/ossdl/osstest"
 )
 
 // DownloadPrefix downloads what is missing. The second call finds that everything is there.
 func ExampleDownloader_DownloadPrefix() {
-	server, err := osstest.New() // stands in for OSS
+	server, err := osstest.Start() // stands in for OSS
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -23,10 +23,7 @@ func ExampleDownloader_DownloadPrefix() {
 	server.Put("backups", "db/may/users.sql", osstest.Random(1, 20<<20))
 	server.Put("backups", "db/may/orders.sql", osstest.Random(2, 100))
 	server.Put("backups", "db/may/run.log", osstest.Random(3, 100))
-	client, err := server.Client(oss.HTTPClient(ossdl.HTTPClient()))
-	if err != nil {
-		log.Fatal(err)
-	}
+	client := server.Client(oss.HTTPClient(ossdl.HTTPClient()))
 	dir, err := os.MkdirTemp("", "ossdl")
 	if err != nil {
 		log.Fatal(err)

@@ -12,7 +12,7 @@ import (
 	"github.com/aliyun/aliyun-oss-go-sdk/oss"
 
 	"github.com/ossdl/ossdl"
-	"github.com/ossdl/ossdl/internal/osstest"
+	"github.com/ossdl/ossdl/osstest"
 )
 
 // A program makes one client and one Downloader, and uses them for all downloads. HTTPClient has a connection pool that is
@@ -38,16 +38,13 @@ func Example() {
 
 // errors.Is finds out what to do about an error, and errors.As what the service answered.
 func Example_errors() {
-	server, err := osstest.New() // stands in for OSS
+	server, err := osstest.Start() // stands in for OSS
 	if err != nil {
 		log.Fatal(err)
 	}
 	defer server.Close()
 	server.CreateBucket("backups")
-	client, err := server.Client(oss.HTTPClient(ossdl.HTTPClient()))
-	if err != nil {
-		log.Fatal(err)
-	}
+	client := server.Client(oss.HTTPClient(ossdl.HTTPClient()))
 	dir, err := os.MkdirTemp("", "ossdl")
 	if err != nil {
 		log.Fatal(err)

@@ -13,23 +13,20 @@ import (
 	"github.com/aliyun/aliyun-oss-go-sdk/oss"
 
 	"github.com/ossdl/ossdl"
-	"github.com/ossdl/ossdl/internal/osstest"
+	"github.com/ossdl/ossdl/osstest"
 )
 
 // DownloadURL needs nothing but a signed URL. When the URL expires during the download, WithURLRefresh gets another one from
 // whoever issues such URLs, and the download continues.
 func ExampleDownloader_DownloadURL() {
-	server, err := osstest.New() // stands in for OSS
+	server, err := osstest.Start() // stands in for OSS
 	if err != nil {
 		log.Fatal(err)
 	}
 	defer server.Close()
 	server.CreateBucket("backups")
 	server.Put("backups", "db.dump", osstest.Random(1, 20<<20))
-	client, err := server.Client(oss.HTTPClient(ossdl.HTTPClient()))
-	if err != nil {
-		log.Fatal(err)
-	}
+	client := server.Client(oss.HTTPClient(ossdl.HTTPClient()))
 	dir, err := os.MkdirTemp("", "ossdl")
 	if err != nil {
 		log.Fatal(err)
@@ -43,7 +40,7 @@ func ExampleDownloader_DownloadURL() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	server.SetNow(func() time.Time { return time.Now().Add(90 * time.Minute) }) // time passes
+	server.Advance(90 * time.Minute) // time passes
 	issue := func(context.Context) (string, error) {
 		return bucket.SignURL("db.dump", oss.HTTPGet, 2*3600)
 	}
@@ -68,17 +65,14 @@ func ExampleDownloader_DownloadURL() {
 
 // OpenURL reads the object of a signed URL in order. What was read is verified once the last Read has returned io.EOF.
 func ExampleDownloader_OpenURL() {
-	server, err := osstest.New() // stands in for OSS
+	server, err := osstest.Start() // stands in for OSS
 	if err != nil {
 		log.Fatal(err)
 	}
 	defer server.Close()
 	server.CreateBucket("backups")
 	server.Put("backups", "db.dump", osstest.Random(1, 20<<20))
-	client, err := server.Client(oss.HTTPClient(ossdl.HTTPClient()))
-	if err != nil {
-		log.Fatal(err)
-	}
+	client := server.Client(oss.HTTPClient(ossdl.HTTPClient()))
 	bucket, err := client.Bucket("backups")
 	if err != nil {
 		log.Fatal(err)

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"net/http"
-	"runtime"
 )
 
 // DownloadURL downloads the object of a URL to the file path. It is like [Downloader.Download] in everything that is not
@@ -112,6 +111,3 @@ func (d *Downloader) webClient(cfg *settings) *http.Client {
 	}
 	return withRedirectRules(cfg.httpClient)
 }
-
-// userAgent names the library in requests that the SDK does not make.
-var userAgent = "ossdl (" + runtime.GOOS + "/" + runtime.GOARCH + "; " + runtime.Version() + ")"

@@ -96,7 +96,7 @@ func TestDownloadURL(t *testing.T) {
 					if (r.Header.Get("If-Match") != "") != (i > 0) {
 						t.Errorf("request %d has If-Match %q", i, r.Header.Get("If-Match"))
 					}
-					if r.Header.Get("Accept-Encoding") != "identity" || !strings.HasPrefix(r.Header.Get("User-Agent"), "ossdl") {
+					if r.Header.Get("Accept-Encoding") != "identity" || !strings.HasPrefix(r.Header.Get("User-Agent"), "ossdl/") {
 						t.Errorf("headers %v", r.Header)
 					}
 					for h := range r.Header {

@@ -15,21 +15,18 @@ import (
 	"github.com/aliyun/aliyun-oss-go-sdk/oss"
 
 	"github.com/ossdl/ossdl"
-	"github.com/ossdl/ossdl/internal/osstest"
+	"github.com/ossdl/ossdl/osstest"
 )
 
 // demo installs an artifact, and then meets one that was swapped for another.
 func demo(ctx context.Context, out io.Writer) (err error) {
-	server, err := osstest.New()
+	server, err := osstest.Start()
 	if err != nil {
 		return err
 	}
 	defer server.Close()
 	server.CreateBucket("builds")
-	client, err := server.Client(oss.AuthVersion(oss.AuthV4), oss.HTTPClient(ossdl.HTTPClient()))
-	if err != nil {
-		return err
-	}
+	client := server.Client(oss.HTTPClient(ossdl.HTTPClient()))
 	dir, err := os.MkdirTemp("", "ossdl-artifact-")
 	if err != nil {
 		return err

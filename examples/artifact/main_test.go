@@ -11,7 +11,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/ossdl/ossdl/internal/osstest"
+	"github.com/ossdl/ossdl/osstest"
 )
 
 func TestDemo(t *testing.T) {
@@ -34,11 +34,7 @@ func TestDemo(t *testing.T) {
 
 // The program itself, with its arguments and environment.
 func TestRun(t *testing.T) {
-	server, err := osstest.New()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer server.Close()
+	server := osstest.NewServer(t)
 	server.CreateBucket("builds")
 	t.Setenv("OSS_ENDPOINT", server.Endpoint())
 	t.Setenv("OSS_REGION", osstest.Region)

@@ -11,8 +11,8 @@ import (
 	"path/filepath"
 	"strings"
 
-	"github.com/ossdl/ossdl/examples/internal/bar"
-	"github.com/ossdl/ossdl/internal/osstest"
+	"github.com/ossdl/ossdl/examples/internal/show"
+	"github.com/ossdl/ossdl/osstest"
 )
 
 const (
@@ -23,7 +23,7 @@ const (
 
 // demo is the other process: it holds the backup, kills the restore half-way and starts it again.
 func demo(ctx context.Context, out io.Writer) (err error) {
-	server, err := osstest.New(osstest.WithTotalRate(rate))
+	server, err := osstest.Start(osstest.WithRate(rate))
 	if err != nil {
 		return err
 	}
@@ -34,14 +34,14 @@ func demo(ctx context.Context, out io.Writer) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	fmt.Fprintf(out, "The backup has %d objects, %s.\n\n", objects, bar.Bytes(total))
+	fmt.Fprintf(out, "The backup has %d objects, %s.\n\n", objects, show.Bytes(total))
 
 	fmt.Fprintln(out, "1. A restore, killed half-way.")
 	first, err := child(ctx, server, dir, out)
 	if err != nil {
 		return err
 	}
-	if err := server.WaitFor(ctx, func() bool { return server.Stats().Sent >= total/2 }); err != nil {
+	if err := server.WaitFor(ctx, func() bool { return server.Sent() >= total/2 }); err != nil {
 		return errors.Join(err, first.Process.Kill(), first.Wait())
 	}
 	if err := first.Process.Kill(); err != nil {
@@ -70,8 +70,8 @@ func demo(ctx context.Context, out io.Writer) (err error) {
 	if files != objects {
 		return fmt.Errorf("there are %d files of %d", files, objects)
 	}
-	twice := server.Stats().Sent - total
-	fmt.Fprintf(out, "   All %d files are there, with the CRC-64 of their objects. Sent twice: %s.\n", files, bar.Bytes(twice))
+	twice := server.Sent() - total
+	fmt.Fprintf(out, "   All %d files are there, with the CRC-64 of their objects. Sent twice: %s.\n", files, show.Bytes(twice))
 	return nil
 }
 

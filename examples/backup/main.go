@@ -16,7 +16,7 @@ import (
 	"github.com/aliyun/aliyun-oss-go-sdk/oss"
 
 	"github.com/ossdl/ossdl"
-	"github.com/ossdl/ossdl/examples/internal/bar"
+	"github.com/ossdl/ossdl/examples/internal/show"
 )
 
 func main() {
@@ -59,6 +59,6 @@ func restore(ctx context.Context, client *oss.Client, bucket, prefix, dir string
 		fmt.Fprintln(out, "failed:", f)
 	}
 	fmt.Fprintf(out, "%d files restored, %d were there already, %d failed; %s of %s kept from before; %.1f s\n",
-		res.Done, res.Skipped, res.Failed, bar.Bytes(last.Resumed), bar.Bytes(last.Total), time.Since(began).Seconds())
+		res.Done, res.Skipped, res.Failed, show.Bytes(last.Resumed), show.Bytes(last.Total), time.Since(began).Seconds())
 	return err
 }

@@ -11,7 +11,7 @@ import (
 	"github.com/aliyun/aliyun-oss-go-sdk/oss"
 
 	"github.com/ossdl/ossdl"
-	"github.com/ossdl/ossdl/internal/osstest"
+	"github.com/ossdl/ossdl/osstest"
 )
 
 const (
@@ -21,17 +21,14 @@ const (
 
 // demo interrupts a download half-way, so that the second bar has two shades.
 func demo(ctx context.Context, out io.Writer) (err error) {
-	server, err := osstest.New(osstest.WithTotalRate(rate))
+	server, err := osstest.Start(osstest.WithRate(rate))
 	if err != nil {
 		return err
 	}
 	defer server.Close()
 	server.CreateBucket("backups")
 	server.Put("backups", "disk.img", osstest.Random(1, size))
-	client, err := server.Client(oss.AuthVersion(oss.AuthV4), oss.HTTPClient(ossdl.HTTPClient()))
-	if err != nil {
-		return err
-	}
+	client := server.Client(oss.HTTPClient(ossdl.HTTPClient()))
 	dir, err := os.MkdirTemp("", "ossdl-progress-")
 	if err != nil {
 		return err
@@ -42,7 +39,7 @@ func demo(ctx context.Context, out io.Writer) (err error) {
 	half, interrupt := context.WithCancel(ctx)
 	defer interrupt()
 	go func() {
-		if server.WaitFor(half, func() bool { return server.Stats().Sent > size/2 }) == nil {
+		if server.WaitFor(half, func() bool { return server.Sent() > size/2 }) == nil {
 			interrupt()
 		}
 	}()

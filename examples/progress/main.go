@@ -16,9 +16,9 @@ import (
 	"time"
 
 	"github.com/aliyun/aliyun-oss-go-sdk/oss"
-	"golang.org/x/term"
 
 	"github.com/ossdl/ossdl"
+	"github.com/ossdl/ossdl/examples/internal/show"
 )
 
 func main() {
@@ -64,8 +64,7 @@ type bar struct {
 }
 
 func newBar(out io.Writer) *bar {
-	f, ok := out.(*os.File)
-	return &bar{out: out, terminal: ok && term.IsTerminal(int(f.Fd())), tenth: -1}
+	return &bar{out: out, terminal: show.IsTerminal(out), tenth: -1}
 }
 
 // draw is called at most ten times a second, by one goroutine at a time, and once after the outcome is settled.

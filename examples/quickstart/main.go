@@ -23,8 +23,8 @@ import (
 	"github.com/aliyun/aliyun-oss-go-sdk/oss"
 
 	"github.com/ossdl/ossdl"
-	"github.com/ossdl/ossdl/examples/internal/bar"
-	"github.com/ossdl/ossdl/internal/osstest"
+	"github.com/ossdl/ossdl/examples/internal/show"
+	"github.com/ossdl/ossdl/osstest"
 )
 
 const (
@@ -67,13 +67,13 @@ func download(endpoint, path string) error {
 	if err != nil {
 		return err
 	}
-	show := bar.New(os.Stderr, filepath.Base(path))
+	progress := show.NewProgress(os.Stderr, filepath.Base(path))
 	tell := json.NewEncoder(os.Stdout)
 	result, err := downloader.Download(context.Background(), bucket, key, path, ossdl.WithProgress(func(p ossdl.Progress) {
-		show.Update(p)
+		progress.Update(p)
 		_ = tell.Encode(message{Done: p.Done}) // whoever does not listen has killed us, or will
 	}))
-	show.Close()
+	progress.Close()
 	if err != nil {
 		return err
 	}
@@ -89,7 +89,7 @@ type message struct {
 // demo is the other process.
 func demo(ctx context.Context, out *os.File, size, rate int64) (err error) {
 	began := time.Now()
-	server, err := osstest.New(osstest.WithTotalRate(rate))
+	server, err := osstest.Start(osstest.WithRate(rate))
 	if err != nil {
 		return err
 	}
@@ -103,7 +103,7 @@ func demo(ctx context.Context, out *os.File, size, rate int64) (err error) {
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
 	path := filepath.Join(dir, filepath.Base(key))
-	fmt.Fprintf(out, "An OSS server in this process holds oss://%s/%s, %s.\n\n", bucket, key, bar.Bytes(size))
+	fmt.Fprintf(out, "An OSS server in this process holds oss://%s/%s, %s.\n\n", bucket, key, show.Bytes(size))
 
 	fmt.Fprintln(out, "1. Another process downloads it and is killed half-way.")
 	killed, err := child(ctx, out, server.Endpoint(), path, size/2)
@@ -116,7 +116,7 @@ func demo(ctx context.Context, out *os.File, size, rate int64) (err error) {
 	if _, err := os.Stat(path); err == nil {
 		return errors.New("the killed download left a file at the final path")
 	}
-	fmt.Fprintf(out, "\n   Killed at %s. There is nothing at the final path.\n\n", bar.Bytes(killed.Done))
+	fmt.Fprintf(out, "\n   Killed at %s. There is nothing at the final path.\n\n", show.Bytes(killed.Done))
 
 	fmt.Fprintln(out, "2. The same download again.")
 	second, err := child(ctx, out, server.Endpoint(), path, size+1)
@@ -126,7 +126,7 @@ func demo(ctx context.Context, out *os.File, size, rate int64) (err error) {
 	if second.Result == nil {
 		return errors.New("the second download ended without a result")
 	}
-	result, sent := second.Result, server.Stats().Sent
+	result, sent := second.Result, server.Sent()
 
 	crc, err := checksum(path)
 	if err != nil {
@@ -149,7 +149,7 @@ func demo(ctx context.Context, out *os.File, size, rate int64) (err error) {
 		return fmt.Errorf("there is more than the file: %v", left)
 	}
 
-	share := func(n int64) string { return fmt.Sprintf("%10s  %5.1f%%", bar.Bytes(n), 100*float64(n)/float64(size)) }
+	share := func(n int64) string { return fmt.Sprintf("%10s  %5.1f%%", show.Bytes(n), 100*float64(n)/float64(size)) }
 	fmt.Fprintf(out, `
    kept from the killed process  %s
    fetched by the second         %s

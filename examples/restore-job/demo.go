@@ -14,8 +14,8 @@ import (
 	"strings"
 	"sync"
 
-	"github.com/ossdl/ossdl/examples/internal/bar"
-	"github.com/ossdl/ossdl/internal/osstest"
+	"github.com/ossdl/ossdl/examples/internal/show"
+	"github.com/ossdl/ossdl/osstest"
 )
 
 const (
@@ -29,7 +29,7 @@ const (
 // demo is the cluster: it holds the backup, starts four pods, kills one half-way and starts it again.
 func demo(ctx context.Context, to io.Writer) (err error) {
 	out := &shared{to: to}
-	server, err := osstest.New(osstest.WithTotalRate(rate))
+	server, err := osstest.Start(osstest.WithRate(rate))
 	if err != nil {
 		return err
 	}
@@ -41,7 +41,7 @@ func demo(ctx context.Context, to io.Writer) (err error) {
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
 
-	fmt.Fprintf(out, "1. The backup has %d objects, %s. %d pods restore it; the first is killed half-way.\n", objects, bar.Bytes(total), shards)
+	fmt.Fprintf(out, "1. The backup has %d objects, %s. %d pods restore it; the first is killed half-way.\n", objects, show.Bytes(total), shards)
 	var pods [shards]*exec.Cmd
 	for i := range pods {
 		if pods[i], err = pod(ctx, server, i, dir, out); err != nil {
@@ -90,7 +90,7 @@ func demo(ctx context.Context, to io.Writer) (err error) {
 		return err
 	}
 	fmt.Fprintf(out, "   All %d files are there, with the CRC-64 of their objects, each fetched by one pod. Sent twice: %s.\n",
-		files, bar.Bytes(sent(server)-total))
+		files, show.Bytes(sent(server)-total))
 	return nil
 }
 

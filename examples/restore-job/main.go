@@ -29,7 +29,7 @@ import (
 	"github.com/aliyun/aliyun-oss-go-sdk/oss"
 
 	"github.com/ossdl/ossdl"
-	"github.com/ossdl/ossdl/examples/internal/bar"
+	"github.com/ossdl/ossdl/examples/internal/show"
 )
 
 func main() {
@@ -137,6 +137,6 @@ func (j job) restore(ctx context.Context, d *ossdl.Downloader, out io.Writer) er
 		fmt.Fprintln(out, "failed:", f)
 	}
 	fmt.Fprintf(out, "shard %d/%d: %d files restored, %d were there already, %d failed; %s of %s kept from before; %.1f s\n",
-		j.index, j.count, res.Done, res.Skipped, res.Failed, bar.Bytes(last.Resumed), bar.Bytes(last.Total), time.Since(began).Seconds())
+		j.index, j.count, res.Done, res.Skipped, res.Failed, show.Bytes(last.Resumed), show.Bytes(last.Total), time.Since(began).Seconds())
 	return err
 }

@@ -12,7 +12,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/ossdl/ossdl/internal/osstest"
+	"github.com/ossdl/ossdl/osstest"
 )
 
 // TestMain is also the pod: with the arguments of the program, which are no flags.
@@ -80,7 +80,7 @@ func TestFourShardsRestoreEverythingOnce(t *testing.T) {
 
 // A shard that was killed fetches, started again, what it had not. The files of its first run are not asked for again.
 func TestKilledShardGoesOn(t *testing.T) {
-	server := backup(t, osstest.WithTotalRate(rate))
+	server := backup(t, osstest.WithRate(rate))
 	dir := t.TempDir()
 	for i := 1; i < shards; i++ {
 		restored(t, server, i, dir)
@@ -190,11 +190,7 @@ func TestManifest(t *testing.T) {
 // backup is a server that fill has filled.
 func backup(t *testing.T, opts ...osstest.Option) *osstest.Server {
 	t.Helper()
-	server, err := osstest.New(opts...)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { server.Close() })
+	server := osstest.NewServer(t, opts...)
 	fill(server)
 	return server
 }

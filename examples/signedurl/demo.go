@@ -13,7 +13,7 @@ import (
 
 	"github.com/aliyun/aliyun-oss-go-sdk/oss"
 
-	"github.com/ossdl/ossdl/internal/osstest"
+	"github.com/ossdl/ossdl/osstest"
 )
 
 const (
@@ -25,7 +25,7 @@ const (
 
 // demo downloads while the time goes by: at the second request the first URL is two hours old.
 func demo(ctx context.Context, out io.Writer) (err error) {
-	server, err := osstest.New()
+	server, err := osstest.Start()
 	if err != nil {
 		return err
 	}
@@ -33,7 +33,7 @@ func demo(ctx context.Context, out io.Writer) (err error) {
 	server.CreateBucket(bucket)
 	server.Put(bucket, key, osstest.Random(1, size))
 	server.Nth(1, osstest.Inject().Before(func() {
-		server.SetNow(func() time.Time { return time.Now().Add(2 * time.Hour) })
+		server.Advance(2 * time.Hour)
 	}))
 
 	issuer, err := issue(server, out)
@@ -64,11 +64,7 @@ func demo(ctx context.Context, out io.Writer) (err error) {
 
 // issue serves URLs, each good for an hour of the server's time. It holds the credentials that the download has not.
 func issue(server *osstest.Server, out io.Writer) (*http.Server, error) {
-	client, err := server.Client()
-	if err != nil {
-		return nil, err
-	}
-	b, err := client.Bucket(bucket)
+	b, err := server.Client().Bucket(bucket)
 	if err != nil {
 		return nil, err
 	}

@@ -1,6 +1,9 @@
 // Package osstest is an OSS service in the test's own process: real HTTP on a loopback port, real signatures, and every
 // fault a network or a server can have, on demand.
 //
+// The package github.com/ossdl/ossdl/osstest shows a small part of it to everybody, and promises to keep that part as it
+// is. The rest is for the tests of this repository alone: lies in every header, quirks of the service, lines of a shape.
+//
 // It imitates what the protocol notes say about GET, HEAD, PUT, DELETE and ListObjectsV2, and it is strict where the
 // service is strict: a wrong signature, a range in the wrong form or a missing permission gets the service's own answer.
 // Where the service's behaviour is not documented, a Quirk chooses.

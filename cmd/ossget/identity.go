@@ -9,7 +9,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/ossdl/ossdl/examples/internal/credentials"
+	"github.com/ossdl/ossdl/cmd/ossget/internal/credentials"
 )
 
 // identity is who asks, as far as OSS_ACCESS_KEY_ID and the like do not say it.

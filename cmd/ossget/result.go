@@ -15,8 +15,8 @@ import (
 	"github.com/aliyun/aliyun-oss-go-sdk/oss"
 
 	"github.com/ossdl/ossdl"
-	"github.com/ossdl/ossdl/examples/internal/bar"
-	"github.com/ossdl/ossdl/examples/internal/credentials"
+	"github.com/ossdl/ossdl/cmd/ossget/internal/bar"
+	"github.com/ossdl/ossdl/cmd/ossget/internal/credentials"
 )
 
 const (

@@ -5,7 +5,7 @@ import (
 	"io"
 	"time"
 
-	"github.com/ossdl/ossdl/examples/internal/bar"
+	"github.com/ossdl/ossdl/cmd/ossget/internal/bar"
 )
 
 // someFailed reports whether the prefix was gone through and objects of it failed.

@@ -2,9 +2,10 @@
 // or not at all. Interrupted, killed or cut off, the same command continues where it was. To standard output it writes an
 // object or a URL in order, proved once it has ended.
 //
+//	go install github.com/ossdl/ossdl/cmd/ossget@latest
 //	ossget [flags] SOURCE [DEST]
 //
-// Run ossget -h for the flags, the environment and the exit codes.
+// Run ossget -h for the flags, the environment and the exit codes, and ossget -version for what is installed.
 package main
 
 import (
@@ -22,8 +23,8 @@ import (
 	"time"
 
 	"github.com/ossdl/ossdl"
-	"github.com/ossdl/ossdl/examples/internal/bar"
-	"github.com/ossdl/ossdl/examples/internal/credentials"
+	"github.com/ossdl/ossdl/cmd/ossget/internal/bar"
+	"github.com/ossdl/ossdl/cmd/ossget/internal/credentials"
 )
 
 func main() {
@@ -50,6 +51,9 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdout,
 	c, err := parse(args, getenv)
 	if errors.Is(err, flag.ErrHelp) {
 		return write(stdout, stderr, usage)
+	}
+	if c.version {
+		return write(stdout, stderr, version())
 	}
 	var o outcome
 	if err != nil {

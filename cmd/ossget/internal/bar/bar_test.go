@@ -10,7 +10,7 @@ import (
 	"unicode"
 
 	"github.com/ossdl/ossdl"
-	"github.com/ossdl/ossdl/examples/internal/bar/vt"
+	"github.com/ossdl/ossdl/cmd/ossget/internal/bar/vt"
 )
 
 const mib = 1 << 20

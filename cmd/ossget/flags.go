@@ -107,6 +107,7 @@ Output:
                         on standard error. With -recursive it is of the whole, and on a
                         terminal there is a line for each of the objects in flight, up
                         to eight
+  -version              the version, the commit and Go's own version
   -h                    this text
 
 SIZE is a whole number of bytes, or of KiB, MiB or GiB: 1048576, 8MiB. TIME is a number
@@ -141,7 +142,7 @@ type command struct {
 
 	shared, call              []ossdl.Option // for the Downloader, and for the one call
 	json, quiet, noCheckpoint bool
-	recursive                 bool
+	recursive, version        bool
 }
 
 // parse reads the command line. Nothing is asked of the network, and of the disk only whether DEST is a folder and what
@@ -162,6 +163,9 @@ func parse(args []string, getenv func(string) string) (command, error) {
 	flags.SetOutput(io.Discard) // run reports, once
 	c.define(flags)
 	operands, err := parseMixed(flags, args)
+	if err == nil && c.version {
+		return command{version: true}, nil
+	}
 	if err == nil {
 		err = c.combinations(flags)
 	}
@@ -213,6 +217,7 @@ func (c *command) define(flags *flag.FlagSet) {
 	})
 	flags.BoolVar(&c.json, "json", false, "")
 	flags.BoolVar(&c.quiet, "quiet", false, "")
+	flags.BoolVar(&c.version, "version", false, "")
 
 	shared := func(o ossdl.Option) { c.shared = append(c.shared, o) }
 	call := func(o ossdl.Option) { c.call = append(c.call, o) }

@@ -5,7 +5,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/ossdl/ossdl/examples/internal/bar/vt"
+	"github.com/ossdl/ossdl/cmd/ossget/internal/bar/vt"
 	"github.com/ossdl/ossdl/internal/osstest"
 )
 

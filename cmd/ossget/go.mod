@@ -1,11 +1,11 @@
-module github.com/ossdl/ossdl/examples
+module github.com/ossdl/ossdl/cmd/ossget
 
 go 1.26.0
 
 require (
 	github.com/aliyun/aliyun-oss-go-sdk v3.0.2+incompatible
 	github.com/aliyun/credentials-go v1.4.14
-	github.com/ossdl/ossdl v0.0.0
+	github.com/ossdl/ossdl v0.1.0
 	golang.org/x/sys v0.49.0
 	golang.org/x/term v0.47.0
 )
@@ -17,5 +17,3 @@ require (
 	golang.org/x/time v0.16.0 // indirect
 	gopkg.in/ini.v1 v1.67.0 // indirect
 )
-
-replace github.com/ossdl/ossdl => ../
