@@ -199,7 +199,7 @@ func (d *Downloader) bucketClient(bucket string, cfg *settings) (*bucketClient, 
 	case oss.CheckBucketName(bucket) != nil:
 		return nil, fmt.Errorf("bucket name %q: 3 to 63 lower-case letters, digits and hyphens are allowed", bucket)
 	}
-	return newBucketClient(d.client, bucket, cfg.request.named(d.client.Config.UserAgent))
+	return newBucketClient(d.client, bucket, cfg.request.withAgent(d.client.Config.UserAgent+" ossdl/"+Version))
 }
 
 // job is what one call is to download, as far as its entry point knows.
