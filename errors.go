@@ -36,14 +36,16 @@ var (
 	ErrNoSpace = errors.New("not enough disk space")
 )
 
-// PartError says which bytes of which object could not be fetched, and why. A call returns the error that happened
-// first; what its cancellation did to other parts is not reported.
+// PartError says which bytes of which object could not be fetched, and why. errors.As finds it as a *PartError.
+//
+// A call returns the error that happened first. Errors that its cancellation causes in other parts are not reported.
 type PartError struct {
-	Bucket, Key string
-	Offset      int64 // of the first byte that is missing, in the object
-	Size        int64 // bytes that were still to come
-	Attempts    int   // requests made in a row without progress, the last included
-	Err         error
+	Bucket   string `json:"bucket"`
+	Key      string `json:"key"`
+	Offset   int64  `json:"offset"`   // of the first byte that is missing, in the object
+	Size     int64  `json:"size"`     // bytes that were still to come
+	Attempts int    `json:"attempts"` // requests made in a row without progress, the last included
+	Err      error  `json:"error"`
 }
 
 func (e *PartError) Error() string {
@@ -52,15 +54,29 @@ func (e *PartError) Error() string {
 
 func (e *PartError) Unwrap() error { return e.Err }
 
-// KeyError is the failure of one object of a prefix.
+// KeyError is the failure of one object of a prefix. An error of [Downloader.DownloadPrefix] holds a *KeyError;
+// [PrefixResult] lists values, which are errors, too.
 type KeyError struct {
-	Key string
-	Err error
+	Key string `json:"key"`
+	Err error  `json:"error"`
 }
 
 func (e KeyError) Error() string { return fmt.Sprintf("%q: %v", e.Key, e.Err) }
 
 func (e KeyError) Unwrap() error { return e.Err }
+
+// As lets errors.As find a KeyError by pointer and by value, whichever of them the error holds.
+func (e KeyError) As(target any) bool {
+	switch t := target.(type) {
+	case **KeyError:
+		*t = &e
+	case *KeyError:
+		*t = e
+	default:
+		return false
+	}
+	return true
+}
 
 // noSpaceError carries the figures of an ErrNoSpace.
 type noSpaceError struct {

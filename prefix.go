@@ -19,17 +19,18 @@ import (
 	"github.com/ossdl/ossdl/internal/fsys"
 )
 
-// PrefixResult tells what a DownloadPrefix has done. It is not nil once a request was made, also beside an error.
+// PrefixResult describes what a DownloadPrefix did. It is non-nil as soon as one request has been made, even if the error is
+// non-nil.
 type PrefixResult struct {
-	Done    int   // objects that were brought, and folders that were made for keys that end in a slash
-	Skipped int   // those that were there already
-	Failed  int   // those that neither are there nor were brought; an interruption is nobody's failure
-	Bytes   int64 // of the files brought
+	Done    int   `json:"done"`    // objects downloaded, and folders made for keys that end in a slash
+	Skipped int   `json:"skipped"` // objects that were there already
+	Failed  int   `json:"failed"`  // objects that could not be downloaded; those cut short by cancellation are not counted
+	Bytes   int64 `json:"bytes"`   // of the files downloaded
 	// Failures are the first 1,000 of Failed, as they happened. All are logged.
-	Failures []KeyError
-	// Listing is the error that ended the listing before its end; objects that it did not come to are in none of the
-	// figures. It is nil where all was listed, and after an interruption.
-	Listing error
+	Failures []KeyError `json:"failures"`
+	// Listing is the error that ended the listing early; objects that it did not come to are in none of the figures. It is
+	// nil if everything was listed, and after an interruption.
+	Listing error `json:"listing"`
 }
 
 // maxFailures bounds PrefixResult.Failures.
@@ -50,7 +51,7 @@ const maxFailures = 1000
 // WithExclude or WithShard leave out are not counted.
 //
 // An object that fails does not stop the others: it is in PrefixResult.Failures, and the call ends with an error that says
-// how many there were and wraps the KeyError of the first. These fail without a request:
+// how many there were and wraps the [*KeyError] of the first. These fail without a request:
 //
 //   - keys whose local name has an empty element, "." or "..", begins with a slash, or holds a NUL or no UTF-8
 //   - keys at or below .ossdl in dir, in whatever case or other spelling that leads there
@@ -87,7 +88,7 @@ const maxFailures = 1000
 // Objects are some of those in flight. WithCheckpointDir of New does not apply; WithoutCheckpoint leaves nothing of objects
 // that fail.
 //
-// Errors: those of Download, in a KeyError; ErrNotFound where there is no such bucket; oss.ServiceError wherever the
+// Errors: those of Download, in a [*KeyError]; ErrNotFound where there is no such bucket; oss.ServiceError wherever the
 // service answered; ctx's own.
 func (d *Downloader) DownloadPrefix(ctx context.Context, bucket, prefix, dir string, opts ...Option) (*PrefixResult, error) {
 	cfg, err := d.cfg.with(inDownloadPrefix, opts)

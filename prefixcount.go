@@ -67,7 +67,7 @@ func (p *prefixRun) failed(o listed, err error) {
 	defer p.mu.Unlock()
 	p.res.Failed++
 	if p.first == nil {
-		p.first = failure
+		p.first = &failure
 	}
 	if len(p.res.Failures) < maxFailures {
 		p.res.Failures = append(p.res.Failures, failure)
