@@ -56,7 +56,7 @@ func New(client *oss.Client, opts ...Option) (*Downloader, error) {
 	if err != nil {
 		return nil, fmt.Errorf("ossdl: %w", err)
 	}
-	d := &Downloader{client: client, cfg: cfg, gate: newGate(cfg.concurrency), web: sync.OnceValue(HTTPClient)}
+	d := &Downloader{client: client, cfg: cfg, gate: newGate(cfg.concurrency), web: sync.OnceValue(func() *http.Client { return HTTPClient() })}
 	d.buffers.New = func() any { b := make([]byte, bufferSize); return &b }
 	if cfg.rateLimit > 0 {
 		d.limits = append(d.limits, newLimiter(cfg.rateLimit))
