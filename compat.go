@@ -39,7 +39,8 @@ import (
 //
 // What differs beyond that is what Download promises. The file is verified always, oss.EnableCRC or not, and path is not
 // touched before the whole is there. Until then the data is in path + ".part". Failed requests are tried again. Transport
-// and time-outs are those of the bucket's client, see HTTPClient.
+// and time-outs are those of the bucket's client, see [HTTPClient]. Options of the client that the SDK ignores beside
+// oss.HTTPClient, which [New] refuses, stay ignored.
 func DownloadFile(bucket *oss.Bucket, key, path string, partSize int64, options ...oss.Option) error {
 	if bucket == nil {
 		return errors.New("ossdl: DownloadFile: nil bucket")
@@ -183,7 +184,7 @@ func (c *compat) takeRange(v string) error {
 // prepare checks what can be wrong whatever the bucket holds.
 func (c *compat) prepare(bucket *oss.Bucket, key string) error {
 	var err error
-	if c.d, err = New(&bucket.Client); err != nil {
+	if c.d, err = newForClient(&bucket.Client, nil); err != nil {
 		return err
 	}
 	if c.cfg, err = c.d.cfg.with(inDownload, c.opts); err != nil {

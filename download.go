@@ -47,11 +47,24 @@ type Downloader struct {
 	web     func() *http.Client // for URLs; made when first asked for
 }
 
-// New makes a Downloader for the buckets that client reaches, with the client's credentials; without any (an empty
-// access key) its requests are unsigned. A nil client serves DownloadURL and OpenURL alone. What needs a transport
-// (connections for all ranges, proxies from the environment, redirects refused) is promised for a client that was made
-// with oss.HTTPClient(ossdl.HTTPClient()). An option that does not apply is an error.
+// New makes a Downloader for the buckets that client reaches, with the client's credentials. If there are none (an empty
+// access key), its requests are not signed. A nil client serves [Downloader.DownloadURL] and [Downloader.OpenURL] alone.
+//
+// Make the client with oss.HTTPClient(ossdl.HTTPClient()): what needs a transport (connections for all ranges, proxies from
+// the environment, redirects refused) is promised for that one only; see [HTTPClient].
+//
+// An option that does not apply is an error. So is an option of the SDK's client that has no effect beside oss.HTTPClient
+// and is not at its default: oss.Proxy, oss.AuthProxy, oss.Timeout, oss.MaxConns, oss.InsecureSkipVerify, oss.SetLocalAddr and
+// oss.RedirectEnabled. The error says what to set instead.
 func New(client *oss.Client, opts ...Option) (*Downloader, error) {
+	if err := checkClientOptions(client); err != nil {
+		return nil, fmt.Errorf("ossdl: %w", err)
+	}
+	return newForClient(client, opts)
+}
+
+// newForClient is New for a client whose options are left as they are.
+func newForClient(client *oss.Client, opts []Option) (*Downloader, error) {
 	cfg, err := defaults().with(inNew, opts)
 	if err != nil {
 		return nil, fmt.Errorf("ossdl: %w", err)
