@@ -9,7 +9,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 
 	"github.com/aliyun/aliyun-oss-go-sdk/oss"
 )
@@ -31,7 +30,7 @@ import (
 //   - oss.Progress: the listener hears of started, then data, then completed or failed, never concurrently; completed only
 //     once the file is in place, and nothing if the call fails before the size is known. Started has what an earlier run
 //     left, as far as it is proved by then, and RwBytes adds up to the rest.
-//   - oss.GetResponseHeader: the headers of the first answer, as a HEAD would have brought them; left alone where none came.
+//   - oss.GetResponseHeader: what [Result].Header holds; left alone if no answer was accepted.
 //   - Headers and parameters, oss.SetHeader and oss.AddParam included: they go with each request.
 //
 // Others are errors that name them, before any request: conditions but IfMatch, processing, an Accept-Encoding but identity,
@@ -63,7 +62,7 @@ type compat struct {
 	header *http.Header // where the caller wants the headers; nil: nowhere
 
 	d   *Downloader
-	src *headerSource
+	src source
 	cfg settings
 }
 
@@ -190,28 +189,18 @@ func (c *compat) prepare(bucket *oss.Bucket, key string) error {
 	if c.cfg, err = c.d.cfg.with(inDownload, c.opts); err != nil {
 		return err
 	}
-	src, err := c.d.bucketSource(bucket.BucketName, key, &c.cfg)
-	if err != nil {
-		return err
-	}
-	c.src = &headerSource{source: src}
-	return nil
+	c.src, err = c.d.bucketSource(bucket.BucketName, key, &c.cfg)
+	return err
 }
 
 func (c *compat) download(ctx context.Context, path string) error {
-	if c.header != nil {
-		defer func() {
-			if h := c.src.first(); h != nil {
-				*c.header = h
-			}
-		}()
-	}
 	if c.suffix > 0 {
 		if err := c.findSuffix(ctx, path); err != nil {
 			return err
 		}
 	}
 	res, err := c.d.newCall(c.src, c.cfg).toFile(ctx, path)
+	c.giveHeader(res)
 	if c.events != nil {
 		c.events.end(res, err)
 	}
@@ -228,7 +217,9 @@ func (c *compat) findSuffix(ctx context.Context, path string) error {
 		_, err = probe.result(ctx, path, err)
 		return err
 	}
-	if _, err := probe.toWriter(ctx, &writerSink{w: nowhere{}}); err != nil {
+	res, err := probe.toWriter(ctx, &writerSink{w: nowhere{}})
+	c.giveHeader(res)
+	if err != nil {
 		return err
 	}
 	f, _ := probe.t.pin.now()
@@ -251,32 +242,11 @@ type nowhere struct{}
 
 func (nowhere) WriteAt(b []byte, _ int64) (int, error) { return len(b), nil }
 
-// headerSource keeps the headers of the first answer.
-type headerSource struct {
-	source
-	mu     sync.Mutex
-	header http.Header
-}
-
-func (s *headerSource) get(ctx context.Context, r request) (*answer, error) {
-	a, err := s.source.get(ctx, r)
-	if err != nil {
-		return nil, err
+// giveHeader sets the caller's headers to those of a result, if there are any.
+func (c *compat) giveHeader(res *Result) {
+	if c.header != nil && res != nil && res.Header != nil {
+		*c.header = res.Header
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.header == nil {
-		s.header = a.header.Clone()
-		s.header.Set("Content-Length", strconv.FormatInt(a.size, 10))
-		s.header.Del("Content-Range")
-	}
-	return a, nil
-}
-
-func (s *headerSource) first() http.Header {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.header
 }
 
 // events tells a listener of the SDK what a progress function is told.

@@ -79,23 +79,6 @@ func newForClient(client *oss.Client, opts []Option) (*Downloader, error) {
 	return d, nil
 }
 
-// Result tells what a call has done. It is not nil once a request was made, also beside an error.
-type Result struct {
-	Path            string // links resolved; "" where the bytes did not go to a file
-	Bucket, Key     string // of a URL: host and path
-	VersionID       string // as the service says: "" where the bucket has no versions
-	ETag            string // as received, with its quotes
-	Size            int64  // bytes of the file (of the range, if one was asked)
-	CRC64           uint64 // of those bytes; 0 beside an error
-	Verified        bool   // the service's CRC-64, or the caller's digest, matched
-	ResumedBytes    int64  // kept from an earlier run
-	DownloadedBytes int64  // body bytes read from the network, those that came twice included
-	Requests        int    // made, those tried again included
-	Retries         int    // of them, those that followed a failure
-	Duration        time.Duration
-	LastModified    time.Time // of the object, to the second
-}
-
 // Download brings the object key of bucket to the file path, whose folder must exist. A link at path is resolved first;
 // a file at path is replaced, in one instant, once the new one is whole and verified, and left alone otherwise. The new one
 // has its mode from the umask and the time of the download. A path that is a folder, a device or not writable is refused
@@ -445,6 +428,7 @@ func (c *call) figures(path string) *Result {
 	}
 	if f, fixed := c.t.pin.now(); fixed {
 		res.VersionID, res.ETag, res.LastModified = f.versionID, f.etag, f.lastModified
+		res.Header = objectHeader(c.t.pin.firstHeader(), f.size)
 	}
 	if c.t.hasBegun() {
 		res.Size = c.t.set.totals().size

@@ -23,8 +23,9 @@ type pin struct {
 	earlier  *facts // what the checkpoint is of; nil on a fresh start
 	empty    bool   // the object is said to have no bytes
 
-	fixed bool
-	facts facts
+	fixed  bool
+	facts  facts
+	header http.Header // of the answer that fixed it
 
 	versionWorks bool // a request with the pinned version was answered
 	noVersion    bool // the pinned version may not be asked for, or not by this source
@@ -72,7 +73,7 @@ func (p *pin) accept(r request, a *answer) (first bool, err error) {
 	}
 	first = !p.fixed
 	if first {
-		p.fixed, p.facts = true, a.facts
+		p.fixed, p.facts, p.header = true, a.facts, a.header
 	}
 	if !p.facts.hasCRC && a.hasCRC {
 		p.facts.crc, p.facts.hasCRC = a.crc, true
@@ -221,6 +222,13 @@ func (p *pin) now() (facts, bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.facts, p.fixed
+}
+
+// firstHeader returns the headers of the answer that fixed the pin; nil if none has yet. They are not to be changed.
+func (p *pin) firstHeader() http.Header {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.header
 }
 
 // rangesKnown reports whether it is known if the server serves ranges, and whether it is known not to.
