@@ -9,7 +9,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 
 	"github.com/aliyun/aliyun-oss-go-sdk/oss"
 )
@@ -34,8 +33,7 @@ import (
 //   - oss.Progress: the listener is told started, then data, then completed or failed, never concurrently. It is told completed
 //     only once the file is in place, and nothing if the call fails before the size is known. Started counts what an earlier
 //     call left, as far as that is verified by then; RwBytes add up to the rest.
-//   - oss.GetResponseHeader: the headers of the first answer, as those of a HEAD request would be. Without an answer they are
-//     unchanged.
+//   - oss.GetResponseHeader: what [Result].Header holds. If no answer was accepted, they are unchanged.
 //   - Headers and parameters, also those of oss.SetHeader and oss.AddParam: they are sent with each request.
 //
 // A nil option is ignored. All others are errors that name them, before any request: other conditions, processing, an
@@ -45,6 +43,7 @@ import (
 //
 // The file is always verified, with oss.EnableCRC or without. The data is in path + ".part" until it is complete; path is not
 // touched before. Failed requests are retried. Transport and time-outs are those of the bucket's client, see [HTTPClient].
+// Options of the client that the SDK ignores beside oss.HTTPClient, which [New] refuses, stay ignored.
 //
 // The errors are those of Download.
 func DownloadFile(bucket *oss.Bucket, key, path string, partSize int64, options ...oss.Option) error {
@@ -69,7 +68,7 @@ type compat struct {
 	header *http.Header // where the caller wants the headers; nil: not at all
 
 	d   *Downloader
-	src *headerSource
+	src source
 	cfg settings
 }
 
@@ -190,28 +189,17 @@ func (c *compat) takeRange(v string) error {
 // prepare makes the Downloader and the source. It finds what is wrong whatever the bucket contains.
 func (c *compat) prepare(bucket *oss.Bucket, key string) error {
 	var err error
-	if c.d, err = New(&bucket.Client); err != nil {
+	if c.d, err = newForClient(&bucket.Client, nil); err != nil {
 		return err
 	}
 	if c.cfg, err = c.d.cfg.with(inDownload, c.opts); err != nil {
 		return err
 	}
-	src, err := c.d.bucketSource(bucket.BucketName, key, &c.cfg)
-	if err != nil {
-		return err
-	}
-	c.src = &headerSource{source: src}
-	return nil
+	c.src, err = c.d.bucketSource(bucket.BucketName, key, &c.cfg)
+	return err
 }
 
 func (c *compat) download(ctx context.Context, path string) error {
-	if c.header != nil {
-		defer func() {
-			if h := c.src.first(); h != nil {
-				*c.header = h
-			}
-		}()
-	}
 	main := c.d.newCall(c.src, c.cfg)
 	if c.suffix > 0 {
 		f, err := c.findSuffix(ctx, path)
@@ -226,6 +214,7 @@ func (c *compat) download(ctx context.Context, path string) error {
 		}
 	}
 	res, err := main.toFile(ctx, path)
+	c.giveHeader(res)
 	if c.events != nil {
 		c.events.end(res, err)
 	}
@@ -242,7 +231,9 @@ func (c *compat) findSuffix(ctx context.Context, path string) (facts, error) {
 		_, err = probe.result(ctx, path, err)
 		return facts{}, err
 	}
-	if _, err := probe.toWriter(ctx, &writerSink{w: nowhere{}}); err != nil {
+	res, err := probe.toWriter(ctx, &writerSink{w: nowhere{}})
+	c.giveHeader(res)
+	if err != nil {
 		return facts{}, err
 	}
 	f, _ := probe.t.objectFacts()
@@ -258,32 +249,11 @@ type nowhere struct{}
 
 func (nowhere) WriteAt(b []byte, _ int64) (int, error) { return len(b), nil }
 
-// headerSource keeps the headers of the first answer.
-type headerSource struct {
-	source
-	mu     sync.Mutex
-	header http.Header
-}
-
-func (s *headerSource) get(ctx context.Context, r request) (*answer, error) {
-	a, err := s.source.get(ctx, r)
-	if err != nil {
-		return nil, err
+// giveHeader sets the caller's headers to those of a result, if there are any.
+func (c *compat) giveHeader(res *Result) {
+	if c.header != nil && res != nil && res.Header != nil {
+		*c.header = res.Header
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.header == nil {
-		s.header = a.header.Clone()
-		s.header.Set("Content-Length", strconv.FormatInt(a.size, 10))
-		s.header.Del("Content-Range")
-	}
-	return a, nil
-}
-
-func (s *headerSource) first() http.Header {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.header
 }
 
 // events turns progress reports into events for a listener of the SDK.

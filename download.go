@@ -98,39 +98,38 @@ type Downloader struct {
 	web     func() *http.Client // for URLs; made when first asked for
 }
 
-// New makes a Downloader for the buckets that client reaches, with the client's credentials; without any (an empty
-// access key) its requests are unsigned. A nil client serves DownloadURL and OpenURL alone. What needs a transport
-// (connections for all ranges, proxies from the environment, redirects refused) is promised for a client that was made
-// with oss.HTTPClient(ossdl.HTTPClient()). An option that does not apply is an error.
+// New makes a Downloader for the buckets that client reaches, with the client's credentials. If there are none (an empty
+// access key), its requests are not signed. A nil client serves [Downloader.DownloadURL] and [Downloader.OpenURL] alone.
+//
+// Make the client with oss.HTTPClient(ossdl.HTTPClient()): what needs a transport (connections for all ranges, proxies from
+// the environment, redirects refused) is promised for that one only; see [HTTPClient].
+//
+// An option that does not apply is an error. So is an option of the SDK's client that has no effect beside oss.HTTPClient
+// and is not at its default: oss.Proxy, oss.AuthProxy, oss.Timeout, oss.MaxConns, oss.InsecureSkipVerify, oss.SetLocalAddr and
+// oss.RedirectEnabled. The error says what to set instead.
 func New(client *oss.Client, opts ...Option) (*Downloader, error) {
+	if err := checkClientOptions(client); err != nil {
+		return nil, fmt.Errorf("ossdl: %w", err)
+	}
+	return newForClient(client, opts)
+}
+
+// newForClient is New for a client whose options are left as they are.
+func newForClient(client *oss.Client, opts []Option) (*Downloader, error) {
 	cfg, err := defaults().with(inNew, opts)
 	if err != nil {
 		return nil, fmt.Errorf("ossdl: %w", err)
 	}
-	d := &Downloader{client: client, cfg: cfg, gate: newGate(cfg.concurrency, AdaptiveConcurrency), web: sync.OnceValue(HTTPClient)}
+	d := &Downloader{
+		client: client, cfg: cfg, gate: newGate(cfg.concurrency, AdaptiveConcurrency),
+		web: sync.OnceValue(func() *http.Client { return HTTPClient() }),
+	}
 	if cfg.rateLimit > 0 {
 		d.limits = append(d.limits, newLimiter(cfg.rateLimit, bufferSize))
 	}
 	// The Downloader's own bounds are kept by gate and limits; a call starts without one of its own.
 	d.cfg.concurrency, d.cfg.rateLimit = 0, 0
 	return d, nil
-}
-
-// Result tells what a call has done. It is not nil once a request was made, also beside an error.
-type Result struct {
-	Path            string // links resolved; "" where the bytes did not go to a file
-	Bucket, Key     string // of a URL: host and path
-	VersionID       string // as the service says: "" where the bucket has no versions
-	ETag            string // as received, with its quotes
-	Size            int64  // bytes of the file (of the range, if one was asked)
-	CRC64           uint64 // of those bytes; 0 beside an error
-	Verified        bool   // the service's CRC-64, or the caller's digest, matched
-	ResumedBytes    int64  // kept from an earlier run
-	DownloadedBytes int64  // body bytes read from the network, those that came twice included
-	Requests        int    // made, those tried again included
-	Retries         int    // of them, those that followed a failure
-	Duration        time.Duration
-	LastModified    time.Time // of the object, to the second
 }
 
 // Download downloads the object key of bucket to the file path, whose folder must exist.
@@ -509,6 +508,7 @@ func (c *call) figures(path string) *Result {
 	}
 	if f, fixed := c.t.objectFacts(); fixed {
 		res.VersionID, res.ETag, res.LastModified = f.versionID, f.etag, f.lastModified
+		res.Header = objectHeader(c.t.firstHeader(), f.size)
 	}
 	if c.t.hasBegun() {
 		res.Size = c.t.set.totals().size

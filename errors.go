@@ -19,15 +19,29 @@ var (
 	ErrChecksum = errors.New("checksum mismatch")
 )
 
-// KeyError is the failure of one object of a prefix.
+// KeyError is the failure of one object of a prefix. An error of [Downloader.DownloadPrefix] holds a *KeyError;
+// [PrefixResult] lists values, which are errors, too.
 type KeyError struct {
-	Key string
-	Err error
+	Key string `json:"key"`
+	Err error  `json:"error"`
 }
 
 func (e KeyError) Error() string { return fmt.Sprintf("%q: %v", e.Key, e.Err) }
 
 func (e KeyError) Unwrap() error { return e.Err }
+
+// As lets errors.As find a KeyError by pointer and by value, whichever of them the error holds.
+func (e KeyError) As(target any) bool {
+	switch t := target.(type) {
+	case **KeyError:
+		*t = &e
+	case *KeyError:
+		*t = e
+	default:
+		return false
+	}
+	return true
+}
 
 // objectName is how messages name an object.
 func objectName(bucket, key string) string { return identity{bucket: bucket, key: key}.String() }

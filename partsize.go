@@ -77,14 +77,16 @@ func weight(size, room int64) int64 {
 	return max(1, min(size/firstPiece, room/4))
 }
 
-// PartError says which bytes of which object could not be downloaded, and why. A call returns the error that happened
-// first; the errors of other parts that were canceled because of it are not reported.
+// PartError says which bytes of which object could not be fetched, and why. errors.As finds it as a *PartError.
+//
+// A call returns the error that happened first. Errors that its cancellation causes in other parts are not reported.
 type PartError struct {
-	Bucket, Key string
-	Offset      int64 // of the first missing byte, in the object
-	Size        int64 // number of bytes that were still missing
-	Attempts    int   // requests made in a row without progress, including the last one
-	Err         error
+	Bucket   string `json:"bucket"`
+	Key      string `json:"key"`
+	Offset   int64  `json:"offset"`   // of the first byte that is missing, in the object
+	Size     int64  `json:"size"`     // bytes that were still to come
+	Attempts int    `json:"attempts"` // requests made in a row without progress, the last included
+	Err      error  `json:"error"`
 }
 
 func (e *PartError) Error() string {

@@ -27,8 +27,9 @@ type pin struct {
 	log  *slog.Logger
 	want wanted
 
-	fixed bool
-	facts facts
+	fixed  bool
+	facts  facts
+	header http.Header // of the answer that fixed it
 
 	ranges     support // unsupported stays, whatever answers come in late
 	conditions support // If-Match together with Range; it counts as supported until it is refused
@@ -86,7 +87,7 @@ func (p *pin) accept(r request, a *answer) (first bool, err error) {
 	}
 	first = !p.fixed
 	if first {
-		p.fixed, p.facts = true, a.facts
+		p.fixed, p.facts, p.header = true, a.facts, a.header
 	}
 	if !p.facts.hasCRC && a.hasCRC {
 		p.facts.crc, p.facts.hasCRC = a.crc, true
@@ -235,6 +236,13 @@ func (p *pin) now() (facts, bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.facts, p.fixed
+}
+
+// firstHeader returns the headers of the answer that fixed the pin; nil if none has yet. They are not to be changed.
+func (p *pin) firstHeader() http.Header {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.header
 }
 
 // rangeSupport reports whether the server serves ranges.

@@ -22,15 +22,15 @@ import (
 // PrefixResult describes what a call of [Downloader.DownloadPrefix] did. It is non-nil as soon as one request has been made,
 // even if the error is non-nil.
 type PrefixResult struct {
-	Done    int   // objects that were downloaded, and folders that were made for keys that end in a slash
-	Skipped int   // objects and folders that were there already
-	Failed  int   // objects that could not be downloaded; those cut short by cancellation are not counted
-	Bytes   int64 // of the files that were downloaded
+	Done    int   `json:"done"`    // objects that were downloaded, and folders that were made for keys that end in a slash
+	Skipped int   `json:"skipped"` // objects and folders that were there already
+	Failed  int   `json:"failed"`  // objects that could not be downloaded; those cut short by cancellation are not counted
+	Bytes   int64 `json:"bytes"`   // of the files that were downloaded
 	// Failures are the first 1,000 of Failed, in the order in which they happened. All are logged.
-	Failures []KeyError
+	Failures []KeyError `json:"failures"`
 	// Listing is the error that ended the listing early; objects that were not listed are not counted anywhere. It is nil if
 	// everything was listed, and after a cancellation.
-	Listing error
+	Listing error `json:"listing"`
 }
 
 // maxFailures limits PrefixResult.Failures.
@@ -102,7 +102,7 @@ const maxFailures = 1000
 // # Errors
 //
 // An object that fails does not stop the others. It is in PrefixResult.Failures, and the call returns an error that says how
-// many failed and wraps the [KeyError] of the first. A KeyError wraps the errors of Download.
+// many failed and wraps the [*KeyError] of the first. A KeyError wraps the errors of Download.
 //
 // A listing that fails ends the call once what was listed is done. So does one that is not in the order of the keys' bytes, or
 // that has a thousand pages in a row without a key. If there is no such bucket the error is [ErrNotFound]. If the service
@@ -388,7 +388,7 @@ func (p *prefixRun) failed(o listed, err error) {
 	defer p.mu.Unlock()
 	p.res.Failed++
 	if p.first == nil {
-		p.first = failure
+		p.first = &failure
 	}
 	if len(p.res.Failures) < maxFailures {
 		p.res.Failures = append(p.res.Failures, failure)

@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"reflect"
 	"syscall"
 	"testing"
 	"time"
@@ -20,7 +21,7 @@ import (
 	"github.com/ossdl/ossdl/internal/osstest"
 )
 
-// sameResult compares all fields, Requests and Retries too. A Duration only has to be there.
+// sameResult compares all fields, Requests and Retries too. A Duration only has to be there, and Header to be of the object.
 func sameResult(t *testing.T, what string, got *Result, want Result) {
 	t.Helper()
 	if got == nil {
@@ -33,9 +34,13 @@ func sameResult(t *testing.T, what string, got *Result, want Result) {
 	if !got.LastModified.Equal(want.LastModified) {
 		t.Errorf("%s: LastModified %v, want %v", what, got.LastModified, want.LastModified)
 	}
+	if tag := got.Header.Get("Etag"); tag != want.ETag || (got.Header == nil) != (want.ETag == "") {
+		t.Errorf("%s: headers %v of an object with ETag %s", what, got.Header, want.ETag)
+	}
 	was := *got
 	was.Duration, was.LastModified, want.LastModified = 0, time.Time{}, time.Time{}
-	if was != want {
+	was.Header = nil
+	if !reflect.DeepEqual(was, want) {
 		t.Errorf("%s: result\n\t%+v\nwant\n\t%+v", what, was, want)
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"io"
 	"log/slog"
 	"math"
+	"net/http"
 	"sync/atomic"
 	"time"
 
@@ -184,6 +185,9 @@ func (t *transfer) startRest(ctx context.Context, group *errgroup.Group, worker 
 
 // objectFacts are the facts of the object, once an answer has fixed them.
 func (t *transfer) objectFacts() (f facts, fixed bool) { return t.pin.now() }
+
+// firstHeader returns the headers of the answer that fixed the object; nil: there is none yet. They must not be changed.
+func (t *transfer) firstHeader() http.Header { return t.pin.firstHeader() }
 
 func (t *transfer) isReady() bool  { return isClosed(t.ready) }
 func (t *transfer) hasBegun() bool { return isClosed(t.began) }

@@ -26,27 +26,24 @@ const (
 )
 
 // newHTTPClient makes a client whose pool keeps conns connections to one host. It speaks HTTP/1.1, since HTTP/2 would put
-// all ranges on one connection. A body has no time limit: whoever reads it has to watch for stalls.
-func newHTTPClient(conns int) *http.Client {
+// all ranges on one connection. A body has no time limit: whoever reads it has to watch for stalls. The functions may change
+// the transport, see tune.
+func newHTTPClient(conns int, changes ...func(*http.Transport)) *http.Client {
 	dialer := &net.Dialer{Timeout: dialTimeout, KeepAlive: 30 * time.Second}
 	d := &spreadingDialer{connect: dialer.DialContext, lookup: net.DefaultResolver.LookupIPAddr}
-	protocols := new(http.Protocols)
-	protocols.SetHTTP1(true)
-	return &http.Client{
+	client := &http.Client{
 		Transport: &transport{&http.Transport{
-			Proxy:                  http.ProxyFromEnvironment,
-			DialContext:            d.dial,
-			TLSHandshakeTimeout:    handshakeTimeout,
-			ExpectContinueTimeout:  time.Second,
-			MaxIdleConns:           2 * conns,
-			MaxIdleConnsPerHost:    conns,
-			IdleConnTimeout:        idleTimeout,
-			DisableCompression:     true,
-			MaxResponseHeaderBytes: headLimit,
-			Protocols:              protocols,
+			Proxy:                 http.ProxyFromEnvironment,
+			DialContext:           d.dial,
+			TLSHandshakeTimeout:   handshakeTimeout,
+			ExpectContinueTimeout: time.Second,
+			MaxIdleConns:          2 * conns,
+			MaxIdleConnsPerHost:   conns,
+			IdleConnTimeout:       idleTimeout,
 		}},
 		CheckRedirect: checkRedirect,
 	}
+	return tune(client, changes)
 }
 
 // transport bounds the bodies of answers that are not a success, because the SDK reads them whole. If such a body breaks

@@ -1,0 +1,225 @@
+package ossdl
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"log/slog"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// Result describes what a call did. It is non-nil as soon as one request has been made, even if the error is non-nil.
+//
+// Its JSON has the names of ossget's -json line; see [Result.MarshalJSON].
+type Result struct {
+	Path            string        `json:"path"`            // symbolic links resolved; "" if the bytes did not go to a file
+	Bucket          string        `json:"bucket"`          // of a URL: the host
+	Key             string        `json:"key"`             // of a URL: the path
+	VersionID       string        `json:"versionId"`       // as the service says; "" if the bucket has no versions
+	ETag            string        `json:"etag"`            // as received, with its quotes
+	Size            int64         `json:"size"`            // bytes of the file; of the range, if WithRange asked for one
+	CRC64           uint64        `json:"crc64,string"`    // of those bytes; 0 if the call failed
+	Verified        bool          `json:"verified"`        // the service's CRC-64, or the caller's digest, matched
+	ResumedBytes    int64         `json:"resumedBytes"`    // kept from an earlier run
+	DownloadedBytes int64         `json:"downloadedBytes"` // body bytes read from the network, including those that came twice
+	Requests        int           `json:"requests"`        // made, including those that were tried again
+	Retries         int           `json:"retries"`         // of them, those that followed a failure
+	Duration        time.Duration `json:"seconds"`
+	LastModified    time.Time     `json:"lastModified,omitzero"` // of the object, to the second
+
+	// Header holds the object's headers as of the first answer that was accepted, x-oss-meta-* included. It is nil if there
+	// was none. It reads like the answer to a HEAD: Content-Length is the size of the whole object, and there is no
+	// Content-Range. Headers of the connection and cookies are omitted, and credentials that a server sent back are hidden.
+	Header http.Header `json:"header,omitempty"`
+}
+
+// objectHeader returns what the headers of an answer say of an object of size bytes.
+func objectHeader(answer http.Header, size int64) http.Header {
+	if answer == nil {
+		return nil
+	}
+	h := answer.Clone()
+	for _, names := range h.Values("Connection") {
+		for name := range strings.SplitSeq(names, ",") {
+			h.Del(strings.TrimSpace(name)) // of this connection alone: RFC 9110, section 7.6.1
+		}
+	}
+	for _, name := range notOfTheObject {
+		h.Del(name)
+	}
+	h.Set("Content-Length", strconv.FormatInt(size, 10))
+	return h
+}
+
+// notOfTheObject are headers that describe a connection, a session or one answer. A cookie is a credential.
+var notOfTheObject = [...]string{
+	"Connection", "Keep-Alive", "Proxy-Authenticate", "Proxy-Authentication-Info", "Proxy-Connection", "Te", "Trailer",
+	"Transfer-Encoding", "Upgrade", "Set-Cookie", "Content-Range",
+}
+
+// MarshalJSON writes the names that the tags of the fields give. CRC64 is a decimal string, because many programs read a
+// JSON number as a float64; Duration is a number of seconds. LastModified and Header are omitted if empty.
+func (r Result) MarshalJSON() ([]byte, error) {
+	type fields Result
+	return marshal(struct {
+		fields
+		Seconds float64 `json:"seconds"`
+	}{fields(r), r.Duration.Seconds()})
+}
+
+// UnmarshalJSON reads what MarshalJSON writes.
+func (r *Result) UnmarshalJSON(b []byte) error {
+	type fields Result
+	in := struct {
+		*fields
+		Seconds float64 `json:"seconds"`
+	}{(*fields)(r), r.Duration.Seconds()}
+	if err := json.Unmarshal(b, &in); err != nil {
+		return err
+	}
+	d, err := time.ParseDuration(strconv.FormatFloat(in.Seconds, 'f', 9, 64) + "s")
+	r.Duration = d
+	return err
+}
+
+// LogValue returns a group with the names of the JSON, without Header.
+func (r *Result) LogValue() slog.Value {
+	if r == nil {
+		return slog.AnyValue(nil)
+	}
+	attrs := []slog.Attr{
+		slog.String("path", r.Path), slog.String("bucket", r.Bucket), slog.String("key", r.Key),
+		slog.String("versionId", r.VersionID), slog.String("etag", r.ETag), slog.Int64("size", r.Size),
+		slog.String("crc64", strconv.FormatUint(r.CRC64, 10)), slog.Bool("verified", r.Verified),
+		slog.Int64("resumedBytes", r.ResumedBytes), slog.Int64("downloadedBytes", r.DownloadedBytes),
+		slog.Int("requests", r.Requests), slog.Int("retries", r.Retries), slog.Float64("seconds", r.Duration.Seconds()),
+	}
+	if !r.LastModified.IsZero() {
+		attrs = append(attrs, slog.Time("lastModified", r.LastModified))
+	}
+	return slog.GroupValue(attrs...)
+}
+
+// MarshalJSON writes the names that the tags of the fields give. Errors are their texts; Listing is omitted if it is nil.
+func (r PrefixResult) MarshalJSON() ([]byte, error) {
+	type fields PrefixResult
+	if r.Failures == nil {
+		r.Failures = []KeyError{} // an array for whoever reads it, not null
+	}
+	return marshal(struct {
+		fields
+		Listing string `json:"listing,omitempty"`
+	}{fields(r), errorText(r.Listing)})
+}
+
+// UnmarshalJSON reads what MarshalJSON writes. The errors have their texts, and errors.Is knows them no more.
+func (r *PrefixResult) UnmarshalJSON(b []byte) error {
+	type fields PrefixResult
+	in := struct {
+		*fields
+		Listing string `json:"listing"`
+	}{(*fields)(r), errorText(r.Listing)}
+	if err := json.Unmarshal(b, &in); err != nil {
+		return err
+	}
+	r.Listing = textError(in.Listing)
+	return nil
+}
+
+// LogValue returns a group with the counts, and the texts of the first failure and of the error of the listing, if any. The
+// other failures have log lines of their own.
+func (r *PrefixResult) LogValue() slog.Value {
+	if r == nil {
+		return slog.AnyValue(nil)
+	}
+	attrs := []slog.Attr{
+		slog.Int("done", r.Done), slog.Int("skipped", r.Skipped), slog.Int("failed", r.Failed), slog.Int64("bytes", r.Bytes),
+	}
+	if len(r.Failures) > 0 {
+		attrs = append(attrs, slog.String("firstFailure", r.Failures[0].Error()))
+	}
+	if r.Listing != nil {
+		attrs = append(attrs, slog.String("listing", r.Listing.Error()))
+	}
+	return slog.GroupValue(attrs...)
+}
+
+// MarshalJSON writes the key, and the text of Err as error.
+func (e KeyError) MarshalJSON() ([]byte, error) {
+	type fields KeyError
+	return marshal(struct {
+		fields
+		Err string `json:"error"`
+	}{fields(e), errorText(e.Err)})
+}
+
+// UnmarshalJSON reads what MarshalJSON writes. Err has its text, and errors.Is knows it no more.
+func (e *KeyError) UnmarshalJSON(b []byte) error {
+	type fields KeyError
+	in := struct {
+		*fields
+		Err string `json:"error"`
+	}{(*fields)(e), errorText(e.Err)}
+	if err := json.Unmarshal(b, &in); err != nil {
+		return err
+	}
+	e.Err = textError(in.Err)
+	return nil
+}
+
+// LogValue returns the text, so that a log line has the same kind of value for every error.
+func (e KeyError) LogValue() slog.Value { return slog.StringValue(e.Error()) }
+
+// MarshalJSON writes the names that the tags of the fields give, and the text of Err as error.
+func (e *PartError) MarshalJSON() ([]byte, error) {
+	type fields PartError
+	return marshal(struct {
+		*fields
+		Err string `json:"error"`
+	}{(*fields)(e), errorText(e.Err)})
+}
+
+// UnmarshalJSON reads what MarshalJSON writes. Err has its text, and errors.Is knows it no more.
+func (e *PartError) UnmarshalJSON(b []byte) error {
+	type fields PartError
+	in := struct {
+		*fields
+		Err string `json:"error"`
+	}{(*fields)(e), errorText(e.Err)}
+	if err := json.Unmarshal(b, &in); err != nil {
+		return err
+	}
+	e.Err = textError(in.Err)
+	return nil
+}
+
+// LogValue returns the text, so that a log line has the same kind of value for every error.
+func (e *PartError) LogValue() slog.Value { return slog.StringValue(e.Error()) }
+
+func errorText(err error) string {
+	if err == nil {
+		return ""
+	}
+	return err.Error()
+}
+
+func textError(text string) error {
+	if text == "" {
+		return nil
+	}
+	return errors.New(text)
+}
+
+// marshal leaves <, > and & as they are. The encoder that asked escapes them if it wants to.
+func marshal(v any) ([]byte, error) {
+	var b bytes.Buffer
+	e := json.NewEncoder(&b)
+	e.SetEscapeHTML(false)
+	if err := e.Encode(v); err != nil {
+		return nil, err
+	}
+	return bytes.TrimSuffix(b.Bytes(), []byte("\n")), nil
+}
