@@ -22,6 +22,8 @@ type bubble struct {
 	disk *memfs.FS
 	web  *http.Client
 	data []byte // of the object "bkt/k"
+
+	release func() // ends what a test has put in the way
 }
 
 const bubblePath = "/dir/file"
@@ -30,7 +32,7 @@ const bubblePath = "/dir/file"
 // happens on the way.
 func newBubble(t *testing.T, size int64, piece int, change func(*http.Request, *http.Response) error, opts ...Option) *bubble {
 	t.Helper()
-	b := &bubble{data: contentBytes(t, osstest.Random(1, size)), disk: memfs.New(memfs.Config{})}
+	b := &bubble{release: func() {}, data: contentBytes(t, osstest.Random(1, size)), disk: memfs.New(memfs.Config{})}
 	b.s = &service{objects: map[string][]byte{"k": b.data}, piece: piece}
 	b.web = &http.Client{Transport: changing{b.s, change}}
 	client, err := oss.New("http://service.test", osstest.AccessKeyID, osstest.AccessKeySecret, oss.HTTPClient(b.web))

@@ -6,13 +6,18 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"path/filepath"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/aliyun/aliyun-oss-go-sdk/oss"
+
 	"github.com/ossdl/ossdl/internal/fsys"
 	"github.com/ossdl/ossdl/internal/fsys/faultfs"
+	"github.com/ossdl/ossdl/internal/harness/leaks"
+	"github.com/ossdl/ossdl/internal/osstest"
 )
 
 const (
@@ -42,11 +47,44 @@ func (s *stalled) Read(p []byte) (int, error) {
 	return n, err
 }
 
+// stallsOnly lets the bodies of one path bring nothing.
+func stallsOnly(path string) func(*http.Request, *http.Response) error {
+	return func(r *http.Request, resp *http.Response) error {
+		if r.URL.Path == path {
+			resp.Body = &stalled{resp.Body, r.Context(), 0}
+		}
+		return nil
+	}
+}
+
+// occupy lets another call have both slots of a Downloader, until the bubble's release.
+func occupy(t *testing.T, b *bubble) []Option {
+	b.s.objects["held"] = b.data
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() {
+		to := &memory{b: make([]byte, len(b.data))}
+		_, err := b.d.DownloadTo(ctx, "bkt", "held", to, WithStallTimeout(10000*time.Hour))
+		ended <- err
+	}()
+	b.release = func() {
+		cancel()
+		if err := <-ended; !errors.Is(err, context.Canceled) {
+			t.Errorf("the other call ended with %v", err)
+		}
+	}
+	time.Sleep(time.Second)
+	if n := b.s.open.Load(); n != 2 {
+		t.Fatalf("%d slots are in use", n)
+	}
+	return nil
+}
+
 // slowReads is a disk on which reading the partial file takes a second each time.
 func slowReads(disk fsys.FS) fsys.FS {
 	f := faultfs.New(disk)
 	f.OnOp(func(op faultfs.Op) error {
-		if op.Kind == faultfs.Read && strings.HasSuffix(op.Name, partSuffix) {
+		if op.Kind == faultfs.Read && strings.HasSuffix(op.Name, PartSuffix) {
 			time.Sleep(time.Second)
 		}
 		return nil
@@ -80,14 +118,7 @@ func TestCancelledAnywhere(t *testing.T) {
 		"before the first answer": {all, nil, nil, servicePause / 2, 0, 0},
 		"before the first byte":   {all, stall(0), nil, time.Second, 0, 0},
 		"in a body that stalls":   {all, stall(300 << 10), nil, 10 * time.Second, 0, 600 << 10},
-		"waiting for a slot": {all, nil, func(t *testing.T, b *bubble) []Option {
-			for range 2 {
-				if err := b.d.gate.acquire(t.Context()); err != nil {
-					t.Fatal(err)
-				}
-			}
-			return nil
-		}, time.Hour, 0, 0},
+		"waiting for a slot":      {all, stallsOnly("/held"), occupy, time.Hour, 0, 0},
 		"in back-off": {all, breaks, func(*testing.T, *bubble) []Option {
 			return []Option{WithRetry(RetryPolicy{MinDelay: 100 * time.Hour, MaxDelay: 100 * time.Hour})}
 		}, 30 * time.Second, 0, 6 << 10},
@@ -131,8 +162,9 @@ func TestCancelledAnywhere(t *testing.T) {
 					if !errors.Is(err, context.Canceled) || !errors.Is(err, cause) {
 						t.Errorf("%v", err)
 					}
+					b.release()
 					synctest.Wait()
-					if left := othersInBubble(); left != "" {
+					if left := leaks.OthersInBubble(); left != "" {
 						t.Errorf("goroutines left running:\n%s", left)
 					}
 					if n := b.s.open.Load(); n != 0 {
@@ -199,4 +231,40 @@ func TestCancelledWhileAURLIsRenewed(t *testing.T) {
 			t.Errorf("%d bytes kept of %d that came; %d came in all", res.ResumedBytes, served, b.s.sent.Load())
 		}
 	})
+}
+
+// ending answers as the call is cancelled, with an object that has no bytes.
+type ending struct{ cancel func() }
+
+func (e ending) RoundTrip(r *http.Request) (*http.Response, error) {
+	e.cancel()
+	return &http.Response{
+		StatusCode: http.StatusOK, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1, Request: r, Body: http.NoBody, Header: http.Header{
+			"Etag": {`"E"`}, "Content-Length": {"0"}, "X-Oss-Hash-Crc64ecma": {"0"}, "X-Oss-Request-Id": {serviceRequestID},
+			"Last-Modified": {serviceTime.Format(http.TimeFormat)},
+		},
+	}, nil
+}
+
+// TestEmptyObjectAsTheCallIsCancelled checks that a call which is cancelled as its only answer comes has made the file, or
+// says that it was cancelled.
+func TestEmptyObjectAsTheCallIsCancelled(t *testing.T) {
+	for range 200 {
+		ctx, cancel := context.WithCancel(t.Context())
+		web := &http.Client{Transport: ending{cancel}}
+		client, err := oss.New("http://service.test", osstest.AccessKeyID, osstest.AccessKeySecret, oss.HTTPClient(web))
+		if err != nil {
+			t.Fatal(err)
+		}
+		d, err := New(client)
+		if err != nil {
+			t.Fatal(err)
+		}
+		path := filepath.Join(t.TempDir(), "file")
+		_, err = d.Download(ctx, "bkt", "k", path)
+		if err == nil != exists(path) || err != nil && !errors.Is(err, context.Canceled) {
+			t.Fatal(err)
+		}
+		cancel()
+	}
 }

@@ -282,8 +282,8 @@ func TestDownloadFileCheckpoint(t *testing.T) {
 			if !errors.Is(err, reason) || !errors.Is(err, context.Canceled) {
 				t.Fatal(err)
 			}
-			if exists(path) || exists(path+partSuffix) != c.resumes {
-				t.Errorf("file: %t, partial file: %t", exists(path), exists(path+partSuffix))
+			if exists(path) || exists(path+PartSuffix) != c.resumes {
+				t.Errorf("file: %t, partial file: %t", exists(path), exists(path+PartSuffix))
 			}
 			s.ClearFaults()
 			s.ResetLog()
@@ -305,9 +305,9 @@ func TestDownloadFileAfterTheSDK(t *testing.T) {
 	s.Put("bkt", "k", content)
 	bucket := newBucket(t, s)
 	path := filepath.Join(t.TempDir(), "file")
-	options := []oss.Option{oss.Checkpoint(true, path+checkpointSuffix)}
+	options := []oss.Option{oss.Checkpoint(true, path+CheckpointSuffix)}
 	s.Once(func(r *osstest.Request) bool { return r.Start == 5*testPart }, osstest.Error(http.StatusForbidden, "AccessDenied"))
-	if err := bucket.DownloadFile("k", path, testPart, options...); err == nil || !exists(path+checkpointSuffix) || !exists(path+oss.TempFileSuffix) {
+	if err := bucket.DownloadFile("k", path, testPart, options...); err == nil || !exists(path+CheckpointSuffix) || !exists(path+oss.TempFileSuffix) {
 		t.Fatalf("the SDK was to leave something: %v", err)
 	}
 	writeFile(t, path+oss.TempFileSuffix, "the SDK's")

@@ -1,8 +1,6 @@
 package ossdl
 
 import (
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -22,6 +20,8 @@ import (
 	"github.com/ossdl/ossdl/internal/fsys"
 	"github.com/ossdl/ossdl/internal/fsys/faultfs"
 	"github.com/ossdl/ossdl/internal/fsys/memfs"
+	"github.com/ossdl/ossdl/internal/harness/checkpoints"
+	"github.com/ossdl/ossdl/internal/harness/leaks"
 	"github.com/ossdl/ossdl/internal/osstest"
 )
 
@@ -47,13 +47,13 @@ func newShelf(t *testing.T) *shelf {
 func (sh *shelf) interrupted(t *testing.T) *shelf {
 	t.Helper()
 	half := &shelf{objects: sh.objects, before: sh.before.Kill()}
-	f := faultfs.New(half.before, faultfs.Plan{Kind: faultfs.Write, Name: partSuffix, At: 5})
+	f := faultfs.New(half.before, faultfs.Plan{Kind: faultfs.Write, Name: PartSuffix, At: 5})
 	all := sh.missing(t, half.before)
 	_, sent, log, err := half.run(t, f)
 	if left := half.missing(t, half.before); err == nil || left == 0 || left >= all || sent == 0 {
 		t.Fatalf("%d bytes of %d are missing after %v, %v\n%s", left, all, f, err, log)
 	}
-	if _, err := half.before.Lstat("/" + workDir); err != nil {
+	if _, err := half.before.Lstat("/" + WorkDir); err != nil {
 		t.Fatal(err)
 	}
 	return half
@@ -80,7 +80,7 @@ func (sh *shelf) run(t *testing.T, on fsys.FS) (res *PrefixResult, sent int64, l
 		res, err = d.DownloadPrefix(t.Context(), "bkt", "p/", t.TempDir(), within(func(*os.Root) fsys.FS { return files }))
 		log, sent = lines.String(), s.sent.Load()
 		synctest.Wait()
-		if left := othersInBubble(); left != "" {
+		if left := leaks.OthersInBubble(); left != "" {
 			t.Errorf("goroutines left running:\n%s", left)
 		}
 		if n := files.n.Load(); n != 0 {
@@ -125,22 +125,21 @@ func (sh *shelf) heals(t *testing.T, disk *memfs.FS) {
 func (sh *shelf) missing(t *testing.T, disk *memfs.FS) (bytes int64) {
 	t.Helper()
 	for name, content := range sh.objects {
-		if fi, err := disk.Lstat(name); err == nil && fi.Size() == int64(len(content)) && sameTime(fi.ModTime(), serviceTime) {
+		if fi, err := disk.Lstat(name); err == nil && fi.Size() == int64(len(content)) && fi.ModTime().Unix() == serviceTime.Unix() {
 			continue
 		}
-		sum := sha256.Sum256([]byte(name[1:]))
-		base := filepath.Join("/", workDir, hex.EncodeToString(sum[:16]))
-		data, err := fsys.ReadFile(disk, base+checkpointSuffix, checkpointReadLimit)
+		base := filepath.Join("/", WorkBase(name[1:]))
+		data, err := fsys.ReadFile(disk, base+CheckpointSuffix, checkpoints.ReadLimit)
 		if errors.Is(err, fs.ErrNotExist) {
 			bytes += int64(len(content))
 			continue
 		}
-		c, err := decodeCheckpoint(data)
+		c, err := checkpoints.Decode(data)
 		if err != nil {
 			t.Fatal(err)
 		}
-		held, _ := holds(t, disk, c, base+partSuffix, name)
-		bytes += int64(len(content)) - total(held)
+		held, _ := holds(t, disk, c, base+PartSuffix, name)
+		bytes += int64(len(content)) - checkpoints.Total(held)
 	}
 	return bytes
 }

@@ -20,8 +20,8 @@ import (
 
 	"github.com/aliyun/aliyun-oss-go-sdk/oss"
 
-	"github.com/ossdl/ossdl/internal/crc64"
 	"github.com/ossdl/ossdl/internal/fsys"
+	"github.com/ossdl/ossdl/internal/harness/checkpoints"
 	"github.com/ossdl/ossdl/internal/osstest"
 )
 
@@ -252,8 +252,9 @@ type wireScene struct {
 	name  string
 	call  wireCall
 	leave func(st *stage, call wireCall) // what an earlier run has left; nil: nothing
-	opts  []Option
-	most  bool // for every cause also in the short form, over HTTP
+	// A part of the object; length 0: all of it.
+	offset, length int64
+	most           bool // for every cause also in the short form, over HTTP
 }
 
 func wireScenes() []wireScene {
@@ -264,7 +265,7 @@ func wireScenes() []wireScene {
 		{name: "half of another object", call: callDownload, leave: (*stage).leaveAnotherHalf},
 		{name: "not committed", call: callDownload, leave: (*stage).leaveWhole},
 		{name: "committed", call: callDownload, leave: (*stage).leaveCommitted},
-		{name: "half of a range", call: callDownload, leave: (*stage).leaveHalf, opts: []Option{WithRange(100, wireSize-200)}},
+		{name: "half of a range", call: callDownload, leave: (*stage).leaveHalf, offset: 100, length: wireSize - 200},
 		{name: "URL", call: callURL},
 		{name: "half, by URL", call: callURL, leave: (*stage).leaveHalf},
 		{name: "DownloadTo", call: callTo},
@@ -290,7 +291,7 @@ func (st *stage) leaveHalf(call wireCall) {
 		return call(ctx, st, d, append(st.opts[:len(st.opts):len(st.opts)], WithConcurrency(1)))
 	})
 	st.s.ClearFaults()
-	if n := total(st.holds()); err == nil || n != wireKept {
+	if n := checkpoints.Total(st.holds()); err == nil || n != wireKept {
 		st.t.Fatalf("%d bytes were left, want %d: %v", n, wireKept, err)
 	}
 }
@@ -299,8 +300,8 @@ func (st *stage) leaveHalf(call wireCall) {
 func (st *stage) leavePartlyFalse(call wireCall) {
 	st.t.Helper()
 	st.leaveHalf(call)
-	st.claim(span{0, wirePart}, span{wirePart, wireKept})
-	if err := spoil(fsys.OS(), st.path+partSuffix, wirePart); err != nil {
+	st.claim(checkpoints.Span{End: wirePart}, checkpoints.Span{Off: wirePart, End: wireKept})
+	if err := spoil(fsys.OS(), st.path+PartSuffix, wirePart); err != nil {
 		st.t.Fatal(err)
 	}
 }
@@ -316,50 +317,40 @@ func (st *stage) leaveAnotherHalf(call wireCall) {
 func (st *stage) leaveWhole(call wireCall) {
 	st.t.Helper()
 	st.leaveHalf(call)
-	if err := os.WriteFile(st.path+partSuffix, contentBytes(st.t, st.content), 0o644); err != nil {
+	if err := os.WriteFile(st.path+PartSuffix, contentBytes(st.t, st.content), 0o644); err != nil {
 		st.t.Fatal(err)
 	}
-	st.claim(span{0, wireSize})
+	st.claim(checkpoints.Span{End: wireSize})
 }
 
 // leaveCommitted is killed after the rename.
 func (st *stage) leaveCommitted(call wireCall) {
 	st.t.Helper()
 	st.leaveWhole(call)
-	if err := os.Rename(st.path+partSuffix, st.path); err != nil {
+	if err := os.Rename(st.path+PartSuffix, st.path); err != nil {
 		st.t.Fatal(err)
 	}
 }
 
 // claim makes the checkpoint one that claims these ranges, truly.
-func (st *stage) claim(spans ...span) {
+func (st *stage) claim(spans ...checkpoints.Span) {
 	st.t.Helper()
-	content := contentBytes(st.t, st.content)
-	data, err := readTestCheckpoint(st.t, st.path+checkpointSuffix).encode(func(int) (claims []claim) {
-		for _, s := range spans {
-			claims = append(claims, claim{s.off, s.len(), s.len(), crc64.Update(0, content[s.off:s.end]), true})
-		}
-		return claims
-	})
-	if err == nil {
-		err = os.WriteFile(st.path+checkpointSuffix, data, checkpointMode)
-	}
-	if err != nil {
-		st.t.Fatal(err)
-	}
+	cp := checkpoints.Read(st.t, st.path+CheckpointSuffix)
+	cp.Claim(contentBytes(st.t, st.content), spans...)
+	checkpoints.Write(st.t, st.path+CheckpointSuffix, cp)
 }
 
 // holds is the ranges of the object that a run need not fetch: those that the checkpoint claims and that are there.
-func (st *stage) holds() []span {
+func (st *stage) holds() []checkpoints.Span {
 	st.t.Helper()
-	if !exists(st.path + checkpointSuffix) {
+	if !exists(st.path + CheckpointSuffix) {
 		return nil
 	}
-	cp := readTestCheckpoint(st.t, st.path+checkpointSuffix)
+	cp := checkpoints.Read(st.t, st.path+CheckpointSuffix)
 	if cp.ETag != st.s.Stat("bkt", "key").ETag {
 		return nil
 	}
-	held, _ := holds(st.t, fsys.OS(), cp, st.path+partSuffix, st.path)
+	held, _ := holds(st.t, fsys.OS(), cp, st.path+PartSuffix, st.path)
 	return held
 }
 
@@ -401,14 +392,9 @@ func (sc wireScene) failEach(t *testing.T, server []osstest.Option, cause error,
 	}})
 	liesTold.Add(-1) // it tells none
 	st.unseen = true
-	st.opts = append(st.opts, sc.opts...)
-	for _, o := range sc.opts { // a range
-		cfg, err := defaults().with(inDownload, []Option{o})
-		if err != nil {
-			t.Fatal(err)
-		}
-		w := cfg.window
-		st.content = osstest.Bytes(contentBytes(t, st.content)[w.offset : w.offset+w.length])
+	if n := sc.length; n > 0 {
+		st.opts = append(st.opts, WithRange(sc.offset, n))
+		st.content = osstest.Bytes(contentBytes(t, st.content)[sc.offset : sc.offset+n])
 	}
 	st.old()
 	if sc.leave != nil {
@@ -477,7 +463,7 @@ func (sc wireScene) fails(st *stage, w *wireFault, attempts int) {
 	if err != nil {
 		st.t.Fatal(err)
 	}
-	before := total(st.holds())
+	before := checkpoints.Total(st.holds())
 	size := st.content.Size()
 	res, err := sc.once(st, w)
 	switch {
@@ -498,10 +484,10 @@ func (sc wireScene) fails(st *stage, w *wireFault, attempts int) {
 	if got, err := os.ReadFile(st.path); string(got) != string(was) {
 		st.t.Errorf("the old file is gone: %d bytes, %v", len(got), err)
 	}
-	if exists(st.path + lockSuffix) {
+	if exists(st.path + LockSuffix) {
 		st.t.Error("the lock file is left behind")
 	}
-	held := total(st.holds())
+	held := checkpoints.Total(st.holds())
 	if sc.toFile() {
 		// What came before there was a partial file to write it to is lost: a part for each worker.
 		came := int64(0)

@@ -16,7 +16,6 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
-	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -33,32 +32,11 @@ import (
 	"github.com/ossdl/ossdl/internal/fsys"
 	"github.com/ossdl/ossdl/internal/fsys/faultfs"
 	"github.com/ossdl/ossdl/internal/fsys/memfs"
+	"github.com/ossdl/ossdl/internal/harness/checkpoints"
+	"github.com/ossdl/ossdl/internal/harness/leaks"
 	"github.com/ossdl/ossdl/internal/osstest"
+	"github.com/ossdl/ossdl/internal/testhook"
 )
-
-// The tests of this file fail each file operation of a download once. They run in a synctest bubble, against a service
-// without a network: hours of saving and syncing pass at once, and a goroutine that is left is seen.
-//
-// Where the invariants of the design have their owners, and what each of these tests tries:
-//
-//	1  The path is absent, old, or complete and verified.
-//	     TestEveryFileOperationFails, TestEveryNetworkEventFails  each operation and event fails once
-//	     TestEveryInstantIsACrash, TestCrashUponCrash             kills and power losses, at each moment
-//	     TestKilledAHundredTimes                                  a process, a real disk and kill -9
-//	2  A claim ahead of the disk, or a disk that changed, costs a fetch of that range, never a wrong file.
-//	     scene.heals (of the tests above), TestCheckpointOfNoUse
-//	3  No answer of another version, or of another range, is written.
-//	     lies_answers_test.go, lies_object_test.go: TestWrongETag, TestWholeObjectInsteadOfRange, TestObjectChanges
-//	4  When a call returns, nothing of it is left.
-//	     scene.runInBubble, stage.call (of all tests that use them), TestThousandsOfDownloads
-//	5  The error says what happened first, to which key and range, with the request ID.
-//	     TestFirstErrorIsReported, TestErrorNamesKeyRangeAndRequest
-//	6  A second call or process on the same destination gets ErrInUse, and harms nothing.
-//	     inuse_test.go: TestOtherProcessBetweenTwoOperations, TestManyAtOnePath, TestNewcomerAtTheCommit
-//	7  Damaged, foreign, future or hostile checkpoints cost a fresh start at worst.
-//	     TestHostileCheckpoints, FuzzHostileCheckpoint, FuzzCheckpoint; for links, TestPlantedAtTheWorkingFiles
-//	8  Credentials and signatures are in no file, no error, no log.
-//	     TestNoSecretAnywhere
 
 // long reports whether the long forms of the tests are to run.
 func long() bool { return os.Getenv("OSSDL_LONG") != "" }
@@ -255,18 +233,12 @@ type scene struct {
 	only    faultfs.Kind // fail these operations alone: there are many others
 }
 
-// newScene has an old file at the path, everything of which is certain to be on the disk.
+// newScene has an old file at the path, everything of which is certain to be on the disk. Its options must not change what is
+// asked for, nor where a checkpoint is kept; see withRange and withoutCheckpoint.
 func newScene(t *testing.T, name string, size int64, config memfs.Config, opts ...Option) *scene {
 	t.Helper()
-	cfg, err := defaults().with(inDownload, opts)
-	if err != nil {
-		t.Fatal(err)
-	}
-	sc := &scene{name: name, content: sceneContent(t, 1, size), keeps: !cfg.noCheckpoint, opts: opts, before: memfs.New(config)}
+	sc := &scene{name: name, content: sceneContent(t, 1, size), keeps: true, opts: opts, before: memfs.New(config)}
 	sc.want = sc.content
-	if w := cfg.window; w != nil {
-		sc.want = sc.content[w.offset : w.offset+w.length]
-	}
 	for _, dir := range []string{"/dir", "/cps"} {
 		if err := sc.before.Mkdir(dir, 0o755); err != nil {
 			t.Fatal(err)
@@ -275,6 +247,19 @@ func newScene(t *testing.T, name string, size int64, config memfs.Config, opts .
 	if err := errors.Join(putFile(sc.before, scenePath, sceneOld), sc.before.SyncDir("/")); err != nil {
 		t.Fatal(err)
 	}
+	return sc
+}
+
+// withRange makes it a download of a part of the object.
+func (sc *scene) withRange(offset, length int64) *scene {
+	sc.want = sc.content[offset : offset+length]
+	sc.opts = append(sc.opts, WithRange(offset, length))
+	return sc
+}
+
+func (sc *scene) withoutCheckpoint() *scene {
+	sc.keeps = false
+	sc.opts = append(sc.opts, WithoutCheckpoint())
 	return sc
 }
 
@@ -303,9 +288,9 @@ func putFile(f fsys.FS, name, content string) error {
 
 // The moments at which an earlier run was killed.
 var (
-	killedHalfway = faultfs.Plan{Kind: faultfs.Write, Name: partSuffix, At: 8, Stop: true}
-	killedBefore  = faultfs.Plan{Kind: faultfs.Rename, Name: partSuffix, Stop: true}              // the commit
-	killedAfter   = faultfs.Plan{Kind: faultfs.Remove, Name: checkpointSuffix, At: 1, Stop: true} // the first is a fresh start's
+	killedHalfway = faultfs.Plan{Kind: faultfs.Write, Name: PartSuffix, At: 8, Stop: true}
+	killedBefore  = faultfs.Plan{Kind: faultfs.Rename, Name: PartSuffix, Stop: true}              // the commit
+	killedAfter   = faultfs.Plan{Kind: faultfs.Remove, Name: CheckpointSuffix, At: 1, Stop: true} // the first is a fresh start's
 )
 
 // interrupt makes the disk one that an earlier run has left.
@@ -316,7 +301,7 @@ func (sc *scene) interrupt(t *testing.T, at faultfs.Plan) *scene {
 		t.Fatalf("scene %s: %v", sc.name, f)
 	}
 	if at.Kind != faultfs.Write {
-		sc.claim(t, span{0, int64(len(sc.want))})
+		sc.claim(t, checkpoints.Span{End: int64(len(sc.want))})
 	}
 	sc.before = sc.before.Kill()
 	if n, all := sc.intact(t, sc.before), int64(len(sc.want)); n == 0 || (at.Kind == faultfs.Write) == (n == all) {
@@ -326,20 +311,16 @@ func (sc *scene) interrupt(t *testing.T, at faultfs.Plan) *scene {
 }
 
 // claim makes the checkpoint one that claims these ranges, truly.
-func (sc *scene) claim(t *testing.T, spans ...span) {
+func (sc *scene) claim(t *testing.T, spans ...checkpoints.Span) {
 	t.Helper()
 	name, cp := sc.checkpoint(t, sc.before)
 	if cp == nil {
 		t.Fatal("no checkpoint")
 	}
-	data, err := cp.encode(func(int) (claims []claim) {
-		for _, s := range spans {
-			claims = append(claims, claim{s.off, s.len(), s.len(), crc64.Update(0, sc.want[s.off:s.end]), true})
-		}
-		return claims
-	})
+	cp.Claim(sc.want, spans...)
+	data, err := cp.Encode()
 	if err == nil {
-		err = fsys.WriteFile(sc.before, name, data, checkpointMode)
+		err = fsys.WriteFile(sc.before, name, data, checkpoints.Mode)
 	}
 	if err != nil {
 		t.Fatal(err)
@@ -351,16 +332,16 @@ func (sc *scene) falsify(t *testing.T) *scene {
 	t.Helper()
 	was := sc.intact(t, sc.before)
 	_, cp := sc.checkpoint(t, sc.before)
-	var spans []span
+	var spans []checkpoints.Span
 	for _, p := range cp.Parts {
 		half := p.Offset + p.Done/2
-		spans = append(spans, span{p.Offset, half}, span{half, p.Offset + p.Done})
+		spans = append(spans, checkpoints.Span{Off: p.Offset, End: half}, checkpoints.Span{Off: half, End: p.Offset + p.Done})
 	}
 	sc.claim(t, spans...)
-	if err := spoil(sc.before, scenePath+partSuffix, spans[0].off); err != nil {
+	if err := spoil(sc.before, scenePath+PartSuffix, spans[0].Off); err != nil {
 		t.Fatal(err)
 	}
-	if n := sc.intact(t, sc.before); n == 0 || n != was-spans[0].len() {
+	if n := sc.intact(t, sc.before); n == 0 || n != was-spans[0].Len() {
 		t.Fatalf("scene %s has %d bytes that are claimed truly", sc.name, n)
 	}
 	return sc
@@ -384,8 +365,7 @@ func scenes(t *testing.T) []*scene {
 	t.Helper()
 	fresh := func(name string, opts ...Option) *scene { return newScene(t, name, smallSize, memfs.Config{}, opts...) }
 	sum := sha256.Sum256(fresh("").content)
-	times := Option{"objectTimes", inDownload, func(s *settings) error { s.objectTimes = true; return nil }} // DownloadPrefix's
-	window := WithRange(1000, smallSize-2000)
+	times := testhook.ObjectTimes.(func() Option)() // DownloadPrefix's
 
 	replaced := fresh("half of another object").interrupt(t, killedHalfway)
 	replaced.content = sceneContent(t, 2, smallSize)
@@ -407,12 +387,12 @@ func scenes(t *testing.T) []*scene {
 		replaced,
 		fresh("half, checkpoint file", WithCheckpoint("/cps/mine.cp")).interrupt(t, killedHalfway),
 		fresh("half, checkpoint folder", WithCheckpointDir("/cps")).interrupt(t, killedHalfway),
-		fresh("half of a range", window).interrupt(t, killedHalfway),
+		fresh("half of a range").withRange(1000, smallSize-2000).interrupt(t, killedHalfway),
 		byURL.interrupt(t, killedHalfway),
 		flipped,
 		decayed,
 		newScene(t, "no reservation", smallSize, memfs.Config{NoReserve: true, NoLocks: true}),
-		fresh("sparse, no checkpoint", WithoutPreallocation(), WithoutCheckpoint()),
+		fresh("sparse, no checkpoint", WithoutPreallocation()).withoutCheckpoint(),
 		fresh("elsewhere, digest, time", WithCheckpointDir("/cps"), WithChecksum(sha256.New, sum[:]), times),
 	}
 	if testing.Short() {
@@ -450,7 +430,7 @@ func (sc *scene) runInBubble(t *testing.T, ctx context.Context, on fsys.FS) outc
 	t.Helper()
 	out := sc.download(t, ctx, on)
 	synctest.Wait()
-	if left := othersInBubble(); left != "" {
+	if left := leaks.OthersInBubble(); left != "" {
 		t.Errorf("goroutines left running:\n%s", left)
 	}
 	return out
@@ -502,7 +482,7 @@ type decaying struct {
 
 func (d *decaying) OpenFile(name string, flag int, perm fs.FileMode) (fsys.File, error) {
 	f, err := d.FS.OpenFile(name, flag, perm)
-	if err != nil || !strings.HasSuffix(name, partSuffix) {
+	if err != nil || !strings.HasSuffix(name, PartSuffix) {
 		return f, err
 	}
 	return &decayingFile{File: f, d: d}, nil
@@ -521,22 +501,6 @@ func (f *decayingFile) WriteAt(p []byte, off int64) (int, error) {
 		})
 	}
 	return f.File.WriteAt(p, off)
-}
-
-// othersInBubble is the stacks of all goroutines of the caller's bubble but the caller's.
-func othersInBubble() string {
-	buf := make([]byte, 1<<18)
-	stacks := strings.Split(string(buf[:runtime.Stack(buf, true)]), "\n\n")
-	header, _, _ := strings.Cut(stacks[0], "\n")
-	bubble := header[strings.LastIndexByte(header, ','):] // ", synctest bubble 7]:"
-	var left []string
-	for _, s := range stacks[1:] {
-		header, _, _ := strings.Cut(s, "\n")
-		if strings.HasSuffix(header, bubble) && !strings.Contains(s, "testing/synctest.Test") {
-			left = append(left, s)
-		}
-	}
-	return strings.Join(left, "\n\n")
 }
 
 // atPath is which file is at the path: "", "old" or "new"; anything else fails the test.
@@ -559,42 +523,42 @@ func (sc *scene) atPath(t *testing.T, disk fsys.FS) string {
 }
 
 // checkpoint is what the checkpoint of a disk is called and says; nil where there is none.
-func (sc *scene) checkpoint(t *testing.T, disk *memfs.FS) (name string, cp *checkpoint) {
+func (sc *scene) checkpoint(t *testing.T, disk *memfs.FS) (name string, cp *checkpoints.Document) {
 	t.Helper()
 	for _, n := range disk.Names() {
-		if strings.HasSuffix(n, checkpointSuffix) {
+		if strings.HasSuffix(n, CheckpointSuffix) {
 			name = n
 		}
 	}
 	if name == "" {
 		return "", nil
 	}
-	data, err := fsys.ReadFile(disk, name, checkpointReadLimit)
+	data, err := fsys.ReadFile(disk, name, checkpoints.ReadLimit)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if cp, err = decodeCheckpoint(data); err != nil {
+	if cp, err = checkpoints.Decode(data); err != nil {
 		t.Fatalf("a checkpoint that is not whole: %v\n%s", err, data)
 	}
 	return name, cp
 }
 
 // holds is the ranges that the checkpoint of a disk claims and that are there.
-func (sc *scene) holds(t *testing.T, disk *memfs.FS) (held []span, have []byte) {
+func (sc *scene) holds(t *testing.T, disk *memfs.FS) (held []checkpoints.Span, have []byte) {
 	t.Helper()
 	_, cp := sc.checkpoint(t, disk)
 	if cp == nil || cp.CRC64 == nil || *cp.CRC64 != crc64.Update(0, sc.content) {
 		return nil, nil
 	}
-	return holds(t, disk, cp, scenePath+partSuffix, scenePath)
+	return holds(t, disk, cp, scenePath+PartSuffix, scenePath)
 }
 
 // holds is the ranges that a checkpoint claims and that are in the partial file, or, where there is none, in the file at
 // the path, for a run that was killed right after its rename. have is what is in that file.
-func holds(t *testing.T, disk fsys.FS, cp *checkpoint, part, path string) (held []span, have []byte) {
+func holds(t *testing.T, disk fsys.FS, cp *checkpoints.Document, part, path string) (held []checkpoints.Span, have []byte) {
 	t.Helper()
 	have, err := fsys.ReadFile(disk, part, 1<<30)
-	if errors.Is(err, fs.ErrNotExist) && cp.complete() {
+	if errors.Is(err, fs.ErrNotExist) && cp.Complete() {
 		have, err = fsys.ReadFile(disk, path, 1<<30)
 	}
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -602,32 +566,24 @@ func holds(t *testing.T, disk fsys.FS, cp *checkpoint, part, path string) (held 
 	}
 	for _, p := range cp.Parts {
 		if p.Offset+p.Done <= int64(len(have)) && crc64.Update(0, have[p.Offset:p.Offset+p.Done]) == p.CRC64 {
-			held = append(held, span{p.Offset, p.Offset + p.Done})
+			held = append(held, p.Span())
 		}
 	}
 	return held, have
-}
-
-// total is how many bytes ranges have.
-func total(spans []span) (bytes int64) {
-	for _, s := range spans {
-		bytes += s.len()
-	}
-	return bytes
 }
 
 // intact is how many bytes of a disk a run need not fetch: those that the checkpoint claims and that are there.
 func (sc *scene) intact(t *testing.T, disk *memfs.FS) int64 {
 	t.Helper()
 	held, _ := sc.holds(t, disk)
-	return total(held)
+	return checkpoints.Total(held)
 }
 
 // poisoned reports whether what is there is claimed as it came, and came wrong.
 func (sc *scene) poisoned(t *testing.T, disk *memfs.FS) bool {
 	t.Helper()
 	held, have := sc.holds(t, disk)
-	return slices.ContainsFunc(held, func(s span) bool { return !bytes.Equal(have[s.off:s.end], sc.want[s.off:s.end]) })
+	return slices.ContainsFunc(held, func(s checkpoints.Span) bool { return !bytes.Equal(have[s.Off:s.End], sc.want[s.Off:s.End]) })
 }
 
 // heals runs once more, on a disk and a network that work again: the file is right, nothing is beside it, and fetched is
@@ -876,7 +832,7 @@ func (sc *scene) fails(t *testing.T, plan faultfs.Plan) (op faultfs.Op, fired bo
 // WithoutCheckpoint. A write that failed costs, beyond that, what this one write was for.
 func (sc *scene) kept(t *testing.T, disk *memfs.FS, op faultfs.Op, out outcome) {
 	t.Helper()
-	part := strings.HasSuffix(op.Name, partSuffix)
+	part := strings.HasSuffix(op.Name, PartSuffix)
 	if !sc.keeps || sc.flip > 0 || op.Kind == faultfs.Sync && part {
 		return
 	}

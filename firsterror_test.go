@@ -80,7 +80,7 @@ func (sc *scene) goesWrong(t *testing.T, when map[string]time.Duration) (happene
 
 	files := faultfs.New(sc.before)
 	files.OnOp(func(op faultfs.Op) error {
-		part := strings.HasSuffix(op.Name, partSuffix)
+		part := strings.HasSuffix(op.Name, PartSuffix)
 		switch {
 		case op.Kind == faultfs.Write && part && op.Offset >= 2*sc.part(): // a part is done before, to be saved and synced
 			return goesWrong("write")

@@ -20,6 +20,7 @@ import (
 
 	"github.com/aliyun/aliyun-oss-go-sdk/oss"
 
+	"github.com/ossdl/ossdl/internal/harness/leaks"
 	"github.com/ossdl/ossdl/internal/osstest"
 )
 
@@ -179,7 +180,7 @@ func FuzzErrorBody(f *testing.F) {
 		}
 		for _, from := range []source{src, byURL} {
 			_, err := from.get(t.Context(), request{span: span{0, 1}, again: new(atomic.Int64)})
-			noSecret(t, err, secret)
+			leaks.NoSecret(t, err, secret)
 			var refused *statusError
 			if !errors.As(err, &refused) {
 				continue // net/http did not take the answer
@@ -228,11 +229,11 @@ func FuzzSignedURL(f *testing.F) {
 			if u, err := parseAddress(scheme + "://user:" + secret + "@" + rest); err == nil {
 				t.Errorf("a password was accepted: %v", u)
 			} else {
-				noSecret(t, err, secret)
+				leaks.NoSecret(t, err, secret)
 			}
 		}
 		if err != nil {
-			noSecret(t, err, secret)
+			leaks.NoSecret(t, err, secret)
 			return
 		}
 		if name := a.String(); strings.Contains(name, secret) || a.id.bucket == "" || !strings.HasPrefix(a.id.key, "/") {

@@ -23,6 +23,7 @@ import (
 	"github.com/ossdl/ossdl/internal/fsys"
 	"github.com/ossdl/ossdl/internal/fsys/faultfs"
 	"github.com/ossdl/ossdl/internal/fsys/memfs"
+	"github.com/ossdl/ossdl/internal/harness/checkpoints"
 	"github.com/ossdl/ossdl/internal/osstest"
 )
 
@@ -276,7 +277,7 @@ func TestOtherProcessBetweenTwoOperations(t *testing.T) {
 // is written through it, the path has the old file or the right one, and the foreign file never gets there. Only between
 // the last look and the rename nobody can tell.
 func TestPartialFileIsSwapped(t *testing.T) {
-	const name, victim = scenePath + partSuffix, "/cps/victim"
+	const name, victim = scenePath + PartSuffix, "/cps/victim"
 	theirs := strings.Repeat("x", smallSize) // as long as ours
 	for kind, plant := range map[string]func(disk *memfs.FS) error{
 		"file":      func(disk *memfs.FS) error { return putFile(disk, name, theirs) },
@@ -398,7 +399,7 @@ func TestNewcomerAtTheCommit(t *testing.T) {
 				case !interrupted:
 					checkFile(t, path, other)
 				default:
-					if n := total(checkClaims(t, path)); n == 0 {
+					if n := checkpoints.Total(checkClaims(t, path)); n == 0 {
 						t.Error("what the other process left was lost")
 					}
 					res, err := newDownloader(t, s).Download(t.Context(), "bkt", "other", path)

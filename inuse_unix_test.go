@@ -41,7 +41,7 @@ type workingFile struct {
 
 func workingFiles() (files []workingFile) {
 	beside := func(string) []Option { return nil }
-	for _, suffix := range []string{partSuffix, checkpointSuffix, checkpointSuffix + fsys.TempSuffix, lockSuffix} {
+	for _, suffix := range []string{PartSuffix, CheckpointSuffix, CheckpointSuffix + fsys.TempSuffix, LockSuffix} {
 		files = append(files, workingFile{suffix, suffix, beside, func(_ *testing.T, path, _ string) string { return path + suffix }, nil})
 	}
 	file := func(dir string) []Option { return []Option{WithCheckpoint(filepath.Join(dir, "mine"))} }
@@ -50,10 +50,10 @@ func workingFiles() (files []workingFile) {
 		// The caller names the file, and a link there is followed as one at the path is.
 		named := func(kind string) bool { return temp == "" && strings.Contains(kind, "link") && kind != "hard link" }
 		files = append(files,
-			workingFile{"checkpoint file" + temp, checkpointSuffix + temp, file, func(_ *testing.T, _, dir string) string {
+			workingFile{"checkpoint file" + temp, CheckpointSuffix + temp, file, func(_ *testing.T, _, dir string) string {
 				return filepath.Join(dir, "mine"+temp)
 			}, named},
-			workingFile{"checkpoint folder" + temp, checkpointSuffix + temp, folder, func(t *testing.T, _, dir string) string {
+			workingFile{"checkpoint folder" + temp, CheckpointSuffix + temp, folder, func(t *testing.T, _, dir string) string {
 				entries, err := os.ReadDir(dir)
 				if err != nil || len(entries) != 1 {
 					t.Fatal(entries, err)
@@ -83,11 +83,11 @@ func TestPlantedAtTheWorkingFiles(t *testing.T) {
 					s, d, path, content := interrupted(t, opts...)
 					file := w.at(t, path, cps)
 					cp := file
-					if w.is == partSuffix || w.is == lockSuffix {
-						cp = path + checkpointSuffix
+					if w.is == PartSuffix || w.is == LockSuffix {
+						cp = path + CheckpointSuffix
 					}
 					if !resumes {
-						if err := errors.Join(os.Remove(path+partSuffix), os.Remove(strings.TrimSuffix(cp, fsys.TempSuffix))); err != nil {
+						if err := errors.Join(os.Remove(path+PartSuffix), os.Remove(strings.TrimSuffix(cp, fsys.TempSuffix))); err != nil {
 							t.Fatal(err)
 						}
 					}
@@ -173,7 +173,7 @@ func (v *victim) unharmed(t *testing.T) {
 
 // TestPlantedInTheFolderOfAPrefix is the same for the working files of DownloadPrefix, which lie in a folder of their own.
 func TestPlantedInTheFolderOfAPrefix(t *testing.T) {
-	for _, suffix := range []string{partSuffix, checkpointSuffix, checkpointSuffix + fsys.TempSuffix, lockSuffix} {
+	for _, suffix := range []string{PartSuffix, CheckpointSuffix, CheckpointSuffix + fsys.TempSuffix, LockSuffix} {
 		for _, p := range plants {
 			t.Run(suffix+"/"+p.kind, func(t *testing.T) {
 				s := newServer(t)
@@ -185,11 +185,11 @@ func TestPlantedInTheFolderOfAPrefix(t *testing.T) {
 				if res, err := d.DownloadPrefix(t.Context(), "bkt", "p/", dir); err == nil || res.Failed != 1 {
 					t.Fatalf("not interrupted: %+v, %v", res, err)
 				}
-				parts, err := filepath.Glob(filepath.Join(dir, workDir, "*"+partSuffix))
+				parts, err := filepath.Glob(filepath.Join(dir, WorkDir, "*"+PartSuffix))
 				if err != nil || len(parts) != 1 {
 					t.Fatal(parts, err)
 				}
-				file := strings.TrimSuffix(parts[0], partSuffix) + suffix
+				file := strings.TrimSuffix(parts[0], PartSuffix) + suffix
 				if err := os.Remove(file); err != nil && !os.IsNotExist(err) {
 					t.Fatal(err)
 				}
@@ -226,9 +226,9 @@ func TestPlantedInTheFolderOfAPrefix(t *testing.T) {
 // a fresh start, and what is only a name of ours is replaced.
 func refusesPlant(suffix, kind string) bool {
 	switch suffix {
-	case partSuffix, lockSuffix:
+	case PartSuffix, LockSuffix:
 		return kind != "hard link"
-	case checkpointSuffix:
+	case CheckpointSuffix:
 		return kind == "folder"
 	}
 	return false

@@ -13,6 +13,7 @@ import (
 	"github.com/aliyun/aliyun-oss-go-sdk/oss"
 
 	"github.com/ossdl/ossdl/internal/crc64"
+	"github.com/ossdl/ossdl/internal/harness/checkpoints"
 	"github.com/ossdl/ossdl/internal/osstest"
 )
 
@@ -116,7 +117,7 @@ func TestKilledAHundredTimes(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "file")
 	rng := rand.New(rand.NewPCG(1, uint64(kills)))
 	killed, resumed, spared := 0, 0, int64(0)
-	var claims []span // that the last run has left
+	var claims []checkpoints.Span // that the last run has left
 	for killed < kills {
 		s.ResetLog()
 		cmd := startChild(t, s, "download", path, "k")
@@ -126,13 +127,13 @@ func TestKilledAHundredTimes(t *testing.T) {
 		if killed%2 == 1 {
 			from = -1 // counted from a save on
 		}
-		before := modTime(path + checkpointSuffix)
+		before := modTime(path + CheckpointSuffix)
 		ctx, cancel := context.WithCancel(t.Context())
 		moment := make(chan error, 1)
 		go func() {
 			moment <- s.WaitFor(ctx, func() bool {
 				sent := s.Stats().Sent
-				if from < 0 && modTime(path+checkpointSuffix).After(before) {
+				if from < 0 && modTime(path+CheckpointSuffix).After(before) {
 					from = sent
 				}
 				return from >= 0 && sent >= from+at
@@ -157,7 +158,7 @@ func TestKilledAHundredTimes(t *testing.T) {
 		}
 		cancel()
 		spared += notAskedFor(t, s, claims)
-		if exists(path) && exists(path+partSuffix) {
+		if exists(path) && exists(path+PartSuffix) {
 			t.Fatalf("kill %d: a file at the path and a partial one", killed)
 		}
 		if claims = checkClaims(t, path); len(claims) > 0 {
@@ -179,16 +180,16 @@ func TestKilledAHundredTimes(t *testing.T) {
 
 // notAskedFor fails the test where a run has asked for bytes that it found claimed, and there. It returns how many there
 // were. Where nothing is missing a run asks for the first byte, to know whether the object is the same.
-func notAskedFor(t *testing.T, s *osstest.Server, claims []span) int64 {
+func notAskedFor(t *testing.T, s *osstest.Server, claims []checkpoints.Span) int64 {
 	t.Helper()
 	for _, r := range s.Requests() {
 		for _, c := range claims {
-			if r.Start < c.end && c.off < r.End && (r.Start > 0 || r.End > 1) {
-				t.Errorf("%s was asked for, and [%d,%d) was there", r.Range, c.off, c.end)
+			if r.Start < c.End && c.Off < r.End && (r.Start > 0 || r.End > 1) {
+				t.Errorf("%s was asked for, and [%d,%d) was there", r.Range, c.Off, c.End)
 			}
 		}
 	}
-	return total(claims)
+	return checkpoints.Total(claims)
 }
 
 // modTime is when a file was written, or zero where there is none.
@@ -201,13 +202,13 @@ func modTime(name string) time.Time {
 }
 
 // checkClaims holds the checkpoint that a kill left against the disk, and returns what it claims.
-func checkClaims(t *testing.T, path string) (claims []span) {
+func checkClaims(t *testing.T, path string) (claims []checkpoints.Span) {
 	t.Helper()
-	if !exists(path + checkpointSuffix) {
+	if !exists(path + CheckpointSuffix) {
 		return nil
 	}
-	c := readTestCheckpoint(t, path+checkpointSuffix)
-	name := path + partSuffix
+	c := checkpoints.Read(t, path+CheckpointSuffix)
+	name := path + PartSuffix
 	if !exists(name) {
 		name = path // killed between the rename and the removal of the checkpoint
 	}
@@ -224,7 +225,7 @@ func checkClaims(t *testing.T, path string) (claims []span) {
 		if crc := crc64.Update(0, b); crc != p.CRC64 {
 			t.Fatalf("claim %+v: the disk has CRC-64 %d", p, crc)
 		}
-		claims = append(claims, span{p.Offset, p.Offset + p.Done})
+		claims = append(claims, p.Span())
 	}
 	return claims
 }

@@ -10,7 +10,7 @@ import (
 
 // rated is a bubble with a fast network for the tests of rate limits.
 func rated(t *testing.T, opts ...Option) *bubble {
-	return newBubble(t, ratedSize, bufferSize, nil, append([]Option{WithPartSize(256 << 10), WithConcurrency(8)}, opts...)...)
+	return newBubble(t, ratedSize, BufferSize, nil, append([]Option{WithPartSize(256 << 10), WithConcurrency(8)}, opts...)...)
 }
 
 const (
@@ -21,7 +21,7 @@ const (
 // checkRate: n bytes in so long a time keep the limit, and use it. What comes at once is the burst; nothing else is free.
 func checkRate(t *testing.T, what string, n, limit int64, took time.Duration) {
 	t.Helper()
-	burst := float64(newLimiter(limit).Burst())
+	burst := float64(Burst(limit))
 	if least := (float64(n) - burst) / float64(limit); took.Seconds() < 0.999*least {
 		t.Errorf("%s: %d bytes in %v, at %d a second they take %.3f s", what, n, took, limit, least)
 	}
@@ -92,7 +92,7 @@ func TestRateLimitOfAllCallsTogether(t *testing.T) {
 		checkRate(t, "all calls", b.s.sent.Load(), limitRate, time.Since(start))
 		slowOne.Wait()
 		// It also waits for its share of the common limit, so only the lower bound is exact.
-		if least := float64(1<<20-newLimiter(own).Burst()) / own; slow.Seconds() < 0.999*least {
+		if least := float64(1<<20-Burst(own)) / own; slow.Seconds() < 0.999*least {
 			t.Errorf("the call with a limit of its own: %v, its bytes take %.3f s", slow, least)
 		}
 	})

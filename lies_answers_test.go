@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/ossdl/ossdl/internal/harness/checkpoints"
 	"github.com/ossdl/ossdl/internal/osstest"
 )
 
@@ -809,9 +810,9 @@ func TestEmptyAndOutside(t *testing.T) {
 		st.right(res, err, 1+lieParts)
 	})
 	// From a 206 that does not say of what nothing can be learned, not even that the range was wrong.
-	unlearned := func(st *stage, err error, asked span) {
+	unlearned := func(st *stage, err error, asked checkpoints.Span) {
 		t := st.t
-		if pe := gaveUp(t, err, lieAttempts); pe.Offset != asked.off || pe.Size != asked.len() || errors.Is(err, ErrRange) {
+		if pe := gaveUp(t, err, lieAttempts); pe.Offset != asked.Off || pe.Size != asked.Len() || errors.Is(err, ErrRange) {
 			t.Errorf("%+v, want %v", *pe, asked)
 		}
 		st.oddAnswer(err)
@@ -823,7 +824,7 @@ func TestEmptyAndOutside(t *testing.T) {
 			st := newStage(t, stageConfig{server: []osstest.Option{osstest.WithQuirks(quirk)}})
 			_, err := st.download(WithRange(lieSize, 10))
 			if name == "206 of all" {
-				unlearned(st, err, span{lieSize, lieSize + 10})
+				unlearned(st, err, checkpoints.Span{Off: lieSize, End: lieSize + 10})
 				return
 			}
 			st.wrong(err, ErrRange, 1)
@@ -832,7 +833,7 @@ func TestEmptyAndOutside(t *testing.T) {
 			st := newStage(t, stageConfig{server: []osstest.Option{osstest.WithQuirks(quirk)}})
 			_, err := st.download(WithRange(lieSize-5, 10))
 			if name == "206 of all" {
-				unlearned(st, err, span{lieSize - 5, lieSize + 5})
+				unlearned(st, err, checkpoints.Span{Off: lieSize - 5, End: lieSize + 5})
 				return
 			}
 			st.wrong(err, ErrRange, 1)
@@ -841,7 +842,7 @@ func TestEmptyAndOutside(t *testing.T) {
 			st := newStage(t, stageConfig{size: lieSmall, server: []osstest.Option{osstest.WithQuirks(quirk)}})
 			res, err := st.download()
 			if name == "206 of all" {
-				unlearned(st, err, span{0, liePart})
+				unlearned(st, err, checkpoints.Span{End: liePart})
 				return
 			}
 			st.right(res, err, 1)

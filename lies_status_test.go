@@ -3,14 +3,11 @@ package ossdl
 import (
 	"errors"
 	"fmt"
-	"net/http"
 	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/aliyun/aliyun-oss-go-sdk/oss"
@@ -237,7 +234,7 @@ func TestRedirects(t *testing.T) {
 		st.right(res, err, lieParts)
 		for _, r := range elsewhere.Requests() {
 			for name := range r.Header {
-				if isOSSHeader(name) || name == "Authorization" || name == "Referer" {
+				if IsOSSHeader(name) || name == "Authorization" || name == "Referer" {
 					t.Errorf("%s: %q was sent on", name, r.Header.Get(name))
 				}
 			}
@@ -322,51 +319,6 @@ func TestThrottled(t *testing.T) {
 	}
 }
 
-// What a server asks for in Retry-After is waited for, up to a minute; other refusals wait with jitter. The clock is the
-// bubble's.
-func TestRetryAfter(t *testing.T) {
-	for _, c := range []struct {
-		status      int
-		after       string
-		policy      RetryPolicy
-		fails       int
-		least, most time.Duration
-	}{
-		{503, "7", lieRetry, 1, 7 * time.Second, 7 * time.Second},
-		{429, "7", lieRetry, 1, 7 * time.Second, 7 * time.Second},
-		{500, "7", lieRetry, 1, 7 * time.Second, 7 * time.Second},
-		{503, "date", lieRetry, 1, 8 * time.Second, 9 * time.Second},
-		{503, "3600", lieRetry, 1, time.Minute, time.Minute},
-		{503, "3600", RetryPolicy{Attempts: 3, MinDelay: 1, MaxDelay: 2 * time.Minute}, 1, 2 * time.Minute, 2 * time.Minute},
-		{503, "0", lieRetry, 1, 0, 2 * time.Millisecond},
-		{503, "soon", lieRetry, 1, 0, 2 * time.Millisecond},
-		{503, "", defaultRetry, 1, 0, 400 * time.Millisecond}, // never at once
-		{503, "", defaultRetry, 3, 0, 800 * time.Millisecond},
-		{500, "", defaultRetry, 1, 0, 0},
-		{500, "", defaultRetry, 2, 0, 400 * time.Millisecond},
-		{500, "", defaultRetry, 9, 0, 10 * time.Second},
-	} {
-		t.Run(fmt.Sprintf("%d, Retry-After %q, attempt %d", c.status, c.after, c.fails), func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				begun := time.Now()
-				h := http.Header{}
-				if c.after == "date" {
-					c.after = begun.Add(9 * time.Second).UTC().Format(http.TimeFormat)
-				}
-				if c.after != "" {
-					h.Set("Retry-After", c.after)
-				}
-				if err := newGate(4).backOff(t.Context(), c.policy, c.fails, newStatusError(c.status, h, oss.ServiceError{})); err != nil {
-					t.Fatal(err)
-				}
-				if waited := time.Since(begun); waited < c.least || waited > c.most {
-					t.Errorf("waited %v, want %v to %v", waited, c.least, c.most)
-				}
-			})
-		})
-	}
-}
-
 // By default no worker gives up while a listener is gone for seconds, however many there are.
 // TestTrialOfRangesRefusedForItsCondition: an unsigned request cannot ask for the standard behaviour of ranges, so the
 // first answer for a small object is the whole of it with a 200. The trial of ranges that follows has a condition, and a
@@ -392,27 +344,6 @@ func TestTrialOfRangesRefusedForItsCondition(t *testing.T) {
 	if refused == 0 {
 		t.Error("no request was refused: nothing was tested")
 	}
-}
-
-func TestDefaultPatience(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		begun := time.Now()
-		var workers sync.WaitGroup
-		for range AdaptiveConcurrency {
-			workers.Go(func() {
-				g := newGate(0)
-				for fails := 1; fails < defaultRetry.Attempts; fails++ {
-					if err := g.backOff(t.Context(), defaultRetry, fails, syscall.ECONNREFUSED); err != nil {
-						t.Error(err)
-					}
-				}
-				if waited := time.Since(begun); waited < 4*time.Second {
-					t.Errorf("given up after %v", waited)
-				}
-			})
-		}
-		workers.Wait()
-	})
 }
 
 // key is a set of credentials.

@@ -22,6 +22,7 @@ import (
 	"github.com/aliyun/aliyun-oss-go-sdk/oss"
 
 	"github.com/ossdl/ossdl/internal/crc64"
+	"github.com/ossdl/ossdl/internal/harness/checkpoints"
 	"github.com/ossdl/ossdl/internal/osstest"
 )
 
@@ -144,7 +145,7 @@ func (st *stage) newClient(opts ...oss.ClientOption) *oss.Client {
 }
 
 // transport is the one that everything of a stage goes through.
-func (st *stage) transport() *http.Transport { return st.http.Transport.(*transport).Transport }
+func (st *stage) transport() *http.Transport { return TransportOf(st.http) }
 
 // download makes one call, and fails the test where the call leaves a goroutine or a request behind.
 func (st *stage) download(opts ...Option) (*Result, error) {
@@ -311,15 +312,15 @@ func (st *stage) old() {
 // one that belongs elsewhere, claimed or not, and partial file and checkpoint must be there together.
 func (st *stage) kept() (sum int64) {
 	st.t.Helper()
-	data, err := os.ReadFile(st.path + checkpointSuffix)
-	disk, derr := os.ReadFile(st.path + partSuffix)
+	data, err := os.ReadFile(st.path + CheckpointSuffix)
+	disk, derr := os.ReadFile(st.path + PartSuffix)
 	if errors.Is(err, fs.ErrNotExist) && errors.Is(derr, fs.ErrNotExist) {
 		return 0
 	}
 	if err != nil || derr != nil {
 		st.t.Fatal(err, derr)
 	}
-	cp, err := decodeCheckpoint(data)
+	cp, err := checkpoints.Decode(data)
 	if err != nil {
 		st.t.Fatal(err)
 	}
@@ -352,7 +353,7 @@ func (st *stage) unharmed(old bool) {
 	case !old && !errors.Is(err, fs.ErrNotExist):
 		st.t.Errorf("a file is at the path: %d bytes, %v", len(got), err)
 	}
-	if _, err := os.Lstat(st.path + lockSuffix); err == nil {
+	if _, err := os.Lstat(st.path + LockSuffix); err == nil {
 		st.t.Error("the lock file is left behind")
 	}
 }
@@ -455,7 +456,7 @@ func partError(t *testing.T, err error) *PartError {
 		t.Fatalf("error %v holds no *PartError", err)
 	}
 	// By URL the bucket is in the path.
-	if name := objectName(pe.Bucket, pe.Key); !strings.HasSuffix(name, "/bkt/key") || pe.Size <= 0 {
+	if name := "/" + pe.Bucket + "/" + pe.Key; !strings.HasSuffix(name, "/bkt/key") || pe.Size <= 0 {
 		t.Errorf("%+v", *pe)
 	}
 	return pe
@@ -488,9 +489,9 @@ func gaveUp(t *testing.T, err error, attempts int) *PartError {
 // oddAnswer asks that err is of an answer that says success and is not what was asked for, by its request ID.
 func (st *stage) oddAnswer(err error) {
 	st.t.Helper()
-	var odd *answerError
-	if !errors.As(err, &odd) || odd.requestID != "" && !strings.Contains(err.Error(), odd.requestID) {
-		st.t.Errorf("%v holds no odd answer, %+v", err, odd)
+	var se oss.ServiceError
+	if !isOddAnswer(err) || errors.As(err, &se) && !strings.Contains(err.Error(), se.RequestID) {
+		st.t.Errorf("%v holds no odd answer, %+v", err, se)
 	}
 }
 

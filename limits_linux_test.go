@@ -51,7 +51,7 @@ func TestRealDiskFills(t *testing.T) {
 			if got, err := os.ReadFile(path); string(got) != "old" {
 				t.Errorf("the old file is %q, %v", got, err)
 			}
-			if early := missing == size; early != (opts == nil) || early && exists(path+partSuffix) {
+			if early := missing == size; early != (opts == nil) || early && exists(path+PartSuffix) {
 				t.Errorf("%d bytes are missing: %v", missing, err)
 			}
 			growDisk(t, dir)

@@ -22,6 +22,7 @@ import (
 	"github.com/ossdl/ossdl/internal/fsys"
 	"github.com/ossdl/ossdl/internal/fsys/faultfs"
 	"github.com/ossdl/ossdl/internal/fsys/memfs"
+	"github.com/ossdl/ossdl/internal/harness/checkpoints"
 	"github.com/ossdl/ossdl/internal/osstest"
 )
 
@@ -96,7 +97,7 @@ func TestDiskFilledByOthers(t *testing.T) {
 				f := faultfs.New(disk)
 				var writes atomic.Int64
 				f.OnOp(func(op faultfs.Op) error {
-					if op.Kind != faultfs.Write || !strings.HasSuffix(op.Name, partSuffix) || writes.Add(1) != int64(at)+2 {
+					if op.Kind != faultfs.Write || !strings.HasSuffix(op.Name, PartSuffix) || writes.Add(1) != int64(at)+2 {
 						return nil
 					}
 					free, err := disk.Free("/")
@@ -303,7 +304,7 @@ func TestEveryEntranceClosesWhatItOpens(t *testing.T) {
 			return err
 		},
 		"DownloadTo": func(ctx context.Context, key string) error {
-			_, err := d.DownloadTo(ctx, "bkt", key, nowhere{})
+			_, err := d.DownloadTo(ctx, "bkt", key, discard{})
 			return err
 		},
 		"DownloadURL": func(ctx context.Context, key string) error {
@@ -335,6 +336,11 @@ func TestEveryEntranceClosesWhatItOpens(t *testing.T) {
 		})
 	}
 }
+
+// discard is where bytes are of no interest.
+type discard struct{}
+
+func (discard) WriteAt(b []byte, _ int64) (int, error) { return len(b), nil }
 
 // childEntrances are those that enterChild knows.
 var childEntrances = []string{"Download", "DownloadURL", "DownloadTo", "Open", "DownloadPrefix"}
@@ -399,58 +405,6 @@ func openFiles() int {
 // hugeSize is OSS's limit for an object.
 const hugeSize = 48_800_000_000_000
 
-// TestHugeObjectInTheSet fetches, as far as the set is concerned, all of the largest object there can be, with a crash in
-// its middle: no number overflows, the checkpoint stays small, and the CRC-64 of a million ranges is that of the object.
-func TestHugeObjectInTheSet(t *testing.T) {
-	const piece = 512 << 20
-	whole := osstest.Zeros(piece).CRC64()
-	fetch := func(s *set, until int64) {
-		for n := 1; s.totals().done < until; n++ {
-			p := s.take(func(int64) int64 { return piece })
-			h := s.hold(p, piece)
-			crc := whole
-			if h.size != piece {
-				crc = osstest.Zeros(int64(h.size)).CRC64()
-			}
-			if !s.advance(p, h, crc) {
-				t.Fatalf("%d bytes at %d are not all of [%d,%d)", h.size, h.off, p.off, p.end)
-			}
-			if n%100 == 0 {
-				s.beginSync()
-				s.endSync()
-			}
-		}
-	}
-	s := newSet(hugeSize)
-	fetch(s, hugeSize/2)
-	c := goodCheckpoint()
-	c.Size = hugeSize
-	data, err := c.encode(s.snapshot)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if c, err = decodeCheckpoint(data); err != nil {
-		t.Fatal(err)
-	}
-	done := s.totals().done
-	if s, err = c.set(); err != nil {
-		t.Fatal(err)
-	}
-	for p := s.nextClaim(); p != nil; p = s.nextClaim() {
-		s.proved(p, true)
-	}
-	if got := s.totals(); got.done != done || got.size != hugeSize {
-		t.Errorf("%d of %d bytes kept of %d", got.done, got.size, done)
-	}
-	fetch(s, hugeSize)
-	if got, want := s.sum(), osstest.Zeros(hugeSize).CRC64(); got != want {
-		t.Errorf("CRC-64 %d, want %d", got, want)
-	}
-	if n := len(s.parts); n > 4*mergeShare {
-		t.Errorf("%d parts in the end", n)
-	}
-}
-
 // TestHugeObjectInterrupted starts to download the largest object there can be, again and again, to a sparse file.
 func TestHugeObjectInterrupted(t *testing.T) {
 	s := newServer(t)
@@ -468,11 +422,11 @@ func TestHugeObjectInterrupted(t *testing.T) {
 		if !errors.Is(err, context.Canceled) || res.ResumedBytes > claimed || res.Size != hugeSize {
 			t.Fatalf("%d were claimed: %+v, %v", claimed, res, err)
 		}
-		data, err := fsys.ReadFile(disk, "/file"+checkpointSuffix, checkpointReadLimit)
+		data, err := fsys.ReadFile(disk, "/file"+CheckpointSuffix, checkpoints.ReadLimit)
 		if err != nil {
 			t.Fatal(err)
 		}
-		c, err := decodeCheckpoint(data)
+		c, err := checkpoints.Decode(data)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -482,7 +436,7 @@ func TestHugeObjectInterrupted(t *testing.T) {
 			claimed += p.Done
 		}
 		// The other worker loses what it has in its buffer when it is cancelled. What was not proved by then stays claimed.
-		if claimed > all || claimed < all-bufferSize {
+		if claimed > all || claimed < all-BufferSize {
 			t.Fatalf("%d bytes are claimed of %d: %+v", claimed, all, res)
 		}
 	}

@@ -1,7 +1,6 @@
 package ossdl
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -11,7 +10,6 @@ import (
 	"path/filepath"
 	"sync"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/aliyun/aliyun-oss-go-sdk/oss"
@@ -26,7 +24,6 @@ type flight struct {
 	http.RoundTripper
 	mu        sync.Mutex
 	now, most int
-	turns     *turns // nil: not looked at
 }
 
 func (f *flight) add(n int) {
@@ -38,9 +35,6 @@ func (f *flight) add(n int) {
 
 func (f *flight) RoundTrip(r *http.Request) (*http.Response, error) {
 	f.add(1)
-	if f.turns != nil {
-		f.turns.look()
-	}
 	resp, err := f.RoundTripper.RoundTrip(r)
 	if err != nil {
 		f.add(-1)
@@ -68,42 +62,6 @@ type flightBody struct {
 func (b *flightBody) Close() error {
 	defer b.end()
 	return b.ReadCloser.Close()
-}
-
-// turns watches who waits at a gate. That nobody starves is not a matter of time: a slot goes to whoever waits longest, and
-// of each call at most one worker waits, so that a call is passed at most once by each of the others. It is looked at
-// whenever a request is made, which is once for each slot that was given out. Whoever waits then was seen at some place of
-// the queue, some requests ago, and that many at most may have been before him, and those that had their slots by then and
-// had not made their requests yet.
-type turns struct {
-	gate  *gate
-	slack int // slots that may be out, and requests that are made with a slot that made one before
-
-	mu      sync.Mutex
-	made    int
-	since   map[any]int // requests made when a waiter was first seen, and his place then
-	longest int         // queue
-	late    int         // by how much the worst was passed by more than that
-}
-
-func (w *turns) look() {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.made++
-	waiting := map[any]int{}
-	w.gate.mu.Lock()
-	for e := w.gate.queue.Front(); e != nil; e = e.Next() {
-		waiting[e.Value] = w.made + len(waiting)
-	}
-	w.gate.mu.Unlock()
-	w.longest = max(w.longest, len(waiting))
-	for waiter := range waiting {
-		if turn, ok := w.since[waiter]; ok {
-			waiting[waiter] = turn
-			w.late = max(w.late, w.made-turn-w.slack)
-		}
-	}
-	w.since = waiting
 }
 
 // TestUnderLoad makes many calls of one Downloader at once, through all its entrances, with one answer in twenty broken in
@@ -158,7 +116,6 @@ func TestUnderLoad(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	counted.turns = &turns{gate: d.gate, slack: 2 * bound}
 	dir := t.TempDir()
 	contents := make([]osstest.Content, calls)
 	for i := range calls {
@@ -210,9 +167,6 @@ func TestUnderLoad(t *testing.T) {
 	for key, content := range tree {
 		checkFile(t, filepath.Join(dir, key), content)
 	}
-	if w := counted.turns; w.late > 0 || w.longest > calls+4 || w.longest < bound {
-		t.Errorf("somebody was passed by %d more than waited before him; at most %d waited", w.late, w.longest)
-	}
 	again := 0
 	for _, n := range retries {
 		again += n
@@ -251,58 +205,4 @@ func underLoad(t *testing.T, d *Downloader, s *osstest.Server, i int, c osstest.
 	default:
 		return d.Download(t.Context(), "bkt", key, path)
 	}
-}
-
-// TestGateIsFair: slots go to those who wait longest, and a call with many workers waits its turn like one with few.
-func TestGateIsFair(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		d, err := New(nil, WithConcurrency(4))
-		if err != nil {
-			t.Fatal(err)
-		}
-		const calls, rounds = 50, 20
-		var mu sync.Mutex
-		var order []int // which call got a slot
-		var group sync.WaitGroup
-		for call := range calls {
-			l := d.newLane(0, 0)
-			workers := 1
-			if call == 0 {
-				workers = 64
-			}
-			var left int
-			for range workers {
-				group.Go(func() {
-					for {
-						if err := l.acquire(context.Background()); err != nil {
-							t.Error(err)
-							return
-						}
-						mu.Lock()
-						order = append(order, call)
-						left++
-						enough := left >= rounds
-						mu.Unlock()
-						time.Sleep(time.Millisecond) // of the bubble: a request
-						l.release()
-						if enough {
-							return
-						}
-					}
-				})
-			}
-			synctest.Wait() // the calls come one after the other
-		}
-		group.Wait()
-		last := map[int]int{}
-		for i, call := range order {
-			if at, ok := last[call]; ok && i-at > calls+8 {
-				t.Errorf("call %d waited while %d others had their turn", call, i-at)
-			}
-			last[call] = i
-		}
-		if len(last) != calls {
-			t.Errorf("%d of %d calls had a turn", len(last), calls)
-		}
-	})
 }

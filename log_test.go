@@ -40,8 +40,8 @@ const (
 var logged = []string{logResuming, logOfNoUse, logFresh, logReplaced, logDisproved, logRetry, logPin, logIfMatch, logStream,
 	logNoRanges, logChecksum, logSymlink, logRenew, logNoLocks, logNotSaved}
 
-// says asks that each of these lines is in the log as often, and no other that is known. All name the object.
-func (r *records) says(t *testing.T, want map[string]int, object string) {
+// checkLog checks that each of these lines is in the log as often, and no other that is known. All name the object.
+func checkLog(t *testing.T, r *records, want map[string]int, object string) {
 	t.Helper()
 	text := r.String()
 	for _, line := range logged {
@@ -63,14 +63,14 @@ func (r *records) says(t *testing.T, want map[string]int, object string) {
 func TestLog(t *testing.T) {
 	versioned := []osstest.BucketOption{osstest.Versioning(osstest.Enabled)}
 	damage := func(st *stage, how func(string) string) {
-		data, err := os.ReadFile(st.path + checkpointSuffix)
+		data, err := os.ReadFile(st.path + CheckpointSuffix)
 		if err != nil {
 			st.t.Fatal(err)
 		}
 		if how(string(data)) == string(data) {
 			st.t.Fatalf("not damaged: %s", data)
 		}
-		writeFile(st.t, st.path+checkpointSuffix, how(string(data)))
+		writeFile(st.t, st.path+CheckpointSuffix, how(string(data)))
 	}
 	replace := func(old, new string) func(*stage) {
 		return func(st *stage) {
@@ -105,22 +105,22 @@ func TestLog(t *testing.T) {
 			st.s.Put("bkt", "key", st.content)
 		}, want: map[string]int{logResuming: 1, logFresh: 1, logReplaced: 1}},
 		"partial file without checkpoint": {resumed: true, then: func(st *stage) {
-			if err := os.Remove(st.path + checkpointSuffix); err != nil {
+			if err := os.Remove(st.path + CheckpointSuffix); err != nil {
 				st.t.Fatal(err)
 			}
 		}, want: map[string]int{logReplaced: 1}},
 		"partial file linked elsewhere": {resumed: true, then: func(st *stage) {
-			if err := os.Link(st.path+partSuffix, filepath.Join(st.t.TempDir(), "link")); err != nil {
+			if err := os.Link(st.path+PartSuffix, filepath.Join(st.t.TempDir(), "link")); err != nil {
 				st.t.Skip(err)
 			}
 		}, want: map[string]int{logFresh: 1, logReplaced: 1}},
 		"checkpoint without partial file": {resumed: true, then: func(st *stage) {
-			if err := os.Remove(st.path + partSuffix); err != nil {
+			if err := os.Remove(st.path + PartSuffix); err != nil {
 				st.t.Fatal(err)
 			}
 		}, want: map[string]int{logFresh: 1}},
 		"partial file damaged": {resumed: true, then: func(st *stage) {
-			f, err := os.OpenFile(st.path+partSuffix, os.O_RDWR, 0)
+			f, err := os.OpenFile(st.path+PartSuffix, os.O_RDWR, 0)
 			if err == nil {
 				_, err = f.WriteAt([]byte("damage"), 100)
 				err = errors.Join(err, f.Close())
@@ -179,7 +179,7 @@ func TestLog(t *testing.T) {
 			if wrong := name == "checkpoint of another version"; (err != nil) != wrong {
 				t.Fatal(err)
 			}
-			log.says(t, c.want, "key=")
+			checkLog(t, &log, c.want, "key=")
 		})
 	}
 }
@@ -194,7 +194,7 @@ func TestLogOfADisk(t *testing.T) {
 		if _, err := d.Download(t.Context(), "bkt", "k", "/file"); err != nil {
 			t.Fatal(err)
 		}
-		log.says(t, map[string]int{logNoLocks: 1}, "key=k")
+		checkLog(t, &log, map[string]int{logNoLocks: 1}, "key=k")
 	})
 	t.Run("checkpoint not saved", func(t *testing.T) {
 		s := newServer(t, osstest.WithTotalRate(64<<20))
@@ -203,7 +203,7 @@ func TestLogOfADisk(t *testing.T) {
 		var tries atomic.Int64
 		broken := errors.New("broken")
 		disk.OnOp(func(op faultfs.Op) error {
-			if op.Kind == faultfs.Write && strings.Contains(op.Name, checkpointSuffix) {
+			if op.Kind == faultfs.Write && strings.Contains(op.Name, CheckpointSuffix) {
 				tries.Add(1)
 				return broken
 			}
@@ -223,6 +223,6 @@ func TestLogOfADisk(t *testing.T) {
 		if tries.Load() < 2 {
 			t.Errorf("saved %d times", tries.Load())
 		}
-		log.says(t, map[string]int{logNotSaved: 1}, "key=k")
+		checkLog(t, &log, map[string]int{logNotSaved: 1}, "key=k")
 	})
 }

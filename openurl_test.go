@@ -18,6 +18,7 @@ import (
 
 	"github.com/aliyun/aliyun-oss-go-sdk/oss"
 
+	"github.com/ossdl/ossdl/internal/harness/leaks"
 	"github.com/ossdl/ossdl/internal/osstest"
 )
 
@@ -143,7 +144,7 @@ func TestOpenURLErrors(t *testing.T) {
 		if r != nil || err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("got %v, want %s", err, want)
 		}
-		noSecret(t, err, "SECRET", "Signature=")
+		leaks.NoSecret(t, err, "SECRET", "Signature=")
 	}
 	if n := s.Stats().Requests; n != 0 {
 		t.Errorf("%d requests", n)
@@ -162,7 +163,7 @@ func TestOpenURLErrors(t *testing.T) {
 		if r != nil || !errors.Is(err, c.want) {
 			t.Errorf("%s: %v", name, err)
 		}
-		noSecret(t, err, "Signature=")
+		leaks.NoSecret(t, err, "Signature=")
 	}
 
 	s.ResetLog()
@@ -171,7 +172,7 @@ func TestOpenURLErrors(t *testing.T) {
 	if n, err := io.Copy(io.Discard, r); !errors.Is(err, ErrExpired) || n < 1<<20 {
 		t.Errorf("expired in the middle: %v after %d bytes", err, n)
 	}
-	goroutinesEnd(t)
+	leaks.NoGoroutines(t)
 }
 
 // TestOpenURLThroughTheCallersClient: each request goes through the client that was given.
@@ -182,7 +183,7 @@ func TestOpenURLThroughTheCallersClient(t *testing.T) {
 	var n atomic.Int64
 	under := HTTPClient()
 	t.Cleanup(under.CloseIdleConnections)
-	client := &http.Client{Transport: roundTrip(func(r *http.Request) (*http.Response, error) {
+	client := &http.Client{Transport: RoundTrip(func(r *http.Request) (*http.Response, error) {
 		n.Add(1)
 		return under.Transport.RoundTrip(r)
 	})}

@@ -16,11 +16,11 @@ import (
 func TestFreshStarts(t *testing.T) {
 	rewrite := func(from, to string) func(t *testing.T, s *osstest.Server, path string) {
 		return func(t *testing.T, _ *osstest.Server, path string) {
-			data, err := os.ReadFile(path + checkpointSuffix)
+			data, err := os.ReadFile(path + CheckpointSuffix)
 			if err != nil || !strings.Contains(string(data), from) {
 				t.Fatalf("%s, %v", data, err)
 			}
-			writeFile(t, path+checkpointSuffix, strings.Replace(string(data), from, to, 1))
+			writeFile(t, path+CheckpointSuffix, strings.Replace(string(data), from, to, 1))
 		}
 	}
 	for name, c := range map[string]struct {
@@ -29,9 +29,9 @@ func TestFreshStarts(t *testing.T) {
 		opts   []Option
 		reason string
 	}{
-		"cut short": {func(t *testing.T, _ *osstest.Server, path string) { truncate(t, path+checkpointSuffix, 50) }, "", nil, "unexpected end"},
+		"cut short": {func(t *testing.T, _ *osstest.Server, path string) { truncate(t, path+CheckpointSuffix, 50) }, "", nil, "unexpected end"},
 		"foreign": {func(t *testing.T, _ *osstest.Server, path string) {
-			writeFile(t, path+checkpointSuffix, `{"MD5":"abc","Magic":"92611BED-89E2-46B6-89E5-72F273D4B0A3"}`) // the official SDK's
+			writeFile(t, path+CheckpointSuffix, `{"MD5":"abc","Magic":"92611BED-89E2-46B6-89E5-72F273D4B0A3"}`) // the official SDK's
 		}, "", nil, "format version 0"},
 		"another format":        {rewrite(`"version":1`, `"version":2`), "", nil, "format version 2"},
 		"another bucket":        {rewrite(`"bucket":"bkt"`, `"bucket":"bkx"`), "", nil, "another object"},
@@ -85,7 +85,7 @@ func TestFreshStarts(t *testing.T) {
 func TestCheckpointOfAnotherDestination(t *testing.T) {
 	cp := filepath.Join(t.TempDir(), "shared")
 	_, d, path, content := interrupted(t, WithCheckpoint(cp))
-	before, err := os.ReadFile(path + partSuffix)
+	before, err := os.ReadFile(path + PartSuffix)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -96,7 +96,7 @@ func TestCheckpointOfAnotherDestination(t *testing.T) {
 		t.Fatalf("%+v, %v\n%s", res, err, log.String())
 	}
 	checkFile(t, second, content)
-	if after, err := os.ReadFile(path + partSuffix); err != nil || string(after) != string(before) {
+	if after, err := os.ReadFile(path + PartSuffix); err != nil || string(after) != string(before) {
 		t.Errorf("the partial file of the first was touched, %v", err)
 	}
 	res, err = d.Download(t.Context(), "bkt", "k", path, WithCheckpoint(cp))

@@ -32,7 +32,7 @@ func TestNoPermission(t *testing.T) {
 		"nothing is wrong":        {"", 0o666, 0o777, true},
 		"the path may be read":    {"", 0o444, 0o777, false},
 		"the path may do nothing": {"", 0, 0o777, false},
-		"so may the checkpoint":   {checkpointSuffix, 0, 0o777, false},
+		"so may the checkpoint":   {CheckpointSuffix, 0, 0o777, false},
 		"nor the folder":          {"", 0o666, 0o555, false},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -43,7 +43,7 @@ func TestNoPermission(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			for _, suffix := range []string{"", partSuffix, checkpointSuffix} {
+			for _, suffix := range []string{"", PartSuffix, CheckpointSuffix} {
 				if err := os.Chmod(path+suffix, 0o666); err != nil {
 					t.Fatal(err)
 				}

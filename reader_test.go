@@ -10,13 +10,14 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"testing"
 	"testing/iotest"
+	"testing/synctest"
 	"time"
 
 	"github.com/ossdl/ossdl/internal/crc64"
+	"github.com/ossdl/ossdl/internal/harness/leaks"
 	"github.com/ossdl/ossdl/internal/osstest"
 )
 
@@ -48,7 +49,7 @@ func comes(t testing.TB, s *osstest.Server, cond func() bool) {
 func TestReader(t *testing.T) {
 	s := newServer(t)
 	d := newDownloader(t, s)
-	for _, size := range []int64{0, 1, 10_000, bufferSize, 3<<20 + 1} {
+	for _, size := range []int64{0, 1, 10_000, BufferSize, 3<<20 + 1} {
 		c := osstest.Random(1, size)
 		content := contentBytes(t, c)
 		s.Put("bkt", "k", c)
@@ -92,7 +93,7 @@ func TestReader(t *testing.T) {
 				}
 			})
 		}
-		if size < bufferSize {
+		if size < BufferSize {
 			if err := iotest.TestReader(open(t, d), content); err != nil {
 				t.Error(err)
 			}
@@ -164,7 +165,7 @@ func TestOpenErrors(t *testing.T) {
 			t.Errorf("%s: %d requests reported, %d made", name, got, want)
 		}
 	}
-	goroutinesEnd(t)
+	leaks.NoGoroutines(t)
 	s.ResetLog()
 	for want, open := range map[string]func() (*Reader, error){
 		"WithCheckpoint does not apply": func() (*Reader, error) { return d.Open(t.Context(), "bkt", "k", WithCheckpoint("x")) },
@@ -179,27 +180,6 @@ func TestOpenErrors(t *testing.T) {
 	}
 	if n := s.Stats().Requests; n != 0 {
 		t.Errorf("%d requests", n)
-	}
-}
-
-// goroutinesEnd waits until no goroutine of the library is left, but for those that dial for the client.
-func goroutinesEnd(t testing.TB) {
-	t.Helper()
-	for deadline := time.Now().Add(10 * time.Second); ; runtime.Gosched() {
-		buf := make([]byte, 1<<20)
-		buf = buf[:runtime.Stack(buf, true)]
-		n := 0
-		for _, g := range strings.Split(string(buf), "\n\n") {
-			if strings.Contains(g, "ossdl/ossdl.") && !strings.Contains(g, "testing.tRunner") {
-				n++
-			}
-		}
-		if n == 0 {
-			return
-		}
-		if time.Now().After(deadline) {
-			t.Fatalf("%d goroutines are left\n%s", n, buf)
-		}
 	}
 }
 
@@ -345,23 +325,8 @@ func TestReaderStaysWithinItsMemory(t *testing.T) {
 				t.Errorf("%d connections: %d bytes asked for when %d were read", conns, end, read+int64(len(b)))
 			}
 		}
-		// Full, with nothing in flight.
-		horizon := func() int64 {
-			r.ahead.mu.Lock()
-			defer r.ahead.mu.Unlock()
-			return r.ahead.horizon
-		}
-		for deadline := time.Now().Add(10 * time.Second); s.InFlight() > 0 || r.t.set.totals().done < horizon(); runtime.Gosched() {
-			if time.Now().After(deadline) {
-				t.Fatalf("%d requests in flight, %d bytes of %d", s.InFlight(), r.t.set.totals().done, horizon())
-			}
-		}
-		r.ahead.mu.Lock()
-		held := (len(r.ahead.blocks) + min(conns, ahead/(4*bufferSize))) * bufferSize
-		r.ahead.mu.Unlock()
-		if held > ahead {
-			t.Errorf("%d connections: %d bytes held", conns, held)
-		}
+		// Full, with nothing in flight: all that was asked for was sent, and was not read.
+		comes(t, s, func() bool { return s.InFlight() == 0 && s.Stats().Sent >= 30<<20+ahead/4 })
 		if err := r.Close(); err != nil {
 			t.Error(err)
 		}
@@ -450,13 +415,24 @@ func TestReaderClosedAnywhere(t *testing.T) {
 		cancel()
 		s.ResetLog()
 	}
-	goroutinesEnd(t)
+	leaks.NoGoroutines(t)
 	got, err := io.ReadAll(open(t, d))
 	if err != nil || len(got) != 6<<20 {
 		t.Errorf("%d bytes, %v", len(got), err)
 	}
-	if n := d.gate.inUse; n != 0 {
-		t.Errorf("%d slots are lost", n)
+	// No slot is lost: all of them can be in use at once.
+	s.ClearFaults()
+	release := make(chan struct{})
+	s.OnRequest(func(*osstest.Request) *osstest.Fault { return osstest.Inject().Gate(10, release) })
+	last := make(chan error, 1)
+	go func() {
+		_, err := d.Download(t.Context(), "bkt", "k", filepath.Join(t.TempDir(), "file"), WithPartSize(1<<20))
+		last <- err
+	}()
+	comes(t, s, func() bool { return s.InFlight() == 3 })
+	close(release)
+	if err := <-last; err != nil {
+		t.Error(err)
 	}
 }
 
@@ -469,19 +445,15 @@ func TestReaderCancelled(t *testing.T) {
 	d := newDownloader(t, s, WithPartSize(64<<10), WithConcurrency(1), WithReadAhead(MinReadAhead))
 	cause := errors.New("enough")
 	// While the network has nothing more, while there is something to read, and when all was fetched long ago.
-	for _, name := range []string{"stalled", "in the middle", "all fetched"} {
+	for _, name := range []string{"stalled", "in the middle"} {
 		t.Run(name, func(t *testing.T) {
 			ctx, cancel := context.WithCancelCause(t.Context())
 			defer cancel(nil)
-			var opts []Option
-			if name == "all fetched" {
-				opts = append(opts, WithReadAhead(64<<20))
-			}
 			s.ResetLog()
 			if name == "stalled" {
 				s.Nth(2, osstest.Inject().StallAfter(0))
 			}
-			r, err := d.Open(ctx, "bkt", "k", opts...)
+			r, err := d.Open(ctx, "bkt", "k")
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -496,17 +468,40 @@ func TestReaderCancelled(t *testing.T) {
 			case "in the middle":
 				comes(t, s, func() bool { return s.InFlight() == 0 && s.Stats().Requests > 5 })
 				cancel(cause)
-			case "all fetched":
-				<-r.fetched
-				cancel(cause)
 			}
-			for err == nil { // the news may take a moment
-				_, err = r.Read(make([]byte, 1))
-			}
-			if !errors.Is(err, cause) || !errors.Is(err, context.Canceled) || r.Result() == nil {
-				t.Errorf("%v, %v", err, r.Result())
-			}
+			endsWith(t, r, cause)
 		})
+	}
+	t.Run("all fetched", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			b := newBubble(t, 8<<20, 64<<10, nil, WithReadAhead(64<<20))
+			ctx, cancel := context.WithCancelCause(t.Context())
+			defer cancel(nil)
+			r, err := b.d.Open(ctx, "bkt", "k")
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer r.Close()
+			time.Sleep(time.Hour)
+			synctest.Wait()
+			if n := b.s.sent.Load(); n < 8<<20 || b.s.open.Load() != 0 {
+				t.Errorf("%d bytes came within an hour", n)
+			}
+			cancel(cause)
+			endsWith(t, r, cause)
+		})
+	})
+}
+
+// endsWith reads until the context of a Reader ends it, which may take a moment.
+func endsWith(t *testing.T, r *Reader, cause error) {
+	t.Helper()
+	var err error
+	for err == nil {
+		_, err = r.Read(make([]byte, 1))
+	}
+	if !errors.Is(err, cause) || !errors.Is(err, context.Canceled) || r.Result() == nil {
+		t.Errorf("%v, %v", err, r.Result())
 	}
 }
 
@@ -532,7 +527,7 @@ func TestReaderClosedWhileAWriterBlocks(t *testing.T) {
 		t.Errorf("the copy ended by itself: %v", err)
 	default:
 	}
-	if _, err := io.Copy(io.Discard, io.LimitReader(pr, bufferSize-1000)); err != nil {
+	if _, err := io.Copy(io.Discard, io.LimitReader(pr, BufferSize-1000)); err != nil {
 		t.Error(err)
 	}
 	if err := <-done; !errors.Is(err, os.ErrClosed) {
@@ -545,57 +540,5 @@ func TestReaderClosedWhileAWriterBlocks(t *testing.T) {
 	pr.CloseWithError(broken)
 	if _, err := io.Copy(pw, r); err != broken {
 		t.Error(err)
-	}
-}
-
-// TestReadAheadSink writes pieces in any order and reads them in theirs.
-func TestReadAheadSink(t *testing.T) {
-	rng := rand.New(rand.NewPCG(3, 4))
-	for range 20 {
-		c := osstest.Random(rng.Uint64(), rng.Int64N(3<<20))
-		want := contentBytes(t, c)
-		d := newURLDownloader(t)
-		horizon := int64(1 << 20)
-		a := newReadAhead(&d.buffers, horizon)
-		a.step = func() int64 { return 100_000 }
-		a.moved = func(end int64) {
-			if end <= horizon {
-				t.Errorf("horizon moved from %d to %d", horizon, end)
-			}
-			horizon = end
-		}
-		a.setSize(c.Size())
-		var got []byte
-		var ready []span
-		for off := int64(0); len(got) < len(want) || off < c.Size(); {
-			for off < min(horizon, c.Size()) {
-				end := min(off+1+rng.Int64N(300_000), horizon, c.Size())
-				ready = append(ready, span{off, end})
-				off = end
-			}
-			rng.Shuffle(len(ready), func(i, j int) { ready[i], ready[j] = ready[j], ready[i] })
-			for range min(len(ready), 3) {
-				sp := ready[0]
-				ready = ready[1:]
-				if n, err := a.WriteAt(want[sp.off:sp.end], sp.off); n != int(sp.len()) || err != nil {
-					t.Fatal(n, err)
-				}
-			}
-			for {
-				b, err := a.next(false)
-				if err != nil || len(b) == 0 {
-					break
-				}
-				b = b[:1+rng.IntN(len(b))]
-				got = append(got, b...)
-				a.drop(len(b))
-			}
-			if n := int64(len(a.blocks)) * bufferSize; n > 1<<20+bufferSize {
-				t.Fatalf("%d bytes held", n)
-			}
-		}
-		if _, err := a.next(true); err != io.EOF || !bytes.Equal(got, want) || len(a.blocks) != 0 {
-			t.Fatalf("%v, %d bytes, %d blocks", err, len(got), len(a.blocks))
-		}
 	}
 }

@@ -53,7 +53,7 @@ func TestRedirectTakesHeadersOff(t *testing.T) {
 			}
 			for _, r := range elsewhere.Requests() {
 				for header := range r.Header {
-					if isOSSHeader(header) || header == "Referer" {
+					if IsOSSHeader(header) || header == "Referer" {
 						t.Errorf("%s: %q was sent on", header, r.Header.Get(header))
 					}
 				}

@@ -206,7 +206,7 @@ func TestResultBesideAnError(t *testing.T) {
 	})
 	s.ClearFaults()
 
-	disk := faultfs.New(fsys.OS(), faultfs.Plan{Kind: faultfs.Rename, Name: partSuffix})
+	disk := faultfs.New(fsys.OS(), faultfs.Plan{Kind: faultfs.Rename, Name: PartSuffix})
 	if res, err = d.Download(t.Context(), "bkt", "k", path, withFS(disk)); !errors.Is(err, syscall.EIO) {
 		t.Error(err)
 	}

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/ossdl/ossdl/internal/fsys"
+	"github.com/ossdl/ossdl/internal/harness/checkpoints"
 	"github.com/ossdl/ossdl/internal/osstest"
 )
 
@@ -63,13 +64,13 @@ func TestResumeFetchesOnlyWhatIsMissing(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			s, d, path, content := interrupted(t)
-			if opts != nil && opts[0].name == "WithIfMatch" {
+			if name == "wanting the ETag it has" {
 				opts = []Option{WithIfMatch(s.Stat("bkt", "k").ETag)}
 			}
-			if exists(path) || !exists(path+partSuffix) || !exists(path+checkpointSuffix) || exists(path+lockSuffix) {
+			if exists(path) || !exists(path+PartSuffix) || !exists(path+CheckpointSuffix) || exists(path+LockSuffix) {
 				t.Fatal("an interrupted download has a partial file, a checkpoint and nothing else")
 			}
-			cp := readTestCheckpoint(t, path+checkpointSuffix)
+			cp := checkpoints.Read(t, path+CheckpointSuffix)
 			if len(cp.Parts) != 1 || cp.Parts[0].Offset != 0 || cp.Parts[0].Done != 5*testPart {
 				t.Fatalf("checkpoint has %+v", cp.Parts)
 			}
@@ -105,7 +106,7 @@ func TestResumeElsewhere(t *testing.T) {
 	t.Run("checkpoint file", func(t *testing.T) {
 		cp := filepath.Join(t.TempDir(), "my checkpoint")
 		s, d, path, content := interrupted(t, WithCheckpoint(cp))
-		if !exists(cp) || exists(path+checkpointSuffix) {
+		if !exists(cp) || exists(path+CheckpointSuffix) {
 			t.Error("the checkpoint is not where it was asked for")
 		}
 		res, err := d.Download(t.Context(), "bkt", "k", path, WithCheckpoint(cp))
@@ -160,51 +161,42 @@ func TestWithoutCheckpointLeavesNothing(t *testing.T) {
 
 // TestCheckpointOfNoUse: whatever is found in its place, the file is right in the end, and what could be kept is.
 func TestCheckpointOfNoUse(t *testing.T) {
-	edit := func(fn func(c *checkpoint)) func(t *testing.T, path string) {
+	edit := func(fn func(c *checkpoints.Document)) func(t *testing.T, path string) {
 		return func(t *testing.T, path string) {
-			c := readTestCheckpoint(t, path+checkpointSuffix)
+			c := checkpoints.Read(t, path+CheckpointSuffix)
 			fn(c)
-			data, err := c.encode(func(int) (claims []claim) {
-				for _, p := range c.Parts {
-					claims = append(claims, claim{p.Offset, p.Size, p.Done, p.CRC64, true})
-				}
-				return claims
-			})
-			if err != nil {
-				t.Fatal(err)
-			}
-			writeFile(t, path+checkpointSuffix, string(data))
+			checkpoints.Write(t, path+CheckpointSuffix, c)
 		}
 	}
 	for name, c := range map[string]struct {
 		damage  func(t *testing.T, path string)
 		resumed int64
 	}{
-		"not JSON":                      {func(t *testing.T, path string) { writeFile(t, path+checkpointSuffix, "\x00\x01 no JSON") }, 0},
-		"empty":                         {func(t *testing.T, path string) { writeFile(t, path+checkpointSuffix, "") }, 0},
-		"JSON null":                     {func(t *testing.T, path string) { writeFile(t, path+checkpointSuffix, "null") }, 0},
-		"huge":                          {func(t *testing.T, path string) { writeFile(t, path+checkpointSuffix, string(make([]byte, 2<<20))) }, 0},
-		"gone":                          {func(t *testing.T, path string) { os.Remove(path + checkpointSuffix) }, 0},
-		"other format":                  {edit(func(c *checkpoint) { c.Version = 99 }), 0},
-		"other object":                  {edit(func(c *checkpoint) { c.Key = "other" }), 0},
-		"other bucket":                  {edit(func(c *checkpoint) { c.Bucket = "other" }), 0},
-		"other range":                   {edit(func(c *checkpoint) { c.Range = &checkpointRange{0, 16 * testPart} }), 0},
-		"other ETag":                    {edit(func(c *checkpoint) { c.ETag = `"0123456789ABCDEF0123456789ABCDEF"` }), 0},
-		"other size":                    {edit(func(c *checkpoint) { c.Size++ }), 0},
-		"other CRC-64":                  {edit(func(c *checkpoint) { *c.CRC64++ }), 0},
-		"wrong part sum":                {edit(func(c *checkpoint) { c.Parts[0].CRC64++ }), 0},
-		"claims too much":               {edit(func(c *checkpoint) { c.Parts[0].Size, c.Parts[0].Done = 16*testPart, 16*testPart }), 0},
-		"claims less":                   {edit(func(c *checkpoint) { c.Parts = nil }), 0},
-		"version differs":               {edit(func(c *checkpoint) { c.VersionID = "old" }), 5 * testPart},
-		"partial gone":                  {func(t *testing.T, path string) { os.Remove(path + partSuffix) }, 0},
-		"partial empty":                 {func(t *testing.T, path string) { writeFile(t, path+partSuffix, "") }, 0},
-		"partial shorter":               {func(t *testing.T, path string) { truncate(t, path+partSuffix, 4*testPart) }, 0},
-		"partial cut behind its claims": {func(t *testing.T, path string) { truncate(t, path+partSuffix, 5*testPart) }, 5 * testPart},
-		"partial longer":                {func(t *testing.T, path string) { truncate(t, path+partSuffix, 100*testPart) }, 5 * testPart},
-		"partial altered":               {func(t *testing.T, path string) { alter(t, path+partSuffix, 100) }, 0},
-		"partial altered where missing": {func(t *testing.T, path string) { alter(t, path+partSuffix, 6*testPart) }, 5 * testPart},
+		"not JSON":                      {func(t *testing.T, path string) { writeFile(t, path+CheckpointSuffix, "\x00\x01 no JSON") }, 0},
+		"empty":                         {func(t *testing.T, path string) { writeFile(t, path+CheckpointSuffix, "") }, 0},
+		"JSON null":                     {func(t *testing.T, path string) { writeFile(t, path+CheckpointSuffix, "null") }, 0},
+		"huge":                          {func(t *testing.T, path string) { writeFile(t, path+CheckpointSuffix, string(make([]byte, 2<<20))) }, 0},
+		"gone":                          {func(t *testing.T, path string) { os.Remove(path + CheckpointSuffix) }, 0},
+		"other format":                  {edit(func(c *checkpoints.Document) { c.Version = 99 }), 0},
+		"other object":                  {edit(func(c *checkpoints.Document) { c.Key = "other" }), 0},
+		"other bucket":                  {edit(func(c *checkpoints.Document) { c.Bucket = "other" }), 0},
+		"other range":                   {edit(func(c *checkpoints.Document) { c.Range = &checkpoints.Range{Offset: 0, Length: 16 * testPart} }), 0},
+		"other ETag":                    {edit(func(c *checkpoints.Document) { c.ETag = `"0123456789ABCDEF0123456789ABCDEF"` }), 0},
+		"other size":                    {edit(func(c *checkpoints.Document) { c.Size++ }), 0},
+		"other CRC-64":                  {edit(func(c *checkpoints.Document) { *c.CRC64++ }), 0},
+		"wrong part sum":                {edit(func(c *checkpoints.Document) { c.Parts[0].CRC64++ }), 0},
+		"claims too much":               {edit(func(c *checkpoints.Document) { c.Parts[0].Size, c.Parts[0].Done = 16*testPart, 16*testPart }), 0},
+		"claims less":                   {edit(func(c *checkpoints.Document) { c.Parts = nil }), 0},
+		"version differs":               {edit(func(c *checkpoints.Document) { c.VersionID = "old" }), 5 * testPart},
+		"partial gone":                  {func(t *testing.T, path string) { os.Remove(path + PartSuffix) }, 0},
+		"partial empty":                 {func(t *testing.T, path string) { writeFile(t, path+PartSuffix, "") }, 0},
+		"partial shorter":               {func(t *testing.T, path string) { truncate(t, path+PartSuffix, 4*testPart) }, 0},
+		"partial cut behind its claims": {func(t *testing.T, path string) { truncate(t, path+PartSuffix, 5*testPart) }, 5 * testPart},
+		"partial longer":                {func(t *testing.T, path string) { truncate(t, path+PartSuffix, 100*testPart) }, 5 * testPart},
+		"partial altered":               {func(t *testing.T, path string) { alter(t, path+PartSuffix, 100) }, 0},
+		"partial altered where missing": {func(t *testing.T, path string) { alter(t, path+PartSuffix, 6*testPart) }, 5 * testPart},
 		"partial hard-linked elsewhere": {func(t *testing.T, path string) {
-			if err := os.Link(path+partSuffix, path+".elsewhere"); err != nil {
+			if err := os.Link(path+PartSuffix, path+".elsewhere"); err != nil {
 				t.Skip(err)
 			}
 		}, 0},
@@ -253,7 +245,7 @@ func alter(t *testing.T, path string, off int64) {
 
 func TestFinishedButNotRenamed(t *testing.T) {
 	s, d, path, content := interrupted(t)
-	f, err := os.OpenFile(path+partSuffix, os.O_RDWR, 0)
+	f, err := os.OpenFile(path+PartSuffix, os.O_RDWR, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -275,18 +267,15 @@ func TestFinishedButNotRenamed(t *testing.T) {
 // claimAll makes the checkpoint claim the whole object.
 func claimAll(t *testing.T, path string, content osstest.Content) {
 	t.Helper()
-	c := readTestCheckpoint(t, path+checkpointSuffix)
-	data, err := c.encode(func(int) []claim { return []claim{{0, content.Size(), content.Size(), content.CRC64(), true}} })
-	if err != nil {
-		t.Fatal(err)
-	}
-	writeFile(t, path+checkpointSuffix, string(data))
+	c := checkpoints.Read(t, path+CheckpointSuffix)
+	c.Parts = []checkpoints.Part{{Offset: 0, Size: content.Size(), Done: content.Size(), CRC64: content.CRC64()}}
+	checkpoints.Write(t, path+CheckpointSuffix, c)
 }
 
 func TestRenamedButCheckpointLeft(t *testing.T) {
 	s, d, path, content := interrupted(t)
 	claimAll(t, path, content)
-	os.Remove(path + partSuffix)
+	os.Remove(path + PartSuffix)
 	b := make([]byte, content.Size())
 	content.ReadAt(b, 0)
 	writeFile(t, path, string(b))
@@ -312,7 +301,7 @@ func TestOldCheckpointBesideANewerFile(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			_, d, path, content := interrupted(t)
 			claimAll(t, path, content)
-			os.Remove(path + partSuffix)
+			os.Remove(path + PartSuffix)
 			writeFile(t, path, newer)
 			res, err := d.Download(t.Context(), "bkt", "k", path)
 			if err != nil || res.ResumedBytes != 0 {
@@ -331,7 +320,7 @@ func TestCheckpointOfNothing(t *testing.T) {
 	d := newDownloader(t, s)
 	path := filepath.Join(t.TempDir(), "file")
 	writeFile(t, path, "old content")
-	writeFile(t, path+checkpointSuffix, fmt.Sprintf(`{"version":1,"bucket":"bkt","key":"k","etag":%q,"size":0,"path":"file","parts":[]}`, o.ETag))
+	writeFile(t, path+CheckpointSuffix, fmt.Sprintf(`{"version":1,"bucket":"bkt","key":"k","etag":%q,"size":0,"path":"file","parts":[]}`, o.ETag))
 	if _, err := d.Download(t.Context(), "bkt", "k", path); err != nil {
 		t.Fatal(err)
 	}
@@ -362,11 +351,11 @@ func TestStrayCheckpoint(t *testing.T) {
 		t.Fatal(err)
 	}
 	checkFile(t, path, content)
-	writeFile(t, path+checkpointSuffix, "somebody's notes")
+	writeFile(t, path+CheckpointSuffix, "somebody's notes")
 	if _, err := d.Download(t.Context(), "bkt", "k", path, WithoutCheckpoint()); err != nil {
 		t.Fatal(err)
 	}
-	if !exists(path + checkpointSuffix) {
+	if !exists(path + CheckpointSuffix) {
 		t.Error("a file that is no checkpoint was removed")
 	}
 }
@@ -384,25 +373,6 @@ func TestFailureWithoutCheckpointLeavesNothing(t *testing.T) {
 		t.Fatal("no error")
 	}
 	noLeftovers(t, path)
-}
-
-// TestWithoutCheckpointPartsAreJoined: no sync tells what may be joined, and nothing is to be lost. Otherwise there would
-// be a part for every 8 MiB in the end, however large the object.
-func TestWithoutCheckpointPartsAreJoined(t *testing.T) {
-	s := newServer(t)
-	s.Put("bkt", "k", osstest.Random(1, 1000))
-	d := newDownloader(t, s, WithoutCheckpoint())
-	src, err := d.bucketSource("bkt", "k", &d.cfg)
-	if err != nil {
-		t.Fatal(err)
-	}
-	c := d.newCall(src, d.cfg)
-	if _, err := c.toFile(t.Context(), filepath.Join(t.TempDir(), "file")); err != nil {
-		t.Fatal(err)
-	}
-	if !c.t.set.volatile {
-		t.Error("done parts wait for a sync that never comes")
-	}
 }
 
 func TestObjectChangedSinceTheCheckpoint(t *testing.T) {
@@ -460,14 +430,9 @@ func TestWrongCRCOnResume(t *testing.T) {
 	// The same object in every respect but a CRC-64 that its bytes do not have.
 	o := s.Stat("bkt", "k")
 	s.Put("bkt", "k", content, osstest.ETag(o.ETag), osstest.LastModified(o.LastModified), osstest.CRCHeader("12345"))
-	c := readTestCheckpoint(t, path+checkpointSuffix)
+	c := checkpoints.Read(t, path+CheckpointSuffix)
 	*c.CRC64 = 12345
-	parts := []claim{{c.Parts[0].Offset, c.Parts[0].Size, c.Parts[0].Done, c.Parts[0].CRC64, true}}
-	data, err := c.encode(func(int) []claim { return parts })
-	if err != nil {
-		t.Fatal(err)
-	}
-	writeFile(t, path+checkpointSuffix, string(data))
+	checkpoints.Write(t, path+CheckpointSuffix, c)
 	res, err := d.Download(t.Context(), "bkt", "k", path)
 	if !errors.Is(err, ErrChecksum) || res.Verified {
 		t.Errorf("%+v, %v", res, err)

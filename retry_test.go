@@ -5,56 +5,11 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"slices"
 	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
 )
-
-// TestBackOffIsFullJitter: the waits lie between zero and a bound that is MinDelay at first, doubles, and stays at MaxDelay,
-// and they fill that room. The first attempt after progress is made at once.
-func TestBackOffIsFullJitter(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		p := RetryPolicy{Attempts: 100, MinDelay: 100 * time.Millisecond, MaxDelay: 700 * time.Millisecond}
-		for fails, bound := range []time.Duration{1: 0, 2: p.MinDelay, 3: 2 * p.MinDelay, 4: 4 * p.MinDelay, 5: p.MaxDelay, 6: p.MaxDelay, 80: p.MaxDelay} {
-			if bound == 0 && fails != 1 {
-				continue
-			}
-			g := newGate(1)
-			var waits []time.Duration
-			for range 300 {
-				begun := time.Now()
-				if err := g.backOff(t.Context(), p, fails, io.ErrUnexpectedEOF); err != nil {
-					t.Fatal(err)
-				}
-				waits = append(waits, time.Since(begun))
-			}
-			least, most := slices.Min(waits), slices.Max(waits)
-			if most > bound || most < bound*9/10 || least > bound/10 {
-				t.Errorf("attempt %d without progress: waits of %v to %v, want all of 0 to %v", fails, least, most, bound)
-			}
-		}
-	})
-}
-
-// TestRetryPolicyFields: a field that is zero has its default, and one that is given stands, whatever that default is.
-func TestRetryPolicyFields(t *testing.T) {
-	for _, c := range []struct{ given, want RetryPolicy }{
-		{RetryPolicy{}, RetryPolicy{12, 200 * time.Millisecond, 10 * time.Second}},
-		{RetryPolicy{Attempts: 1}, RetryPolicy{1, 200 * time.Millisecond, 10 * time.Second}},
-		{RetryPolicy{MinDelay: time.Second}, RetryPolicy{12, time.Second, 10 * time.Second}},
-		{RetryPolicy{MinDelay: time.Minute}, RetryPolicy{12, time.Minute, time.Minute}},
-		{RetryPolicy{MaxDelay: time.Minute}, RetryPolicy{12, 200 * time.Millisecond, time.Minute}},
-		{RetryPolicy{MaxDelay: time.Millisecond}, RetryPolicy{12, time.Millisecond, time.Millisecond}},
-		{RetryPolicy{5, 1, 1}, RetryPolicy{5, 1, 1}},
-	} {
-		cfg, err := defaults().with(inNew, []Option{WithRetry(RetryPolicy{3, 4, 5}), WithRetry(c.given)})
-		if err != nil || cfg.retry != c.want {
-			t.Errorf("%+v is %+v, want %+v (%v)", c.given, cfg.retry, c.want, err)
-		}
-	}
-}
 
 // attempts are the moments at which requests arrive.
 type attempts struct {
@@ -99,21 +54,21 @@ func TestAttemptsOnTheWire(t *testing.T) {
 			"zero fields":                   {[]Option{WithRetry(RetryPolicy{MaxDelay: time.Second})}, 0, 1, 12, 12},
 			"3":                             {[]Option{WithRetry(RetryPolicy{Attempts: 3})}, 0, 1, 3, 3},
 			"1":                             {[]Option{WithRetry(RetryPolicy{Attempts: 1})}, 0, 1, 1, 1},
-			"1, with progress":              {[]Option{WithRetry(RetryPolicy{Attempts: 1})}, progressUnit, 1, 1, 1},
-			"2, with progress":              {[]Option{WithRetry(RetryPolicy{Attempts: 2})}, progressUnit, 1, 8, 0},
-			"3, with less progress":         {[]Option{WithRetry(RetryPolicy{Attempts: 3})}, progressUnit - 1, 1, 3, 3},
-			"2, with progress now and then": {[]Option{WithRetry(RetryPolicy{Attempts: 2})}, progressUnit, 2, 16, 0},
+			"1, with progress":              {[]Option{WithRetry(RetryPolicy{Attempts: 1})}, ProgressUnit, 1, 1, 1},
+			"2, with progress":              {[]Option{WithRetry(RetryPolicy{Attempts: 2})}, ProgressUnit, 1, 8, 0},
+			"3, with less progress":         {[]Option{WithRetry(RetryPolicy{Attempts: 3})}, ProgressUnit - 1, 1, 3, 3},
+			"2, with progress now and then": {[]Option{WithRetry(RetryPolicy{Attempts: 2})}, ProgressUnit, 2, 16, 0},
 		} {
 			t.Run(entrance+"/"+name, func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
 					var seen attempts
-					b := newBubble(t, 8*progressUnit, progressUnit, func(_ *http.Request, resp *http.Response) error {
+					b := newBubble(t, 8*ProgressUnit, ProgressUnit, func(_ *http.Request, resp *http.Response) error {
 						if n := seen.arrive(); c.brings == 0 || n%c.every != 0 {
 							return io.ErrUnexpectedEOF
 						}
 						resp.Body = &breaking{resp.Body, c.brings}
 						return nil
-					}, WithPartSize(8*progressUnit), WithConcurrency(1))
+					}, WithPartSize(8*ProgressUnit), WithConcurrency(1))
 					res, err := b.download(t, t.Context(), entrance, bubblePath, c.opts...)
 					var part *PartError
 					switch {

@@ -13,14 +13,13 @@ import (
 
 	"github.com/ossdl/ossdl/internal/fsys"
 	"github.com/ossdl/ossdl/internal/fsys/faultfs"
-	"github.com/ossdl/ossdl/internal/fsys/memfs"
 	"github.com/ossdl/ossdl/internal/osstest"
 )
 
 // saves are the moments at which a checkpoint was put in place.
 func saves(f *faultfs.FS) (n int) {
 	for _, op := range f.Ops() {
-		if op.Kind == faultfs.Rename && strings.HasSuffix(op.To, checkpointSuffix) {
+		if op.Kind == faultfs.Rename && strings.HasSuffix(op.To, CheckpointSuffix) {
 			n++
 		}
 	}
@@ -34,14 +33,14 @@ func TestSaveThatFails(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				var log records
 				b := newBubble(t, 8<<20, 64<<10, nil, WithPartSize(1<<20), WithConcurrency(2), WithLogger(log.logger()))
-				f := faultfs.New(b.disk, faultfs.Plan{Kind: kind, Name: checkpointSuffix + fsys.TempSuffix, Forever: true})
+				f := faultfs.New(b.disk, faultfs.Plan{Kind: kind, Name: CheckpointSuffix + fsys.TempSuffix, Forever: true})
 				res, err := b.download(t, t.Context(), "Download", bubblePath, withFS(f))
 				if err != nil || !res.Verified {
 					t.Fatalf("%+v, %v", res, err)
 				}
 				tries := 0
 				for _, op := range f.Ops() {
-					if op.Kind == faultfs.Open && strings.HasSuffix(op.Name, checkpointSuffix+fsys.TempSuffix) {
+					if op.Kind == faultfs.Open && strings.HasSuffix(op.Name, CheckpointSuffix+fsys.TempSuffix) {
 						tries++
 					}
 				}
@@ -74,65 +73,10 @@ func TestNoSaveForWhatIsDoneAtOnce(t *testing.T) {
 				t.Errorf("%d saves of %d bytes, which took %v", n, c.size, time.Since(start))
 			}
 			for _, op := range f.Ops() {
-				if !c.saves && op.Kind == faultfs.Open && op.Flag&os.O_CREATE != 0 && strings.Contains(op.Name, checkpointSuffix) {
+				if !c.saves && op.Kind == faultfs.Open && op.Flag&os.O_CREATE != 0 && strings.Contains(op.Name, CheckpointSuffix) {
 					t.Errorf("%v for %d bytes", op, c.size)
 				}
 			}
-		})
-	}
-}
-
-// TestSaveCadence saves beside a line that brings a gigabyte a second: at most twenty times a second, and at most a twentieth
-// of the time, however slow the disk is. With little to save a second passes between two.
-func TestSaveCadence(t *testing.T) {
-	for name, c := range map[string]struct {
-		every       time.Duration // a MiB comes
-		disk        time.Duration // a rename takes
-		least, most int           // saves in ten seconds
-	}{
-		"fast line":               {time.Millisecond, 0, 100, 200},
-		"slow line":               {250 * time.Millisecond, 0, 8, 11},
-		"nothing comes":           {time.Hour, 0, 0, 0},
-		"slow disk":               {time.Millisecond, 40 * time.Millisecond, 8, 13},
-		"disk that is very slow":  {time.Millisecond, 200 * time.Millisecond, 2, 3},
-		"slow disk and slow line": {250 * time.Millisecond, 40 * time.Millisecond, 7, 11},
-	} {
-		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				disk := memfs.New(memfs.Config{})
-				if err := disk.Mkdir("/dir", 0o755); err != nil {
-					t.Fatal(err)
-				}
-				f := faultfs.New(disk)
-				f.OnOp(func(op faultfs.Op) error {
-					if op.Kind == faultfs.Rename {
-						time.Sleep(c.disk)
-					}
-					return nil
-				})
-				cfg := defaults()
-				tr := &transfer{
-					set: newSet(1 << 40), pin: &pin{facts: facts{size: 1 << 40, etag: `"e"`}}, src: &urlSource{first: &address{}}, ready: make(chan struct{}),
-				}
-				close(tr.ready)
-				k := &keeper{d: &destination{fs: f, log: cfg.log, path: bubblePath, cpPath: bubblePath + checkpointSuffix}, t: tr, cfg: &cfg}
-				ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
-				defer cancel()
-				var line sync.WaitGroup
-				line.Go(func() {
-					for wait(ctx, c.every) == nil {
-						p := tr.set.take(func(int64) int64 { return 1 << 20 })
-						tr.set.advance(p, tr.set.hold(p, 1<<20), 0)
-					}
-				})
-				if err := k.run(ctx); err != nil {
-					t.Error(err)
-				}
-				line.Wait()
-				if n := saves(f); n < c.least || n > c.most {
-					t.Errorf("%d saves in ten seconds, want %d to %d", n, c.least, c.most)
-				}
-			})
 		})
 	}
 }

@@ -8,8 +8,6 @@ import (
 	"io"
 	"io/fs"
 	"net/http"
-	"net/http/httptest"
-	"net/http/httptrace"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -20,6 +18,7 @@ import (
 
 	"github.com/aliyun/aliyun-oss-go-sdk/oss"
 
+	"github.com/ossdl/ossdl/internal/harness/leaks"
 	"github.com/ossdl/ossdl/internal/osstest"
 )
 
@@ -243,7 +242,7 @@ func newWorld(t *testing.T, v4 bool) *world {
 	w.s.Put("bkt", "p/k", osstest.Random(1, 1<<20))
 	hc := HTTPClient()
 	t.Cleanup(hc.CloseIdleConnections)
-	w.transport = hc.Transport.(*transport).Transport
+	w.transport = TransportOf(hc)
 	w.spy = &spy{RoundTripper: hc.Transport, secrets: map[string]bool{}}
 	hc.Transport = w.spy
 	opts := []oss.ClientOption{oss.HTTPClient(hc), oss.SecurityToken(testToken)}
@@ -315,7 +314,7 @@ func (w *world) enter(entrance string) error {
 func (w *world) check(err error) {
 	w.t.Helper()
 	secrets := w.spy.all()
-	noSecret(w.t, err, secrets...)
+	leaks.NoSecret(w.t, err, secrets...)
 	told := map[string]string{"the log": w.log.String(), "a report": w.reports.String()}
 	werr := filepath.WalkDir(w.dir, func(path string, e fs.DirEntry, err error) error {
 		if err != nil || e.IsDir() {
@@ -360,57 +359,5 @@ func TestNoSecretTaken(t *testing.T) {
 			t.Errorf("%s: %+v", query, *res)
 		}
 		sameLines(t, wire(s)[1:], "GET bytes=65536-131071 if-match", "GET bytes=131072-196607 if-match")
-	}
-}
-
-// TestSecrets: of a request each part that lets somebody in is hidden, as it was sent and as a URL has it, the longest
-// first; short words and what is for all to know stay.
-func TestSecrets(t *testing.T) {
-	sent := func(authorization string) http.Header {
-		return http.Header{
-			"Authorization": {authorization}, "X-Oss-Security-Token": {"token-of-an-hour"}, "User-Agent": {"a-user-agent/1.0"},
-		}
-	}
-	ours := func(authorization string) *secrets { // over the transport of HTTPClient
-		s := new(secrets)
-		r := httptest.NewRequestWithContext(s.watch(t.Context(), HTTPClient()), http.MethodGet, "http://service.test/", nil)
-		r.Header = sent(authorization)
-		learn(r)
-		return s
-	}
-	headers := func(authorization string) *secrets { // over another
-		s := new(secrets)
-		trace := httptrace.ContextClientTrace(s.watch(t.Context(), http.DefaultClient))
-		for name, values := range sent(authorization) {
-			trace.WroteHeaderField(name, values)
-		}
-		return s
-	}
-	query := func(q string, signed bool) *secrets {
-		s := new(secrets)
-		s.addQuery(q, signed)
-		return s
-	}
-	for _, c := range []struct {
-		name, text, want string
-		s                *secrets
-	}{
-		{"V1", "LTAI5tKeyKey abc+def/ghi= abc%2Bdef%2Fghi%3D LTAI5tKeyKey:abc+def/ghi= token-of-an-hour a-user-agent/1.0", "*** *** *** ***:*** *** a-user-agent/1.0",
-			headers("OSS LTAI5tKeyKey:abc+def/ghi=")},
-		{"V1, our transport", "LTAI5tKeyKey abc+def/ghi= abc%2Bdef%2Fghi%3D LTAI5tKeyKey:abc+def/ghi= token-of-an-hour a-user-agent/1.0", "*** *** *** ***:*** *** a-user-agent/1.0",
-			ours("OSS LTAI5tKeyKey:abc+def/ghi=")},
-		{"V4", "LTAI5tKeyKey LTAI5tKeyKey/20260101/cn-hangzhou/oss/aliyun_v4_request 0123456789abcdef cn-hangzhou", "*** *** *** cn-hangzhou",
-			headers("OSS4-HMAC-SHA256 Credential=LTAI5tKeyKey/20260101/cn-hangzhou/oss/aliyun_v4_request,AdditionalHeaders=cn-hangzhou,Signature=0123456789abcdef")},
-		{"short words", "id and ab", "id and ab", headers("OSS id:ab")},
-		{"signed URL", "Expires=1700000000 1700000000 abc+def/ghi= abc%2Bdef%2Fghi%3D LTAI5tKeyKey CAEQversion", "*** *** *** *** *** CAEQversion",
-			query("OSSAccessKeyId=LTAI5tKeyKey&Expires=1700000000&Signature=abc%2Bdef%2Fghi%3D&versionId=CAEQversion", true)},
-		{"credential of V4", "LTAI5tKeyKey LTAI5tKeyKey/20260101/oss", "*** ***", query("x-oss-credential=LTAI5tKeyKey%2F20260101%2Foss", true)},
-		{"another service's URL", "0123456789abcdef 5d41402abc4b2a76 v=5d41402abc4b2a76", "*** 5d41402abc4b2a76 ***",
-			query("X-Amz-Signature=0123456789abcdef&v=5d41402abc4b2a76", false)},
-		{"no query", "anything", "anything", query("", false)},
-	} {
-		if got := c.s.hide(c.text); got != c.want {
-			t.Errorf("%s: %q, want %q", c.name, got, c.want)
-		}
 	}
 }

@@ -20,6 +20,7 @@ import (
 	"github.com/aliyun/aliyun-oss-go-sdk/oss"
 
 	"github.com/ossdl/ossdl/internal/fsys/memfs"
+	"github.com/ossdl/ossdl/internal/harness/leaks"
 	"github.com/ossdl/ossdl/internal/osstest"
 )
 
@@ -59,14 +60,13 @@ func TestPortalBehindARedirect(t *testing.T) {
 			caught := func(*osstest.Request) *osstest.Fault { return osstest.Inject().Redirect(portal.URL+"/login", 302) }
 
 			s.OnRequest(caught)
-			var odd *answerError
-			if _, err := d.DownloadURL(t.Context(), raw, path); !errors.As(err, &odd) {
+			if _, err := d.DownloadURL(t.Context(), raw, path); !isOddAnswer(err) {
 				t.Errorf("at first: %v", err)
 			}
 			s.ClearFaults()
 			interruptURL(t, s, d, raw, path, 5)
 			s.OnRequest(caught)
-			if _, err := d.DownloadURL(t.Context(), raw, path); !errors.As(err, &odd) || errors.Is(err, ErrObjectChanged) {
+			if _, err := d.DownloadURL(t.Context(), raw, path); !isOddAnswer(err) || errors.Is(err, ErrObjectChanged) {
 				t.Errorf("on resume: %v", err)
 			}
 			if got, err := os.ReadFile(path); string(got) != "old" {
@@ -132,7 +132,7 @@ func TestURLOfATemporaryKey(t *testing.T) {
 				if !errors.Is(err, ErrExpired) || !errors.As(err, &se) || se.Code != code {
 					t.Fatalf("in the middle: %v", err)
 				}
-				noSecret(t, err, "TOKEN", "sk")
+				leaks.NoSecret(t, err, "TOKEN", "sk")
 				// From the start: such a key did work once, somewhere.
 				refuse(0, "TOKEN-one")
 				if _, err := d.DownloadURL(t.Context(), one, path); !errors.Is(err, ErrExpired) {
@@ -245,9 +245,9 @@ func TestProcessedURL(t *testing.T) {
 			}
 			checkFile(t, path, want) // with nothing beside it
 			s.Put("bkt", "k", c)
-			for _, opt := range []Option{WithRange(0, 1), WithIfMatch("e")} {
-				if _, err := d.DownloadURL(t.Context(), raw, path, opt); err == nil || !strings.Contains(err.Error(), opt.name) {
-					t.Errorf("%s: %v", opt.name, err)
+			for name, opt := range map[string]Option{"WithRange": WithRange(0, 1), "WithIfMatch": WithIfMatch("e")} {
+				if _, err := d.DownloadURL(t.Context(), raw, path, opt); err == nil || !strings.Contains(err.Error(), name) {
+					t.Errorf("%s: %v", name, err)
 				}
 			}
 			other := s.URL("bkt", "k")

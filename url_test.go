@@ -28,6 +28,8 @@ import (
 
 	"github.com/aliyun/aliyun-oss-go-sdk/oss"
 
+	"github.com/ossdl/ossdl/internal/harness/checkpoints"
+	"github.com/ossdl/ossdl/internal/harness/leaks"
 	"github.com/ossdl/ossdl/internal/osstest"
 )
 
@@ -117,7 +119,7 @@ func TestDownloadURLOfOneRange(t *testing.T) {
 	d := newURLDownloader(t)
 	raw := sign(t, s, oss.AuthV4, time.Hour, "k")
 	path := filepath.Join(t.TempDir(), "file")
-	for _, w := range []window{{0, 100}, {1<<20 - 10, -1}, {1000, 1<<20 - 1000}, {12345, 1}} {
+	for _, w := range []struct{ offset, length int64 }{{0, 100}, {1<<20 - 10, -1}, {1000, 1<<20 - 1000}, {12345, 1}} {
 		want := contentBytes(t, c)[w.offset:]
 		if w.length >= 0 {
 			want = want[:w.length]
@@ -127,7 +129,7 @@ func TestDownloadURLOfOneRange(t *testing.T) {
 		}
 		checkFile(t, path, osstest.Bytes(want))
 	}
-	for _, w := range []window{{1 << 20, -1}, {1 << 20, 1}, {100, 1 << 20}, {5 << 20, 1}} {
+	for _, w := range []struct{ offset, length int64 }{{1 << 20, -1}, {1 << 20, 1}, {100, 1 << 20}, {5 << 20, 1}} {
 		if _, err := d.DownloadURL(t.Context(), raw, path, WithRange(w.offset, w.length)); !errors.Is(err, ErrRange) {
 			t.Errorf("%v: %v", w, err)
 		}
@@ -175,13 +177,13 @@ func TestMalformedURL(t *testing.T) {
 		if err == nil || res != nil || !strings.Contains(err.Error(), name+": ") || !strings.Contains(err.Error(), "http(s)://HOST") {
 			t.Errorf("%q: %v", raw, err)
 		}
-		noSecret(t, err, "SECRET")
+		leaks.NoSecret(t, err, "SECRET")
 		_, err = d.DownloadURL(t.Context(), s.URL("bkt", "k")+"?OSSAccessKeyId=a&Signature=s&Expires=1", path,
 			WithURLRefresh(func(context.Context) (string, error) { return raw, nil }))
 		if err == nil || !strings.Contains(err.Error(), "http(s)://HOST") || !errors.Is(err, ErrExpired) {
 			t.Errorf("%q: %v", raw, err)
 		}
-		noSecret(t, err, "SECRET")
+		leaks.NoSecret(t, err, "SECRET")
 	}
 	if n := s.Stats().Requests; n != 0 {
 		t.Errorf("%d requests", n)
@@ -195,29 +197,6 @@ func TestMalformedURL(t *testing.T) {
 	}
 	if left, _ := filepath.Glob(path + "*"); left != nil {
 		t.Error(left)
-	}
-}
-
-// noSecret fails the test if any error of the chain tells one of the secrets.
-func noSecret(t testing.TB, err error, secrets ...string) {
-	t.Helper()
-	if err == nil {
-		return
-	}
-	for _, text := range []string{err.Error(), fmt.Sprintf("%+v", err), fmt.Sprintf("%#v", err)} {
-		for _, secret := range secrets {
-			if strings.Contains(text, secret) {
-				t.Errorf("%T tells %s: %s", err, secret, text)
-			}
-		}
-	}
-	switch e := err.(type) {
-	case interface{ Unwrap() error }:
-		noSecret(t, e.Unwrap(), secrets...)
-	case interface{ Unwrap() []error }:
-		for _, err := range e.Unwrap() {
-			noSecret(t, err, secrets...)
-		}
 	}
 }
 
@@ -250,7 +229,7 @@ func TestAnotherURLResumes(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			path := filepath.Join(t.TempDir(), "file")
 			interruptURL(t, s, d, first, path, 5)
-			cp, err := os.ReadFile(path + checkpointSuffix)
+			cp, err := os.ReadFile(path + CheckpointSuffix)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -302,7 +281,7 @@ func TestURLOfAVersion(t *testing.T) {
 	for _, v := range []oss.AuthVersionType{oss.AuthV1, oss.AuthV4} {
 		path := filepath.Join(t.TempDir(), "file")
 		interruptURL(t, s, d, sign(t, s, v, time.Hour, "k", oss.VersionId(v1)), path, 5)
-		if cp := readTestCheckpoint(t, path+checkpointSuffix); cp.VersionID != v1 || !cp.URL {
+		if cp := checkpoints.Read(t, path+CheckpointSuffix); cp.VersionID != v1 || !cp.URL {
 			t.Errorf("%+v", cp)
 		}
 		res, err := d.DownloadURL(t.Context(), sign(t, s, v, 2*time.Hour, "k", oss.VersionId(v1)), path)
@@ -345,7 +324,7 @@ func TestExpiredURL(t *testing.T) {
 			if !errors.Is(err, ErrExpired) || !errors.As(err, &se) || se.RequestID == "" || res == nil {
 				t.Fatal(err)
 			}
-			noSecret(t, err, "Signature=", "Expires=", "signature=")
+			leaks.NoSecret(t, err, "Signature=", "Expires=", "signature=")
 			s.ResetLog()
 			if _, err := d.DownloadURL(t.Context(), raw, path); !errors.Is(err, ErrExpired) {
 				t.Fatal(err)
@@ -400,43 +379,6 @@ func TestURLPastItsOwnDate(t *testing.T) {
 		return sign(t, s, oss.AuthV4, time.Hour, "k"), nil
 	})); err != nil || asked != 1 || s.Stats().Requests != 1 {
 		t.Errorf("%v, asked %d times, %d requests", err, asked, s.Stats().Requests)
-	}
-}
-
-func TestAddressExpiry(t *testing.T) {
-	at := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
-	unix := strconv.FormatInt(at.Unix(), 10)
-	for query, want := range map[string]time.Time{
-		"OSSAccessKeyId=a&Signature=s&Expires=" + unix:                                               at,
-		"OSSAccessKeyId=a&Signature=s":                                                               {},
-		"OSSAccessKeyId=a&Signature=s&Expires=x":                                                     {},
-		"OSSAccessKeyId=a&Signature=s&Expires=-1":                                                    {},
-		"OSSAccessKeyId=a&Signature=s&Expires=9223372036854775807":                                   {},
-		"x-oss-signature=s&x-oss-date=20260301T110000Z&x-oss-expires=3600":                           at,
-		"x-oss-signature=s&x-oss-date=2026&x-oss-expires=3600":                                       {},
-		"x-oss-signature=s&x-oss-date=20260301T110000Z":                                              {},
-		"x-oss-signature=s&x-oss-date=20260301T110000Z&x-oss-expires=99999999999":                    at.Add(-time.Hour + 7*24*time.Hour),
-		"x-oss-signature=s&x-oss-signature-version=OSS2&x-oss-access-key-id=a&x-oss-expires=" + unix: at,
-		"Expires=" + unix: {}, // any site's own parameter
-	} {
-		a, err := parseAddress("http://h/k?" + query)
-		if err != nil || !a.expires.Equal(want) {
-			t.Errorf("%s: %v, %v, want %v", query, a.expires, err, want)
-		}
-		if a.signed == strings.HasPrefix(query, "Expires") {
-			t.Errorf("%s: signed %v", query, a.signed)
-		}
-	}
-	for raw, want := range map[string]string{
-		"HTTP://Example.COM:80/a%20b":    "http://example.com/a%20b",
-		"https://example.com:443?x":      "https://example.com/",
-		"https://example.com:80/":        "https://example.com:80/",
-		"http://[::1]:8080/k?versionId=": "http://[::1]:8080/k",
-	} {
-		a, err := parseAddress(raw)
-		if err != nil || a.String() != want {
-			t.Errorf("%s: %v, %v", raw, a, err)
-		}
 	}
 }
 
@@ -512,7 +454,7 @@ func TestURLRefreshFails(t *testing.T) {
 		asked++
 		return sign(t, s, oss.AuthV1, time.Duration(asked)*time.Hour, "k"), nil
 	}))
-	if !errors.Is(err, ErrExpired) || asked != maxBarren {
+	if !errors.Is(err, ErrExpired) || asked != 3 {
 		t.Errorf("%v, asked %d times", err, asked)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
@@ -634,7 +576,7 @@ func TestURLErrorsTellNoQuery(t *testing.T) {
 			if !strings.Contains(err.Error(), u) {
 				t.Errorf("%v does not name %s", err, u)
 			}
-			noSecret(t, err, "SECRET")
+			leaks.NoSecret(t, err, "SECRET")
 			if strings.Contains(logged.String(), "SECRET") {
 				t.Errorf("the log tells the query: %s", &logged)
 			}
@@ -679,7 +621,7 @@ func TestRedirectedURL(t *testing.T) {
 			checkFile(t, path, c)
 			for i, r := range s.Requests() {
 				for h := range r.Header {
-					if isOSSHeader(h) || h == "Referer" || h == "Authorization" {
+					if IsOSSHeader(h) || h == "Referer" || h == "Authorization" {
 						t.Errorf("%s arrived at the other host: %v", h, r.Header)
 					}
 				}
@@ -689,7 +631,7 @@ func TestRedirectedURL(t *testing.T) {
 			}
 			for _, h := range seen {
 				for name := range h {
-					if isOSSHeader(name) {
+					if IsOSSHeader(name) {
 						t.Errorf("%s was sent with a signed URL", name)
 					}
 				}
@@ -708,7 +650,7 @@ func TestRedirectedURL(t *testing.T) {
 	if !errors.Is(err, ErrObjectChanged) {
 		t.Error(err)
 	}
-	noSecret(t, err, "SECRET")
+	leaks.NoSecret(t, err, "SECRET")
 }
 
 // TestLoginPage: what a captive portal answers to a signed URL is not the object.

@@ -86,7 +86,7 @@ func TestDownloadTo(t *testing.T) {
 		if res.Path != "" || res.Size != size || res.CRC64 != c.CRC64() || !res.Verified || res.DownloadedBytes < size {
 			t.Errorf("%+v", *res)
 		}
-		if m.written != size || m.largest > bufferSize {
+		if m.written != size || m.largest > BufferSize {
 			t.Errorf("%d bytes written, in pieces of up to %d", m.written, m.largest)
 		}
 		if last := reports.last(); last.Done != size || last.Total != size {

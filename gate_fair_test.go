@@ -1,0 +1,137 @@
+package ossdl
+
+import (
+	"context"
+	"math/rand/v2"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// TestGateIsFair: slots go to those who wait longest, and a call with many workers waits its turn like one with few.
+func TestGateIsFair(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d, err := New(nil, WithConcurrency(4))
+		if err != nil {
+			t.Fatal(err)
+		}
+		const calls, rounds = 50, 20
+		var mu sync.Mutex
+		var order []int // which call got a slot
+		var group sync.WaitGroup
+		for call := range calls {
+			l := d.newLane(0, 0)
+			workers := 1
+			if call == 0 {
+				workers = 64
+			}
+			var left int
+			for range workers {
+				group.Go(func() {
+					for {
+						if err := l.acquire(context.Background()); err != nil {
+							t.Error(err)
+							return
+						}
+						mu.Lock()
+						order = append(order, call)
+						left++
+						enough := left >= rounds
+						mu.Unlock()
+						time.Sleep(time.Millisecond) // of the bubble: a request
+						l.release()
+						if enough {
+							return
+						}
+					}
+				})
+			}
+			synctest.Wait() // the calls come one after the other
+		}
+		group.Wait()
+		last := map[int]int{}
+		for i, call := range order {
+			if at, ok := last[call]; ok && i-at > calls+8 {
+				t.Errorf("call %d waited while %d others had their turn", call, i-at)
+			}
+			last[call] = i
+		}
+		if len(last) != calls {
+			t.Errorf("%d of %d calls had a turn", len(last), calls)
+		}
+	})
+}
+
+// turns watches who waits at a gate. That nobody starves is not a matter of time: a slot goes to whoever waits longest, and
+// of each call at most one worker waits, so that a call is passed at most once by each of the others. It is looked at
+// whenever a request is made, which is once for each slot that was given out. Whoever waits then was seen at some place of
+// the queue, some requests ago, and that many at most may have been before him, and those that had their slots by then and
+// had not made their requests yet.
+type turns struct {
+	gate  *gate
+	slack int // slots that may be out, and requests that are made with a slot that made one before
+
+	mu      sync.Mutex
+	made    int
+	since   map[any]int // requests made when a waiter was first seen, and his place then
+	longest int         // queue
+	late    int         // by how much the worst was passed by more than that
+}
+
+func (w *turns) look() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.made++
+	waiting := map[any]int{}
+	w.gate.mu.Lock()
+	for e := w.gate.queue.Front(); e != nil; e = e.Next() {
+		waiting[e.Value] = w.made + len(waiting)
+	}
+	w.gate.mu.Unlock()
+	w.longest = max(w.longest, len(waiting))
+	for waiter := range waiting {
+		if turn, ok := w.since[waiter]; ok {
+			waiting[waiter] = turn
+			w.late = max(w.late, w.made-turn-w.slack)
+		}
+	}
+	w.since = waiting
+}
+
+// TestGateIsFairUnderLoad checks that nobody is passed by more than waited before him, with many calls of many workers that
+// hold their slots for any time, and that of each call at most one worker waits.
+func TestGateIsFairUnderLoad(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const bound, calls = 12, 200
+		d, err := New(nil, WithConcurrency(bound))
+		if err != nil {
+			t.Fatal(err)
+		}
+		w := &turns{gate: d.gate, slack: 2 * bound}
+		rng := rand.New(rand.NewPCG(1, 5))
+		var group sync.WaitGroup
+		for range calls {
+			l := d.newLane(0, 0)
+			for range 1 + rng.IntN(8) {
+				rounds, seed := 1+rng.IntN(8), rng.Uint64()
+				group.Go(func() {
+					own := rand.New(rand.NewPCG(seed, 1))
+					for range rounds {
+						if err := l.acquire(context.Background()); err != nil {
+							t.Error(err)
+							return
+						}
+						w.look()
+						time.Sleep(time.Duration(own.IntN(5000)) * time.Microsecond)
+						l.release()
+					}
+				})
+			}
+		}
+		group.Wait()
+		if w.late > 0 || w.longest > calls || w.longest < bound {
+			t.Errorf("somebody was passed by %d more than waited before him; at most %d waited", w.late, w.longest)
+		}
+	})
+}
