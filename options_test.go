@@ -1,4 +1,4 @@
-package ossdl
+package ossdl_test
 
 import (
 	"context"
@@ -20,6 +20,8 @@ import (
 
 	"github.com/aliyun/aliyun-oss-go-sdk/oss"
 
+	"github.com/ossdl/ossdl"
+	"github.com/ossdl/ossdl/internal/harness"
 	"github.com/ossdl/ossdl/internal/osstest"
 )
 
@@ -39,26 +41,26 @@ type entry struct {
 
 func newEntry(t *testing.T) *entry {
 	t.Helper()
-	s := newServer(t)
+	s := harness.NewServer(t)
 	s.CreateBucket("ver", osstest.Versioning(osstest.Enabled), osstest.PublicRead())
 	content := osstest.Random(1, 100)
-	hc := HTTPClient()
+	hc := ossdl.HTTPClient()
 	t.Cleanup(hc.CloseIdleConnections)
 	client, err := s.Client(oss.HTTPClient(hc))
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &entry{t, s, client, s.URL("ver", "k"), s.Put("ver", "k", content), sha256.Sum256(contentBytes(t, content)), t.TempDir()}
+	return &entry{t, s, client, s.URL("ver", "k"), s.Put("ver", "k", content), sha256.Sum256(harness.Bytes(t, content)), t.TempDir()}
 }
 
 // through gives an option to one entrance and reports whether the call had a result, and its error.
-func (e *entry) through(entrance string, o Option) (result bool, err error) {
+func (e *entry) through(entrance string, o ossdl.Option) (result bool, err error) {
 	e.t.Helper()
 	if entrance == "New" {
-		d, err := New(e.client, o)
+		d, err := ossdl.New(e.client, o)
 		return d != nil, err
 	}
-	d, err := New(e.client)
+	d, err := ossdl.New(e.client)
 	if err != nil {
 		e.t.Fatal(err)
 	}
@@ -72,10 +74,10 @@ func (e *entry) through(entrance string, o Option) (result bool, err error) {
 		res, err := d.DownloadURL(e.t.Context(), e.url, path, o)
 		return res != nil, err
 	case "DownloadTo":
-		res, err := d.DownloadTo(e.t.Context(), "ver", "k", &readable{memory{b: make([]byte, 100)}}, o)
+		res, err := d.DownloadTo(e.t.Context(), "ver", "k", &harness.ReadableMemory{Memory: harness.Memory{Content: make([]byte, 100)}}, o)
 		return res != nil, err
 	case "Open", "OpenURL":
-		r, err := (*Reader)(nil), error(nil)
+		r, err := (*ossdl.Reader)(nil), error(nil)
 		if entrance == "Open" {
 			r, err = d.Open(e.t.Context(), "ver", "k", o)
 		} else {
@@ -147,35 +149,35 @@ func TestEveryOptionAtEveryEntrance(t *testing.T) {
 	)
 	table := map[string]struct {
 		where string
-		give  func(e *entry) Option
+		give  func(e *entry) ossdl.Option
 	}{
-		"WithPartSize":      {everywhere, func(*entry) Option { return WithPartSize(10) }},
-		"WithConcurrency":   {everywhere, func(*entry) Option { return WithConcurrency(2) }},
-		"WithRateLimit":     {everywhere, func(*entry) Option { return WithRateLimit(1 << 30) }},
-		"WithCheckpoint":    {"Download DownloadURL", func(e *entry) Option { return WithCheckpoint(filepath.Join(e.dir, "cp")) }},
-		"WithCheckpointDir": {"New Download DownloadURL", func(e *entry) Option { return WithCheckpointDir(filepath.Join(e.dir, "cps")) }},
-		"WithoutCheckpoint": {"New Download DownloadURL DownloadPrefix", func(*entry) Option { return WithoutCheckpoint() }},
-		"WithVersionID":     {"Download DownloadTo Open", func(e *entry) Option { return WithVersionID(e.object.VersionID) }},
-		"WithIfMatch":       {one, func(e *entry) Option { return WithIfMatch(e.object.ETag) }},
-		"WithRange":         {one, func(*entry) Option { return WithRange(1, 2) }},
-		"WithChecksum":      {one, func(e *entry) Option { return WithChecksum(sha256.New, e.sum[:]) }},
-		"WithProgress":      {everywhere, func(*entry) Option { return WithProgress(func(Progress) {}) }},
-		"WithRetry":         {everywhere, func(*entry) Option { return WithRetry(RetryPolicy{Attempts: 1}) }},
-		"WithStallTimeout":  {everywhere, func(*entry) Option { return WithStallTimeout(time.Minute) }},
-		"WithRequestOptions": {"New Download DownloadTo Open DownloadPrefix", func(*entry) Option {
-			return WithRequestOptions(oss.RequestPayer(oss.Requester))
+		"WithPartSize":      {everywhere, func(*entry) ossdl.Option { return ossdl.WithPartSize(10) }},
+		"WithConcurrency":   {everywhere, func(*entry) ossdl.Option { return ossdl.WithConcurrency(2) }},
+		"WithRateLimit":     {everywhere, func(*entry) ossdl.Option { return ossdl.WithRateLimit(1 << 30) }},
+		"WithCheckpoint":    {"Download DownloadURL", func(e *entry) ossdl.Option { return ossdl.WithCheckpoint(filepath.Join(e.dir, "cp")) }},
+		"WithCheckpointDir": {"New Download DownloadURL", func(e *entry) ossdl.Option { return ossdl.WithCheckpointDir(filepath.Join(e.dir, "cps")) }},
+		"WithoutCheckpoint": {"New Download DownloadURL DownloadPrefix", func(*entry) ossdl.Option { return ossdl.WithoutCheckpoint() }},
+		"WithVersionID":     {"Download DownloadTo Open", func(e *entry) ossdl.Option { return ossdl.WithVersionID(e.object.VersionID) }},
+		"WithIfMatch":       {one, func(e *entry) ossdl.Option { return ossdl.WithIfMatch(e.object.ETag) }},
+		"WithRange":         {one, func(*entry) ossdl.Option { return ossdl.WithRange(1, 2) }},
+		"WithChecksum":      {one, func(e *entry) ossdl.Option { return ossdl.WithChecksum(sha256.New, e.sum[:]) }},
+		"WithProgress":      {everywhere, func(*entry) ossdl.Option { return ossdl.WithProgress(func(ossdl.Progress) {}) }},
+		"WithRetry":         {everywhere, func(*entry) ossdl.Option { return ossdl.WithRetry(ossdl.RetryPolicy{Attempts: 1}) }},
+		"WithStallTimeout":  {everywhere, func(*entry) ossdl.Option { return ossdl.WithStallTimeout(time.Minute) }},
+		"WithRequestOptions": {"New Download DownloadTo Open DownloadPrefix", func(*entry) ossdl.Option {
+			return ossdl.WithRequestOptions(oss.RequestPayer(oss.Requester))
 		}},
-		"WithURLRefresh": {"DownloadURL OpenURL", func(e *entry) Option {
-			return WithURLRefresh(func(context.Context) (string, error) { return e.url, nil })
+		"WithURLRefresh": {"DownloadURL OpenURL", func(e *entry) ossdl.Option {
+			return ossdl.WithURLRefresh(func(context.Context) (string, error) { return e.url, nil })
 		}},
-		"WithHTTPClient":       {"New DownloadURL OpenURL", func(e *entry) Option { return WithHTTPClient(e.s.HTTPClient()) }},
-		"WithReadAhead":        {"New Open OpenURL", func(*entry) Option { return WithReadAhead(MinReadAhead) }},
-		"WithInclude":          {prefix, func(*entry) Option { return WithInclude("*") }},
-		"WithExclude":          {prefix, func(*entry) Option { return WithExclude("*.tmp") }},
-		"WithShard":            {prefix, func(*entry) Option { return WithShard(0, 1) }},
-		"WithCompareCRC64":     {prefix, func(*entry) Option { return WithCompareCRC64() }},
-		"WithoutPreallocation": {"New Download DownloadURL DownloadPrefix", func(*entry) Option { return WithoutPreallocation() }},
-		"WithLogger":           {everywhere, func(*entry) Option { return WithLogger(slog.New(slog.DiscardHandler)) }},
+		"WithHTTPClient":       {"New DownloadURL OpenURL", func(e *entry) ossdl.Option { return ossdl.WithHTTPClient(e.s.HTTPClient()) }},
+		"WithReadAhead":        {"New Open OpenURL", func(*entry) ossdl.Option { return ossdl.WithReadAhead(ossdl.MinReadAhead) }},
+		"WithInclude":          {prefix, func(*entry) ossdl.Option { return ossdl.WithInclude("*") }},
+		"WithExclude":          {prefix, func(*entry) ossdl.Option { return ossdl.WithExclude("*.tmp") }},
+		"WithShard":            {prefix, func(*entry) ossdl.Option { return ossdl.WithShard(0, 1) }},
+		"WithCompareCRC64":     {prefix, func(*entry) ossdl.Option { return ossdl.WithCompareCRC64() }},
+		"WithoutPreallocation": {"New Download DownloadURL DownloadPrefix", func(*entry) ossdl.Option { return ossdl.WithoutPreallocation() }},
+		"WithLogger":           {everywhere, func(*entry) ossdl.Option { return ossdl.WithLogger(slog.New(slog.DiscardHandler)) }},
 	}
 	if got, want := exportedOptions(t), slices.Sorted(maps.Keys(table)); !slices.Equal(got, want) {
 		t.Errorf("the package has the options\n\t%v\nand the table\n\t%v", got, want)
@@ -211,37 +213,37 @@ func TestBadOptionsTouchNothing(t *testing.T) {
 	)
 	for _, c := range []struct {
 		name  string
-		o     Option
+		o     ossdl.Option
 		where string
 		says  string // beside the name
 	}{
-		{"WithPartSize", WithPartSize(0), everywhere, "1 to 5368709120"},
-		{"WithPartSize", WithPartSize(MaxPartSize + 1), everywhere, "1 to 5368709120"},
-		{"WithConcurrency", WithConcurrency(0), everywhere, "1 to 256"},
-		{"WithConcurrency", WithConcurrency(MaxConcurrency + 1), everywhere, "1 to 256"},
-		{"WithRateLimit", WithRateLimit(0), everywhere, "1 byte"},
-		{"WithCheckpoint", WithCheckpoint(""), file, "empty"},
-		{"WithCheckpointDir", WithCheckpointDir(""), "New " + file, "empty"},
-		{"WithVersionID", WithVersionID(""), "Download DownloadTo Open", "empty"},
-		{"WithIfMatch", WithIfMatch(""), one, "strong"},
-		{"WithIfMatch", WithIfMatch("a\r\nHost: b"), one, "strong"},
-		{"WithRange", WithRange(-1, 1), one, "offset"},
-		{"WithRange", WithRange(1<<63-1, 1), one, "offset"},
-		{"WithRange", WithRange(0, -2), one, "length"},
-		{"WithChecksum", WithChecksum(nil, nil), one, "nil"},
-		{"WithChecksum", WithChecksum(sha256.New, []byte("short")), one, "32"},
-		{"WithProgress", WithProgress(nil), everywhere, "nil"},
-		{"WithRetry", WithRetry(RetryPolicy{Attempts: -1}), everywhere, "negative"},
-		{"WithRetry", WithRetry(RetryPolicy{MinDelay: 2, MaxDelay: 1}), everywhere, "MinDelay"},
-		{"WithStallTimeout", WithStallTimeout(100*time.Millisecond - 1), everywhere, "100ms"},
-		{"WithURLRefresh", WithURLRefresh(nil), url, "nil"},
-		{"WithHTTPClient", WithHTTPClient(nil), "New " + url, "nil"},
-		{"WithReadAhead", WithReadAhead(MinReadAhead - 1), "New Open OpenURL", "1048576"},
-		{"WithInclude", WithInclude("[a"), "New DownloadPrefix", "[a"},
-		{"WithExclude", WithExclude("ok", ""), "New DownloadPrefix", "malformed"},
-		{"WithShard", WithShard(2, 2), "New DownloadPrefix", "index"},
-		{"WithShard", WithShard(0, 0), "New DownloadPrefix", "count"},
-		{"WithLogger", WithLogger(nil), everywhere, "nil"},
+		{"WithPartSize", ossdl.WithPartSize(0), everywhere, "1 to 5368709120"},
+		{"WithPartSize", ossdl.WithPartSize(ossdl.MaxPartSize + 1), everywhere, "1 to 5368709120"},
+		{"WithConcurrency", ossdl.WithConcurrency(0), everywhere, "1 to 256"},
+		{"WithConcurrency", ossdl.WithConcurrency(ossdl.MaxConcurrency + 1), everywhere, "1 to 256"},
+		{"WithRateLimit", ossdl.WithRateLimit(0), everywhere, "1 byte"},
+		{"WithCheckpoint", ossdl.WithCheckpoint(""), file, "empty"},
+		{"WithCheckpointDir", ossdl.WithCheckpointDir(""), "New " + file, "empty"},
+		{"WithVersionID", ossdl.WithVersionID(""), "Download DownloadTo Open", "empty"},
+		{"WithIfMatch", ossdl.WithIfMatch(""), one, "strong"},
+		{"WithIfMatch", ossdl.WithIfMatch("a\r\nHost: b"), one, "strong"},
+		{"WithRange", ossdl.WithRange(-1, 1), one, "offset"},
+		{"WithRange", ossdl.WithRange(1<<63-1, 1), one, "offset"},
+		{"WithRange", ossdl.WithRange(0, -2), one, "length"},
+		{"WithChecksum", ossdl.WithChecksum(nil, nil), one, "nil"},
+		{"WithChecksum", ossdl.WithChecksum(sha256.New, []byte("short")), one, "32"},
+		{"WithProgress", ossdl.WithProgress(nil), everywhere, "nil"},
+		{"WithRetry", ossdl.WithRetry(ossdl.RetryPolicy{Attempts: -1}), everywhere, "negative"},
+		{"WithRetry", ossdl.WithRetry(ossdl.RetryPolicy{MinDelay: 2, MaxDelay: 1}), everywhere, "MinDelay"},
+		{"WithStallTimeout", ossdl.WithStallTimeout(100*time.Millisecond - 1), everywhere, "100ms"},
+		{"WithURLRefresh", ossdl.WithURLRefresh(nil), url, "nil"},
+		{"WithHTTPClient", ossdl.WithHTTPClient(nil), "New " + url, "nil"},
+		{"WithReadAhead", ossdl.WithReadAhead(ossdl.MinReadAhead - 1), "New Open OpenURL", "1048576"},
+		{"WithInclude", ossdl.WithInclude("[a"), "New DownloadPrefix", "[a"},
+		{"WithExclude", ossdl.WithExclude("ok", ""), "New DownloadPrefix", "malformed"},
+		{"WithShard", ossdl.WithShard(2, 2), "New DownloadPrefix", "index"},
+		{"WithShard", ossdl.WithShard(0, 0), "New DownloadPrefix", "count"},
+		{"WithLogger", ossdl.WithLogger(nil), everywhere, "nil"},
 	} {
 		e := newEntry(t)
 		for entrance := range strings.FieldsSeq(c.where) {
@@ -273,7 +275,7 @@ func TestRequestOptionsRefused(t *testing.T) {
 		"VERSIONID":             oss.AddParam("VERSIONID", "v"),
 		"x-oss-process":         oss.Process("image/resize,w_1"),
 		"oss.WithContext":       oss.WithContext(context.Background()),
-		"oss.Progress":          oss.Progress(listener{}),
+		"oss.Progress":          oss.Progress(harness.IgnoredProgress{}),
 		"oss.GetResponseHeader": oss.GetResponseHeader(&header),
 		"oss.CallbackResult":    oss.CallbackResult(new([]byte)),
 		"oss.Routines":          oss.Routines(2),
@@ -288,7 +290,7 @@ func TestRequestOptionsRefused(t *testing.T) {
 		e := newEntry(t)
 		given := []oss.Option{oss.RequestPayer(oss.Requester), o}
 		for _, entrance := range []string{"New", "Download", "DownloadTo", "Open", "DownloadPrefix"} {
-			result, err := e.through(entrance, WithRequestOptions(given...))
+			result, err := e.through(entrance, ossdl.WithRequestOptions(given...))
 			if err == nil || !strings.Contains(err.Error(), "WithRequestOptions: "+name) || result {
 				t.Errorf("%s at %s: result %t, %v", name, entrance, result, err)
 			}
@@ -301,19 +303,19 @@ func TestRequestOptionsRefused(t *testing.T) {
 // Listings and HEADs get the headers but the traffic limit, which is for bytes, and of the parameters the payer alone:
 // another would change what is listed.
 func TestRequestOptionsOnTheWire(t *testing.T) {
-	extra := WithRequestOptions(oss.RequestPayer(oss.Requester), oss.RequestPayerParam(oss.Requester), oss.TrafficLimitHeader(819200), oss.SetHeader("X-Of-Mine", "yes"),
+	extra := ossdl.WithRequestOptions(oss.RequestPayer(oss.Requester), oss.RequestPayerParam(oss.Requester), oss.TrafficLimitHeader(819200), oss.SetHeader("X-Of-Mine", "yes"),
 		oss.AddParam("x-of-mine", "a b"))
 	for name, auth := range map[string]oss.AuthVersionType{"V1": oss.AuthV1, "V4": oss.AuthV4} {
 		t.Run(name, func(t *testing.T) {
-			s := newServer(t)
+			s := harness.NewServer(t)
 			s.Put("bkt", "k", osstest.Random(1, 300))
-			hc := HTTPClient()
+			hc := ossdl.HTTPClient()
 			t.Cleanup(hc.CloseIdleConnections)
 			client, err := s.Client(oss.HTTPClient(hc), oss.AuthVersion(auth), oss.Region("cn-hangzhou"))
 			if err != nil {
 				t.Fatal(err)
 			}
-			d, err := New(client, WithPartSize(100), extra)
+			d, err := ossdl.New(client, ossdl.WithPartSize(100), extra)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -321,14 +323,14 @@ func TestRequestOptionsOnTheWire(t *testing.T) {
 			if _, err := d.Download(t.Context(), "bkt", "k", filepath.Join(dir, "file")); err != nil {
 				t.Fatal(err)
 			}
-			if _, err := d.DownloadTo(t.Context(), "bkt", "k", &memory{b: make([]byte, 300)}); err != nil {
+			if _, err := d.DownloadTo(t.Context(), "bkt", "k", &harness.Memory{Content: make([]byte, 300)}); err != nil {
 				t.Fatal(err)
 			}
 			if _, err := io.Copy(io.Discard, open(t, d)); err != nil {
 				t.Fatal(err)
 			}
 			for range 2 { // it is brought, and then compared by a HEAD
-				if _, err := d.DownloadPrefix(t.Context(), "bkt", "", filepath.Join(dir, "tree"), WithCompareCRC64()); err != nil {
+				if _, err := d.DownloadPrefix(t.Context(), "bkt", "", filepath.Join(dir, "tree"), ossdl.WithCompareCRC64()); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -354,12 +356,12 @@ func TestRequestOptionsOnTheWire(t *testing.T) {
 
 // TestOptionsOfTheCallReplaceTheDownloaders, but for those that bind all calls together.
 func TestOptionsOfTheCallReplaceTheDownloaders(t *testing.T) {
-	s := newServer(t)
+	s := harness.NewServer(t)
 	s.Put("bkt", "k", osstest.Random(1, 1000))
 	dir := t.TempDir()
 	var theirs, own int
-	d := newDownloader(t, s, WithPartSize(100), WithProgress(func(Progress) { theirs++ }), WithoutCheckpoint(),
-		WithRequestOptions(oss.SetHeader("X-Theirs", "yes")))
+	d := harness.NewDownloader(t, s, ossdl.WithPartSize(100), ossdl.WithProgress(func(ossdl.Progress) { theirs++ }), ossdl.WithoutCheckpoint(),
+		ossdl.WithRequestOptions(oss.SetHeader("X-Theirs", "yes")))
 	if _, err := d.Download(t.Context(), "bkt", "k", filepath.Join(dir, "a")); err != nil {
 		t.Fatal(err)
 	}
@@ -368,8 +370,8 @@ func TestOptionsOfTheCallReplaceTheDownloaders(t *testing.T) {
 	}
 	theirs = 0
 	s.ResetLog()
-	_, err := d.Download(t.Context(), "bkt", "k", filepath.Join(dir, "b"), WithPartSize(500), WithProgress(func(Progress) { own++ }),
-		WithRequestOptions(oss.SetHeader("X-Own", "yes")))
+	_, err := d.Download(t.Context(), "bkt", "k", filepath.Join(dir, "b"), ossdl.WithPartSize(500), ossdl.WithProgress(func(ossdl.Progress) { own++ }),
+		ossdl.WithRequestOptions(oss.SetHeader("X-Own", "yes")))
 	if err != nil {
 		t.Fatal(err)
 	}

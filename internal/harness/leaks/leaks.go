@@ -5,7 +5,6 @@ package leaks
 import (
 	"fmt"
 	"runtime"
-	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -50,26 +49,26 @@ func OthersInBubble() string {
 	return strings.Join(left, "\n\n")
 }
 
-// Ours reports whether the stack of a goroutine has a frame of the library, in whichever of its packages. Frames of the
-// server and of the tests themselves do not count, nor does the line that says who has started the goroutine.
+// Ours reports whether a goroutine is one of the library, by its stack as package runtime or runtime/pprof has it: a frame is of
+// one of the library's packages. The packages of the tests are none of them. Goroutines of the server are the server's,
+// whatever they call.
 func Ours(stack string) bool {
+	ours := false
 	for line := range strings.Lines(stack) {
-		at := strings.Index(line, module)
-		if at < 0 || strings.HasPrefix(line, "created by ") {
+		_, name, ok := strings.Cut(line, "github.com/ossdl/ossdl")
+		if !ok || strings.HasPrefix(line, "\t") || strings.HasPrefix(line, "created by ") { // a file, or who has started it
 			continue
 		}
-		name := line[at+len(module):]
-		if !slices.ContainsFunc(notOurs, func(pkg string) bool { return strings.HasPrefix(name, pkg) }) {
-			return true
+		of := func(pkg string) bool { return strings.HasPrefix(name, pkg) }
+		switch {
+		case of("/internal/osstest.") || of("/osstest."):
+			return false
+		case !of("/internal/harness") && !of("/internal/torture") && !of("_test."):
+			ours = true
 		}
 	}
-	return false
+	return ours
 }
-
-const module = "github.com/ossdl/ossdl"
-
-// notOurs are the packages whose frames do not count, as the names of their functions go on after the module's.
-var notOurs = []string{"/internal/osstest.", "/osstest.", "/internal/harness", "/internal/torture", "_test."}
 
 // NoGoroutines waits until no goroutine of the library is left, except those that run a test.
 func NoGoroutines(t testing.TB) {
