@@ -298,11 +298,10 @@ func TestReaderFails(t *testing.T) {
 // TestReaderStaysWithinItsMemory: whatever the number of connections, nothing is asked for beyond what was read and the
 // memory there is, and while that is full no request is in flight.
 func TestReaderStaysWithinItsMemory(t *testing.T) {
-	s := harness.NewServer(t)
-	s.Put("bkt", "k", osstest.Zeros(1<<40))
 	for _, conns := range []int{1, 4, 64} {
 		const ahead = 4 << 20
-		s.ResetLog()
+		s := harness.NewServer(t)
+		s.Put("bkt", "k", osstest.Zeros(1<<40))
 		r := open(t, harness.NewDownloader(t, s), ossdl.WithReadAhead(ahead), ossdl.WithConcurrency(conns))
 		b := make([]byte, 3<<20)
 		for read := int64(0); read < 30<<20; read += int64(len(b)) {

@@ -84,7 +84,7 @@ func TestNoAnswer(t *testing.T) {
 		if !errors.As(err, &se) || se.StatusCode != 101 {
 			t.Errorf("%v holds %+v", err, se)
 		}
-		st.mustFailAndHeal(err, err, 1)
+		st.mustFailAndHeal(err, failedSomehow, 1)
 	})
 	t.Run("a head beyond the bound", func(t *testing.T) {
 		st := newServerStage(t, stageConfig{})
@@ -94,7 +94,7 @@ func TestNoAnswer(t *testing.T) {
 		if !strings.Contains(err.Error(), fmt.Sprint(harness.HeadLimit)) {
 			t.Error(err)
 		}
-		st.mustFailAndHeal(err, err, lieAttempts)
+		st.mustFailAndHeal(err, failedSomehow, lieAttempts)
 	})
 	t.Run("a head within the bound", func(t *testing.T) {
 		st := newServerStage(t, stageConfig{})
@@ -111,7 +111,7 @@ func TestNoAnswer(t *testing.T) {
 		if !errors.As(err, &cert) || st.s.Conns() != 1 {
 			t.Errorf("%v after %d connections", err, st.s.Conns())
 		}
-		st.mustFail(err, err, 0, false)
+		st.mustFail(err, failedSomehow, 0, false)
 		st.transport().TLSClientConfig = trusted
 		st.mustResume(0)
 	})
@@ -202,7 +202,7 @@ func TestBodyCutAnywhere(t *testing.T) {
 			t.Errorf("%+v", *pe)
 		}
 		st.mustBeRefusal(err, 403, "AccessDenied")
-		st.mustFail(err, err, 2, false)
+		st.mustFail(err, failedSomehow, 2, false)
 		if kept := st.claimedBytes(); kept != 7000 {
 			t.Errorf("%d bytes kept", kept)
 		}
@@ -222,7 +222,7 @@ func TestBodyCutAnywhere(t *testing.T) {
 				if size > liePart {
 					workers = 4
 				}
-				st.mustFail(err, err, int(workers*lieAttempts), true)
+				st.mustFail(err, syscall.ECONNRESET, int(workers*lieAttempts), true)
 				if res.DownloadedBytes > n*workers*lieAttempts {
 					t.Errorf("%+v", *res)
 				}
@@ -296,7 +296,7 @@ func TestStalls(t *testing.T) {
 				return
 			}
 			gaveUp(t, err, lieAttempts)
-			st.mustFail(err, err, lieAttempts, false)
+			st.mustFail(err, failedSomehow, lieAttempts, false)
 			if !harness.StalledOut(err) {
 				t.Errorf("%v does not say that it stalled", err)
 			}
@@ -406,7 +406,7 @@ func TestEndlessErrorBody(t *testing.T) {
 			}
 			want := lie.means
 			if want == nil {
-				want = err
+				want = failedSomehow
 			}
 			st.mustFail(err, want, lie.most, false)
 			harness.NoLeftovers(t, st.path)
@@ -426,6 +426,6 @@ func TestShrinkingObject(t *testing.T) {
 	if gaveUp(t, err, lieAttempts+1); !strings.Contains(err.Error(), "the object has ") {
 		t.Errorf("%v does not say how long the object is said to be", err)
 	}
-	st.mustFail(err, err, lieAttempts+1, false)
+	st.mustFail(err, failedSomehow, lieAttempts+1, false)
 	harness.NoLeftovers(t, st.path)
 }
