@@ -17,8 +17,8 @@ import (
 // impatient is a policy that hardly waits.
 var impatient = RetryPolicy{Attempts: 3, MinDelay: time.Millisecond, MaxDelay: 2 * time.Millisecond}
 
-// TestBackOffIsFullJitter: the waits lie between zero and a bound that is MinDelay at first, doubles, and stays at MaxDelay,
-// and they fill that room. The first attempt after progress is made at once.
+// TestBackOffIsFullJitter checks that the waits lie between zero and a bound that is MinDelay at first, doubles, and stays
+// at MaxDelay, and they fill that room. The first attempt after progress is made at once.
 func TestBackOffIsFullJitter(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := RetryPolicy{Attempts: 100, MinDelay: 100 * time.Millisecond, MaxDelay: 700 * time.Millisecond}
@@ -43,8 +43,8 @@ func TestBackOffIsFullJitter(t *testing.T) {
 	})
 }
 
-// What a server asks for in Retry-After is waited for, up to a minute; other refusals wait with jitter. The clock is the
-// bubble's.
+// TestRetryAfter checks that what a server asks for in Retry-After is waited for, up to a minute; other refusals wait with
+// jitter. The clock is the bubble's.
 func TestRetryAfter(t *testing.T) {
 	for _, c := range []struct {
 		status      int
@@ -88,6 +88,7 @@ func TestRetryAfter(t *testing.T) {
 	}
 }
 
+// TestDefaultPatience checks that by default no worker gives up while a listener is gone for seconds, however many there are.
 func TestDefaultPatience(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		begun := time.Now()

@@ -170,8 +170,8 @@ func TestCheckpointFits(t *testing.T) {
 	}
 }
 
-// FuzzCheckpoint: the decoder never panics, takes memory for what it reads and not for what that promises, and what it
-// accepts lays out a sound set and survives encoding.
+// FuzzCheckpoint checks that the decoder never panics, takes memory for what it reads and not for what that promises, and
+// what it accepts lays out a sound set and survives encoding.
 func FuzzCheckpoint(f *testing.F) {
 	good, err := json.Marshal(goodCheckpoint())
 	if err != nil {
@@ -241,7 +241,7 @@ func claimsOf(c *checkpoint) (claims []claim) {
 	return claims
 }
 
-// TestCheckpointMemory: the numbers of a document cost nothing.
+// TestCheckpointMemory checks that the numbers of a document cost nothing.
 func TestCheckpointMemory(t *testing.T) {
 	for name, doc := range checkpoints.Hostile(t) {
 		spent := allocated(func() {

@@ -14,7 +14,8 @@ import (
 	"github.com/ossdl/ossdl/internal/osstest"
 )
 
-// TestCheckpointDirNames: one name for each source and destination; another range of the same has the same name.
+// TestCheckpointDirNames checks that each source and destination has one name, and another range of the same has the same
+// name.
 func TestCheckpointDirNames(t *testing.T) {
 	s := harness.NewServer(t)
 	s.CreateBucket("other", osstest.PublicRead())
@@ -72,7 +73,8 @@ func TestCheckpointDirNames(t *testing.T) {
 	}
 }
 
-// TestCheckpointDirByAnotherName: a relative name and an absolute one are of the same folder, and so are two of the path.
+// TestCheckpointDirByAnotherName checks that a relative name and an absolute one are of the same folder, and so are two of
+// the path.
 func TestCheckpointDirByAnotherName(t *testing.T) {
 	for _, c := range []struct{ path, dir, thenPath, thenDir string }{
 		{"file", "cps", "file", "ABS/cps"},

@@ -46,7 +46,7 @@ func versioned(t testing.TB) (s *osstest.Server, old, current *osstest.Object) {
 	return s, old, s.Put("bkt", "k", osstest.Random(3, 400_000))
 }
 
-// What one brings with an option, the other brings too.
+// TestDownloadFileBringsWhatTheSDKBrings checks that what one brings with an option, the other brings too.
 func TestDownloadFileBringsWhatTheSDKBrings(t *testing.T) {
 	s, old, current := versioned(t)
 	bucket := newBucket(t, s)
@@ -242,7 +242,8 @@ func TestDownloadFileErrors(t *testing.T) {
 	harness.NoLeftovers(t, path)
 }
 
-// The object is replaced between the question for its size and the download of its end.
+// TestDownloadFileEndOfAnotherObject checks what happens if the object is replaced between the question for its size and
+// the download of its end.
 func TestDownloadFileEndOfAnotherObject(t *testing.T) {
 	s := harness.NewServer(t)
 	for _, last := range []string{"-5", "-1000", "-1500"} {
@@ -300,7 +301,8 @@ func TestDownloadFileCheckpoint(t *testing.T) {
 	}
 }
 
-// What the SDK left is neither believed nor touched, but for its checkpoint, in whose place ours goes.
+// TestDownloadFileAfterTheSDK checks that what the SDK left is neither believed nor touched, but for its checkpoint, in
+// whose place ours goes.
 func TestDownloadFileAfterTheSDK(t *testing.T) {
 	s := harness.NewServer(t)
 	content := osstest.Random(1, 16*harness.PartSize)
@@ -466,7 +468,7 @@ func TestDownloadFileResponseHeader(t *testing.T) {
 	}
 }
 
-// No error of the compatible way in holds what the others keep out of theirs.
+// TestDownloadFileKeepsSecrets checks that no error of the compatible way in holds what the others keep out of theirs.
 func TestDownloadFileKeepsSecrets(t *testing.T) {
 	s := harness.NewServer(t)
 	s.Put("bkt", "k", osstest.Random(1, 1000))

@@ -147,7 +147,8 @@ func TestUnsigned(t *testing.T) {
 	harness.CheckFile(t, path, content)
 }
 
-// TestIfMatchInOtherLetters: a caller may write the ETag as it likes. The service hears of it as the service writes it.
+// TestIfMatchInOtherLetters checks that a caller may write the ETag as it likes. The service hears of it as the service
+// writes it.
 func TestIfMatchInOtherLetters(t *testing.T) {
 	s := harness.NewServer(t)
 	content := osstest.Random(1, 3<<20)
@@ -173,7 +174,7 @@ func TestIfMatchInOtherLetters(t *testing.T) {
 	}
 }
 
-// TestRequestIDOfFindings: what only a comparison of answers finds has the request ID of one of them, too.
+// TestRequestIDOfFindings checks that what only a comparison of answers finds has the request ID of one of them, too.
 func TestRequestIDOfFindings(t *testing.T) {
 	s := harness.NewServer(t)
 	s.Put("bkt", "k", osstest.Random(1, 1000))
@@ -208,7 +209,7 @@ func TestRequestIDOfFindings(t *testing.T) {
 	}
 }
 
-// TestProgressOfARefusedCall: the last report comes also where nothing was asked for.
+// TestProgressOfARefusedCall checks that the last report comes also where nothing was asked for.
 func TestProgressOfARefusedCall(t *testing.T) {
 	s := harness.NewServer(t)
 	d := harness.NewDownloader(t, s)

@@ -9,7 +9,8 @@ import (
 	"time"
 )
 
-// TestGateIsFair: slots go to those who wait longest, and a call with many workers waits its turn like one with few.
+// TestGateIsFair checks that slots go to those who wait longest, and a call with many workers waits its turn like one with
+// few.
 func TestGateIsFair(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d, err := New(nil, WithConcurrency(4))

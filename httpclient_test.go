@@ -14,8 +14,8 @@ import (
 	"github.com/ossdl/ossdl/internal/osstest"
 )
 
-// TestHTTPClientKeepsToHTTP1: HTTP/2 would put all ranges on one connection, so it is not spoken to a server that offers it
-// first.
+// TestHTTPClientKeepsToHTTP1 checks that HTTP/2 is not spoken to a server that offers it first: it would put all ranges on
+// one connection.
 func TestHTTPClientKeepsToHTTP1(t *testing.T) {
 	s := harness.NewServer(t, osstest.WithTLS(), osstest.WithALPN("h2", "http/1.1"))
 	content := osstest.Random(1, 4*harness.PartSize)
@@ -48,7 +48,7 @@ func TestHTTPClientKeepsToHTTP1(t *testing.T) {
 	}
 }
 
-// TestPoolKeepsAConnectionForEachRequest: many more requests than connections, and of these as many as requests in flight.
+// TestPoolKeepsAConnectionForEachRequest checks that many requests share as many connections as requests are in flight.
 func TestPoolKeepsAConnectionForEachRequest(t *testing.T) {
 	const n, parts = 32, 400
 	for _, entrance := range []string{"Download", "DownloadURL"} {
@@ -94,8 +94,8 @@ func TestPoolKeepsAConnectionForEachRequest(t *testing.T) {
 	}
 }
 
-// TestRedirectTakesHeadersOff: what is meant for OSS goes to OSS, and not to the other host that an unsigned request is
-// redirected to. To the same host it stays.
+// TestRedirectTakesHeadersOff checks that what is meant for OSS goes to OSS, and not to the other host that an unsigned
+// request is redirected to. To the same host it stays.
 func TestRedirectTakesHeadersOff(t *testing.T) {
 	content := osstest.Random(1, 4*harness.PartSize)
 	s, elsewhere := harness.NewServer(t), harness.NewServer(t)

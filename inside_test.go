@@ -40,7 +40,8 @@ func plainDownloader(t *testing.T, opts ...Option) (*Downloader, *osstest.Server
 	return d, s
 }
 
-// TestPrefixProgressOfTheOldest: of ten objects in flight the eight that were begun first are told, in that order.
+// TestPrefixProgressOfTheOldest checks that of ten objects in flight the eight that were begun first are reported, in that
+// order.
 func TestPrefixProgressOfTheOldest(t *testing.T) {
 	d, _ := plainDownloader(t)
 	p, err := d.newPrefixRun("bkt", "", t.TempDir(), d.cfg)
@@ -65,8 +66,8 @@ func TestPrefixProgressOfTheOldest(t *testing.T) {
 	}
 }
 
-// TestWithoutCheckpointPartsAreJoined: no sync tells what may be joined, and nothing is to be lost. Otherwise there would
-// be a part for every 8 MiB in the end, however large the object.
+// TestWithoutCheckpointPartsAreJoined checks that parts are joined without a checkpoint. No sync says then what may be
+// joined, and nothing is to be lost. Otherwise there would be a part for every 8 MiB in the end, however large the object.
 func TestWithoutCheckpointPartsAreJoined(t *testing.T) {
 	d, s := plainDownloader(t, WithoutCheckpoint())
 	s.Put("bkt", "k", osstest.Random(1, 1000))

@@ -123,8 +123,8 @@ func TestOpenURLRefresh(t *testing.T) {
 	}
 }
 
-// TestOpenURLErrors: what is wrong with URL or options is named before anything is fetched, and what the server says
-// comes from OpenURL where it is the first answer, from Read where it is not.
+// TestOpenURLErrors checks that what is wrong with URL or options is named before anything is fetched, and what the server
+// says comes from OpenURL where it is the first answer, from Read where it is not.
 func TestOpenURLErrors(t *testing.T) {
 	s := harness.NewServer(t)
 	s.Put("bkt", "k", osstest.Random(1, 8<<20))
@@ -177,7 +177,7 @@ func TestOpenURLErrors(t *testing.T) {
 	leaks.NoGoroutines(t)
 }
 
-// TestOpenURLThroughTheCallersClient: each request goes through the client that was given.
+// TestOpenURLThroughTheCallersClient checks that each request goes through the client that was given.
 func TestOpenURLThroughTheCallersClient(t *testing.T) {
 	s := harness.NewServer(t)
 	c := osstest.Random(1, 3<<20)

@@ -139,8 +139,8 @@ func exportedOptions(t *testing.T) (names []string) {
 	return names
 }
 
-// TestEveryOptionAtEveryEntrance: an option works where it is said to, and is an error elsewhere that names both, before
-// anything is asked or made. An option that is missing in the table fails the test.
+// TestEveryOptionAtEveryEntrance checks that an option works where it is said to, and is an error elsewhere that names
+// both, before anything is asked or made. An option that is missing in the table fails the test.
 func TestEveryOptionAtEveryEntrance(t *testing.T) {
 	const (
 		everywhere = "New Download DownloadURL DownloadTo Open OpenURL DownloadPrefix"
@@ -202,8 +202,8 @@ func TestEveryOptionAtEveryEntrance(t *testing.T) {
 	}
 }
 
-// TestBadOptionsTouchNothing: a value out of bounds is refused at each entrance that takes the option, before anything is
-// asked or made.
+// TestBadOptionsTouchNothing checks that a value out of bounds is refused at each entrance that takes the option, before
+// anything is asked or made.
 func TestBadOptionsTouchNothing(t *testing.T) {
 	const (
 		file       = "Download DownloadURL"
@@ -256,7 +256,7 @@ func TestBadOptionsTouchNothing(t *testing.T) {
 	}
 }
 
-// TestRequestOptionsRefused: what the engine decides itself is refused by name wherever SDK options are taken.
+// TestRequestOptionsRefused checks that what the engine decides itself is refused by name wherever SDK options are taken.
 func TestRequestOptionsRefused(t *testing.T) {
 	var header http.Header
 	for name, o := range map[string]oss.Option{
@@ -299,9 +299,9 @@ func TestRequestOptionsRefused(t *testing.T) {
 	}
 }
 
-// TestRequestOptionsOnTheWire: what is allowed is in each request for an object's bytes, whichever entrance makes it.
-// Listings and HEADs get the headers but the traffic limit, which is for bytes, and of the parameters the payer alone:
-// another would change what is listed.
+// TestRequestOptionsOnTheWire checks that what is allowed is in each request for an object's bytes, whichever entrance
+// makes it. Listings and HEADs get the headers but the traffic limit, which is for bytes, and of the parameters the payer
+// alone: another would change what is listed.
 func TestRequestOptionsOnTheWire(t *testing.T) {
 	extra := ossdl.WithRequestOptions(oss.RequestPayer(oss.Requester), oss.RequestPayerParam(oss.Requester), oss.TrafficLimitHeader(819200), oss.SetHeader("X-Of-Mine", "yes"),
 		oss.AddParam("x-of-mine", "a b"))
@@ -354,7 +354,7 @@ func TestRequestOptionsOnTheWire(t *testing.T) {
 	}
 }
 
-// TestOptionsOfTheCallReplaceTheDownloaders, but for those that bind all calls together.
+// TestOptionsOfTheCallReplaceTheDownloaders checks that they do, except for those that bind all calls together.
 func TestOptionsOfTheCallReplaceTheDownloaders(t *testing.T) {
 	s := harness.NewServer(t)
 	s.Put("bkt", "k", osstest.Random(1, 1000))

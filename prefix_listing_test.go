@@ -12,7 +12,7 @@ import (
 	"github.com/ossdl/ossdl/internal/osstest"
 )
 
-// The listing is retried as ranges are, over the same conditions.
+// TestPrefixListing checks that the listing is retried as ranges are, over the same conditions.
 func TestPrefixListing(t *testing.T) {
 	one := func(f func(n int) *osstest.Fault) func(*osstest.Request) *osstest.Fault {
 		n := -1
@@ -93,7 +93,7 @@ func TestPrefixListing(t *testing.T) {
 	}
 }
 
-// A listing that fails in the middle ends the call after what was listed.
+// TestPrefixListingBreaksOff checks that a listing that fails in the middle ends the call after what was listed.
 func TestPrefixListingBreaksOff(t *testing.T) {
 	s := harness.NewServer(t)
 	s.SetVirtual("bkt", 2500, func(i int) (string, osstest.Content) { return fmt.Sprintf("k%04d", i), osstest.Bytes(nil) })

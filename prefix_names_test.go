@@ -16,7 +16,8 @@ import (
 	"github.com/ossdl/ossdl/internal/osstest"
 )
 
-// Keys that have no place below the folder fail with a reason, without a request, and nothing comes to be anywhere.
+// TestPrefixRefusesKeys checks that keys that have no place below the folder fail with a reason, without a request, and
+// nothing comes to be anywhere.
 func TestPrefixRefusesKeys(t *testing.T) {
 	s := harness.NewServer(t)
 	refused := map[string]string{
@@ -65,7 +66,7 @@ func TestPrefixRefusesKeys(t *testing.T) {
 	}
 }
 
-// Links that are in the folder are not followed, whether they lead out of it or not.
+// TestPrefixFollowsNoLink checks that links that are in the folder are not followed, whether they lead out of it or not.
 func TestPrefixFollowsNoLink(t *testing.T) {
 	s := harness.NewServer(t)
 	harness.Put(s, map[string]int64{"out/x": 1, "file": 3, "dangling": 4, "real/x": 5, "deep/out/x": 6})
@@ -114,7 +115,7 @@ func TestPrefixFollowsNoLink(t *testing.T) {
 	}
 }
 
-// What stands in the way of a file or of its folder is left alone.
+// TestPrefixInTheWay checks that what stands in the way of a file or of its folder is left alone.
 func TestPrefixInTheWay(t *testing.T) {
 	s := harness.NewServer(t)
 	harness.Put(s, map[string]int64{"folder": 1, "file/x": 2, "fine": 3})
@@ -168,8 +169,8 @@ func TestPrefixCaseTwins(t *testing.T) {
 	}
 }
 
-// A file system that takes more names for the same than differ by case: no key replaces the file of another unseen, and
-// none comes among the working files.
+// TestPrefixNamesOnlyTheFileSystemFolds is about a file system that takes more names for the same than differ by case: no
+// key replaces the file of another unseen, and none comes among the working files.
 func TestPrefixNamesOnlyTheFileSystemFolds(t *testing.T) {
 	if runtime.GOOS == "windows" {
 		t.Skip("files are not told apart here without opening them")
@@ -230,7 +231,8 @@ func TestPrefixNamesOnlyTheFileSystemFolds(t *testing.T) {
 	}
 }
 
-// Two names that the user has given to one file are no twins, whatever the file system folds.
+// TestPrefixHardLinks checks that two names that the user has given to one file are no twins, whatever the file system
+// folds.
 func TestPrefixHardLinks(t *testing.T) {
 	s := harness.NewServer(t)
 	when := osstest.LastModified(time.Unix(1e9, 0))

@@ -15,7 +15,7 @@ import (
 	"github.com/ossdl/ossdl/internal/osstest"
 )
 
-// Two calls for one folder at once: what one of them is at fails in the other, and comes whole.
+// TestPrefixInUse makes two calls for one folder at once: what one of them is at fails in the other, and comes whole.
 func TestPrefixInUse(t *testing.T) {
 	s := harness.NewServer(t)
 	all := harness.Put(s, map[string]int64{"a": 1000, "b": 1000})
@@ -44,7 +44,8 @@ func TestPrefixInUse(t *testing.T) {
 	close(open)
 }
 
-// Many calls for one folder, over and over, each removing the folder of working files as it ends.
+// TestPrefixManyCallsOneFolder makes many calls for one folder, over and over, each removing the folder of working files as
+// it ends.
 func TestPrefixManyCallsOneFolder(t *testing.T) {
 	s := harness.NewServer(t)
 	sizes := map[string]int64{}
@@ -69,7 +70,8 @@ func TestPrefixManyCallsOneFolder(t *testing.T) {
 	harness.CheckTree(t, dir, all)
 }
 
-// The same, with the folder gone at the worst moments.
+// TestPrefixWorkDirRemovedByAnother does the same as TestPrefixManyCallsOneFolder, with the folder gone at the worst
+// moments.
 func TestPrefixWorkDirRemovedByAnother(t *testing.T) {
 	s := harness.NewServer(t)
 	all := harness.Put(s, map[string]int64{"k": 100})
@@ -93,7 +95,8 @@ type removingFS struct {
 	done   bool
 }
 
-// An interrupted call leaves whole files and working files, and the next one goes on: also inside large objects.
+// TestPrefixResumes checks that an interrupted call leaves whole files and working files, and the next one goes on, also
+// inside large objects.
 func TestPrefixResumes(t *testing.T) {
 	s := harness.NewServer(t)
 	all := harness.Put(s, map[string]int64{"a": 1000, "large": 40 * harness.PartSize, "z": 1000})
@@ -139,7 +142,8 @@ func TestPrefixResumes(t *testing.T) {
 	harness.CheckTree(t, dir, all)
 }
 
-// Cut off at any request, again and again until it is done: no byte but those in flight comes twice.
+// TestPrefixInterruptUntilDone cuts a call off at any request, again and again until it is done: no byte but those in
+// flight comes twice.
 func TestPrefixInterruptUntilDone(t *testing.T) {
 	s := harness.NewServer(t)
 	sizes := map[string]int64{}
@@ -211,7 +215,7 @@ func TestPrefixWithoutCheckpoint(t *testing.T) {
 	harness.CheckTree(t, dir, all)
 }
 
-// What a killed call left of a file that is there by now goes, unless another call is at it.
+// TestPrefixTidiesUp checks that what a killed call left of a file that is there by now goes, unless another call is at it.
 func TestPrefixTidiesUp(t *testing.T) {
 	s := harness.NewServer(t)
 	all := harness.Put(s, map[string]int64{"k": 1000})

@@ -125,7 +125,8 @@ func TestPrefixLocalNames(t *testing.T) {
 	}
 }
 
-// A second run fetches what is missing, differs in size or time, or was replaced, and nothing else.
+// TestPrefixDoesOnlyWhatIsLeft checks that a second run fetches what is missing, differs in size or time, or was replaced,
+// and nothing else.
 func TestPrefixDoesOnlyWhatIsLeft(t *testing.T) {
 	s := harness.NewServer(t)
 	all := harness.Put(s, map[string]int64{"a": 10, "b": 10, "c": 10, "d": 10, "e": 10, "f": 0})
@@ -204,7 +205,7 @@ func TestPrefixCompareCRC64(t *testing.T) {
 	}
 }
 
-// The listing has size and time of a symbolic link, the file those of its target.
+// TestPrefixSymlinkObject checks that the listing has size and time of a symbolic link, the file those of its target.
 func TestPrefixSymlinkObject(t *testing.T) {
 	s := harness.NewServer(t)
 	all := harness.Put(s, map[string]int64{"target": 1000})
@@ -219,7 +220,8 @@ func TestPrefixSymlinkObject(t *testing.T) {
 	harness.CheckCounts(t, res, err, 0, 2, 0)
 }
 
-// One object's failure stops no other, and each is told with its cause; the cause of the first is that of the call.
+// TestPrefixFailures checks that one object's failure stops no other, and each is told with its cause; the cause of the
+// first is that of the call.
 func TestPrefixFailures(t *testing.T) {
 	s := harness.NewServer(t)
 	all := harness.Put(s, map[string]int64{"a": 10, "archived": 10, "b": 10, "broken": 10, "c": 10, "deleted": 10, "replaced": 10})
@@ -270,7 +272,8 @@ func TestPrefixFailures(t *testing.T) {
 	harness.CheckCounts(t, res, err, 2, 4, 0)
 }
 
-// An object that was listed as empty is not asked for by a range, and one that was not is: both may be the other by then.
+// TestPrefixEmptyAndNoLonger checks that an object that was listed as empty is not asked for by a range, and one that was
+// not is: both may be the other by then.
 func TestPrefixEmptyAndNoLonger(t *testing.T) {
 	for name, c := range map[string]struct {
 		listed, then int64
@@ -395,7 +398,7 @@ func TestPrefixFilters(t *testing.T) {
 	}
 }
 
-// Four shards at the same time into one folder bring everything once.
+// TestPrefixShards checks that four shards at the same time into one folder bring everything once.
 func TestPrefixShards(t *testing.T) {
 	s := harness.NewServer(t)
 	sizes := map[string]int64{}
@@ -446,7 +449,7 @@ func (f *removingFS) OpenFile(name string, flag int, perm fs.FileMode) (fsys.Fil
 	return f.FS.OpenFile(name, flag, perm)
 }
 
-// Bad input is an error that names it, before anything is asked or made.
+// TestPrefixBadInput checks that bad input is an error that names it, before anything is asked or made.
 func TestPrefixBadInput(t *testing.T) {
 	s := harness.NewServer(t)
 	harness.Put(s, map[string]int64{"k": 1})
@@ -569,7 +572,8 @@ func TestPrefixUnsigned(t *testing.T) {
 	}
 }
 
-// The clock of this machine is wrong: one request is refused, all others are dated by the server's.
+// TestPrefixClockSkew checks that one request is refused if the clock of this machine is wrong, and all others are dated by
+// the server's.
 func TestPrefixClockSkew(t *testing.T) {
 	s := harness.NewServer(t)
 	harness.Put(s, map[string]int64{"a": 10, "b": 10, "c": 10})

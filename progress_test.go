@@ -88,8 +88,8 @@ func reported(t *testing.T, change func(*http.Request, *http.Response) error, op
 	return harness.NewBubbleClient(t, progressSize, 64<<10, change, append([]ossdl.Option{ossdl.WithPartSize(progressPart), ossdl.WithConcurrency(2)}, opts...)...)
 }
 
-// TestProgressOfEachEntrance: reports come at most ten times a second and never two at once, however long the function takes,
-// and say what is so.
+// TestProgressOfEachEntrance checks that reports come at most ten times a second and never two at once, however long the
+// function takes, and say what is so.
 func TestProgressOfEachEntrance(t *testing.T) {
 	for _, entrance := range harness.EntryPoints {
 		for name, c := range map[string]struct {
@@ -148,7 +148,8 @@ func TestProgressOfEachEntrance(t *testing.T) {
 	}
 }
 
-// TestProgressCountsRetries: each is in the reports once it was made, and the last has the result's number.
+// TestProgressCountsRetries checks that each retry is in the reports once it was made, and the last report has the result's
+// number.
 func TestProgressCountsRetries(t *testing.T) {
 	for _, entrance := range harness.EntryPoints {
 		synctest.Test(t, func(t *testing.T) {
@@ -198,8 +199,8 @@ func (d *damaged) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// TestProgressOfWhatIsFetchedTwice: the first time all comes damaged. Done stays where it was until what is fetched again has
-// come as far, and the end is reported once.
+// TestProgressOfWhatIsFetchedTwice checks the reports of a download that comes damaged the first time. Done stays where it
+// was until what is fetched again has come as far, and the end is reported once.
 func TestProgressOfWhatIsFetchedTwice(t *testing.T) {
 	for _, entrance := range []string{"Download", "DownloadURL", "DownloadTo"} { // a Reader has given the bytes away
 		for _, mends := range []bool{true, false} {
@@ -225,8 +226,8 @@ func TestProgressOfWhatIsFetchedTwice(t *testing.T) {
 	}
 }
 
-// TestLastReport: however a call ends that has made a request, one report tells it, and it is not of an end that was not
-// reached.
+// TestLastReport checks that however a call ends that has made a request, one report tells it, and it is not of an end that
+// was not reached.
 func TestLastReport(t *testing.T) {
 	refused := errors.New("refused")
 	for _, entrance := range harness.EntryPoints {
@@ -281,7 +282,7 @@ func TestLastReport(t *testing.T) {
 	}
 }
 
-// TestProgressOfAnEmptyObject: there is nothing to come, and no time remains.
+// TestProgressOfAnEmptyObject checks that there is nothing to come, and no time remains.
 func TestProgressOfAnEmptyObject(t *testing.T) {
 	s := harness.NewServer(t)
 	s.Put("bkt", "k", osstest.Bytes(nil))

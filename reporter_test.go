@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// TestSpeedIsOfTheLastSeconds: what a download was like long ago is not in it.
+// TestSpeedIsOfTheLastSeconds checks that what a download was like long ago is not in it.
 func TestSpeedIsOfTheLastSeconds(t *testing.T) {
 	var received int64
 	now := time.Unix(0, 0)

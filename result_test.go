@@ -42,7 +42,7 @@ func sameResult(t *testing.T, what string, got *ossdl.Result, want ossdl.Result)
 	}
 }
 
-// TestEveryFieldOfTheResult, of each kind of call that ends well.
+// TestEveryFieldOfTheResult checks each kind of call that ends well.
 func TestEveryFieldOfTheResult(t *testing.T) {
 	const size, part = 16 * harness.PartSize, harness.PartSize
 	modified := time.Unix(1_600_000_000, 0)
@@ -168,8 +168,8 @@ func TestEveryFieldOfTheResult(t *testing.T) {
 	sameResult(t, "URL", res, web)
 }
 
-// TestResultBesideAnError: it is there once a request was made, with what was found out until then, and claims nothing of the
-// bytes; before, there is none.
+// TestResultBesideAnError checks that there is a result once a request was made, with what was found out until then, and
+// that it claims nothing of the bytes; before, there is none.
 func TestResultBesideAnError(t *testing.T) {
 	const size = 16 * harness.PartSize
 	modified := time.Unix(1_600_000_000, 0)

@@ -121,7 +121,8 @@ func TestWithoutCheckpointLeavesNothing(t *testing.T) {
 	harness.CheckFile(t, path, content)
 }
 
-// TestCheckpointOfNoUse: whatever is found in its place, the file is right in the end, and what could be kept is.
+// TestCheckpointOfNoUse checks that whatever is found in its place, the file is right in the end, and what could be kept
+// is.
 func TestCheckpointOfNoUse(t *testing.T) {
 	edit := func(fn func(c *checkpoints.Document)) func(t *testing.T, path string) {
 		return func(t *testing.T, path string) {
@@ -273,7 +274,7 @@ func TestOldCheckpointBesideANewerFile(t *testing.T) {
 	}
 }
 
-// TestCheckpointOfNothing: a document that claims nothing vouches for no file.
+// TestCheckpointOfNothing checks that a document that claims nothing vouches for no file.
 func TestCheckpointOfNothing(t *testing.T) {
 	s := harness.NewServer(t)
 	s.CreateBucket("bkt", osstest.PublicRead())
@@ -288,7 +289,7 @@ func TestCheckpointOfNothing(t *testing.T) {
 	harness.CheckFile(t, path, osstest.Bytes(nil))
 }
 
-// TestCheckpointWhoseTemporaryIsThePath: the names that a checkpoint brings along are the download's, too.
+// TestCheckpointWhoseTemporaryIsThePath checks that the names that a checkpoint brings along are the download's, too.
 func TestCheckpointWhoseTemporaryIsThePath(t *testing.T) {
 	s := harness.NewServer(t)
 	s.Put("bkt", "k", osstest.Random(1, 1000))
@@ -304,8 +305,8 @@ func TestCheckpointWhoseTemporaryIsThePath(t *testing.T) {
 	}
 }
 
-// TestStrayCheckpoint: a call with other options removes what an interrupted one has left at the default place, and
-// nothing that is not a checkpoint.
+// TestStrayCheckpoint checks that a call with other options removes what an interrupted one has left at the default place,
+// and nothing that is not a checkpoint.
 func TestStrayCheckpoint(t *testing.T) {
 	_, d, path, content := harness.Interrupted(t)
 	if _, err := d.Download(t.Context(), "bkt", "k", path, ossdl.WithoutCheckpoint()); err != nil {
@@ -321,7 +322,8 @@ func TestStrayCheckpoint(t *testing.T) {
 	}
 }
 
-// TestFailureWithoutCheckpointLeavesNothing, not even what an earlier call with one has left: its partial file is gone.
+// TestFailureWithoutCheckpointLeavesNothing checks that nothing is left, not even what an earlier call with a checkpoint
+// has left: its partial file is gone.
 func TestFailureWithoutCheckpointLeavesNothing(t *testing.T) {
 	s, d, path, _ := harness.Interrupted(t)
 	s.OnRequest(func(r *osstest.Request) *osstest.Fault {

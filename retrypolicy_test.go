@@ -5,7 +5,8 @@ import (
 	"time"
 )
 
-// TestRetryPolicyFields: a field that is zero has its default, and one that is given stands, whatever that default is.
+// TestRetryPolicyFields checks that a field that is zero has its default, and one that is given stands, whatever that
+// default is.
 func TestRetryPolicyFields(t *testing.T) {
 	for _, c := range []struct{ given, want RetryPolicy }{
 		{RetryPolicy{}, RetryPolicy{12, 200 * time.Millisecond, 10 * time.Second}},

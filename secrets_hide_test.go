@@ -7,8 +7,8 @@ import (
 	"testing"
 )
 
-// TestSecrets: of a request each part that lets somebody in is hidden, as it was sent and as a URL has it, the longest
-// first; short words and what is for all to know stay.
+// TestSecrets checks that of a request each part that lets somebody in is hidden, as it was sent and as a URL has it, the
+// longest first; short words and what is for all to know stay.
 func TestSecrets(t *testing.T) {
 	sent := func(authorization string) http.Header {
 		return http.Header{

@@ -131,8 +131,8 @@ func TestDeadAddressIsPassedOver(t *testing.T) {
 	}
 }
 
-// TestNamesLeftToTheDialer: where there is nothing to choose, or both families are there, the name itself is dialed, and an
-// address is not looked up.
+// TestNamesLeftToTheDialer checks that where there is nothing to choose, or both families are there, the name itself is
+// dialed, and an address is not looked up.
 func TestNamesLeftToTheDialer(t *testing.T) {
 	for _, c := range []struct {
 		addr  string

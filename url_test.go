@@ -456,7 +456,7 @@ func TestURLRefreshHoldsNoSlot(t *testing.T) {
 	harness.CheckFile(t, path, c)
 }
 
-// TestURLRefreshWithAnotherObject: what the new URL brings is held against the pin as every other answer.
+// TestURLRefreshWithAnotherObject checks that what the new URL brings is held against the pin as every other answer.
 func TestURLRefreshWithAnotherObject(t *testing.T) {
 	s := harness.NewServer(t)
 	s.Put("bkt", "k", osstest.Random(1, 8*harness.PartSize))
@@ -613,7 +613,7 @@ func TestRedirectedURL(t *testing.T) {
 	leaks.NoSecret(t, err, "SECRET")
 }
 
-// TestLoginPage: what a captive portal answers to a signed URL is not the object.
+// TestLoginPage checks that what a captive portal answers to a signed URL is not the object.
 func TestLoginPage(t *testing.T) {
 	s := harness.NewServer(t)
 	c := osstest.Random(1, 1000)
@@ -744,7 +744,7 @@ func TestServerWithoutRanges(t *testing.T) {
 	}
 }
 
-// TestServerWithoutLength: there is no telling whether such a body is whole.
+// TestServerWithoutLength checks that a body of unknown length is not taken for whole.
 func TestServerWithoutLength(t *testing.T) {
 	var n atomic.Int64
 	web := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

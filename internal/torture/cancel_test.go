@@ -94,8 +94,8 @@ func slowReads(disk fsys.FS) fsys.FS {
 	return f
 }
 
-// TestCancelledAnywhere: whatever a call waits for, it returns at once when its context ends, with the context's error and
-// cause, and a call to a file that follows keeps what came.
+// TestCancelledAnywhere checks that whatever a call waits for, it returns at once when its context ends, with the context's
+// error and cause, and a call to a file that follows keeps what came.
 func TestCancelledAnywhere(t *testing.T) {
 	const file = "Download DownloadURL"
 	const all = file + " DownloadTo Open"
@@ -192,8 +192,8 @@ func TestCancelledAnywhere(t *testing.T) {
 	}
 }
 
-// TestCancelledWhileAURLIsRenewed: the caller's function is given a context that ends with the call's, and the next call asks
-// for a URL again and goes on.
+// TestCancelledWhileAURLIsRenewed checks that the caller's function is given a context that ends with the call's, and the
+// next call asks for a URL again and goes on.
 func TestCancelledWhileAURLIsRenewed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		expires := time.Now().Add(3 * time.Second)

@@ -146,8 +146,8 @@ func (b *heldBody) Read(p []byte) (int, error) {
 	return b.ReadCloser.Read(p)
 }
 
-// TestErrorNamesKeyRangeAndRequest: of a range that the service refuses, the error tells the object, the file, the bytes
-// that are missing and the request ID, in its text and in its types.
+// TestErrorNamesKeyRangeAndRequest checks that of a range that the service refuses, the error tells the object, the file,
+// the bytes that are missing and the request ID, in its text and in its types.
 func TestErrorNamesKeyRangeAndRequest(t *testing.T) {
 	st := newServerStage(t, stageConfig{})
 	st.s.Once(func(r *osstest.Request) bool { return r.Start == 7*liePart }, osstest.Error(403, "AccessDenied"))

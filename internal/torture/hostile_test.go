@@ -54,8 +54,8 @@ func (sc *crashScene) meets(t *testing.T, doc []byte) outcome {
 	return out
 }
 
-// TestHostileCheckpoints: a hostile document costs a fresh start at worst, and never an error, which the next call would
-// meet again.
+// TestHostileCheckpoints checks that a hostile document costs a fresh start at worst, and never an error, which the next
+// call would meet again.
 func TestHostileCheckpoints(t *testing.T) {
 	sc := hostileScene(t)
 	resumed := map[string]int64{

@@ -130,7 +130,7 @@ func TestOtherProcessHoldsThePath(t *testing.T) {
 	}
 }
 
-// TestPrefixAndPathHoldEachOther: a DownloadPrefix brings a file that a Download is at, and the other way round.
+// TestPrefixAndPathHoldEachOther checks that a DownloadPrefix brings a file that a Download is at, and the other way round.
 func TestPrefixAndPathHoldEachOther(t *testing.T) {
 	for _, first := range []string{"Download", "DownloadPrefix"} {
 		t.Run(first, func(t *testing.T) {

@@ -68,8 +68,9 @@ func workingFiles() (files []workingFile) {
 	return files
 }
 
-// TestPlantedAtTheWorkingFiles: whatever stands at the name of a working file, at the start or when an interrupted
-// download is continued, nothing is written through it, nothing waits for it, and the path has the old file or the new one.
+// TestPlantedAtTheWorkingFiles checks that whatever stands at the name of a working file, at the start or when an
+// interrupted download is continued, nothing is written through it, nothing waits for it, and the path has the old file or
+// the new one.
 func TestPlantedAtTheWorkingFiles(t *testing.T) {
 	for _, w := range workingFiles() {
 		for _, p := range plants {

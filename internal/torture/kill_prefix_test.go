@@ -11,8 +11,8 @@ import (
 	"github.com/ossdl/ossdl/internal/osstest"
 )
 
-// A process is killed in the middle, over and over. What has its name is whole at every moment, and the last run, in a
-// folder with all that the others left, ends with nothing but the files.
+// TestPrefixKilled checks that a process may be killed in the middle, over and over. What has its name is whole at every
+// moment, and the last run, in a folder with all that the others left, ends with nothing but the files.
 func TestPrefixKilled(t *testing.T) {
 	s := harness.NewServer(t)
 	sizes := map[string]int64{}

@@ -66,7 +66,8 @@ func TestRefusedAnswers(t *testing.T) {
 	}
 }
 
-// A 200 with the whole object is the right answer to a range from 0, and of no use to any other.
+// TestWholeObjectInsteadOfRange checks that a 200 with the whole object is the right answer to a range from 0, and of no
+// use to any other.
 func TestWholeObjectInsteadOfRange(t *testing.T) {
 	countLies(t)
 	whole := func() *osstest.Fault { return osstest.Inject().IgnoreRange() }
@@ -135,7 +136,7 @@ func TestWholeObjectInsteadOfRange(t *testing.T) {
 	})
 }
 
-// Totals that are not the object's.
+// TestWrongTotal is about totals that are not the object's.
 func TestWrongTotal(t *testing.T) {
 	countLies(t)
 	for _, more := range []int64{1, 5 * liePart, -1, -3 * liePart} {
@@ -203,7 +204,7 @@ func TestWrongTotal(t *testing.T) {
 	})
 }
 
-// ETags that are missing, weak or another's.
+// TestWrongETag is about ETags that are missing, weak or another's.
 func TestWrongETag(t *testing.T) {
 	countLies(t)
 	other := func() *osstest.Fault { return osstest.Inject().OtherETag(`"0123456789ABCDEF0123456789ABCDEF"`) }
@@ -314,8 +315,8 @@ func (st *serverStage) unconditional() {
 	}
 }
 
-// A server that takes no If-Match together with Range answers 412: one question without it tells, and the answers are
-// compared from then on.
+// TestIfMatchWithRangeRefused is about a server that takes no If-Match together with Range and answers 412: one question
+// without it tells, and the answers are compared from then on.
 func TestIfMatchWithRangeRefused(t *testing.T) {
 	countLies(t)
 	for _, resumed := range []bool{false, true} {
@@ -363,7 +364,8 @@ func TestIfMatchWithRangeRefused(t *testing.T) {
 	})
 }
 
-// A 412 though nothing has changed: the object is asked for without the condition, and it is the same.
+// TestFalse412 is about a 412 although nothing has changed: the object is asked for without the condition, and it is the
+// same.
 func TestFalse412(t *testing.T) {
 	countLies(t)
 	refused := func() *osstest.Fault { return osstest.Error(412, "PreconditionFailed") }
@@ -405,7 +407,7 @@ func TestFalse412(t *testing.T) {
 	})
 }
 
-// The CRC-64 header missing, malformed, on some answers only.
+// TestCRCHeaderUnreliable is about a CRC-64 header that is missing, malformed, or on some answers only.
 func TestCRCHeaderUnreliable(t *testing.T) {
 	countLies(t)
 	for _, header := range []string{"", "x", "-1", "+1", "0x10", "1e3", "18446744073709551616", "12345678901234567890123", "1,2"} {
@@ -455,7 +457,7 @@ func TestCRCHeaderUnreliable(t *testing.T) {
 	})
 }
 
-// A CRC-64 that is not the content's.
+// TestWrongCRC is about a CRC-64 that is not the content's.
 func TestWrongCRC(t *testing.T) {
 	countLies(t)
 	for _, header := range []string{"0", "1", "18446744073709551615"} {
@@ -512,7 +514,7 @@ func TestWrongCRC(t *testing.T) {
 	}
 }
 
-// Bytes that are not the object's, under a head that is.
+// TestFlippedBytes is about bytes that are not the object's, under a head that is.
 func TestFlippedBytes(t *testing.T) {
 	countLies(t)
 	for _, lie := range []struct {
@@ -675,7 +677,7 @@ func TestBodyLength(t *testing.T) {
 	}
 }
 
-// Answers in forms that OSS does not use, and that are right.
+// TestUnusualForms is about answers in forms that OSS does not use, and that are right.
 func TestUnusualForms(t *testing.T) {
 	countLies(t)
 	chunks := func(b []byte) []byte {
@@ -717,7 +719,7 @@ func TestUnusualForms(t *testing.T) {
 	}
 }
 
-// A part whose Content-Length is not that of its Content-Range.
+// TestTwoLengths is about a part whose Content-Length is not that of its Content-Range.
 func TestTwoLengths(t *testing.T) {
 	countLies(t)
 	for _, n := range []int{0, 100, liePart - 1, liePart + 1} {
@@ -736,7 +738,7 @@ func TestTwoLengths(t *testing.T) {
 	}
 }
 
-// The CRC-64 of a symbolic link's answer may be the link's.
+// TestSymlinkCRC is about a symbolic link. The CRC-64 of a symbolic link's answer may be the link's.
 func TestSymlinkCRC(t *testing.T) {
 	countLies(t)
 	for _, quirk := range []osstest.Quirk{0, osstest.LinkCRC} {
@@ -753,7 +755,7 @@ func TestSymlinkCRC(t *testing.T) {
 	}
 }
 
-// Empty objects, and servers that say so of others.
+// TestEmptyAndOutside is about empty objects, and servers that say so of others.
 func TestEmptyAndOutside(t *testing.T) {
 	countLies(t)
 	t.Run("empty, 416", func(t *testing.T) {

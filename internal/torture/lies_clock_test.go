@@ -178,8 +178,8 @@ func newPipeDownloader(t *testing.T, hc *http.Client, opts ...ossdl.Option) *oss
 	return d
 }
 
-// TestRetryAfterOnTheWire: the request that follows a refusal with Retry-After leaves no earlier than the server has asked,
-// whatever was refused, and not much later.
+// TestRetryAfterOnTheWire checks that the request that follows a refusal with Retry-After leaves no earlier than the server
+// has asked, whatever was refused, and not much later.
 func TestRetryAfterOnTheWire(t *testing.T) {
 	const part = 64 << 10
 	content := harness.Bytes(t, osstest.Random(1, 5*part))
@@ -258,8 +258,8 @@ func TestRetryAfterOnTheWire(t *testing.T) {
 	}
 }
 
-// TestListenerGoneForSeconds: with the default policy a call outlives a listener that is gone for some seconds, before its
-// first answer and in the middle, whatever its workers draw as delays.
+// TestListenerGoneForSeconds checks that with the default policy a call outlives a listener that is gone for some seconds,
+// before its first answer and in the middle, whatever its workers draw as delays.
 func TestListenerGoneForSeconds(t *testing.T) {
 	const part = 64 << 10
 	content := harness.Bytes(t, osstest.Random(1, 20*part))
@@ -311,8 +311,8 @@ func TestListenerGoneForSeconds(t *testing.T) {
 	}
 }
 
-// TestHeadComesByteByByte: an answer of which a byte comes each second is given up after the stall timeout, its head too. On
-// another connection the call goes on, and ends after its attempts where all are so.
+// TestHeadComesByteByByte checks that an answer of which a byte comes each second is given up after the stall timeout, its
+// head too. On another connection the call goes on, and ends after its attempts where all are so.
 func TestHeadComesByteByByte(t *testing.T) {
 	const part, stall = 64 << 10, 30 * time.Second // the default
 	content := harness.Bytes(t, osstest.Random(1, 3*part))

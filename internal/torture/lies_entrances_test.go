@@ -206,8 +206,8 @@ func hasStatus(t *testing.T, err error, status int) {
 	}
 }
 
-// TestNothingLeftOfAnyEntrance: when a call returns, by success, by error or because its caller had enough, no request and
-// no body of it is open, and soon no connection, no file and no goroutine is more than there was.
+// TestNothingLeftOfAnyEntrance checks that when a call returns, by success, by error or because its caller had enough, no
+// request and no body of it is open, and soon no connection, no file and no goroutine is more than there was.
 func TestNothingLeftOfAnyEntrance(t *testing.T) {
 	for _, e := range []entryPoint{viaKey, viaUnsigned, viaURL, viaWriter, viaReader} {
 		for _, ends := range []string{"success", "error of the first answer", "error in the middle", "cancelled before the first answer", "cancelled in the middle"} {

@@ -129,7 +129,7 @@ func TestNoAnswer(t *testing.T) {
 	})
 }
 
-// A body that ends anywhere: the rest is fetched, and nothing twice.
+// TestBodyCutAnywhere checks that the rest of a body that ends anywhere is fetched, and nothing twice.
 func TestBodyCutAnywhere(t *testing.T) {
 	countLies(t)
 	rounds := 12
@@ -320,7 +320,8 @@ func (st *serverStage) complete() {
 	}
 }
 
-// A server that is gone for a while: refused connections are counted, and it comes back after some of them.
+// TestServerGone is about a server that is gone for a while: refused connections are counted, and it comes back after some
+// of them.
 func TestServerGone(t *testing.T) {
 	countLies(t)
 	for _, resumed := range []bool{false, true} {
@@ -383,7 +384,7 @@ func TestServerGone(t *testing.T) {
 	})
 }
 
-// Bodies of refusals that never end are not read to their end.
+// TestEndlessErrorBody checks that bodies of refusals that never end are not read to their end.
 func TestEndlessErrorBody(t *testing.T) {
 	countLies(t)
 	for _, lie := range []struct {
@@ -414,7 +415,7 @@ func TestEndlessErrorBody(t *testing.T) {
 	}
 }
 
-// A server that says each time that the object ends a byte before the end of the range.
+// TestShrinkingObject is about a server that says each time that the object ends a byte before the end of the range.
 func TestShrinkingObject(t *testing.T) {
 	countLies(t)
 	st := newServerStage(t, stageConfig{})

@@ -13,7 +13,7 @@ import (
 	"github.com/ossdl/ossdl/internal/osstest"
 )
 
-// What happens to an object between two requests.
+// TestObjectChanges is about what happens to an object between two requests.
 func TestObjectChanges(t *testing.T) {
 	countLies(t)
 	other := osstest.Random(8, lieSize)
@@ -175,7 +175,8 @@ func TestObjectChanges(t *testing.T) {
 	})
 }
 
-// A caller without oss:GetObjectVersion is refused every request that names a version.
+// TestWithoutVersionPermission is about a caller without oss:GetObjectVersion, who is refused every request that names a
+// version.
 func TestWithoutVersionPermission(t *testing.T) {
 	countLies(t)
 	limited := func(t *testing.T) *serverStage {
@@ -246,7 +247,7 @@ func TestWithoutVersionPermission(t *testing.T) {
 	})
 }
 
-// The version of an object is said by some answers only: the others have its ETag.
+// TestVersionNotSaid is about an object whose version is said by some answers only: the others have its ETag.
 func TestVersionNotSaid(t *testing.T) {
 	countLies(t)
 	for _, from := range []int{0, 1, 7} {
@@ -273,7 +274,7 @@ func TestVersionNotSaid(t *testing.T) {
 	}
 }
 
-// A cache that does not know versionId answers with the current version.
+// TestVersionIgnored is about a cache that does not know versionId and answers with the current version.
 func TestVersionIgnored(t *testing.T) {
 	countLies(t)
 	for _, named := range []bool{false, true} {

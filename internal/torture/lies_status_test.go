@@ -184,7 +184,8 @@ func TestFinalStatuses(t *testing.T) {
 	}
 }
 
-// A redirect of a request with credentials is not followed, and nothing of it reaches the other server.
+// TestRedirects checks that a redirect of a request with credentials is not followed, and nothing of it reaches the other
+// server.
 func TestRedirects(t *testing.T) {
 	countLies(t)
 	for _, status := range []int{300, 301, 302, 303, 307, 308} {
@@ -261,7 +262,7 @@ func TestRedirects(t *testing.T) {
 	})
 }
 
-// Too many requests: fewer are in flight from then on.
+// TestThrottled checks that fewer requests are in flight from the moment on at which there were too many.
 func TestThrottled(t *testing.T) {
 	countLies(t)
 	const workers = 8
@@ -321,10 +322,10 @@ func TestThrottled(t *testing.T) {
 	}
 }
 
-// By default no worker gives up while a listener is gone for seconds, however many there are.
-// TestTrialOfRangesRefusedForItsCondition: an unsigned request cannot ask for the standard behaviour of ranges, so the
-// first answer for a small object is the whole of it with a 200. The trial of ranges that follows has a condition, and a
-// server that takes none together with Range says 412, for an object that has not changed.
+// TestTrialOfRangesRefusedForItsCondition checks a download without credentials. An unsigned request cannot ask for the
+// standard behaviour of ranges, so the first answer for a small object is the whole of it with a 200. The trial of ranges
+// that follows has a condition, and a server that takes none together with Range says 412, for an object that has not
+// changed.
 func TestTrialOfRangesRefusedForItsCondition(t *testing.T) {
 	s := harness.NewServer(t, osstest.WithQuirks(osstest.IfMatchWithRangeUnsupported))
 	s.CreateBucket("public", osstest.PublicRead())
@@ -484,7 +485,7 @@ func (k *failingKeys) GetCredentialsE() (oss.Credentials, error) {
 	return k.GetCredentials(), nil
 }
 
-// A clock that is wrong, here or there.
+// TestClockSkew is about a clock that is wrong, here or there.
 func TestClockSkew(t *testing.T) {
 	countLies(t)
 	for _, v4 := range []bool{false, true} {
@@ -530,7 +531,7 @@ func TestClockSkew(t *testing.T) {
 	}
 }
 
-// Refusals of the first request.
+// TestRefused is about refusals of the first request.
 func TestRefused(t *testing.T) {
 	countLies(t)
 	for _, v4 := range []bool{false, true} {
@@ -579,7 +580,8 @@ func TestRefused(t *testing.T) {
 	})
 }
 
-// Two workers that fail together with different errors: the first is reported, nothing panics, nobody hangs.
+// TestTwoErrorsAtOnce checks that of two workers that fail together with different errors the first is reported, nothing
+// panics and nobody hangs.
 func TestTwoErrorsAtOnce(t *testing.T) {
 	countLies(t)
 	for i := range 20 {
@@ -611,7 +613,7 @@ func TestTwoErrorsAtOnce(t *testing.T) {
 	}
 }
 
-// Failing calls, one after another, leave nothing: no goroutine, no connection, no file.
+// TestTenFailingCalls checks that failing calls, one after another, leave nothing: no goroutine, no connection, no file.
 func TestTenFailingCalls(t *testing.T) {
 	countLies(t)
 	st := newServerStage(t, stageConfig{})

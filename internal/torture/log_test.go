@@ -61,7 +61,7 @@ func checkLog(t *testing.T, r *harness.Records, want map[string]int, object stri
 	}
 }
 
-// TestLog: what the interface calls logged is, once, and nothing else is.
+// TestLog checks that what the interface calls logged is, once, and nothing else is.
 func TestLog(t *testing.T) {
 	versioned := []osstest.BucketOption{osstest.Versioning(osstest.Enabled)}
 	damage := func(st *serverStage, how func(string) string) {
@@ -186,7 +186,7 @@ func TestLog(t *testing.T) {
 	}
 }
 
-// TestLogOfADisk: what the disk cannot do is said once, however often it is met.
+// TestLogOfADisk checks that what the disk cannot do is said once, however often it is met.
 func TestLogOfADisk(t *testing.T) {
 	t.Run("no locks", func(t *testing.T) {
 		s := harness.NewServer(t)

@@ -16,8 +16,8 @@ import (
 	"github.com/ossdl/ossdl/internal/osstest"
 )
 
-// TestNoSpaceTellsFigures: how many bytes are missing and how many are free, as the disk has them, for a fresh download and
-// for one that has a part already.
+// TestNoSpaceTellsFigures checks that the error says how many bytes are missing and how many are free, as the disk has
+// them, for a fresh download and for one that has a part already.
 func TestNoSpaceTellsFigures(t *testing.T) {
 	const size = 4 << 20
 	for _, kept := range []bool{false, true} {
@@ -58,7 +58,8 @@ func TestNoSpaceTellsFigures(t *testing.T) {
 	}
 }
 
-// TestNoSpaceForAPrefix: the object that finds no room fails with the figures, and those that find some are brought.
+// TestNoSpaceForAPrefix checks that the object that finds no room fails with the figures, and those that find some are
+// brought.
 func TestNoSpaceForAPrefix(t *testing.T) {
 	s := harness.NewServer(t)
 	want := harness.Put(s, map[string]int64{"large": 3 << 20, "small": 100})

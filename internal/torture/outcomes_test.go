@@ -13,8 +13,8 @@ import (
 	"github.com/ossdl/ossdl/internal/osstest"
 )
 
-// TestFreshStarts: a checkpoint that is of no use, whatever made it so, is a fresh start that is logged once with its reason.
-// Nothing of the interrupted download is in the file, and nothing is left.
+// TestFreshStarts checks that a checkpoint that is of no use, whatever made it so, is a fresh start that is logged once
+// with its reason. Nothing of the interrupted download is in the file, and nothing is left.
 func TestFreshStarts(t *testing.T) {
 	rewrite := func(from, to string) func(t *testing.T, s *osstest.Server, path string) {
 		return func(t *testing.T, _ *osstest.Server, path string) {
@@ -84,8 +84,8 @@ func TestFreshStarts(t *testing.T) {
 	}
 }
 
-// TestCheckpointOfAnotherDestination: one checkpoint file for two paths. The second starts anew and is right, and the first,
-// whose checkpoint is gone, is not mixed up with it.
+// TestCheckpointOfAnotherDestination is about one checkpoint file for two paths. The second starts anew and is right, and
+// the first, whose checkpoint is gone, is not mixed up with it.
 func TestCheckpointOfAnotherDestination(t *testing.T) {
 	cp := filepath.Join(t.TempDir(), "shared")
 	_, d, path, content := harness.Interrupted(t, ossdl.WithCheckpoint(cp))
@@ -113,7 +113,7 @@ func TestCheckpointOfAnotherDestination(t *testing.T) {
 	}
 }
 
-// TestOutcomesOfURLs: what is refused for a destination is so for a URL too.
+// TestOutcomesOfURLs checks that what is refused for a destination is so for a URL too.
 func TestOutcomesOfURLs(t *testing.T) {
 	s := harness.NewServer(t)
 	s.Put("bkt", "k", osstest.Random(1, 1000))

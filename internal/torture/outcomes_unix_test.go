@@ -22,7 +22,7 @@ func asNobody(job ...string) []string {
 	return append([]string{"limit", "user", "65534"}, job...)
 }
 
-// TestNoPermission: what may not be written, or read, is found before any request, and the error names it.
+// TestNoPermission checks that what may not be written, or read, is found before any request, and the error names it.
 func TestNoPermission(t *testing.T) {
 	for name, c := range map[string]struct {
 		suffix string // of the file whose mode is
@@ -102,7 +102,7 @@ func TestNoPermission(t *testing.T) {
 	}
 }
 
-// TestPipeAtThePath: nobody writes into it, and nobody waits for its reader.
+// TestPipeAtThePath checks that nobody writes into a pipe at the path, and nobody waits for its reader.
 func TestPipeAtThePath(t *testing.T) {
 	s := harness.NewServer(t)
 	s.CreateBucket("public", osstest.PublicRead())

@@ -18,7 +18,7 @@ import (
 	"github.com/ossdl/ossdl/internal/harness"
 )
 
-// A disk that is too full for a folder is a disk that is full.
+// TestPrefixNoSpaceForAFolder checks that a disk that is too full for a folder is a disk that is full.
 func TestPrefixNoSpaceForAFolder(t *testing.T) {
 	s := harness.NewServer(t)
 	all := harness.Put(s, map[string]int64{"a/k": 1, "b/": 0, "c": 1})
@@ -53,7 +53,8 @@ func (f *secondSync) SyncDir(name string) error {
 	return f.FS.SyncDir(name)
 }
 
-// An object that is whole counts once, also where what an earlier call left of it does not go.
+// TestPrefixLeftoverThatStays checks that an object that is whole counts once, also where what an earlier call left of it
+// does not go.
 func TestPrefixLeftoverThatStays(t *testing.T) {
 	s := harness.NewServer(t)
 	harness.Put(s, map[string]int64{"k": 1000})
@@ -71,7 +72,8 @@ func TestPrefixLeftoverThatStays(t *testing.T) {
 	}
 }
 
-// A folder is on disk before a file in it has its name: a power loss must not take what was synced.
+// TestPrefixSyncsFolders checks that a folder is on disk before a file in it has its name: a power loss must not take what
+// was synced.
 func TestPrefixSyncsFolders(t *testing.T) {
 	s := harness.NewServer(t)
 	harness.Put(s, map[string]int64{"a/b/c/k": 1, "a/b/l": 1})
@@ -86,8 +88,8 @@ func TestPrefixSyncsFolders(t *testing.T) {
 	}
 }
 
-// A file has its object's time before it has its name: a call that is killed in between would leave a file that each later
-// one fetches again.
+// TestPrefixSetsTimeBeforeName checks that a file has its object's time before it has its name: a call that is killed in
+// between would leave a file that each later one fetches again.
 func TestPrefixSetsTimeBeforeName(t *testing.T) {
 	s := harness.NewServer(t)
 	all := harness.Put(s, map[string]int64{"a": 10, "b": 0, "c/d": 5 * harness.PartSize})

@@ -25,7 +25,8 @@ import (
 	"github.com/ossdl/ossdl/internal/osstest"
 )
 
-// The requests in flight are bounded over all objects of the call, large and small, and the listing.
+// TestPrefixConcurrency checks that the requests in flight are bounded over all objects of the call, large and small, and
+// the listing.
 func TestPrefixConcurrency(t *testing.T) {
 	s := harness.NewServer(t)
 	sizes := map[string]int64{"large1": 3 << 20, "large2": 3 << 20}
@@ -83,7 +84,7 @@ func TestPrefixRateLimit(t *testing.T) {
 	}
 }
 
-// The number of requests adapts itself although no object takes long enough to judge by.
+// TestPrefixAdapts checks that the number of requests adapts itself although no object takes long enough to judge by.
 func TestPrefixAdapts(t *testing.T) {
 	s := harness.NewServer(t)
 	sizes := map[string]int64{}
@@ -124,7 +125,8 @@ func (s *quickService) RoundTrip(r *http.Request) (*http.Response, error) {
 	return resp, nil
 }
 
-// The number of requests adapts itself although no object takes as long as its own monitor needs for a first look.
+// TestPrefixAdaptsOnAFastLine checks that the number of requests adapts itself although no object takes as long as its own
+// monitor needs for a first look.
 func TestPrefixAdaptsOnAFastLine(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &quickService{Service: harness.Service{Objects: map[string][]byte{}, Piece: 1 << 20}}
@@ -148,7 +150,7 @@ func TestPrefixAdaptsOnAFastLine(t *testing.T) {
 	})
 }
 
-// Neither goroutines nor files stay behind, however a call ends.
+// TestPrefixLeavesNothingRunning checks that neither goroutines nor files stay behind, however a call ends.
 func TestPrefixLeavesNothingRunning(t *testing.T) {
 	s := harness.NewServer(t)
 	sizes := map[string]int64{}
@@ -199,8 +201,8 @@ func heapInUse() int64 {
 	return int64(m.HeapAlloc)
 }
 
-// Many keys need no more memory than few: when all are listed no more is held than when a tenth of them was. What is held
-// of a key costs some 20 bytes at the least.
+// TestPrefixMemory checks that many keys need no more memory than few: when all are listed no more is held than when a
+// tenth of them was. What is held of a key costs some 20 bytes at the least.
 func TestPrefixMemory(t *testing.T) {
 	n := 60_000
 	if harness.Long() {
@@ -233,8 +235,8 @@ func TestPrefixMemory(t *testing.T) {
 	}
 }
 
-// Files and sockets are bounded by what is in flight, and none stays open: what is forgotten is not closed by the collector
-// here.
+// TestPrefixOpenFiles checks that files and sockets are bounded by what is in flight, and none stays open: what is
+// forgotten is not closed by the collector here.
 func TestPrefixOpenFiles(t *testing.T) {
 	defer debug.SetGCPercent(debug.SetGCPercent(-1))
 	n := 300

@@ -33,7 +33,8 @@ func checkRate(t *testing.T, what string, n, limit int64, took time.Duration) {
 	}
 }
 
-// TestRateLimitOfEachEntrance, given to New, and given to the call; the lower one counts.
+// TestRateLimitOfEachEntrance checks the limit that is given to New and the one that is given to the call; the lower one
+// counts.
 func TestRateLimitOfEachEntrance(t *testing.T) {
 	for _, entrance := range harness.EntryPoints {
 		for name, c := range map[string]struct{ all, own []ossdl.Option }{
@@ -68,8 +69,8 @@ func TestRateLimitOfEachEntrance(t *testing.T) {
 	}
 }
 
-// TestRateLimitOfAllCallsTogether: that of New is shared by calls of all entrances, while one call has a lower one of its own,
-// and keeps it.
+// TestRateLimitOfAllCallsTogether checks that that of New is shared by calls of all entrances, while one call has a lower
+// one of its own, and keeps it.
 func TestRateLimitOfAllCallsTogether(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const own = limitRate / 16

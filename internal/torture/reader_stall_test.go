@@ -82,8 +82,8 @@ func newStuck(t *testing.T, size int64, brings int, heads int64, opts ...ossdl.O
 	return s, d
 }
 
-// TestReaderClosedWhileTheServerStalls: Close waits for nothing: no time passes, no request, body or goroutine is left, and
-// the memory is free while the Reader itself is still held.
+// TestReaderClosedWhileTheServerStalls checks that Close waits for nothing: no time passes, no request, body or goroutine
+// is left, and the memory is free while the Reader itself is still held.
 func TestReaderClosedWhileTheServerStalls(t *testing.T) {
 	for name, c := range map[string]struct {
 		brings int
@@ -147,8 +147,8 @@ func TestReaderClosedWhileTheServerStalls(t *testing.T) {
 	}
 }
 
-// TestReaderIsAsFastAsAFile: with its default memory a Reader has as many requests in flight as a download to a file, from
-// the start, at the adaptive ceiling, and at what a caller asks for.
+// TestReaderIsAsFastAsAFile checks that with its default memory a Reader has as many requests in flight as a download to a
+// file, from the start, at the adaptive ceiling, and at what a caller asks for.
 func TestReaderIsAsFastAsAFile(t *testing.T) {
 	for _, conns := range []int64{0, 3, ossdl.AdaptiveConcurrency} {
 		var opts []ossdl.Option

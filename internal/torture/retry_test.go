@@ -108,8 +108,8 @@ func crowded(t *testing.T, opts ...ossdl.Option) (*harness.BubbleClient, *flight
 	return b, f
 }
 
-// TestOneCallsConcurrencyIsItsOwn: a call that asks for many requests gets them, and the next, which asks for none, stays below
-// the adaptive ceiling. One that asks for fewer has fewer.
+// TestOneCallsConcurrencyIsItsOwn checks that a call that asks for many requests gets them, and the next, which asks for
+// none, stays below the adaptive ceiling. One that asks for fewer has fewer.
 func TestOneCallsConcurrencyIsItsOwn(t *testing.T) {
 	for _, entrance := range harness.EntryPoints {
 		t.Run(entrance, func(t *testing.T) {

@@ -23,7 +23,7 @@ func saves(f *faultfs.FS) (n int) {
 	return n
 }
 
-// TestSaveThatFails, each time, is logged once and ends nothing.
+// TestSaveThatFails checks that a save that fails, each time, is logged once and ends nothing.
 func TestSaveThatFails(t *testing.T) {
 	for _, kind := range []faultfs.Kind{faultfs.Open, faultfs.Write, faultfs.Sync, faultfs.Rename} {
 		t.Run(string(kind), func(t *testing.T) {
@@ -52,8 +52,8 @@ func TestSaveThatFails(t *testing.T) {
 	}
 }
 
-// TestNoSaveForWhatIsDoneAtOnce: an object that is done before the first save is due writes no checkpoint at all, one that
-// takes longer does.
+// TestNoSaveForWhatIsDoneAtOnce checks that an object that is done before the first save is due writes no checkpoint at
+// all, one that takes longer does.
 func TestNoSaveForWhatIsDoneAtOnce(t *testing.T) {
 	for _, c := range []struct {
 		size  int64

@@ -338,8 +338,8 @@ func (w *world) check(err error) {
 	}
 }
 
-// TestNoSecretTaken: what a URL says for another reason than to be let in is no secret: an ETag in it stays an ETag, and a
-// version a version.
+// TestNoSecretTaken checks that what a URL says for another reason than to be let in is no secret: an ETag in it stays an
+// ETag, and a version a version.
 func TestNoSecretTaken(t *testing.T) {
 	const part = 64 << 10
 	s := harness.NewServer(t)

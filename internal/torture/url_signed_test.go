@@ -31,8 +31,8 @@ func quickRetry(attempts int) ossdl.Option {
 	return ossdl.WithRetry(ossdl.RetryPolicy{Attempts: attempts, MinDelay: time.Microsecond, MaxDelay: time.Microsecond})
 }
 
-// TestPortalBehindARedirect: the network redirects a signed URL to its sign-in page. That is not the object, be it the first
-// answer or one in the middle, and what an earlier run left is not given up for it.
+// TestPortalBehindARedirect is about a network that redirects a signed URL to its sign-in page. That is not the object, be
+// it the first answer or one in the middle, and what an earlier run left is not given up for it.
 func TestPortalBehindARedirect(t *testing.T) {
 	const page = "<!DOCTYPE html><title>Sign in</title>"
 	for name, header := range map[string]http.Header{
@@ -103,7 +103,7 @@ func signWithToken(t testing.TB, s *osstest.Server, v oss.AuthVersionType, ak, t
 	return u
 }
 
-// TestURLOfATemporaryKey: the token of a URL ends before the URL's own date, which shows in several ways.
+// TestURLOfATemporaryKey is about a URL whose token ends before the URL's own date, which shows in several ways.
 func TestURLOfATemporaryKey(t *testing.T) {
 	for _, v := range []oss.AuthVersionType{oss.AuthV1, oss.AuthV4} {
 		for _, code := range []string{"SecurityTokenExpired", "InvalidSecurityToken", "AccessKeyIdAndSecurityTokenNotMatch", "InvalidAccessKeyId"} {
@@ -158,7 +158,8 @@ func TestURLOfATemporaryKey(t *testing.T) {
 	}
 }
 
-// A permanent key that is unknown is wrong, and has not expired; one that has worked is gone.
+// TestURLOfAPermanentKeyThatGoes checks that a permanent key that is unknown is wrong, and has not expired; one that has
+// worked is gone.
 func TestURLOfAPermanentKeyThatGoes(t *testing.T) {
 	s := harness.NewServer(t)
 	s.AddUser("ak", "sk")
@@ -187,8 +188,8 @@ func TestURLOfAPermanentKeyThatGoes(t *testing.T) {
 	}
 }
 
-// TestProcessedURL: output made of an object comes in one stream, unproved by the object's CRC-64, and leaves nothing to
-// resume.
+// TestProcessedURL checks that output made of an object comes in one stream, unproved by the object's CRC-64, and leaves
+// nothing to resume.
 func TestProcessedURL(t *testing.T) {
 	const spec = "image/resize,w_100"
 	s := harness.NewServer(t)
