@@ -48,6 +48,7 @@ func versioned(t testing.TB) (s *osstest.Server, old, current *osstest.Object) {
 
 // TestDownloadFileBringsWhatTheSDKBrings checks that what one brings with an option, the other brings too.
 func TestDownloadFileBringsWhatTheSDKBrings(t *testing.T) {
+	t.Parallel()
 	s, old, current := versioned(t)
 	bucket := newBucket(t, s)
 	dir := t.TempDir()

@@ -14,6 +14,7 @@ import (
 
 // TestPrefixListing checks that the listing is retried as ranges are, over the same conditions.
 func TestPrefixListing(t *testing.T) {
+	t.Parallel()
 	one := func(f func(n int) *osstest.Fault) func(*osstest.Request) *osstest.Fault {
 		n := -1
 		return func(*osstest.Request) *osstest.Fault { n++; return f(n) }

@@ -2,6 +2,7 @@ package ossdl_test
 
 import (
 	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -140,6 +141,44 @@ func TestPrefixInTheWay(t *testing.T) {
 type foldFS struct {
 	fsys.FS
 	more *strings.Replacer // what else it takes for the same; nil: nothing
+}
+
+func (f foldFS) name(name string) string {
+	if f.more != nil {
+		name = f.more.Replace(name)
+	}
+	return strings.ToLower(name)
+}
+
+func (f foldFS) OpenFile(name string, flag int, perm fs.FileMode) (fsys.File, error) {
+	return f.FS.OpenFile(f.name(name), flag, perm)
+}
+
+func (f foldFS) Lstat(name string) (fs.FileInfo, error) { return f.FS.Lstat(f.name(name)) }
+
+func (f foldFS) Mkdir(name string, perm fs.FileMode) error {
+	return f.FS.Mkdir(f.name(name), perm)
+}
+
+func (f foldFS) Rename(from, to string) error {
+	return f.FS.Rename(f.name(from), f.name(to))
+}
+
+func (f foldFS) Remove(name string) error { return f.FS.Remove(f.name(name)) }
+
+func (f foldFS) SyncDir(name string) error { return f.FS.SyncDir(f.name(name)) }
+
+func (f foldFS) Free(dir string) (int64, error) { return f.FS.Free(f.name(dir)) }
+
+func (f foldFS) Writable(dir string) error { return f.FS.Writable(f.name(dir)) }
+
+func (f foldFS) Key(name string) (any, error) { // which takes the last element as it is
+	dir, base := filepath.Split(name)
+	return f.FS.Key(f.name(dir) + base)
+}
+
+func (f foldFS) Chtimes(name string, mtime time.Time) error {
+	return f.FS.Chtimes(f.name(name), mtime)
 }
 
 func TestPrefixCaseTwins(t *testing.T) {

@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 
@@ -93,6 +95,29 @@ type removingFS struct {
 	fsys.FS
 	moment string
 	done   bool
+}
+
+func (f *removingFS) now(moment string) {
+	if moment == f.moment && !f.done {
+		f.done = f.FS.Remove(harness.WorkDir) == nil
+	}
+}
+
+func (f *removingFS) Lstat(name string) (fs.FileInfo, error) {
+	switch name {
+	case harness.WorkDir:
+		f.now("lstat")
+	case strings.ToUpper(harness.WorkDir):
+		f.now("upper")
+	}
+	return f.FS.Lstat(name)
+}
+
+func (f *removingFS) OpenFile(name string, flag int, perm fs.FileMode) (fsys.File, error) {
+	if strings.HasSuffix(name, harness.LockSuffix) {
+		f.now("lock")
+	}
+	return f.FS.OpenFile(name, flag, perm)
 }
 
 // TestPrefixResumes checks that an interrupted call leaves whole files and working files, and the next one goes on, also

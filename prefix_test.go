@@ -20,7 +20,6 @@ import (
 	"github.com/aliyun/aliyun-oss-go-sdk/oss"
 
 	"github.com/ossdl/ossdl"
-	"github.com/ossdl/ossdl/internal/fsys"
 	"github.com/ossdl/ossdl/internal/harness"
 	"github.com/ossdl/ossdl/internal/osstest"
 )
@@ -336,44 +335,6 @@ func TestPrefixCapsFailures(t *testing.T) {
 	}
 }
 
-func (f foldFS) name(name string) string {
-	if f.more != nil {
-		name = f.more.Replace(name)
-	}
-	return strings.ToLower(name)
-}
-
-func (f foldFS) OpenFile(name string, flag int, perm fs.FileMode) (fsys.File, error) {
-	return f.FS.OpenFile(f.name(name), flag, perm)
-}
-
-func (f foldFS) Lstat(name string) (fs.FileInfo, error) { return f.FS.Lstat(f.name(name)) }
-
-func (f foldFS) Mkdir(name string, perm fs.FileMode) error {
-	return f.FS.Mkdir(f.name(name), perm)
-}
-
-func (f foldFS) Rename(from, to string) error {
-	return f.FS.Rename(f.name(from), f.name(to))
-}
-
-func (f foldFS) Remove(name string) error { return f.FS.Remove(f.name(name)) }
-
-func (f foldFS) SyncDir(name string) error { return f.FS.SyncDir(f.name(name)) }
-
-func (f foldFS) Free(dir string) (int64, error) { return f.FS.Free(f.name(dir)) }
-
-func (f foldFS) Writable(dir string) error { return f.FS.Writable(f.name(dir)) }
-
-func (f foldFS) Key(name string) (any, error) { // which takes the last element as it is
-	dir, base := filepath.Split(name)
-	return f.FS.Key(f.name(dir) + base)
-}
-
-func (f foldFS) Chtimes(name string, mtime time.Time) error {
-	return f.FS.Chtimes(f.name(name), mtime)
-}
-
 func TestPrefixFilters(t *testing.T) {
 	s := harness.NewServer(t)
 	harness.Put(s, map[string]int64{"p/a.txt": 1, "p/a.log": 1, "p/d/b.txt": 1, "p/d/c.log": 1, "p/d/e/f.txt": 1, "p/d/": 0, "p/../no.txt": 1})
@@ -400,6 +361,7 @@ func TestPrefixFilters(t *testing.T) {
 
 // TestPrefixShards checks that four shards at the same time into one folder bring everything once.
 func TestPrefixShards(t *testing.T) {
+	t.Parallel()
 	s := harness.NewServer(t)
 	sizes := map[string]int64{}
 	for i := range 200 {
@@ -424,29 +386,6 @@ func TestPrefixShards(t *testing.T) {
 		t.Errorf("%d done, %d requests", done.Load(), len(got))
 	}
 	harness.CheckTree(t, dir, all)
-}
-
-func (f *removingFS) now(moment string) {
-	if moment == f.moment && !f.done {
-		f.done = f.FS.Remove(harness.WorkDir) == nil
-	}
-}
-
-func (f *removingFS) Lstat(name string) (fs.FileInfo, error) {
-	switch name {
-	case harness.WorkDir:
-		f.now("lstat")
-	case strings.ToUpper(harness.WorkDir):
-		f.now("upper")
-	}
-	return f.FS.Lstat(name)
-}
-
-func (f *removingFS) OpenFile(name string, flag int, perm fs.FileMode) (fsys.File, error) {
-	if strings.HasSuffix(name, harness.LockSuffix) {
-		f.now("lock")
-	}
-	return f.FS.OpenFile(name, flag, perm)
 }
 
 // TestPrefixBadInput checks that bad input is an error that names it, before anything is asked or made.

@@ -124,6 +124,7 @@ func TestWithoutCheckpointLeavesNothing(t *testing.T) {
 // TestCheckpointOfNoUse checks that whatever is found in its place, the file is right in the end, and what could be kept
 // is.
 func TestCheckpointOfNoUse(t *testing.T) {
+	t.Parallel()
 	edit := func(fn func(c *checkpoints.Document)) func(t *testing.T, path string) {
 		return func(t *testing.T, path string) {
 			c := checkpoints.Read(t, path+harness.CheckpointSuffix)

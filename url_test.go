@@ -629,6 +629,7 @@ func TestLoginPage(t *testing.T) {
 // TestWebServers downloads from servers that are not OSS, interrupts the download, and resumes it where there is
 // something to know the file by.
 func TestWebServers(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	c := osstest.Random(1, 5<<20)
 	content := harness.Bytes(t, c)
