@@ -4,15 +4,12 @@ import (
 	"encoding/json"
 	"fmt"
 	"math"
-	"os"
 	"reflect"
 	"runtime"
 	"strings"
-	"sync"
 	"testing"
 
-	"github.com/ossdl/ossdl/internal/crc64"
-	"github.com/ossdl/ossdl/internal/fsys/memfs"
+	"github.com/ossdl/ossdl/internal/harness/checkpoints"
 )
 
 func goodCheckpoint() *checkpoint {
@@ -170,8 +167,8 @@ func TestCheckpointFits(t *testing.T) {
 	}
 }
 
-// FuzzCheckpoint: the decoder never panics, takes memory for what it reads and not for what that promises, and what it
-// accepts lays out a sound set and survives encoding.
+// FuzzCheckpoint checks that the decoder never panics, takes memory for what it reads and not for what that promises, and
+// what it accepts lays out a sound set and survives encoding.
 func FuzzCheckpoint(f *testing.F) {
 	good, err := json.Marshal(goodCheckpoint())
 	if err != nil {
@@ -241,9 +238,9 @@ func claimsOf(c *checkpoint) (claims []claim) {
 	return claims
 }
 
-// TestCheckpointMemory: the numbers of a document cost nothing.
+// TestCheckpointMemory checks that the numbers of a document cost nothing.
 func TestCheckpointMemory(t *testing.T) {
-	for name, doc := range hostileDocuments(t) {
+	for name, doc := range checkpoints.Hostile(t) {
 		spent := allocated(func() {
 			if c, err := decodeCheckpoint(doc); err == nil {
 				c.set()
@@ -253,158 +250,4 @@ func TestCheckpointMemory(t *testing.T) {
 			t.Errorf("%s: %d bytes of memory for %d bytes, more than %d", name, spent, len(doc), most)
 		}
 	}
-}
-
-// honestCheckpoint is of hostileScene's object, and true.
-const (
-	honestCheckpoint = `{"version":1,"bucket":"bkt","key":"k","versionId":"","etag":"\"C96228F16CA7382C\"",` +
-		`"lastModified":"2001-09-09T01:46:40Z","size":20580,"crc64":"14511205966716287020","path":"file","parts":[` +
-		`{"offset":0,"size":8000,"done":8000,"crc64":"13641423820761933214"},` +
-		`{"offset":8000,"size":4000,"done":4000,"crc64":"9526840850765454949"}]}`
-	honestBytes = 12000
-)
-
-// hostileScene is a download with all its data in the partial file, and the checkpoint still to come.
-func hostileScene(t *testing.T) *scene {
-	t.Helper()
-	return newScene(t, "hostile", smallSize, memfs.Config{}).interrupt(t, killedBefore)
-}
-
-// hostileDocuments are checkpoints that nobody wrote, of the scene's object and path as far as they can be.
-func hostileDocuments(t *testing.T) map[string][]byte {
-	t.Helper()
-	sc := hostileScene(t)
-	docs := map[string][]byte{}
-	for name, edit := range map[string]func(c *checkpoint){
-		"honest":                  func(c *checkpoint) {},
-		"ETag of two lines":       func(c *checkpoint) { c.ETag = "\"A\"\r\nX-Injected: 1" },
-		"ETag with a zero byte":   func(c *checkpoint) { c.ETag = "\"A\x00\"" },
-		"ETag of half a megabyte": func(c *checkpoint) { c.ETag = `"` + strings.Repeat("A", 500_000) + `"` },
-		"ETag without quotes":     func(c *checkpoint) { c.ETag = "*" },
-		"weak ETag":               func(c *checkpoint) { c.ETag = "W/" + c.ETag },
-		"no ETag":                 func(c *checkpoint) { c.ETag = "" },
-		"version of two lines":    func(c *checkpoint) { c.VersionID = "a\r\nb" },
-		"odd date":                func(c *checkpoint) { c.LastModified = "99999999999-13-45T99:99:99Z" },
-		"another date":            func(c *checkpoint) { c.LastModified = "2030-01-01T00:00:00Z" },
-		"the largest size":        func(c *checkpoint) { c.Size = math.MaxInt64 },
-		"the largest claim": func(c *checkpoint) {
-			c.Size, c.Parts = math.MaxInt64, []checkpointPart{{0, math.MaxInt64, math.MaxInt64, 1}}
-		},
-		"a size of one":                func(c *checkpoint) { c.Size, c.Parts = 1, []checkpointPart{{0, 1, 1, 1}} },
-		"claims all":                   func(c *checkpoint) { c.Parts = []checkpointPart{{0, smallSize, smallSize, *c.CRC64}} },
-		"claims the end":               func(c *checkpoint) { c.Parts = []checkpointPart{{smallSize - 1, 1, 1, 7}} },
-		"false sums":                   func(c *checkpoint) { c.Parts[0].CRC64++ },
-		"the object's sum is false":    func(c *checkpoint) { *c.CRC64++ },
-		"a path above":                 func(c *checkpoint) { c.Path = "../../../../etc/passwd" },
-		"an absolute path":             func(c *checkpoint) { c.Path = "/cps/x" },
-		"the checkpoint's own name":    func(c *checkpoint) { c.Path = "file.cp" },
-		"another key":                  func(c *checkpoint) { c.Key = "../k" },
-		"a URL's":                      func(c *checkpoint) { c.URL = true },
-		"a range of nothing":           func(c *checkpoint) { c.Range = &checkpointRange{0, 0} },
-		"a range beyond":               func(c *checkpoint) { c.Range = &checkpointRange{math.MaxInt64, math.MaxInt64} },
-		"a negative range":             func(c *checkpoint) { c.Range = &checkpointRange{-5, -1} },
-		"negative numbers":             func(c *checkpoint) { c.Size, c.Parts = -1, []checkpointPart{{-1, -1, -1, 0}} },
-		"sums of numbers overflow":     func(c *checkpoint) { c.Parts = []checkpointPart{{math.MaxInt64, math.MaxInt64, math.MaxInt64, 0}} },
-		"no parts":                     func(c *checkpoint) { c.Parts = nil },
-		"thousands of parts, all true": func(c *checkpoint) { c.Parts = everyByte(sc, smallSize/2, func(crc uint64) uint64 { return crc }) },
-		"thousands of parts, all false": func(c *checkpoint) {
-			c.Parts = everyByte(sc, smallSize/2, func(crc uint64) uint64 { return crc + 1 })
-		},
-		"parts upside down": func(c *checkpoint) { c.Parts = []checkpointPart{{100, 10, 10, 0}, {0, 10, 10, 0}} },
-	} {
-		c, err := decodeCheckpoint([]byte(honestCheckpoint))
-		if err != nil {
-			t.Fatal(err)
-		}
-		edit(c)
-		data, err := json.Marshal(c)
-		if err != nil {
-			t.Fatal(err)
-		}
-		docs[name] = data
-	}
-	for name, doc := range map[string]string{
-		"numbers of many digits": strings.Replace(honestCheckpoint, `"offset":`, `"offset":`+strings.Repeat("9", 100_000), 1),
-		"an exponent":            strings.Replace(honestCheckpoint, `"size":`, `"size":1e400,"size":`, 1),
-		"twice the same name":    strings.Replace(honestCheckpoint, `"size":`, `"size":5,"size":`, 1),
-		"deep":                   strings.Repeat("[", 100_000),
-		"deep inside":            strings.Replace(honestCheckpoint, `"version":`, `"x":`+strings.Repeat(`{"x":`, 100_000)+`1`+strings.Repeat("}", 100_000)+`,"version":`, 1),
-		"cut off":                honestCheckpoint[:len(honestCheckpoint)/2],
-		"no JSON":                "\xff\xfe\x00",
-		"a list":                 "[]",
-		"parts by a number":      `{"version":1,"size":1000000000000,"parts":1000000000}`,
-	} {
-		docs[name] = []byte(doc)
-	}
-	return docs
-}
-
-// everyByte is a claim for each of the first n bytes of a scene.
-func everyByte(sc *scene, n int, sum func(uint64) uint64) (parts []checkpointPart) {
-	for i := range n {
-		parts = append(parts, checkpointPart{int64(i), 1, 1, sum(crc64.Update(0, sc.want[i:i+1]))})
-	}
-	return parts
-}
-
-// meets runs a download that finds a document in the place of its checkpoint. Whatever that says, the file is right, nothing
-// is written elsewhere, and it is told whether the download was continued or started anew.
-func (sc *scene) meets(t *testing.T, doc []byte) outcome {
-	t.Helper()
-	disk := sc.before.Kill()
-	if err := putFile(disk, scenePath+checkpointSuffix, string(doc)); err != nil {
-		t.Fatal(err)
-	}
-	out := sc.run(t, disk)
-	if out.err != nil {
-		t.Fatalf("%.300q: %v\n%s", doc, out.err, out.log)
-	}
-	sc.done(t, disk)
-	if !strings.Contains(out.log, "msg=resuming") && !strings.Contains(out.log, "starting over") {
-		t.Errorf("%.300q: nothing is said of it\n%s", doc, out.log)
-	}
-	return out
-}
-
-// TestHostileCheckpoints: a hostile document costs a fresh start at worst, and never an error, which the next call would
-// meet again.
-func TestHostileCheckpoints(t *testing.T) {
-	sc := hostileScene(t)
-	resumed := map[string]int64{
-		"honest": honestBytes, "ETag without quotes": 0, "odd date": honestBytes, "false sums": honestBytes - 8000,
-		"claims all": smallSize, "thousands of parts, all true": smallSize / 2, "thousands of parts, all false": 0,
-	}
-	for name, doc := range hostileDocuments(t) {
-		t.Run(name, func(t *testing.T) {
-			out := sc.meets(t, doc)
-			if want, known := resumed[name]; known && out.res.ResumedBytes != want {
-				t.Errorf("%d bytes resumed, want %d\n%s", out.res.ResumedBytes, want, out.log)
-			}
-		})
-	}
-}
-
-// FuzzHostileCheckpoint is TestHostileCheckpoints for any document.
-func FuzzHostileCheckpoint(f *testing.F) {
-	var sc *scene
-	var once sync.Once
-	f.Add([]byte(honestCheckpoint))
-	f.Add([]byte(strings.Replace(honestCheckpoint, "C96228F16CA7382C", `A\r\nX: 1`, 1)))
-	f.Fuzz(func(t *testing.T, doc []byte) {
-		once.Do(func() { sc = hostileScene(t) })
-		sc.meets(t, doc)
-	})
-}
-
-func readTestCheckpoint(t *testing.T, path string) *checkpoint {
-	t.Helper()
-	data, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	c, err := decodeCheckpoint(data)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return c
 }

@@ -1,6 +1,9 @@
-package ossdl
+package ossdl_test
 
 import (
+	"github.com/ossdl/ossdl"
+	"github.com/ossdl/ossdl/internal/harness"
+
 	"net"
 	"net/http"
 	"path/filepath"
@@ -11,6 +14,9 @@ import (
 
 	"github.com/ossdl/ossdl/internal/osstest"
 )
+
+// testProxyWord is the password of a proxy.
+const testProxyWord = "proxypassword"
 
 // deadOptions are the SDK's options that have no effect beside oss.HTTPClient, by name.
 func deadOptions() map[string]oss.ClientOption {
@@ -27,7 +33,7 @@ func deadOptions() map[string]oss.ClientOption {
 
 // TestNewRefusesDeadClientOptions checks that New names each option that would be ignored, and says what to do.
 func TestNewRefusesDeadClientOptions(t *testing.T) {
-	s := newServer(t)
+	s := harness.NewServer(t)
 	for name, option := range deadOptions() {
 		for whose, hc := range map[string]*http.Client{"ours": tuned(t), "another": {}} {
 			for place, options := range map[string][]oss.ClientOption{"before": {option, oss.HTTPClient(hc)}, "behind": {oss.HTTPClient(hc), option}} {
@@ -35,7 +41,7 @@ func TestNewRefusesDeadClientOptions(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				d, err := New(client)
+				d, err := ossdl.New(client)
 				if d != nil || err == nil {
 					t.Fatalf("%s %s oss.HTTPClient, %s: no error", name, place, whose)
 				}
@@ -50,7 +56,7 @@ func TestNewRefusesDeadClientOptions(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := New(client); err != nil {
+		if _, err := ossdl.New(client); err != nil {
 			t.Errorf("%s without oss.HTTPClient: %v", name, err)
 		}
 	}
@@ -59,7 +65,7 @@ func TestNewRefusesDeadClientOptions(t *testing.T) {
 // TestNewTakesOtherClientOptions checks that options with an effect are no error beside oss.HTTPClient, nor are those that
 // set what is the default anyway.
 func TestNewTakesOtherClientOptions(t *testing.T) {
-	s := newServer(t)
+	s := harness.NewServer(t)
 	for name, option := range map[string]oss.ClientOption{
 		"none":                 oss.SecurityToken(""),
 		"UseCname":             oss.UseCname(true),
@@ -82,15 +88,15 @@ func TestNewTakesOtherClientOptions(t *testing.T) {
 		"MD5 threshold":        oss.MD5ThresholdCalcInMemory(1),
 		"no logger of its own": oss.SetLogger(nil),
 	} {
-		client, err := s.Client(oss.HTTPClient(HTTPClient()), option)
+		client, err := s.Client(oss.HTTPClient(ossdl.HTTPClient()), option)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := New(client); err != nil {
+		if _, err := ossdl.New(client); err != nil {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	if _, err := New(nil); err != nil {
+	if _, err := ossdl.New(nil); err != nil {
 		t.Error(err)
 	}
 }
@@ -98,7 +104,7 @@ func TestNewTakesOtherClientOptions(t *testing.T) {
 // TestDownloadFileWithDeadClientOptions checks that a program that moves over goes on as it was: with the SDK, too, these
 // options do nothing beside oss.HTTPClient.
 func TestDownloadFileWithDeadClientOptions(t *testing.T) {
-	s := newServer(t)
+	s := harness.NewServer(t)
 	content := osstest.Random(1, 1000)
 	s.Put("bkt", "k", content)
 	for name, option := range deadOptions() {
@@ -114,17 +120,17 @@ func TestDownloadFileWithDeadClientOptions(t *testing.T) {
 		if err := bucket.DownloadFile("k", path, 1<<20); err != nil {
 			t.Errorf("%s, the SDK: %v", name, err)
 		}
-		if err := DownloadFile(bucket, "k", path, 1<<20); err != nil {
+		if err := ossdl.DownloadFile(bucket, "k", path, 1<<20); err != nil {
 			t.Errorf("%s: %v", name, err)
 		}
-		checkFile(t, path, content)
+		harness.CheckFile(t, path, content)
 	}
 }
 
 // TestDownloadFileOverTheSDKsTransport checks that options of the client keep their effect where the SDK makes the
 // transport.
 func TestDownloadFileOverTheSDKsTransport(t *testing.T) {
-	s := newServer(t)
+	s := harness.NewServer(t)
 	content := osstest.Random(1, 1000)
 	s.Put("bkt", "k", content)
 	client, err := oss.New("http://oss.test", osstest.AccessKeyID, osstest.AccessKeySecret, oss.Proxy(s.Endpoint()), oss.Timeout(30, 60))
@@ -136,10 +142,10 @@ func TestDownloadFileOverTheSDKsTransport(t *testing.T) {
 		t.Fatal(err)
 	}
 	path := filepath.Join(t.TempDir(), "file")
-	if err := DownloadFile(bucket, "k", path, 1<<20); err != nil {
+	if err := ossdl.DownloadFile(bucket, "k", path, 1<<20); err != nil {
 		t.Fatal(err)
 	}
-	checkFile(t, path, content)
+	harness.CheckFile(t, path, content)
 	if host := s.Requests()[0].Host; host != "bkt.oss.test" {
 		t.Errorf("the proxy was asked for %s", host)
 	}

@@ -1,4 +1,4 @@
-package ossdl
+package ossdl_test
 
 import (
 	"bytes"
@@ -16,13 +16,15 @@ import (
 
 	"github.com/aliyun/aliyun-oss-go-sdk/oss"
 
+	"github.com/ossdl/ossdl"
+	"github.com/ossdl/ossdl/internal/harness"
 	"github.com/ossdl/ossdl/internal/osstest"
 )
 
 // newBucket is the SDK's bucket "bkt" of the server, as a program that moves over has it.
 func newBucket(t testing.TB, s *osstest.Server) *oss.Bucket {
 	t.Helper()
-	hc := HTTPClient()
+	hc := ossdl.HTTPClient()
 	t.Cleanup(hc.CloseIdleConnections)
 	client, err := s.Client(oss.HTTPClient(hc))
 	if err != nil {
@@ -37,15 +39,16 @@ func newBucket(t testing.TB, s *osstest.Server) *oss.Bucket {
 
 // versioned starts a server with three versions of "k"; the second is old.
 func versioned(t testing.TB) (s *osstest.Server, old, current *osstest.Object) {
-	s = newServer(t)
+	s = harness.NewServer(t)
 	s.CreateBucket("bkt", osstest.Versioning(osstest.Enabled))
 	s.Put("bkt", "k", osstest.Random(1, 1000))
 	old = s.Put("bkt", "k", osstest.Random(2, 300_000))
 	return s, old, s.Put("bkt", "k", osstest.Random(3, 400_000))
 }
 
-// What one brings with an option, the other brings too.
+// TestDownloadFileBringsWhatTheSDKBrings checks that what one brings with an option, the other brings too.
 func TestDownloadFileBringsWhatTheSDKBrings(t *testing.T) {
+	t.Parallel()
 	s, old, current := versioned(t)
 	bucket := newBucket(t, s)
 	dir := t.TempDir()
@@ -77,21 +80,21 @@ func TestDownloadFileBringsWhatTheSDKBrings(t *testing.T) {
 		"parameters":              {oss.RequestPayerParam(oss.Requester), oss.ResponseContentType("text/plain"), oss.AddParam("a", "b")},
 		"encoding":                {oss.AcceptEncoding("identity"), oss.RangeBehavior("standard")},
 		"answer's headers":        {oss.GetResponseHeader(&h)},
-		"progress":                {oss.Progress(listener{}), oss.Progress(nil)},
+		"progress":                {oss.Progress(harness.IgnoredProgress{}), oss.Progress(nil)},
 	} {
 		t.Run(name, func(t *testing.T) {
 			theirs, ours := filepath.Join(t.TempDir(), "theirs"), filepath.Join(t.TempDir(), "ours")
 			if err := bucket.DownloadFile("k", theirs, 64<<10, options...); err != nil {
 				t.Fatalf("the SDK: %v", err)
 			}
-			if err := DownloadFile(bucket, "k", ours, 64<<10, options...); err != nil {
+			if err := ossdl.DownloadFile(bucket, "k", ours, 64<<10, options...); err != nil {
 				t.Fatal(err)
 			}
 			want, err := os.ReadFile(theirs)
 			if err != nil {
 				t.Fatal(err)
 			}
-			checkFile(t, ours, osstest.Bytes(want))
+			harness.CheckFile(t, ours, osstest.Bytes(want))
 		})
 	}
 	if left, err := os.ReadDir(dir); err != nil || len(left) > 0 {
@@ -115,14 +118,14 @@ func TestDownloadFileOnTheWire(t *testing.T) {
 		{"ETag", []oss.Option{oss.IfMatch(current.ETag), oss.Range(0, 10)}, []string{"GET bytes=0-10 if-match"}},
 	} {
 		s.ResetLog()
-		if err := DownloadFile(bucket, "k", filepath.Join(t.TempDir(), "file"), 250_000, c.options...); err != nil {
+		if err := ossdl.DownloadFile(bucket, "k", filepath.Join(t.TempDir(), "file"), 250_000, c.options...); err != nil {
 			t.Errorf("%s: %v", c.name, err)
 		}
-		sameLines(t, wire(s), c.want...)
+		harness.SameLines(t, harness.Wire(s), c.want...)
 	}
 
 	s.ResetLog()
-	if err := DownloadFile(bucket, "k", filepath.Join(t.TempDir(), "file"), 64<<10, oss.Routines(3), oss.VersionId(old.VersionID),
+	if err := ossdl.DownloadFile(bucket, "k", filepath.Join(t.TempDir(), "file"), 64<<10, oss.Routines(3), oss.VersionId(old.VersionID),
 		oss.RequestPayer(oss.Requester), oss.UserAgentHeader("me"), oss.SetHeader("X-Oss-Mine", "1"), oss.AddParam("p", "q")); err != nil {
 		t.Fatal(err)
 	}
@@ -140,7 +143,7 @@ func TestDownloadFileOnTheWire(t *testing.T) {
 }
 
 func TestDownloadFileRefusesBeforeAnyRequest(t *testing.T) {
-	s := newServer(t)
+	s := harness.NewServer(t)
 	s.Put("bkt", "k", osstest.Random(1, 1000))
 	bucket := newBucket(t, s)
 	path := filepath.Join(t.TempDir(), "file")
@@ -183,19 +186,19 @@ func TestDownloadFileRefusesBeforeAnyRequest(t *testing.T) {
 		{"empty version", 1, []oss.Option{oss.VersionId("")}},
 		{"nowhere", 1, []oss.Option{oss.Checkpoint(true, filepath.Join(path+".nowhere", "c"))}},
 	} {
-		err := DownloadFile(bucket, "k", path, c.partSize, c.options...)
+		err := ossdl.DownloadFile(bucket, "k", path, c.partSize, c.options...)
 		if err == nil || !strings.Contains(err.Error(), c.want) || !strings.Contains(err.Error(), "oss://bkt/k") {
 			t.Errorf("%q: %v", c.want, err)
 		}
 	}
-	if err := DownloadFile(nil, "k", path, 1); err == nil || !strings.Contains(err.Error(), "nil bucket") {
+	if err := ossdl.DownloadFile(nil, "k", path, 1); err == nil || !strings.Contains(err.Error(), "nil bucket") {
 		t.Error(err)
 	}
-	if err := DownloadFile(bucket, "", path, 1); err == nil || !strings.Contains(err.Error(), "key") {
+	if err := ossdl.DownloadFile(bucket, "", path, 1); err == nil || !strings.Contains(err.Error(), "key") {
 		t.Error(err)
 	}
 	missing := filepath.Join(path, "file")
-	if err := DownloadFile(bucket, "k", missing, 1, oss.NormalizedRange("-5")); err == nil || !strings.Contains(err.Error(), missing) {
+	if err := ossdl.DownloadFile(bucket, "k", missing, 1, oss.NormalizedRange("-5")); err == nil || !strings.Contains(err.Error(), missing) {
 		t.Error(err)
 	}
 	if n := len(s.Requests()); n > 0 {
@@ -204,7 +207,7 @@ func TestDownloadFileRefusesBeforeAnyRequest(t *testing.T) {
 }
 
 func TestDownloadFileErrors(t *testing.T) {
-	s := newServer(t)
+	s := harness.NewServer(t)
 	s.Put("bkt", "k", osstest.Random(1, 1000))
 	s.Put("bkt", "weak", osstest.Random(1, 1000), osstest.WeakETag())
 	s.Put("bkt", "empty", osstest.Bytes(nil))
@@ -212,45 +215,46 @@ func TestDownloadFileErrors(t *testing.T) {
 	bucket := newBucket(t, s)
 	bucket.Client.Config.IsEnableCRC = false // it is not asked
 	path := filepath.Join(t.TempDir(), "file")
-	writeFile(t, path, "the good old file")
+	harness.WriteFile(t, path, "the good old file")
 	for _, c := range []struct {
 		key     string
 		options []oss.Option
 		want    error
 	}{
-		{"none", nil, ErrNotFound},
-		{"none", []oss.Option{oss.NormalizedRange("-5")}, ErrNotFound},
-		{"k", []oss.Option{oss.IfMatch("other")}, ErrObjectChanged},
-		{"k", []oss.Option{oss.NormalizedRange("-5"), oss.IfMatch("other")}, ErrObjectChanged},
-		{"k", []oss.Option{oss.Range(900, 1000)}, ErrRange},
-		{"empty", []oss.Option{oss.NormalizedRange("-5")}, ErrRange},
-		{"lie", nil, ErrChecksum},
+		{"none", nil, ossdl.ErrNotFound},
+		{"none", []oss.Option{oss.NormalizedRange("-5")}, ossdl.ErrNotFound},
+		{"k", []oss.Option{oss.IfMatch("other")}, ossdl.ErrObjectChanged},
+		{"k", []oss.Option{oss.NormalizedRange("-5"), oss.IfMatch("other")}, ossdl.ErrObjectChanged},
+		{"k", []oss.Option{oss.Range(900, 1000)}, ossdl.ErrRange},
+		{"empty", []oss.Option{oss.NormalizedRange("-5")}, ossdl.ErrRange},
+		{"lie", nil, ossdl.ErrChecksum},
 	} {
-		err := DownloadFile(bucket, c.key, path, 500, c.options...)
+		err := ossdl.DownloadFile(bucket, c.key, path, 500, c.options...)
 		if !errors.Is(err, c.want) || !strings.Contains(err.Error(), "oss://bkt/"+c.key) {
 			t.Errorf("%s: %v, want %v", c.key, err, c.want)
 		}
 	}
-	if err := DownloadFile(bucket, "weak", path, 500, oss.NormalizedRange("-5")); err == nil || !strings.Contains(err.Error(), `"bytes=-5"`) {
+	if err := ossdl.DownloadFile(bucket, "weak", path, 500, oss.NormalizedRange("-5")); err == nil || !strings.Contains(err.Error(), `"bytes=-5"`) {
 		t.Error(err)
 	}
 	if got, err := os.ReadFile(path); err != nil || string(got) != "the good old file" {
 		t.Errorf("%q, %v", got, err)
 	}
-	noLeftovers(t, path)
+	harness.NoLeftovers(t, path)
 }
 
-// The object is replaced between the question for its size and the download of its end.
+// TestDownloadFileEndOfAnotherObject checks what happens if the object is replaced between the question for its size and
+// the download of its end.
 func TestDownloadFileEndOfAnotherObject(t *testing.T) {
-	s := newServer(t)
+	s := harness.NewServer(t)
 	for _, last := range []string{"-5", "-1000", "-1500"} {
 		s.Put("bkt", "k", osstest.Random(1, 1000))
 		s.Nth(1, osstest.Inject().Before(func() { s.Put("bkt", "k", osstest.Random(2, 2000)) }))
 		path := filepath.Join(t.TempDir(), "file")
-		if err := DownloadFile(newBucket(t, s), "k", path, 500, oss.NormalizedRange(last)); !errors.Is(err, ErrObjectChanged) {
+		if err := ossdl.DownloadFile(newBucket(t, s), "k", path, 500, oss.NormalizedRange(last)); !errors.Is(err, ossdl.ErrObjectChanged) {
 			t.Errorf("%s: %v", last, err)
 		}
-		if exists(path) {
+		if harness.Exists(path) {
 			t.Errorf("%s: there is a file", last)
 		}
 	}
@@ -270,51 +274,52 @@ func TestDownloadFileCheckpoint(t *testing.T) {
 		"last bytes":   {[]oss.Option{oss.Checkpoint(true, ""), oss.NormalizedRange("-1048575")}, true},
 	} {
 		t.Run(name, func(t *testing.T) {
-			s := newServer(t)
-			s.Put("bkt", "k", osstest.Random(1, 16*testPart))
+			s := harness.NewServer(t)
+			s.Put("bkt", "k", osstest.Random(1, 16*harness.PartSize))
 			bucket := newBucket(t, s)
 			path := filepath.Join(t.TempDir(), "file")
 			ctx, cancel := context.WithCancelCause(t.Context())
 			reason := errors.New("enough")
 			s.Nth(6, osstest.Inject().Before(func() { cancel(reason) }).HoldHeaders(nil))
 			options := append(slices.Clone(c.options), oss.Routines(1))
-			err := DownloadFile(bucket, "k", path, testPart, append(slices.Clone(options), oss.WithContext(ctx))...)
+			err := ossdl.DownloadFile(bucket, "k", path, harness.PartSize, append(slices.Clone(options), oss.WithContext(ctx))...)
 			if !errors.Is(err, reason) || !errors.Is(err, context.Canceled) {
 				t.Fatal(err)
 			}
-			if exists(path) || exists(path+partSuffix) != c.resumes {
-				t.Errorf("file: %t, partial file: %t", exists(path), exists(path+partSuffix))
+			if harness.Exists(path) || harness.Exists(path+harness.PartSuffix) != c.resumes {
+				t.Errorf("file: %t, partial file: %t", harness.Exists(path), harness.Exists(path+harness.PartSuffix))
 			}
 			s.ClearFaults()
 			s.ResetLog()
-			if err := DownloadFile(bucket, "k", path, testPart, options...); err != nil {
+			if err := ossdl.DownloadFile(bucket, "k", path, harness.PartSize, options...); err != nil {
 				t.Fatal(err)
 			}
-			noLeftovers(t, path)
-			if n := fetched(s); (n <= 11*testPart) != c.resumes {
+			harness.NoLeftovers(t, path)
+			if n := harness.Fetched(s); (n <= 11*harness.PartSize) != c.resumes {
 				t.Errorf("%d bytes were fetched", n)
 			}
 		})
 	}
 }
 
-// What the SDK left is neither believed nor touched, but for its checkpoint, in whose place ours goes.
+// TestDownloadFileAfterTheSDK checks that what the SDK left is neither believed nor touched, but for its checkpoint, in
+// whose place ours goes.
 func TestDownloadFileAfterTheSDK(t *testing.T) {
-	s := newServer(t)
-	content := osstest.Random(1, 16*testPart)
+	s := harness.NewServer(t)
+	content := osstest.Random(1, 16*harness.PartSize)
 	s.Put("bkt", "k", content)
 	bucket := newBucket(t, s)
 	path := filepath.Join(t.TempDir(), "file")
-	options := []oss.Option{oss.Checkpoint(true, path+checkpointSuffix)}
-	s.Once(func(r *osstest.Request) bool { return r.Start == 5*testPart }, osstest.Error(http.StatusForbidden, "AccessDenied"))
-	if err := bucket.DownloadFile("k", path, testPart, options...); err == nil || !exists(path+checkpointSuffix) || !exists(path+oss.TempFileSuffix) {
+	options := []oss.Option{oss.Checkpoint(true, path+harness.CheckpointSuffix)}
+	s.Once(func(r *osstest.Request) bool { return r.Start == 5*harness.PartSize }, osstest.Error(http.StatusForbidden, "AccessDenied"))
+	if err := bucket.DownloadFile("k", path, harness.PartSize, options...); err == nil || !harness.Exists(path+harness.CheckpointSuffix) || !harness.Exists(path+oss.TempFileSuffix) {
 		t.Fatalf("the SDK was to leave something: %v", err)
 	}
-	writeFile(t, path+oss.TempFileSuffix, "the SDK's")
-	if err := DownloadFile(bucket, "k", path, testPart, options...); err != nil {
+	harness.WriteFile(t, path+oss.TempFileSuffix, "the SDK's")
+	if err := ossdl.DownloadFile(bucket, "k", path, harness.PartSize, options...); err != nil {
 		t.Fatal(err)
 	}
-	checkFile(t, path, content)
+	harness.CheckFile(t, path, content)
 	if got, err := os.ReadFile(path + oss.TempFileSuffix); err != nil || string(got) != "the SDK's" {
 		t.Errorf("%q, %v", got, err)
 	}
@@ -362,8 +367,8 @@ func (r *recorder) check(from, total int64, last oss.ProgressEventType) {
 }
 
 func TestDownloadFileProgress(t *testing.T) {
-	s := newServer(t)
-	content := osstest.Random(1, 16*testPart)
+	s := harness.NewServer(t)
+	content := osstest.Random(1, 16*harness.PartSize)
 	s.Put("bkt", "k", content)
 	s.Put("bkt", "empty", osstest.Bytes(nil))
 	s.Put("bkt", "lie", content, osstest.CRCHeader("1"))
@@ -373,24 +378,24 @@ func TestDownloadFileProgress(t *testing.T) {
 	t.Run("whole", func(t *testing.T) {
 		r := &recorder{t: t, seen: func(e oss.ProgressEvent) {
 			if e.EventType == oss.TransferCompletedEvent {
-				checkFile(t, path, content)
+				harness.CheckFile(t, path, content)
 			}
 		}}
-		if err := DownloadFile(bucket, "k", path, testPart, oss.Progress(r)); err != nil {
+		if err := ossdl.DownloadFile(bucket, "k", path, harness.PartSize, oss.Progress(r)); err != nil {
 			t.Fatal(err)
 		}
 		r.check(0, content.Size(), oss.TransferCompletedEvent)
 	})
 	t.Run("empty", func(t *testing.T) {
 		r := &recorder{t: t}
-		if err := DownloadFile(bucket, "empty", path, testPart, oss.Progress(r)); err != nil {
+		if err := ossdl.DownloadFile(bucket, "empty", path, harness.PartSize, oss.Progress(r)); err != nil {
 			t.Fatal(err)
 		}
 		r.check(0, 0, oss.TransferCompletedEvent)
 	})
 	t.Run("last bytes", func(t *testing.T) {
 		r := &recorder{t: t}
-		if err := DownloadFile(bucket, "k", path, testPart, oss.Progress(r), oss.NormalizedRange("-100000")); err != nil {
+		if err := ossdl.DownloadFile(bucket, "k", path, harness.PartSize, oss.Progress(r), oss.NormalizedRange("-100000")); err != nil {
 			t.Fatal(err)
 		}
 		r.check(0, 100_000, oss.TransferCompletedEvent)
@@ -402,47 +407,47 @@ func TestDownloadFileProgress(t *testing.T) {
 		defer cancel()
 		s.Nth(5, osstest.Inject().Before(cancel).HoldHeaders(nil))
 		r := &recorder{t: t}
-		if err := DownloadFile(bucket, "k", path, testPart, append(resume, oss.WithContext(ctx), oss.Progress(r))...); !errors.Is(err, context.Canceled) {
+		if err := ossdl.DownloadFile(bucket, "k", path, harness.PartSize, append(resume, oss.WithContext(ctx), oss.Progress(r))...); !errors.Is(err, context.Canceled) {
 			t.Fatal(err)
 		}
 		r.check(0, content.Size(), oss.TransferFailedEvent)
 		s.ClearFaults()
 		r = &recorder{t: t}
-		if err := DownloadFile(bucket, "k", path, testPart, append(resume, oss.Progress(r))...); err != nil {
+		if err := ossdl.DownloadFile(bucket, "k", path, harness.PartSize, append(resume, oss.Progress(r))...); err != nil {
 			t.Fatal(err)
 		}
 		from := r.events[0].ConsumedBytes
-		if from < 0 || from > 5*testPart {
+		if from < 0 || from > 5*harness.PartSize {
 			t.Errorf("started at %d", from)
 		}
 		r.check(from, content.Size(), oss.TransferCompletedEvent)
 	})
 	t.Run("wrong", func(t *testing.T) {
 		r := &recorder{t: t}
-		if err := DownloadFile(bucket, "lie", path, testPart, oss.Progress(r)); !errors.Is(err, ErrChecksum) {
+		if err := ossdl.DownloadFile(bucket, "lie", path, harness.PartSize, oss.Progress(r)); !errors.Is(err, ossdl.ErrChecksum) {
 			t.Fatal(err)
 		}
 		r.check(0, content.Size(), oss.TransferFailedEvent)
 	})
 	t.Run("never begun", func(t *testing.T) {
 		r := &recorder{t: t}
-		if err := DownloadFile(bucket, "none", path, testPart, oss.Progress(r)); !errors.Is(err, ErrNotFound) || len(r.events) > 0 {
+		if err := ossdl.DownloadFile(bucket, "none", path, harness.PartSize, oss.Progress(r)); !errors.Is(err, ossdl.ErrNotFound) || len(r.events) > 0 {
 			t.Errorf("%v, %+v", err, r.events)
 		}
 	})
 }
 
 func TestDownloadFileResponseHeader(t *testing.T) {
-	s := newServer(t)
-	o := s.Put("bkt", "k", osstest.Random(1, 16*testPart), osstest.Meta("colour", "blue"), osstest.ContentType("text/x"))
+	s := harness.NewServer(t)
+	o := s.Put("bkt", "k", osstest.Random(1, 16*harness.PartSize), osstest.Meta("colour", "blue"), osstest.ContentType("text/x"))
 	bucket := newBucket(t, s)
 	path := filepath.Join(t.TempDir(), "file")
 	for _, options := range [][]oss.Option{{}, {oss.Range(100, 1000)}, {oss.NormalizedRange("-5")}} {
 		var theirs, ours http.Header
-		if err := bucket.DownloadFile("k", path, testPart, append(options, oss.GetResponseHeader(&theirs))...); err != nil {
+		if err := bucket.DownloadFile("k", path, harness.PartSize, append(options, oss.GetResponseHeader(&theirs))...); err != nil {
 			t.Fatal(err)
 		}
-		if err := DownloadFile(bucket, "k", path, testPart, append(options, oss.GetResponseHeader(&ours))...); err != nil {
+		if err := ossdl.DownloadFile(bucket, "k", path, harness.PartSize, append(options, oss.GetResponseHeader(&ours))...); err != nil {
 			t.Fatal(err)
 		}
 		for name := range theirs {
@@ -455,18 +460,18 @@ func TestDownloadFileResponseHeader(t *testing.T) {
 			t.Errorf("%v", ours)
 		}
 	}
-	if err := DownloadFile(bucket, "k", path, testPart, oss.GetResponseHeader(nil)); err != nil {
+	if err := ossdl.DownloadFile(bucket, "k", path, harness.PartSize, oss.GetResponseHeader(nil)); err != nil {
 		t.Error(err)
 	}
 	kept := http.Header{"Kept": {"1"}}
-	if err := DownloadFile(bucket, "none", path, testPart, oss.GetResponseHeader(&kept)); !errors.Is(err, ErrNotFound) || kept.Get("Kept") != "1" {
+	if err := ossdl.DownloadFile(bucket, "none", path, harness.PartSize, oss.GetResponseHeader(&kept)); !errors.Is(err, ossdl.ErrNotFound) || kept.Get("Kept") != "1" {
 		t.Errorf("%v, %v", kept, err)
 	}
 }
 
-// No error of the compatible way in holds what the others keep out of theirs.
+// TestDownloadFileKeepsSecrets checks that no error of the compatible way in holds what the others keep out of theirs.
 func TestDownloadFileKeepsSecrets(t *testing.T) {
-	s := newServer(t)
+	s := harness.NewServer(t)
 	s.Put("bkt", "k", osstest.Random(1, 1000))
 	client, err := s.ClientFor(osstest.AccessKeyID, "wrong-secret", oss.SecurityToken("secret-token"))
 	if err != nil {
@@ -476,7 +481,7 @@ func TestDownloadFileKeepsSecrets(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	err = DownloadFile(bucket, "k", filepath.Join(t.TempDir(), "file"), 100, oss.NormalizedRange("-5"))
+	err = ossdl.DownloadFile(bucket, "k", filepath.Join(t.TempDir(), "file"), 100, oss.NormalizedRange("-5"))
 	if text := fmt.Sprintf("%v %+v", err, err); err == nil || bytes.Contains([]byte(text), []byte("secret")) {
 		t.Error(text)
 	}

@@ -1,6 +1,8 @@
 package ossdl
 
 import (
+	"github.com/ossdl/ossdl/internal/harness/leaks"
+
 	"bytes"
 	"context"
 	"encoding/xml"
@@ -86,7 +88,7 @@ func FuzzErrorBody(f *testing.F) {
 			get(context.Context, request) (*answer, error)
 		}{src, byURL} {
 			_, err := from.get(t.Context(), request{span: span{0, 1}, again: new(atomic.Int64)})
-			noSecret(t, err, secret)
+			leaks.NoSecret(t, err, secret)
 			var refused *statusError
 			if !errors.As(err, &refused) {
 				continue // net/http did not take the answer

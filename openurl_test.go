@@ -1,4 +1,4 @@
-package ossdl
+package ossdl_test
 
 import (
 	"bytes"
@@ -18,11 +18,14 @@ import (
 
 	"github.com/aliyun/aliyun-oss-go-sdk/oss"
 
+	"github.com/ossdl/ossdl"
+	"github.com/ossdl/ossdl/internal/harness"
+	"github.com/ossdl/ossdl/internal/harness/leaks"
 	"github.com/ossdl/ossdl/internal/osstest"
 )
 
 // openURL makes a Reader that is closed with the test at the latest.
-func openURL(t testing.TB, d *Downloader, raw string, opts ...Option) *Reader {
+func openURL(t testing.TB, d *ossdl.Downloader, raw string, opts ...ossdl.Option) *ossdl.Reader {
 	t.Helper()
 	r, err := d.OpenURL(t.Context(), raw, opts...)
 	if err != nil {
@@ -38,23 +41,23 @@ func openURL(t testing.TB, d *Downloader, raw string, opts ...Option) *Reader {
 
 // TestOpenURL reads by all kinds of URLs, with nothing in the requests that could break a signature.
 func TestOpenURL(t *testing.T) {
-	s := newServer(t)
+	s := harness.NewServer(t)
 	s.CreateBucket("bkt", osstest.PublicRead())
 	const key = "a folder/ключ+%"
-	d := newURLDownloader(t, WithPartSize(1<<20), WithConcurrency(4))
+	d := harness.NewURLDownloader(t, ossdl.WithPartSize(1<<20), ossdl.WithConcurrency(4))
 	for _, size := range []int64{0, 1, 10<<20 + 1} {
 		c := osstest.Random(1, size)
-		content := contentBytes(t, c)
+		content := harness.Bytes(t, c)
 		s.Put("bkt", key, c)
 		for name, raw := range map[string]string{
-			"V1":     sign(t, s, oss.AuthV1, time.Hour, key),
-			"V4":     sign(t, s, oss.AuthV4, time.Hour, key),
+			"V1":     harness.Sign(t, s, oss.AuthV1, time.Hour, key),
+			"V4":     harness.Sign(t, s, oss.AuthV4, time.Hour, key),
 			"public": s.URL("bkt", key),
 		} {
 			t.Run(fmt.Sprint(name, size), func(t *testing.T) {
 				s.ResetLog()
 				sum := sha256.Sum256(content)
-				r := openURL(t, d, raw, WithChecksum(sha256.New, sum[:]), WithReadAhead(4<<20))
+				r := openURL(t, d, raw, ossdl.WithChecksum(sha256.New, sum[:]), ossdl.WithReadAhead(4<<20))
 				got, err := io.ReadAll(r)
 				if err != nil || !bytes.Equal(got, content) {
 					t.Fatalf("%d bytes, %v", len(got), err)
@@ -79,8 +82,8 @@ func TestOpenURL(t *testing.T) {
 			})
 		}
 	}
-	content := contentBytes(t, osstest.Random(1, 10<<20+1))
-	got, err := io.ReadAll(openURL(t, d, sign(t, s, oss.AuthV4, time.Hour, key), WithRange(1<<20-1, 2<<20)))
+	content := harness.Bytes(t, osstest.Random(1, 10<<20+1))
+	got, err := io.ReadAll(openURL(t, d, harness.Sign(t, s, oss.AuthV4, time.Hour, key), ossdl.WithRange(1<<20-1, 2<<20)))
 	if err != nil || !bytes.Equal(got, content[1<<20-1:3<<20-1]) {
 		t.Errorf("range: %d bytes, %v", len(got), err)
 	}
@@ -91,20 +94,20 @@ func TestOpenURLRefresh(t *testing.T) {
 	for _, v := range []oss.AuthVersionType{oss.AuthV1, oss.AuthV4} {
 		t.Run(string(v), func(t *testing.T) {
 			const part = 64 << 10
-			s := newServer(t)
+			s := harness.NewServer(t)
 			c := osstest.Random(1, 60*part)
 			s.Put("bkt", "k", c)
 			s.Nth(20, osstest.Inject().Before(func() {
 				s.SetNow(func() time.Time { return time.Now().Add(2 * time.Hour) })
 			}))
-			d := newURLDownloader(t, WithPartSize(part), WithConcurrency(4))
+			d := harness.NewURLDownloader(t, ossdl.WithPartSize(part), ossdl.WithConcurrency(4))
 			var asked atomic.Int64
-			r := openURL(t, d, sign(t, s, v, time.Hour, "k"), WithURLRefresh(func(context.Context) (string, error) {
+			r := openURL(t, d, harness.Sign(t, s, v, time.Hour, "k"), ossdl.WithURLRefresh(func(context.Context) (string, error) {
 				asked.Add(1)
-				return sign(t, s, v, 3*time.Hour, "k"), nil
+				return harness.Sign(t, s, v, 3*time.Hour, "k"), nil
 			}))
 			got, err := io.ReadAll(r)
-			if err != nil || !bytes.Equal(got, contentBytes(t, c)) {
+			if err != nil || !bytes.Equal(got, harness.Bytes(t, c)) {
 				t.Fatalf("%d bytes, %v", len(got), err)
 			}
 			refused := 0
@@ -120,74 +123,74 @@ func TestOpenURLRefresh(t *testing.T) {
 	}
 }
 
-// TestOpenURLErrors: what is wrong with URL or options is named before anything is fetched, and what the server says
-// comes from OpenURL where it is the first answer, from Read where it is not.
+// TestOpenURLErrors checks that what is wrong with URL or options is named before anything is fetched, and what the server
+// says comes from OpenURL where it is the first answer, from Read where it is not.
 func TestOpenURLErrors(t *testing.T) {
-	s := newServer(t)
+	s := harness.NewServer(t)
 	s.Put("bkt", "k", osstest.Random(1, 8<<20))
-	d := newURLDownloader(t)
-	good := sign(t, s, oss.AuthV4, time.Hour, "k")
-	for want, open := range map[string]func() (*Reader, error){
-		`open URL "http://h/k": a user name is in it; the form is http(s)://HOST`: func() (*Reader, error) { return d.OpenURL(t.Context(), "http://u:SECRET@h/k?SECRET") },
-		`"ftp://h/k"`: func() (*Reader, error) { return d.OpenURL(t.Context(), "ftp://h/k?SECRET") },
-		"WithVersionID does not apply to OpenURL":      func() (*Reader, error) { return d.OpenURL(t.Context(), good, WithVersionID("v")) },
-		"WithRequestOptions does not apply to OpenURL": func() (*Reader, error) { return d.OpenURL(t.Context(), good, WithRequestOptions()) },
-		"WithCheckpoint does not apply to OpenURL":     func() (*Reader, error) { return d.OpenURL(t.Context(), good, WithCheckpoint("x")) },
-		"WithCheckpointDir does not apply to OpenURL":  func() (*Reader, error) { return d.OpenURL(t.Context(), good, WithCheckpointDir("x")) },
-		"WithoutCheckpoint does not apply to OpenURL":  func() (*Reader, error) { return d.OpenURL(t.Context(), good, WithoutCheckpoint()) },
-		"WithShard does not apply to OpenURL":          func() (*Reader, error) { return d.OpenURL(t.Context(), good, WithShard(0, 2)) },
-		"it applies to DownloadURL, OpenURL":           func() (*Reader, error) { return d.Open(t.Context(), "bkt", "k", WithURLRefresh(nil)) },
-		"WithURLRefresh: nil function":                 func() (*Reader, error) { return d.OpenURL(t.Context(), good, WithURLRefresh(nil)) },
+	d := harness.NewURLDownloader(t)
+	good := harness.Sign(t, s, oss.AuthV4, time.Hour, "k")
+	for want, open := range map[string]func() (*ossdl.Reader, error){
+		`open URL "http://h/k": a user name is in it; the form is http(s)://HOST`: func() (*ossdl.Reader, error) { return d.OpenURL(t.Context(), "http://u:SECRET@h/k?SECRET") },
+		`"ftp://h/k"`: func() (*ossdl.Reader, error) { return d.OpenURL(t.Context(), "ftp://h/k?SECRET") },
+		"WithVersionID does not apply to OpenURL":      func() (*ossdl.Reader, error) { return d.OpenURL(t.Context(), good, ossdl.WithVersionID("v")) },
+		"WithRequestOptions does not apply to OpenURL": func() (*ossdl.Reader, error) { return d.OpenURL(t.Context(), good, ossdl.WithRequestOptions()) },
+		"WithCheckpoint does not apply to OpenURL":     func() (*ossdl.Reader, error) { return d.OpenURL(t.Context(), good, ossdl.WithCheckpoint("x")) },
+		"WithCheckpointDir does not apply to OpenURL":  func() (*ossdl.Reader, error) { return d.OpenURL(t.Context(), good, ossdl.WithCheckpointDir("x")) },
+		"WithoutCheckpoint does not apply to OpenURL":  func() (*ossdl.Reader, error) { return d.OpenURL(t.Context(), good, ossdl.WithoutCheckpoint()) },
+		"WithShard does not apply to OpenURL":          func() (*ossdl.Reader, error) { return d.OpenURL(t.Context(), good, ossdl.WithShard(0, 2)) },
+		"it applies to DownloadURL, OpenURL":           func() (*ossdl.Reader, error) { return d.Open(t.Context(), "bkt", "k", ossdl.WithURLRefresh(nil)) },
+		"WithURLRefresh: nil function":                 func() (*ossdl.Reader, error) { return d.OpenURL(t.Context(), good, ossdl.WithURLRefresh(nil)) },
 	} {
 		r, err := open()
 		if r != nil || err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("got %v, want %s", err, want)
 		}
-		noSecret(t, err, "SECRET", "Signature=")
+		leaks.NoSecret(t, err, "SECRET", "Signature=")
 	}
 	if n := s.Stats().Requests; n != 0 {
 		t.Errorf("%d requests", n)
 	}
 	for name, c := range map[string]struct {
 		raw  string
-		opts []Option
+		opts []ossdl.Option
 		want error
 	}{
-		"missing": {sign(t, s, oss.AuthV4, time.Hour, "none"), nil, ErrNotFound},
-		"changed": {good, []Option{WithIfMatch("x")}, ErrObjectChanged},
-		"range":   {good, []Option{WithRange(8<<20, 1)}, ErrRange},
-		"expired": {expired(t, s, time.Hour), nil, ErrExpired},
+		"missing": {harness.Sign(t, s, oss.AuthV4, time.Hour, "none"), nil, ossdl.ErrNotFound},
+		"changed": {good, []ossdl.Option{ossdl.WithIfMatch("x")}, ossdl.ErrObjectChanged},
+		"range":   {good, []ossdl.Option{ossdl.WithRange(8<<20, 1)}, ossdl.ErrRange},
+		"expired": {expired(t, s, time.Hour), nil, ossdl.ErrExpired},
 	} {
 		r, err := d.OpenURL(t.Context(), c.raw, c.opts...)
 		if r != nil || !errors.Is(err, c.want) {
 			t.Errorf("%s: %v", name, err)
 		}
-		noSecret(t, err, "Signature=")
+		leaks.NoSecret(t, err, "Signature=")
 	}
 
 	s.ResetLog()
 	s.Nth(5, osstest.Inject().Before(func() { s.SetNow(func() time.Time { return time.Now().Add(2 * time.Hour) }) }))
-	r := openURL(t, d, good, WithPartSize(1<<20), WithConcurrency(1))
-	if n, err := io.Copy(io.Discard, r); !errors.Is(err, ErrExpired) || n < 1<<20 {
+	r := openURL(t, d, good, ossdl.WithPartSize(1<<20), ossdl.WithConcurrency(1))
+	if n, err := io.Copy(io.Discard, r); !errors.Is(err, ossdl.ErrExpired) || n < 1<<20 {
 		t.Errorf("expired in the middle: %v after %d bytes", err, n)
 	}
-	goroutinesEnd(t)
+	leaks.NoGoroutines(t)
 }
 
-// TestOpenURLThroughTheCallersClient: each request goes through the client that was given.
+// TestOpenURLThroughTheCallersClient checks that each request goes through the client that was given.
 func TestOpenURLThroughTheCallersClient(t *testing.T) {
-	s := newServer(t)
+	s := harness.NewServer(t)
 	c := osstest.Random(1, 3<<20)
 	s.Put("bkt", "k", c)
 	var n atomic.Int64
-	under := HTTPClient()
+	under := ossdl.HTTPClient()
 	t.Cleanup(under.CloseIdleConnections)
-	client := &http.Client{Transport: roundTrip(func(r *http.Request) (*http.Response, error) {
+	client := &http.Client{Transport: harness.RoundTrip(func(r *http.Request) (*http.Response, error) {
 		n.Add(1)
 		return under.Transport.RoundTrip(r)
 	})}
-	got, err := io.ReadAll(openURL(t, newURLDownloader(t), sign(t, s, oss.AuthV1, time.Hour, "k"), WithHTTPClient(client), WithPartSize(1<<20)))
-	if err != nil || !bytes.Equal(got, contentBytes(t, c)) {
+	got, err := io.ReadAll(openURL(t, harness.NewURLDownloader(t), harness.Sign(t, s, oss.AuthV1, time.Hour, "k"), ossdl.WithHTTPClient(client), ossdl.WithPartSize(1<<20)))
+	if err != nil || !bytes.Equal(got, harness.Bytes(t, c)) {
 		t.Errorf("%d bytes, %v", len(got), err)
 	}
 	if int(n.Load()) != s.Stats().Requests || n.Load() == 0 {
@@ -198,7 +201,7 @@ func TestOpenURLThroughTheCallersClient(t *testing.T) {
 // TestOpenURLOfAServerWithoutRanges breaks every stream but the last: each next one starts again, what was read is
 // skipped, and the reader does not notice.
 func TestOpenURLOfAServerWithoutRanges(t *testing.T) {
-	content := contentBytes(t, osstest.Random(1, 3<<20))
+	content := harness.Bytes(t, osstest.Random(1, 3<<20))
 	var n atomic.Int64
 	web := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Length", strconv.Itoa(len(content)))
@@ -207,7 +210,7 @@ func TestOpenURLOfAServerWithoutRanges(t *testing.T) {
 		}
 	}))
 	defer web.Close()
-	got, err := io.ReadAll(openURL(t, newURLDownloader(t), web.URL+"/k"))
+	got, err := io.ReadAll(openURL(t, harness.NewURLDownloader(t), web.URL+"/k"))
 	if err != nil || !bytes.Equal(got, content) {
 		t.Errorf("%d bytes, %v", len(got), err)
 	}

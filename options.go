@@ -15,6 +15,7 @@ import (
 	"github.com/aliyun/aliyun-oss-go-sdk/oss"
 
 	"github.com/ossdl/ossdl/internal/fsys"
+	"github.com/ossdl/ossdl/internal/testhook"
 )
 
 // Limits and defaults of the options.
@@ -578,4 +579,27 @@ func WithLogger(l *slog.Logger) Option {
 		s.log = l
 		return nil
 	}}
+}
+
+// What tests outside this package may replace.
+func init() {
+	testhook.FileSystem = func(f fsys.FS) Option {
+		return Option{"FileSystem", inNew | inFile | inDownloadPrefix, func(s *settings) error {
+			s.fs = f
+			return nil
+		}}
+	}
+	testhook.FolderFileSystem = func(f func(*os.Root) fsys.FS) Option {
+		return Option{"FolderFileSystem", inDownloadPrefix, func(s *settings) error {
+			s.within = f
+			return nil
+		}}
+	}
+	testhook.ObjectTimes = func() Option {
+		return Option{"ObjectTimes", inDownload, func(s *settings) error {
+			s.objectTimes = true
+			return nil
+		}}
+	}
+	testhook.Transport = func(c *http.Client) *http.Transport { return c.Transport.(*transport).Transport }
 }

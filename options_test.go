@@ -1,4 +1,4 @@
-package ossdl
+package ossdl_test
 
 import (
 	"context"
@@ -20,13 +20,15 @@ import (
 
 	"github.com/aliyun/aliyun-oss-go-sdk/oss"
 
+	"github.com/ossdl/ossdl"
+	"github.com/ossdl/ossdl/internal/harness"
 	"github.com/ossdl/ossdl/internal/osstest"
 )
 
-// allEntryPoints are the functions that take options, by the names that errors have for them.
-var allEntryPoints = (inNew | inAll).names()
+// allEntrances are the ways in, by the names that errors have for them.
+var allEntrances = []string{"New", "Download", "DownloadURL", "DownloadTo", "Open", "OpenURL", "DownloadPrefix"}
 
-// entry is the object "ver/k", with a way to give an option to each entry point. Everything local is in dir, which is empty.
+// entry is the object "ver/k" with a way to give an option to each entrance. Everything local is in dir, which is empty.
 type entry struct {
 	t      *testing.T
 	s      *osstest.Server
@@ -39,32 +41,32 @@ type entry struct {
 
 func newEntry(t *testing.T) *entry {
 	t.Helper()
-	s := newServer(t)
+	s := harness.NewServer(t)
 	s.CreateBucket("ver", osstest.Versioning(osstest.Enabled), osstest.PublicRead())
 	content := osstest.Random(1, 100)
-	hc := HTTPClient()
+	hc := ossdl.HTTPClient()
 	t.Cleanup(hc.CloseIdleConnections)
 	client, err := s.Client(oss.HTTPClient(hc))
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &entry{t, s, client, s.URL("ver", "k"), s.Put("ver", "k", content), sha256.Sum256(contentBytes(t, content)), t.TempDir()}
+	return &entry{t, s, client, s.URL("ver", "k"), s.Put("ver", "k", content), sha256.Sum256(harness.Bytes(t, content)), t.TempDir()}
 }
 
-// through gives an option to one entry point. It reports whether the call had a result, and its error.
-func (e *entry) through(entryPoint string, o Option) (result bool, err error) {
+// through gives an option to one entrance and reports whether the call had a result, and its error.
+func (e *entry) through(entrance string, o ossdl.Option) (result bool, err error) {
 	e.t.Helper()
-	if entryPoint == "New" {
-		d, err := New(e.client, o)
+	if entrance == "New" {
+		d, err := ossdl.New(e.client, o)
 		return d != nil, err
 	}
-	d, err := New(e.client)
+	d, err := ossdl.New(e.client)
 	if err != nil {
 		e.t.Fatal(err)
 	}
 	defer d.CloseIdleConnections()
 	path := filepath.Join(e.dir, "file")
-	switch entryPoint {
+	switch entrance {
 	case "Download":
 		res, err := d.Download(e.t.Context(), "ver", "k", path, o)
 		return res != nil, err
@@ -72,11 +74,11 @@ func (e *entry) through(entryPoint string, o Option) (result bool, err error) {
 		res, err := d.DownloadURL(e.t.Context(), e.url, path, o)
 		return res != nil, err
 	case "DownloadTo":
-		res, err := d.DownloadTo(e.t.Context(), "ver", "k", &readable{memory{b: make([]byte, 100)}}, o)
+		res, err := d.DownloadTo(e.t.Context(), "ver", "k", &harness.ReadableMemory{Memory: harness.Memory{Content: make([]byte, 100)}}, o)
 		return res != nil, err
 	case "Open", "OpenURL":
-		r, err := (*Reader)(nil), error(nil)
-		if entryPoint == "Open" {
+		r, err := (*ossdl.Reader)(nil), error(nil)
+		if entrance == "Open" {
 			r, err = d.Open(e.t.Context(), "ver", "k", o)
 		} else {
 			r, err = d.OpenURL(e.t.Context(), e.url, o)
@@ -93,11 +95,11 @@ func (e *entry) through(entryPoint string, o Option) (result bool, err error) {
 		res, err := d.DownloadPrefix(e.t.Context(), "ver", "", filepath.Join(e.dir, "tree"), o)
 		return res != nil, err
 	}
-	e.t.Fatal("no such entry point: ", entryPoint)
+	e.t.Fatal("no such entrance: ", entrance)
 	return false, nil
 }
 
-// untouched fails the test if a request was made or something was left in the folder.
+// untouched fails the test where a request was made or something was left in the folder.
 func (e *entry) untouched(what string) {
 	e.t.Helper()
 	if n := len(e.s.Requests()); n > 0 {
@@ -108,7 +110,7 @@ func (e *entry) untouched(what string) {
 	}
 }
 
-// exportedOptions returns the names of the functions of the package that make an Option.
+// exportedOptions are the functions of the package that make an Option.
 func exportedOptions(t *testing.T) (names []string) {
 	t.Helper()
 	pkg, err := filepath.Glob("*.go")
@@ -137,10 +139,9 @@ func exportedOptions(t *testing.T) (names []string) {
 	return names
 }
 
-// TestEveryOptionAtEveryEntryPoint checks that an option works where it should, and elsewhere is an error that names both,
-// before any request is made or anything is written. It fails if an option is missing in its table, or if the table differs
-// from what the option says of itself.
-func TestEveryOptionAtEveryEntryPoint(t *testing.T) {
+// TestEveryOptionAtEveryEntrance checks that an option works where it is said to, and is an error elsewhere that names
+// both, before anything is asked or made. An option that is missing in the table fails the test.
+func TestEveryOptionAtEveryEntrance(t *testing.T) {
 	const (
 		everywhere = "New Download DownloadURL DownloadTo Open OpenURL DownloadPrefix"
 		one        = "Download DownloadURL DownloadTo Open OpenURL"
@@ -148,55 +149,52 @@ func TestEveryOptionAtEveryEntryPoint(t *testing.T) {
 	)
 	table := map[string]struct {
 		where string
-		give  func(e *entry) Option
+		give  func(e *entry) ossdl.Option
 	}{
-		"WithPartSize":      {everywhere, func(*entry) Option { return WithPartSize(10) }},
-		"WithConcurrency":   {everywhere, func(*entry) Option { return WithConcurrency(2) }},
-		"WithRateLimit":     {everywhere, func(*entry) Option { return WithRateLimit(1 << 30) }},
-		"WithCheckpoint":    {"Download DownloadURL", func(e *entry) Option { return WithCheckpoint(filepath.Join(e.dir, "cp")) }},
-		"WithCheckpointDir": {"New Download DownloadURL", func(e *entry) Option { return WithCheckpointDir(filepath.Join(e.dir, "cps")) }},
-		"WithoutCheckpoint": {"New Download DownloadURL DownloadPrefix", func(*entry) Option { return WithoutCheckpoint() }},
-		"WithVersionID":     {"Download DownloadTo Open", func(e *entry) Option { return WithVersionID(e.object.VersionID) }},
-		"WithIfMatch":       {one, func(e *entry) Option { return WithIfMatch(e.object.ETag) }},
-		"WithRange":         {one, func(*entry) Option { return WithRange(1, 2) }},
-		"WithChecksum":      {one, func(e *entry) Option { return WithChecksum(sha256.New, e.sum[:]) }},
-		"WithProgress":      {everywhere, func(*entry) Option { return WithProgress(func(Progress) {}) }},
-		"WithRetry":         {everywhere, func(*entry) Option { return WithRetry(RetryPolicy{Attempts: 1}) }},
-		"WithStallTimeout":  {everywhere, func(*entry) Option { return WithStallTimeout(time.Minute) }},
-		"WithRequestOptions": {"New Download DownloadTo Open DownloadPrefix", func(*entry) Option {
-			return WithRequestOptions(oss.RequestPayer(oss.Requester))
+		"WithPartSize":      {everywhere, func(*entry) ossdl.Option { return ossdl.WithPartSize(10) }},
+		"WithConcurrency":   {everywhere, func(*entry) ossdl.Option { return ossdl.WithConcurrency(2) }},
+		"WithRateLimit":     {everywhere, func(*entry) ossdl.Option { return ossdl.WithRateLimit(1 << 30) }},
+		"WithCheckpoint":    {"Download DownloadURL", func(e *entry) ossdl.Option { return ossdl.WithCheckpoint(filepath.Join(e.dir, "cp")) }},
+		"WithCheckpointDir": {"New Download DownloadURL", func(e *entry) ossdl.Option { return ossdl.WithCheckpointDir(filepath.Join(e.dir, "cps")) }},
+		"WithoutCheckpoint": {"New Download DownloadURL DownloadPrefix", func(*entry) ossdl.Option { return ossdl.WithoutCheckpoint() }},
+		"WithVersionID":     {"Download DownloadTo Open", func(e *entry) ossdl.Option { return ossdl.WithVersionID(e.object.VersionID) }},
+		"WithIfMatch":       {one, func(e *entry) ossdl.Option { return ossdl.WithIfMatch(e.object.ETag) }},
+		"WithRange":         {one, func(*entry) ossdl.Option { return ossdl.WithRange(1, 2) }},
+		"WithChecksum":      {one, func(e *entry) ossdl.Option { return ossdl.WithChecksum(sha256.New, e.sum[:]) }},
+		"WithProgress":      {everywhere, func(*entry) ossdl.Option { return ossdl.WithProgress(func(ossdl.Progress) {}) }},
+		"WithRetry":         {everywhere, func(*entry) ossdl.Option { return ossdl.WithRetry(ossdl.RetryPolicy{Attempts: 1}) }},
+		"WithStallTimeout":  {everywhere, func(*entry) ossdl.Option { return ossdl.WithStallTimeout(time.Minute) }},
+		"WithRequestOptions": {"New Download DownloadTo Open DownloadPrefix", func(*entry) ossdl.Option {
+			return ossdl.WithRequestOptions(oss.RequestPayer(oss.Requester))
 		}},
-		"WithURLRefresh": {"DownloadURL OpenURL", func(e *entry) Option {
-			return WithURLRefresh(func(context.Context) (string, error) { return e.url, nil })
+		"WithURLRefresh": {"DownloadURL OpenURL", func(e *entry) ossdl.Option {
+			return ossdl.WithURLRefresh(func(context.Context) (string, error) { return e.url, nil })
 		}},
-		"WithHTTPClient":       {"New DownloadURL OpenURL", func(e *entry) Option { return WithHTTPClient(e.s.HTTPClient()) }},
-		"WithReadAhead":        {"New Open OpenURL", func(*entry) Option { return WithReadAhead(MinReadAhead) }},
-		"WithInclude":          {prefix, func(*entry) Option { return WithInclude("*") }},
-		"WithExclude":          {prefix, func(*entry) Option { return WithExclude("*.tmp") }},
-		"WithShard":            {prefix, func(*entry) Option { return WithShard(0, 1) }},
-		"WithCompareCRC64":     {prefix, func(*entry) Option { return WithCompareCRC64() }},
-		"WithoutPreallocation": {"New Download DownloadURL DownloadPrefix", func(*entry) Option { return WithoutPreallocation() }},
-		"WithLogger":           {everywhere, func(*entry) Option { return WithLogger(slog.New(slog.DiscardHandler)) }},
+		"WithHTTPClient":       {"New DownloadURL OpenURL", func(e *entry) ossdl.Option { return ossdl.WithHTTPClient(e.s.HTTPClient()) }},
+		"WithReadAhead":        {"New Open OpenURL", func(*entry) ossdl.Option { return ossdl.WithReadAhead(ossdl.MinReadAhead) }},
+		"WithInclude":          {prefix, func(*entry) ossdl.Option { return ossdl.WithInclude("*") }},
+		"WithExclude":          {prefix, func(*entry) ossdl.Option { return ossdl.WithExclude("*.tmp") }},
+		"WithShard":            {prefix, func(*entry) ossdl.Option { return ossdl.WithShard(0, 1) }},
+		"WithCompareCRC64":     {prefix, func(*entry) ossdl.Option { return ossdl.WithCompareCRC64() }},
+		"WithoutPreallocation": {"New Download DownloadURL DownloadPrefix", func(*entry) ossdl.Option { return ossdl.WithoutPreallocation() }},
+		"WithLogger":           {everywhere, func(*entry) ossdl.Option { return ossdl.WithLogger(slog.New(slog.DiscardHandler)) }},
 	}
 	if got, want := exportedOptions(t), slices.Sorted(maps.Keys(table)); !slices.Equal(got, want) {
 		t.Errorf("the package has the options\n\t%v\nand the table\n\t%v", got, want)
 	}
 	for name, row := range table {
-		if o := row.give(newEntry(t)); o.name != name || !slices.Equal(o.where.names(), strings.Fields(row.where)) {
-			t.Errorf("%s calls itself %s and applies to %v, want %s", name, o.name, o.where, row.where)
-		}
-		for _, entryPoint := range allEntryPoints {
-			t.Run(name+"/"+entryPoint, func(t *testing.T) {
+		for _, entrance := range allEntrances {
+			t.Run(name+"/"+entrance, func(t *testing.T) {
 				e := newEntry(t)
-				result, err := e.through(entryPoint, row.give(e))
-				if slices.Contains(strings.Fields(row.where), entryPoint) {
+				result, err := e.through(entrance, row.give(e))
+				if slices.Contains(strings.Fields(row.where), entrance) {
 					if err != nil || !result {
 						t.Errorf("result %t, %v", result, err)
 					}
 					return
 				}
-				if err == nil || !strings.Contains(err.Error(), name+" does not apply to "+entryPoint+";") || result {
-					t.Errorf("result %t, %v; want an error that names %s and %s", result, err, name, entryPoint)
+				if err == nil || !strings.Contains(err.Error(), name+" does not apply to "+entrance+";") || result {
+					t.Errorf("result %t, %v; want an error that names %s and %s", result, err, name, entrance)
 				}
 				e.untouched(name)
 			})
@@ -204,57 +202,61 @@ func TestEveryOptionAtEveryEntryPoint(t *testing.T) {
 	}
 }
 
-// TestBadOptionsTouchNothing checks that each entry point that takes an option refuses values out of bounds, before any request
-// is made or anything is written.
+// TestBadOptionsTouchNothing checks that a value out of bounds is refused at each entrance that takes the option, before
+// anything is asked or made.
 func TestBadOptionsTouchNothing(t *testing.T) {
+	const (
+		file       = "Download DownloadURL"
+		url        = "DownloadURL OpenURL"
+		one        = "Download DownloadURL DownloadTo Open OpenURL"
+		everywhere = "New " + one + " DownloadPrefix"
+	)
 	for _, c := range []struct {
-		o     Option
-		where entryPoints
+		name  string
+		o     ossdl.Option
+		where string
 		says  string // beside the name
 	}{
-		{WithPartSize(0), inNew | inAll, "1 to 5368709120"},
-		{WithPartSize(MaxPartSize + 1), inNew | inAll, "1 to 5368709120"},
-		{WithConcurrency(0), inNew | inAll, "1 to 256"},
-		{WithConcurrency(MaxConcurrency + 1), inNew | inAll, "1 to 256"},
-		{WithRateLimit(0), inNew | inAll, "1 byte"},
-		{WithCheckpoint(""), inFile, "empty"},
-		{WithCheckpointDir(""), inNew | inFile, "empty"},
-		{WithVersionID(""), inDownload | inDownloadTo | inOpen, "empty"},
-		{WithIfMatch(""), inOne, "strong"},
-		{WithIfMatch("a\r\nHost: b"), inOne, "strong"},
-		{WithRange(-1, 1), inOne, "offset"},
-		{WithRange(1<<63-1, 1), inOne, "offset"},
-		{WithRange(0, -2), inOne, "length"},
-		{WithChecksum(nil, nil), inOne, "nil"},
-		{WithChecksum(sha256.New, []byte("short")), inOne, "32"},
-		{WithProgress(nil), inNew | inAll, "nil"},
-		{WithRetry(RetryPolicy{Attempts: -1}), inNew | inAll, "negative"},
-		{WithRetry(RetryPolicy{MinDelay: 2, MaxDelay: 1}), inNew | inAll, "MinDelay"},
-		{WithStallTimeout(100*time.Millisecond - 1), inNew | inAll, "100ms"},
-		{WithURLRefresh(nil), inURL, "nil"},
-		{WithHTTPClient(nil), inNew | inURL, "nil"},
-		{WithReadAhead(MinReadAhead - 1), inNew | inReader, "1048576"},
-		{WithInclude("[a"), inNew | inDownloadPrefix, "[a"},
-		{WithExclude("ok", ""), inNew | inDownloadPrefix, "malformed"},
-		{WithShard(2, 2), inNew | inDownloadPrefix, "index"},
-		{WithShard(0, 0), inNew | inDownloadPrefix, "count"},
-		{WithLogger(nil), inNew | inAll, "nil"},
+		{"WithPartSize", ossdl.WithPartSize(0), everywhere, "1 to 5368709120"},
+		{"WithPartSize", ossdl.WithPartSize(ossdl.MaxPartSize + 1), everywhere, "1 to 5368709120"},
+		{"WithConcurrency", ossdl.WithConcurrency(0), everywhere, "1 to 256"},
+		{"WithConcurrency", ossdl.WithConcurrency(ossdl.MaxConcurrency + 1), everywhere, "1 to 256"},
+		{"WithRateLimit", ossdl.WithRateLimit(0), everywhere, "1 byte"},
+		{"WithCheckpoint", ossdl.WithCheckpoint(""), file, "empty"},
+		{"WithCheckpointDir", ossdl.WithCheckpointDir(""), "New " + file, "empty"},
+		{"WithVersionID", ossdl.WithVersionID(""), "Download DownloadTo Open", "empty"},
+		{"WithIfMatch", ossdl.WithIfMatch(""), one, "strong"},
+		{"WithIfMatch", ossdl.WithIfMatch("a\r\nHost: b"), one, "strong"},
+		{"WithRange", ossdl.WithRange(-1, 1), one, "offset"},
+		{"WithRange", ossdl.WithRange(1<<63-1, 1), one, "offset"},
+		{"WithRange", ossdl.WithRange(0, -2), one, "length"},
+		{"WithChecksum", ossdl.WithChecksum(nil, nil), one, "nil"},
+		{"WithChecksum", ossdl.WithChecksum(sha256.New, []byte("short")), one, "32"},
+		{"WithProgress", ossdl.WithProgress(nil), everywhere, "nil"},
+		{"WithRetry", ossdl.WithRetry(ossdl.RetryPolicy{Attempts: -1}), everywhere, "negative"},
+		{"WithRetry", ossdl.WithRetry(ossdl.RetryPolicy{MinDelay: 2, MaxDelay: 1}), everywhere, "MinDelay"},
+		{"WithStallTimeout", ossdl.WithStallTimeout(100*time.Millisecond - 1), everywhere, "100ms"},
+		{"WithURLRefresh", ossdl.WithURLRefresh(nil), url, "nil"},
+		{"WithHTTPClient", ossdl.WithHTTPClient(nil), "New " + url, "nil"},
+		{"WithReadAhead", ossdl.WithReadAhead(ossdl.MinReadAhead - 1), "New Open OpenURL", "1048576"},
+		{"WithInclude", ossdl.WithInclude("[a"), "New DownloadPrefix", "[a"},
+		{"WithExclude", ossdl.WithExclude("ok", ""), "New DownloadPrefix", "malformed"},
+		{"WithShard", ossdl.WithShard(2, 2), "New DownloadPrefix", "index"},
+		{"WithShard", ossdl.WithShard(0, 0), "New DownloadPrefix", "count"},
+		{"WithLogger", ossdl.WithLogger(nil), everywhere, "nil"},
 	} {
 		e := newEntry(t)
-		for i, entryPoint := range allEntryPoints {
-			if c.where&(1<<i) == 0 {
-				continue
-			}
-			result, err := e.through(entryPoint, c.o)
-			if err == nil || !strings.Contains(err.Error(), c.o.name+": ") || !strings.Contains(err.Error(), c.says) || result {
-				t.Errorf("%s at %s: result %t, %v; want an error with %q", c.o.name, entryPoint, result, err, c.says)
+		for entrance := range strings.FieldsSeq(c.where) {
+			result, err := e.through(entrance, c.o)
+			if err == nil || !strings.Contains(err.Error(), c.name+": ") || !strings.Contains(err.Error(), c.says) || result {
+				t.Errorf("%s at %s: result %t, %v; want an error with %q", c.name, entrance, result, err, c.says)
 			}
 		}
-		e.untouched(c.o.name)
+		e.untouched(c.name)
 	}
 }
 
-// TestRequestOptionsRefused checks that SDK options for what the engine decides itself are refused by name.
+// TestRequestOptionsRefused checks that what the engine decides itself is refused by name wherever SDK options are taken.
 func TestRequestOptionsRefused(t *testing.T) {
 	var header http.Header
 	for name, o := range map[string]oss.Option{
@@ -273,7 +275,7 @@ func TestRequestOptionsRefused(t *testing.T) {
 		"VERSIONID":             oss.AddParam("VERSIONID", "v"),
 		"x-oss-process":         oss.Process("image/resize,w_1"),
 		"oss.WithContext":       oss.WithContext(context.Background()),
-		"oss.Progress":          oss.Progress(listener{}),
+		"oss.Progress":          oss.Progress(harness.IgnoredProgress{}),
 		"oss.GetResponseHeader": oss.GetResponseHeader(&header),
 		"oss.CallbackResult":    oss.CallbackResult(new([]byte)),
 		"oss.Routines":          oss.Routines(2),
@@ -287,33 +289,33 @@ func TestRequestOptionsRefused(t *testing.T) {
 	} {
 		e := newEntry(t)
 		given := []oss.Option{oss.RequestPayer(oss.Requester), o}
-		for _, entryPoint := range []string{"New", "Download", "DownloadTo", "Open", "DownloadPrefix"} {
-			result, err := e.through(entryPoint, WithRequestOptions(given...))
+		for _, entrance := range []string{"New", "Download", "DownloadTo", "Open", "DownloadPrefix"} {
+			result, err := e.through(entrance, ossdl.WithRequestOptions(given...))
 			if err == nil || !strings.Contains(err.Error(), "WithRequestOptions: "+name) || result {
-				t.Errorf("%s at %s: result %t, %v", name, entryPoint, result, err)
+				t.Errorf("%s at %s: result %t, %v", name, entrance, result, err)
 			}
 		}
 		e.untouched(name)
 	}
 }
 
-// TestRequestOptionsOnTheWire checks that SDK options are in each request for an object's bytes, whichever entry point makes
-// it. Listings and HEADs get the headers except the traffic limit, which is for bytes. Of the parameters they get only the
-// payer: others would change what is listed.
+// TestRequestOptionsOnTheWire checks that what is allowed is in each request for an object's bytes, whichever entrance
+// makes it. Listings and HEADs get the headers but the traffic limit, which is for bytes, and of the parameters the payer
+// alone: another would change what is listed.
 func TestRequestOptionsOnTheWire(t *testing.T) {
-	extra := WithRequestOptions(oss.RequestPayer(oss.Requester), oss.RequestPayerParam(oss.Requester), oss.TrafficLimitHeader(819200), oss.SetHeader("X-Of-Mine", "yes"),
+	extra := ossdl.WithRequestOptions(oss.RequestPayer(oss.Requester), oss.RequestPayerParam(oss.Requester), oss.TrafficLimitHeader(819200), oss.SetHeader("X-Of-Mine", "yes"),
 		oss.AddParam("x-of-mine", "a b"))
 	for name, auth := range map[string]oss.AuthVersionType{"V1": oss.AuthV1, "V4": oss.AuthV4} {
 		t.Run(name, func(t *testing.T) {
-			s := newServer(t)
+			s := harness.NewServer(t)
 			s.Put("bkt", "k", osstest.Random(1, 300))
-			hc := HTTPClient()
+			hc := ossdl.HTTPClient()
 			t.Cleanup(hc.CloseIdleConnections)
 			client, err := s.Client(oss.HTTPClient(hc), oss.AuthVersion(auth), oss.Region("cn-hangzhou"))
 			if err != nil {
 				t.Fatal(err)
 			}
-			d, err := New(client, WithPartSize(100), extra)
+			d, err := ossdl.New(client, ossdl.WithPartSize(100), extra)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -321,14 +323,14 @@ func TestRequestOptionsOnTheWire(t *testing.T) {
 			if _, err := d.Download(t.Context(), "bkt", "k", filepath.Join(dir, "file")); err != nil {
 				t.Fatal(err)
 			}
-			if _, err := d.DownloadTo(t.Context(), "bkt", "k", &memory{b: make([]byte, 300)}); err != nil {
+			if _, err := d.DownloadTo(t.Context(), "bkt", "k", &harness.Memory{Content: make([]byte, 300)}); err != nil {
 				t.Fatal(err)
 			}
 			if _, err := io.Copy(io.Discard, open(t, d)); err != nil {
 				t.Fatal(err)
 			}
 			for range 2 { // it is brought, and then compared by a HEAD
-				if _, err := d.DownloadPrefix(t.Context(), "bkt", "", filepath.Join(dir, "tree"), WithCompareCRC64()); err != nil {
+				if _, err := d.DownloadPrefix(t.Context(), "bkt", "", filepath.Join(dir, "tree"), ossdl.WithCompareCRC64()); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -352,15 +354,14 @@ func TestRequestOptionsOnTheWire(t *testing.T) {
 	}
 }
 
-// TestOptionsOfTheCallReplaceTheDownloaders checks that the options of a call replace those of New, but that concurrency and
-// rate bind all calls together.
+// TestOptionsOfTheCallReplaceTheDownloaders checks that they do, except for those that bind all calls together.
 func TestOptionsOfTheCallReplaceTheDownloaders(t *testing.T) {
-	s := newServer(t)
+	s := harness.NewServer(t)
 	s.Put("bkt", "k", osstest.Random(1, 1000))
 	dir := t.TempDir()
 	var theirs, own int
-	d := newDownloader(t, s, WithPartSize(100), WithProgress(func(Progress) { theirs++ }), WithoutCheckpoint(),
-		WithRequestOptions(oss.SetHeader("X-Theirs", "yes")))
+	d := harness.NewDownloader(t, s, ossdl.WithPartSize(100), ossdl.WithProgress(func(ossdl.Progress) { theirs++ }), ossdl.WithoutCheckpoint(),
+		ossdl.WithRequestOptions(oss.SetHeader("X-Theirs", "yes")))
 	if _, err := d.Download(t.Context(), "bkt", "k", filepath.Join(dir, "a")); err != nil {
 		t.Fatal(err)
 	}
@@ -369,8 +370,8 @@ func TestOptionsOfTheCallReplaceTheDownloaders(t *testing.T) {
 	}
 	theirs = 0
 	s.ResetLog()
-	_, err := d.Download(t.Context(), "bkt", "k", filepath.Join(dir, "b"), WithPartSize(500), WithProgress(func(Progress) { own++ }),
-		WithRequestOptions(oss.SetHeader("X-Own", "yes")))
+	_, err := d.Download(t.Context(), "bkt", "k", filepath.Join(dir, "b"), ossdl.WithPartSize(500), ossdl.WithProgress(func(ossdl.Progress) { own++ }),
+		ossdl.WithRequestOptions(oss.SetHeader("X-Own", "yes")))
 	if err != nil {
 		t.Fatal(err)
 	}

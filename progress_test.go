@@ -1,4 +1,4 @@
-package ossdl
+package ossdl_test
 
 import (
 	"context"
@@ -11,21 +11,23 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/ossdl/ossdl"
+	"github.com/ossdl/ossdl/internal/harness"
 	"github.com/ossdl/ossdl/internal/osstest"
 )
 
 // reports collects what a progress function is told. It has no lock: that calls never overlap is a promise, and is tested.
 type reports struct {
 	t       *testing.T
-	total   int64                     // the range's
-	takes   func(n int) time.Duration // how long the n-th call takes; nil: no time
-	look    func(p Progress, n int)   // what else to do with the n-th
+	total   int64                         // the range's
+	takes   func(n int) time.Duration     // how long the n-th call takes; nil: no time
+	look    func(p ossdl.Progress, n int) // what else to do with the n-th
 	running atomic.Bool
-	all     []Progress
+	all     []ossdl.Progress
 	at      []time.Time
 }
 
-func (r *reports) add(p Progress) {
+func (r *reports) add(p ossdl.Progress) {
 	if !r.running.CompareAndSwap(false, true) {
 		r.t.Error("two calls at once")
 		return
@@ -41,7 +43,7 @@ func (r *reports) add(p Progress) {
 	}
 }
 
-func (r *reports) last() Progress {
+func (r *reports) last() ossdl.Progress {
 	r.t.Helper()
 	if len(r.all) == 0 {
 		r.t.Fatal("no report")
@@ -82,31 +84,31 @@ const (
 )
 
 // reported is a bubble in which two requests bring 4 MiB in some seconds.
-func reported(t *testing.T, change func(*http.Request, *http.Response) error, opts ...Option) *bubble {
-	return newBubble(t, progressSize, 64<<10, change, append([]Option{WithPartSize(progressPart), WithConcurrency(2)}, opts...)...)
+func reported(t *testing.T, change func(*http.Request, *http.Response) error, opts ...ossdl.Option) *harness.BubbleClient {
+	return harness.NewBubbleClient(t, progressSize, 64<<10, change, append([]ossdl.Option{ossdl.WithPartSize(progressPart), ossdl.WithConcurrency(2)}, opts...)...)
 }
 
-// TestProgressOfEachEntrance: reports come at most ten times a second and never two at once, however long the function takes,
-// and say what is so.
+// TestProgressOfEachEntrance checks that reports come at most ten times a second and never two at once, however long the
+// function takes, and say what is so.
 func TestProgressOfEachEntrance(t *testing.T) {
-	for _, entrance := range oneEntrances {
+	for _, entrance := range harness.EntryPoints {
 		for name, c := range map[string]struct {
 			takes func(int) time.Duration
-			opts  []Option
+			opts  []ossdl.Option
 			total int64
 		}{
 			"quick":  {nil, nil, progressSize},
 			"slow":   {func(int) time.Duration { return 350 * time.Millisecond }, nil, progressSize},
 			"uneven": {func(n int) time.Duration { return time.Duration(n%3) * 95 * time.Millisecond }, nil, progressSize},
-			"range":  {nil, []Option{WithRange(100, 5<<20)}, 5 << 20},
+			"range":  {nil, []ossdl.Option{ossdl.WithRange(100, 5<<20)}, 5 << 20},
 		} {
 			t.Run(entrance+"/"+name, func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
 					b := reported(t, nil)
 					most := 0
-					r := &reports{t: t, total: c.total, takes: c.takes, look: func(p Progress, _ int) { most = max(most, p.InFlight) }}
+					r := &reports{t: t, total: c.total, takes: c.takes, look: func(p ossdl.Progress, _ int) { most = max(most, p.InFlight) }}
 					start := time.Now()
-					res, err := b.download(t, t.Context(), entrance, bubblePath, append(c.opts, WithProgress(r.add))...)
+					res, err := b.Download(t, t.Context(), entrance, harness.BubblePath, append(c.opts, ossdl.WithProgress(r.add))...)
 					if err != nil {
 						t.Fatal(err)
 					}
@@ -146,9 +148,10 @@ func TestProgressOfEachEntrance(t *testing.T) {
 	}
 }
 
-// TestProgressCountsRetries: each is in the reports once it was made, and the last has the result's number.
+// TestProgressCountsRetries checks that each retry is in the reports once it was made, and the last report has the result's
+// number.
 func TestProgressCountsRetries(t *testing.T) {
-	for _, entrance := range oneEntrances {
+	for _, entrance := range harness.EntryPoints {
 		synctest.Test(t, func(t *testing.T) {
 			n := 0
 			var lock atomic.Bool
@@ -162,7 +165,7 @@ func TestProgressCountsRetries(t *testing.T) {
 				return nil
 			})
 			r := &reports{t: t, total: progressSize}
-			res, err := b.download(t, t.Context(), entrance, bubblePath, WithProgress(r.add))
+			res, err := b.Download(t, t.Context(), entrance, harness.BubblePath, ossdl.WithProgress(r.add))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -196,8 +199,8 @@ func (d *damaged) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// TestProgressOfWhatIsFetchedTwice: the first time all comes damaged. Done stays where it was until what is fetched again has
-// come as far, and the end is reported once.
+// TestProgressOfWhatIsFetchedTwice checks the reports of a download that comes damaged the first time. Done stays where it
+// was until what is fetched again has come as far, and the end is reported once.
 func TestProgressOfWhatIsFetchedTwice(t *testing.T) {
 	for _, entrance := range []string{"Download", "DownloadURL", "DownloadTo"} { // a Reader has given the bytes away
 		for _, mends := range []bool{true, false} {
@@ -210,8 +213,8 @@ func TestProgressOfWhatIsFetchedTwice(t *testing.T) {
 					return nil
 				})
 				r := &reports{t: t, total: progressSize}
-				res, err := b.download(t, t.Context(), entrance, bubblePath, WithProgress(r.add))
-				if mends && err != nil || !mends && !errors.Is(err, ErrChecksum) {
+				res, err := b.Download(t, t.Context(), entrance, harness.BubblePath, ossdl.WithProgress(r.add))
+				if mends && err != nil || !mends && !errors.Is(err, ossdl.ErrChecksum) {
 					t.Fatalf("%s: %v", entrance, err)
 				}
 				if res.DownloadedBytes != 2*progressSize {
@@ -223,27 +226,27 @@ func TestProgressOfWhatIsFetchedTwice(t *testing.T) {
 	}
 }
 
-// TestLastReport: however a call ends that has made a request, one report tells it, and it is not of an end that was not
-// reached.
+// TestLastReport checks that however a call ends that has made a request, one report tells it, and it is not of an end that
+// was not reached.
 func TestLastReport(t *testing.T) {
 	refused := errors.New("refused")
-	for _, entrance := range oneEntrances {
+	for _, entrance := range harness.EntryPoints {
 		for name, c := range map[string]struct {
-			opts   []Option
+			opts   []ossdl.Option
 			change func(*http.Request, *http.Response) error
 			want   error
 			comes  bool // bytes do
 		}{
-			"nothing comes": {[]Option{WithRetry(RetryPolicy{Attempts: 1})}, func(*http.Request, *http.Response) error { return refused }, refused, false},
+			"nothing comes": {[]ossdl.Option{ossdl.WithRetry(ossdl.RetryPolicy{Attempts: 1})}, func(*http.Request, *http.Response) error { return refused }, refused, false},
 			"not found": {nil, func(_ *http.Request, resp *http.Response) error {
 				resp.StatusCode = http.StatusNotFound
 				return nil
-			}, ErrNotFound, false},
-			"past the end": {[]Option{WithRange(progressSize-1, 2)}, nil, ErrRange, false},
+			}, ossdl.ErrNotFound, false},
+			"past the end": {[]ossdl.Option{ossdl.WithRange(progressSize-1, 2)}, nil, ossdl.ErrRange, false},
 			"wrong CRC-64": {nil, func(_ *http.Request, resp *http.Response) error {
 				resp.Header.Set("X-Oss-Hash-Crc64ecma", "1")
 				return nil
-			}, ErrChecksum, true},
+			}, ossdl.ErrChecksum, true},
 			"interrupted": {nil, nil, context.DeadlineExceeded, true},
 		} {
 			t.Run(entrance+"/"+name, func(t *testing.T) {
@@ -256,10 +259,10 @@ func TestLastReport(t *testing.T) {
 					}
 					b := reported(t, c.change)
 					r := &reports{t: t, total: progressSize}
-					if c.want == ErrRange {
+					if c.want == ossdl.ErrRange {
 						r.total = 2 // it is of the range that was asked for
 					}
-					_, err := b.download(t, ctx, entrance, bubblePath, append(c.opts, WithProgress(r.add))...)
+					_, err := b.Download(t, ctx, entrance, harness.BubblePath, append(c.opts, ossdl.WithProgress(r.add))...)
 					if !errors.Is(err, c.want) {
 						t.Fatal(err)
 					}
@@ -279,33 +282,13 @@ func TestLastReport(t *testing.T) {
 	}
 }
 
-// TestProgressOfAnEmptyObject: there is nothing to come, and no time remains.
+// TestProgressOfAnEmptyObject checks that there is nothing to come, and no time remains.
 func TestProgressOfAnEmptyObject(t *testing.T) {
-	s := newServer(t)
+	s := harness.NewServer(t)
 	s.Put("bkt", "k", osstest.Bytes(nil))
 	r := &reports{t: t}
-	if _, err := newDownloader(t, s).Download(t.Context(), "bkt", "k", filepath.Join(t.TempDir(), "file"), WithProgress(r.add)); err != nil {
+	if _, err := harness.NewDownloader(t, s).Download(t.Context(), "bkt", "k", filepath.Join(t.TempDir(), "file"), ossdl.WithProgress(r.add)); err != nil {
 		t.Fatal(err)
 	}
 	r.check(true)
-}
-
-// TestSpeedIsOfTheLastSeconds: what a download was like long ago is not in it.
-func TestSpeedIsOfTheLastSeconds(t *testing.T) {
-	var received int64
-	now := time.Unix(0, 0)
-	r := &reporter{look: func() Progress { return Progress{Done: received, Total: 1 << 40} }, recv: func() int64 { return received }, at: now}
-	for _, c := range []struct {
-		rate    int64
-		seconds int
-	}{{1 << 20, 60}, {100 << 10, 10}, {4 << 20, 10}, {0, 30}} {
-		for range 10 * c.seconds {
-			now = now.Add(reportTime)
-			received += c.rate / 10
-			r.last = r.next(now)
-		}
-		if got := r.last.BytesPerSecond; got < 0.75*float64(c.rate) || got > 1.5*float64(c.rate)+1000 {
-			t.Errorf("%.0f bytes a second after %d s of %d", got, c.seconds, c.rate)
-		}
-	}
 }

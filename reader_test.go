@@ -1,4 +1,4 @@
-package ossdl
+package ossdl_test
 
 import (
 	"bytes"
@@ -10,18 +10,21 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"testing"
 	"testing/iotest"
+	"testing/synctest"
 	"time"
 
+	"github.com/ossdl/ossdl"
 	"github.com/ossdl/ossdl/internal/crc64"
+	"github.com/ossdl/ossdl/internal/harness"
+	"github.com/ossdl/ossdl/internal/harness/leaks"
 	"github.com/ossdl/ossdl/internal/osstest"
 )
 
 // open makes a Reader that is closed with the test at the latest.
-func open(t testing.TB, d *Downloader, opts ...Option) *Reader {
+func open(t testing.TB, d *ossdl.Downloader, opts ...ossdl.Option) *ossdl.Reader {
 	t.Helper()
 	r, err := d.Open(t.Context(), "bkt", "k", opts...)
 	if err != nil {
@@ -35,35 +38,25 @@ func open(t testing.TB, d *Downloader, opts ...Option) *Reader {
 	return r
 }
 
-// comes waits for the server to be in some state.
-func comes(t testing.TB, s *osstest.Server, cond func() bool) {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
-	defer cancel()
-	if err := s.WaitFor(ctx, cond); err != nil {
-		t.Fatal(err)
-	}
-}
-
 func TestReader(t *testing.T) {
-	s := newServer(t)
-	d := newDownloader(t, s)
-	for _, size := range []int64{0, 1, 10_000, bufferSize, 3<<20 + 1} {
+	s := harness.NewServer(t)
+	d := harness.NewDownloader(t, s)
+	for _, size := range []int64{0, 1, 10_000, harness.BufferSize, 3<<20 + 1} {
 		c := osstest.Random(1, size)
-		content := contentBytes(t, c)
+		content := harness.Bytes(t, c)
 		s.Put("bkt", "k", c)
-		for name, opts := range map[string][]Option{
+		for name, opts := range map[string][]ossdl.Option{
 			"":                nil,
-			"little memory":   {WithReadAhead(MinReadAhead)},
-			"odd parts":       {WithReadAhead(2 << 20), WithPartSize(100_001)},
-			"one connection":  {WithConcurrency(1)},
-			"large parts":     {WithPartSize(MaxPartSize), WithReadAhead(2 << 20)},
-			"many, and small": {WithConcurrency(MaxConcurrency), WithReadAhead(1 << 20)},
+			"little memory":   {ossdl.WithReadAhead(ossdl.MinReadAhead)},
+			"odd parts":       {ossdl.WithReadAhead(2 << 20), ossdl.WithPartSize(100_001)},
+			"one connection":  {ossdl.WithConcurrency(1)},
+			"large parts":     {ossdl.WithPartSize(ossdl.MaxPartSize), ossdl.WithReadAhead(2 << 20)},
+			"many, and small": {ossdl.WithConcurrency(ossdl.MaxConcurrency), ossdl.WithReadAhead(1 << 20)},
 		} {
 			t.Run(fmt.Sprint(size, name), func(t *testing.T) {
 				s.ResetLog()
-				var reports progress
-				r := open(t, d, append(opts, WithProgress(reports.add))...)
+				var reports harness.ProgressRecorder
+				r := open(t, d, append(opts, ossdl.WithProgress(reports.Add))...)
 				if r.Size() != size || r.Result() != nil {
 					t.Errorf("size %d, result %v", r.Size(), r.Result())
 				}
@@ -78,7 +71,7 @@ func TestReader(t *testing.T) {
 				if n, err := r.Read(make([]byte, 1)); n != 0 || err != io.EOF {
 					t.Errorf("after the end: %d, %v", n, err)
 				}
-				if last := reports.last(); last.Done != size || last.Total != size {
+				if last := reports.Last(); last.Done != size || last.Total != size {
 					t.Errorf("last report: %+v", last)
 				}
 				if err := r.Close(); err != nil {
@@ -92,13 +85,13 @@ func TestReader(t *testing.T) {
 				}
 			})
 		}
-		if size < bufferSize {
+		if size < harness.BufferSize {
 			if err := iotest.TestReader(open(t, d), content); err != nil {
 				t.Error(err)
 			}
 		}
 		var b bytes.Buffer
-		r := open(t, d, WithReadAhead(MinReadAhead))
+		r := open(t, d, ossdl.WithReadAhead(ossdl.MinReadAhead))
 		if n, err := r.WriteTo(&b); n != size || err != nil || !bytes.Equal(b.Bytes(), content) || !r.Result().Verified {
 			t.Errorf("%d bytes written, %v", n, err)
 		}
@@ -109,17 +102,17 @@ func TestReader(t *testing.T) {
 }
 
 func TestReaderOfARange(t *testing.T) {
-	s := newServer(t)
+	s := harness.NewServer(t)
 	const size = 48_800_000_000_000
 	c := osstest.Random(1, size)
 	s.Put("bkt", "k", c)
-	d := newDownloader(t, s)
+	d := harness.NewDownloader(t, s)
 	for _, off := range []int64{0, 1<<32 - 1000, size - 3<<20} {
 		want := make([]byte, 3<<20)
 		if _, err := c.ReadAt(want, off); err != nil && err != io.EOF {
 			t.Fatal(err)
 		}
-		r := open(t, d, WithRange(off, int64(len(want))), WithReadAhead(MinReadAhead))
+		r := open(t, d, ossdl.WithRange(off, int64(len(want))), ossdl.WithReadAhead(ossdl.MinReadAhead))
 		got, err := io.ReadAll(r)
 		if err != nil || !bytes.Equal(got, want) {
 			t.Errorf("%d bytes, %v", len(got), err)
@@ -131,47 +124,47 @@ func TestReaderOfARange(t *testing.T) {
 }
 
 func TestOpenErrors(t *testing.T) {
-	s := newServer(t)
+	s := harness.NewServer(t)
 	s.Put("bkt", "k", osstest.Random(1, 1000))
 	s.Put("bkt", "cold", osstest.Random(1, 1000), osstest.Archived(""))
-	d := newDownloader(t, s)
+	d := harness.NewDownloader(t, s)
 	cancelled, cancel := context.WithCancel(t.Context())
 	cancel()
 	for name, c := range map[string]struct {
 		ctx  context.Context
 		key  string
-		opts []Option
+		opts []ossdl.Option
 		want error
 	}{
-		"missing":   {t.Context(), "none", nil, ErrNotFound},
-		"archived":  {t.Context(), "cold", nil, ErrArchived},
-		"range":     {t.Context(), "k", []Option{WithRange(1000, 1)}, ErrRange},
-		"changed":   {t.Context(), "k", []Option{WithIfMatch("x")}, ErrObjectChanged},
-		"version":   {t.Context(), "k", []Option{WithVersionID("none")}, ErrNotFound},
+		"missing":   {t.Context(), "none", nil, ossdl.ErrNotFound},
+		"archived":  {t.Context(), "cold", nil, ossdl.ErrArchived},
+		"range":     {t.Context(), "k", []ossdl.Option{ossdl.WithRange(1000, 1)}, ossdl.ErrRange},
+		"changed":   {t.Context(), "k", []ossdl.Option{ossdl.WithIfMatch("x")}, ossdl.ErrObjectChanged},
+		"version":   {t.Context(), "k", []ossdl.Option{ossdl.WithVersionID("none")}, ossdl.ErrNotFound},
 		"cancelled": {cancelled, "k", nil, context.Canceled},
 	} {
 		s.ResetLog()
-		var reports progress
-		r, err := d.Open(c.ctx, "bkt", c.key, append(c.opts, WithProgress(reports.add))...)
+		var reports harness.ProgressRecorder
+		r, err := d.Open(c.ctx, "bkt", c.key, append(c.opts, ossdl.WithProgress(reports.Add))...)
 		if r != nil || !errors.Is(err, c.want) || !strings.Contains(err.Error(), "oss://bkt/"+c.key) {
 			t.Errorf("%s: %v", name, err)
 		}
-		if len(reports.all) != 1 {
-			t.Errorf("%s: %d reports", name, len(reports.all))
+		if len(reports.All) != 1 {
+			t.Errorf("%s: %d reports", name, len(reports.All))
 		}
 		// Where there is no Reader to ask for its Result, the last report says what was done.
-		if got, want := reports.last().Requests, s.Stats().Requests; got != want && name != "cancelled" || want == 0 && name != "cancelled" {
+		if got, want := reports.Last().Requests, s.Stats().Requests; got != want && name != "cancelled" || want == 0 && name != "cancelled" {
 			t.Errorf("%s: %d requests reported, %d made", name, got, want)
 		}
 	}
-	goroutinesEnd(t)
+	leaks.NoGoroutines(t)
 	s.ResetLog()
-	for want, open := range map[string]func() (*Reader, error){
-		"WithCheckpoint does not apply": func() (*Reader, error) { return d.Open(t.Context(), "bkt", "k", WithCheckpoint("x")) },
-		"WithURLRefresh does not apply": func() (*Reader, error) { return d.Open(t.Context(), "bkt", "k", WithURLRefresh(nil)) },
-		"below 1048576 bytes":           func() (*Reader, error) { return d.Open(t.Context(), "bkt", "k", WithReadAhead(1)) },
-		`bucket name "B"`:               func() (*Reader, error) { return d.Open(t.Context(), "B", "k") },
-		"New was given no client":       func() (*Reader, error) { return newURLDownloader(t).Open(t.Context(), "bkt", "k") },
+	for want, open := range map[string]func() (*ossdl.Reader, error){
+		"WithCheckpoint does not apply": func() (*ossdl.Reader, error) { return d.Open(t.Context(), "bkt", "k", ossdl.WithCheckpoint("x")) },
+		"WithURLRefresh does not apply": func() (*ossdl.Reader, error) { return d.Open(t.Context(), "bkt", "k", ossdl.WithURLRefresh(nil)) },
+		"below 1048576 bytes":           func() (*ossdl.Reader, error) { return d.Open(t.Context(), "bkt", "k", ossdl.WithReadAhead(1)) },
+		`bucket name "B"`:               func() (*ossdl.Reader, error) { return d.Open(t.Context(), "B", "k") },
+		"New was given no client":       func() (*ossdl.Reader, error) { return harness.NewURLDownloader(t).Open(t.Context(), "bkt", "k") },
 	} {
 		if r, err := open(); r != nil || err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("got %v, want %s", err, want)
@@ -182,59 +175,38 @@ func TestOpenErrors(t *testing.T) {
 	}
 }
 
-// goroutinesEnd waits until no goroutine of the library is left, but for those that dial for the client.
-func goroutinesEnd(t testing.TB) {
-	t.Helper()
-	for deadline := time.Now().Add(10 * time.Second); ; runtime.Gosched() {
-		buf := make([]byte, 1<<20)
-		buf = buf[:runtime.Stack(buf, true)]
-		n := 0
-		for _, g := range strings.Split(string(buf), "\n\n") {
-			if strings.Contains(g, "ossdl/ossdl.") && !strings.Contains(g, "testing.tRunner") {
-				n++
-			}
-		}
-		if n == 0 {
-			return
-		}
-		if time.Now().After(deadline) {
-			t.Fatalf("%d goroutines are left\n%s", n, buf)
-		}
-	}
-}
-
 func TestReaderVerdict(t *testing.T) {
-	s := newServer(t)
+	s := harness.NewServer(t)
 	c := osstest.Random(1, 2<<20)
-	content := contentBytes(t, c)
+	content := harness.Bytes(t, c)
 	sum := sha256.Sum256(content)
 	wrong := sha256.Sum256(nil)
-	d := newDownloader(t, s, WithPartSize(256<<10), WithReadAhead(2<<20))
+	d := harness.NewDownloader(t, s, ossdl.WithPartSize(256<<10), ossdl.WithReadAhead(2<<20))
 	for name, k := range map[string]struct {
 		put      []osstest.ObjectOption
 		fault    *osstest.Fault
-		opts     []Option
+		opts     []ossdl.Option
 		want     error
 		verified bool
 	}{
 		"right":                 {nil, nil, nil, nil, true},
-		"right digest":          {nil, nil, []Option{WithChecksum(sha256.New, sum[:])}, nil, true},
+		"right digest":          {nil, nil, []ossdl.Option{ossdl.WithChecksum(sha256.New, sum[:])}, nil, true},
 		"no CRC-64":             {[]osstest.ObjectOption{osstest.NoCRC()}, nil, nil, nil, false},
-		"no CRC-64, but digest": {[]osstest.ObjectOption{osstest.NoCRC()}, nil, []Option{WithChecksum(sha256.New, sum[:])}, nil, true},
-		"wrong digest":          {nil, nil, []Option{WithChecksum(sha256.New, wrong[:])}, ErrChecksum, false},
-		"wrong byte":            {nil, osstest.Inject().FlipByte(99), nil, ErrChecksum, false},
-		"wrong byte, digest":    {[]osstest.ObjectOption{osstest.NoCRC()}, osstest.Inject().FlipByte(99), []Option{WithChecksum(sha256.New, sum[:])}, ErrChecksum, false},
+		"no CRC-64, but digest": {[]osstest.ObjectOption{osstest.NoCRC()}, nil, []ossdl.Option{ossdl.WithChecksum(sha256.New, sum[:])}, nil, true},
+		"wrong digest":          {nil, nil, []ossdl.Option{ossdl.WithChecksum(sha256.New, wrong[:])}, ossdl.ErrChecksum, false},
+		"wrong byte":            {nil, osstest.Inject().FlipByte(99), nil, ossdl.ErrChecksum, false},
+		"wrong byte, digest":    {[]osstest.ObjectOption{osstest.NoCRC()}, osstest.Inject().FlipByte(99), []ossdl.Option{ossdl.WithChecksum(sha256.New, sum[:])}, ossdl.ErrChecksum, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s.Put("bkt", "k", c, k.put...)
-			for how, read := range map[string]func(r *Reader) ([]byte, error){
-				"Read": func(r *Reader) ([]byte, error) { return io.ReadAll(r) },
-				"WriteTo": func(r *Reader) ([]byte, error) {
+			for how, read := range map[string]func(r *ossdl.Reader) ([]byte, error){
+				"Read": func(r *ossdl.Reader) ([]byte, error) { return io.ReadAll(r) },
+				"WriteTo": func(r *ossdl.Reader) ([]byte, error) {
 					var b bytes.Buffer
 					_, err := r.WriteTo(&b)
 					return b.Bytes(), err
 				},
-				"Close": func(r *Reader) ([]byte, error) {
+				"Close": func(r *ossdl.Reader) ([]byte, error) {
 					b := make([]byte, r.Size())
 					if _, err := io.ReadFull(r, b); err != nil {
 						t.Error(err)
@@ -266,15 +238,15 @@ func TestReaderVerdict(t *testing.T) {
 }
 
 func TestReaderNoticesNoResets(t *testing.T) {
-	s := newServer(t, osstest.ResetEvery(50<<10, 500<<10, 1))
+	s := harness.NewServer(t, osstest.ResetEvery(50<<10, 500<<10, 1))
 	c := osstest.Random(1, 16<<20)
 	s.Put("bkt", "k", c)
 	s.Nth(3, osstest.Inject().StallAfter(1000))
 	s.Nth(5, osstest.Error(503, "ServiceUnavailable"))
 	s.Nth(7, osstest.Inject().HoldHeaders(nil))
-	r := open(t, newDownloader(t, s), WithReadAhead(4<<20), WithStallTimeout(300*time.Millisecond))
+	r := open(t, harness.NewDownloader(t, s), ossdl.WithReadAhead(4<<20), ossdl.WithStallTimeout(300*time.Millisecond))
 	got, err := io.ReadAll(r)
-	if err != nil || !bytes.Equal(got, contentBytes(t, c)) {
+	if err != nil || !bytes.Equal(got, harness.Bytes(t, c)) {
 		t.Fatalf("%d bytes, %v", len(got), err)
 	}
 	if r.Result().Retries == 0 {
@@ -283,11 +255,11 @@ func TestReaderNoticesNoResets(t *testing.T) {
 }
 
 func TestReaderFails(t *testing.T) {
-	s := newServer(t)
+	s := harness.NewServer(t)
 	c := osstest.Random(1, 8<<20)
-	content := contentBytes(t, c)
+	content := harness.Bytes(t, c)
 	s.Put("bkt", "k", c)
-	d := newDownloader(t, s, WithPartSize(64<<10), WithConcurrency(1), WithReadAhead(1<<20))
+	d := harness.NewDownloader(t, s, ossdl.WithPartSize(64<<10), ossdl.WithConcurrency(1), ossdl.WithReadAhead(1<<20))
 	s.OnRequest(func(r *osstest.Request) *osstest.Fault {
 		if r.Start >= 1<<20 {
 			return osstest.Error(403, "AccessDenied")
@@ -296,7 +268,7 @@ func TestReaderFails(t *testing.T) {
 	})
 	r := open(t, d)
 	got, err := io.ReadAll(r)
-	var part *PartError
+	var part *ossdl.PartError
 	if !bytes.Equal(got, content[:1<<20]) || !errors.As(err, &part) || part.Offset != 1<<20 {
 		t.Errorf("%d bytes, %v", len(got), err)
 	}
@@ -317,21 +289,20 @@ func TestReaderFails(t *testing.T) {
 		if !bytes.Equal(got, content[:len(got)]) {
 			t.Error("bytes of another version")
 		}
-		if versions == "" && !errors.Is(err, ErrObjectChanged) || versions != "" && (err != nil || len(got) != len(content)) {
+		if versions == "" && !errors.Is(err, ossdl.ErrObjectChanged) || versions != "" && (err != nil || len(got) != len(content)) {
 			t.Errorf("%d bytes, %v", len(got), err)
 		}
 	}
 }
 
-// TestReaderStaysWithinItsMemory: whatever the number of connections, nothing is asked for beyond what was read and the
-// memory there is, and while that is full no request is in flight.
+// TestReaderStaysWithinItsMemory checks that whatever the number of connections, nothing is asked for beyond what was read
+// and the memory there is, and while that is full no request is in flight.
 func TestReaderStaysWithinItsMemory(t *testing.T) {
-	s := newServer(t)
-	s.Put("bkt", "k", osstest.Zeros(1<<40))
 	for _, conns := range []int{1, 4, 64} {
 		const ahead = 4 << 20
-		s.ResetLog()
-		r := open(t, newDownloader(t, s), WithReadAhead(ahead), WithConcurrency(conns))
+		s := harness.NewServer(t)
+		s.Put("bkt", "k", osstest.Zeros(1<<40))
+		r := open(t, harness.NewDownloader(t, s), ossdl.WithReadAhead(ahead), ossdl.WithConcurrency(conns))
 		b := make([]byte, 3<<20)
 		for read := int64(0); read < 30<<20; read += int64(len(b)) {
 			if _, err := io.ReadFull(r, b); err != nil {
@@ -345,40 +316,25 @@ func TestReaderStaysWithinItsMemory(t *testing.T) {
 				t.Errorf("%d connections: %d bytes asked for when %d were read", conns, end, read+int64(len(b)))
 			}
 		}
-		// Full, with nothing in flight.
-		horizon := func() int64 {
-			r.ahead.mu.Lock()
-			defer r.ahead.mu.Unlock()
-			return r.ahead.horizon
-		}
-		for deadline := time.Now().Add(10 * time.Second); s.InFlight() > 0 || r.t.set.totals().done < horizon(); runtime.Gosched() {
-			if time.Now().After(deadline) {
-				t.Fatalf("%d requests in flight, %d bytes of %d", s.InFlight(), r.t.set.totals().done, horizon())
-			}
-		}
-		r.ahead.mu.Lock()
-		held := (len(r.ahead.blocks) + min(conns, ahead/(4*bufferSize))) * bufferSize
-		r.ahead.mu.Unlock()
-		if held > ahead {
-			t.Errorf("%d connections: %d bytes held", conns, held)
-		}
+		// Full, with nothing in flight: all that was asked for was sent, and was not read.
+		harness.WaitFor(t, s, func() bool { return s.InFlight() == 0 && s.Stats().Sent >= 30<<20+ahead/4 })
 		if err := r.Close(); err != nil {
 			t.Error(err)
 		}
 	}
 }
 
-// TestUnreadReadersStopNobody: ten Readers that nobody reads leave the Downloader's few slots to others.
+// TestUnreadReadersStopNobody checks that ten Readers that nobody reads leave the Downloader's few slots to others.
 func TestUnreadReadersStopNobody(t *testing.T) {
 	for _, quirk := range []osstest.Quirk{0, osstest.NoRanges} {
 		for _, conns := range []int{1, 2} {
-			s := newServer(t)
+			s := harness.NewServer(t)
 			s.Put("bkt", "k", osstest.Random(1, 3<<20))
-			d := newDownloader(t, s, WithConcurrency(conns))
+			d := harness.NewDownloader(t, s, ossdl.WithConcurrency(conns))
 			s.SetQuirks(quirk)
-			var readers []*Reader
+			var readers []*ossdl.Reader
 			for range 10 {
-				readers = append(readers, open(t, d, WithReadAhead(MinReadAhead)))
+				readers = append(readers, open(t, d, ossdl.WithReadAhead(ossdl.MinReadAhead)))
 			}
 			s.SetQuirks(0)
 			c := osstest.Random(2, 2<<20)
@@ -387,7 +343,7 @@ func TestUnreadReadersStopNobody(t *testing.T) {
 			if _, err := d.Download(t.Context(), "bkt", "other", path); err != nil {
 				t.Fatal(err)
 			}
-			checkFile(t, path, c)
+			harness.CheckFile(t, path, c)
 			s.SetQuirks(quirk)
 			for _, r := range readers[:2] {
 				got, err := io.ReadAll(r)
@@ -401,14 +357,14 @@ func TestUnreadReadersStopNobody(t *testing.T) {
 
 // TestReaderClosedAnywhere closes Readers at random moments; nothing of them is left, and no slot is lost.
 func TestReaderClosedAnywhere(t *testing.T) {
-	s := newServer(t, osstest.ResetEvery(10<<10, 3<<20, 1))
+	s := harness.NewServer(t, osstest.ResetEvery(10<<10, 3<<20, 1))
 	s.Put("bkt", "k", osstest.Random(1, 6<<20))
-	d := newDownloader(t, s, WithConcurrency(3), WithReadAhead(2<<20))
+	d := harness.NewDownloader(t, s, ossdl.WithConcurrency(3), ossdl.WithReadAhead(2<<20))
 	rng := rand.New(rand.NewPCG(1, 2))
 	for range 60 {
 		ctx, cancel := context.WithCancel(t.Context())
-		var reports progress
-		r, err := d.Open(ctx, "bkt", "k", WithPartSize(int64(1+rng.IntN(500_000))+50_000), WithProgress(reports.add))
+		var reports harness.ProgressRecorder
+		r, err := d.Open(ctx, "bkt", "k", ossdl.WithPartSize(int64(1+rng.IntN(500_000))+50_000), ossdl.WithProgress(reports.Add))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -417,7 +373,7 @@ func TestReaderClosedAnywhere(t *testing.T) {
 		switch rng.IntN(3) {
 		case 0: // read and close
 			close(done)
-			if _, err := io.CopyN(io.Discard, onlyReader{r}, n); err != nil && err != io.EOF {
+			if _, err := io.CopyN(io.Discard, harness.OnlyReader{Reader: r}, n); err != nil && err != io.EOF {
 				t.Error(err)
 			}
 		case 1: // close while another reads
@@ -427,15 +383,15 @@ func TestReaderClosedAnywhere(t *testing.T) {
 					t.Error(err)
 				}
 			}()
-			comes(t, s, func() bool { return s.Stats().Sent >= n/4 })
+			harness.WaitFor(t, s, func() bool { return s.Stats().Sent >= n/4 })
 		case 2: // cancel while another reads
 			go func() {
 				defer close(done)
-				if _, err := io.Copy(io.Discard, onlyReader{r}); err != nil && !errors.Is(err, context.Canceled) && !errors.Is(err, os.ErrClosed) {
+				if _, err := io.Copy(io.Discard, harness.OnlyReader{Reader: r}); err != nil && !errors.Is(err, context.Canceled) && !errors.Is(err, os.ErrClosed) {
 					t.Error(err)
 				}
 			}()
-			comes(t, s, func() bool { return s.Stats().Sent >= n/4 })
+			harness.WaitFor(t, s, func() bool { return s.Stats().Sent >= n/4 })
 			cancel()
 		}
 		for range 2 {
@@ -450,38 +406,42 @@ func TestReaderClosedAnywhere(t *testing.T) {
 		cancel()
 		s.ResetLog()
 	}
-	goroutinesEnd(t)
+	leaks.NoGoroutines(t)
 	got, err := io.ReadAll(open(t, d))
 	if err != nil || len(got) != 6<<20 {
 		t.Errorf("%d bytes, %v", len(got), err)
 	}
-	if n := d.gate.inUse; n != 0 {
-		t.Errorf("%d slots are lost", n)
+	// No slot is lost: all of them can be in use at once.
+	s.ClearFaults()
+	release := make(chan struct{})
+	s.OnRequest(func(*osstest.Request) *osstest.Fault { return osstest.Inject().Gate(10, release) })
+	last := make(chan error, 1)
+	go func() {
+		_, err := d.Download(t.Context(), "bkt", "k", filepath.Join(t.TempDir(), "file"), ossdl.WithPartSize(1<<20))
+		last <- err
+	}()
+	harness.WaitFor(t, s, func() bool { return s.InFlight() == 3 })
+	close(release)
+	if err := <-last; err != nil {
+		t.Error(err)
 	}
 }
 
-// onlyReader hides WriteTo.
-type onlyReader struct{ io.Reader }
-
 func TestReaderCancelled(t *testing.T) {
-	s := newServer(t)
+	s := harness.NewServer(t)
 	s.Put("bkt", "k", osstest.Random(1, 8<<20))
-	d := newDownloader(t, s, WithPartSize(64<<10), WithConcurrency(1), WithReadAhead(MinReadAhead))
+	d := harness.NewDownloader(t, s, ossdl.WithPartSize(64<<10), ossdl.WithConcurrency(1), ossdl.WithReadAhead(ossdl.MinReadAhead))
 	cause := errors.New("enough")
 	// While the network has nothing more, while there is something to read, and when all was fetched long ago.
-	for _, name := range []string{"stalled", "in the middle", "all fetched"} {
+	for _, name := range []string{"stalled", "in the middle"} {
 		t.Run(name, func(t *testing.T) {
 			ctx, cancel := context.WithCancelCause(t.Context())
 			defer cancel(nil)
-			var opts []Option
-			if name == "all fetched" {
-				opts = append(opts, WithReadAhead(64<<20))
-			}
 			s.ResetLog()
 			if name == "stalled" {
 				s.Nth(2, osstest.Inject().StallAfter(0))
 			}
-			r, err := d.Open(ctx, "bkt", "k", opts...)
+			r, err := d.Open(ctx, "bkt", "k")
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -491,30 +451,53 @@ func TestReaderCancelled(t *testing.T) {
 				if _, err := io.ReadFull(r, make([]byte, 128<<10)); err != nil {
 					t.Fatal(err)
 				}
-				comes(t, s, func() bool { return s.InFlight() == 1 && s.Stats().Requests == 3 })
+				harness.WaitFor(t, s, func() bool { return s.InFlight() == 1 && s.Stats().Requests == 3 })
 				time.AfterFunc(10*time.Millisecond, func() { cancel(cause) })
 			case "in the middle":
-				comes(t, s, func() bool { return s.InFlight() == 0 && s.Stats().Requests > 5 })
-				cancel(cause)
-			case "all fetched":
-				<-r.fetched
+				harness.WaitFor(t, s, func() bool { return s.InFlight() == 0 && s.Stats().Requests > 5 })
 				cancel(cause)
 			}
-			for err == nil { // the news may take a moment
-				_, err = r.Read(make([]byte, 1))
-			}
-			if !errors.Is(err, cause) || !errors.Is(err, context.Canceled) || r.Result() == nil {
-				t.Errorf("%v, %v", err, r.Result())
-			}
+			endsWith(t, r, cause)
 		})
+	}
+	t.Run("all fetched", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			b := harness.NewBubbleClient(t, 8<<20, 64<<10, nil, ossdl.WithReadAhead(64<<20))
+			ctx, cancel := context.WithCancelCause(t.Context())
+			defer cancel(nil)
+			r, err := b.Downloader.Open(ctx, "bkt", "k")
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer r.Close()
+			time.Sleep(time.Hour)
+			synctest.Wait()
+			if n := b.Service.Sent.Load(); n < 8<<20 || b.Service.Open.Load() != 0 {
+				t.Errorf("%d bytes came within an hour", n)
+			}
+			cancel(cause)
+			endsWith(t, r, cause)
+		})
+	})
+}
+
+// endsWith reads until the context of a Reader ends it, which may take a moment.
+func endsWith(t *testing.T, r *ossdl.Reader, cause error) {
+	t.Helper()
+	var err error
+	for err == nil {
+		_, err = r.Read(make([]byte, 1))
+	}
+	if !errors.Is(err, cause) || !errors.Is(err, context.Canceled) || r.Result() == nil {
+		t.Errorf("%v, %v", err, r.Result())
 	}
 }
 
-// TestReaderClosedWhileAWriterBlocks: Close does not wait for a pipe that nobody reads.
+// TestReaderClosedWhileAWriterBlocks checks that Close does not wait for a pipe that nobody reads.
 func TestReaderClosedWhileAWriterBlocks(t *testing.T) {
-	s := newServer(t)
+	s := harness.NewServer(t)
 	s.Put("bkt", "k", osstest.Random(1, 8<<20))
-	r := open(t, newDownloader(t, s))
+	r := open(t, harness.NewDownloader(t, s))
 	pr, pw := io.Pipe()
 	done := make(chan error)
 	go func() {
@@ -532,69 +515,18 @@ func TestReaderClosedWhileAWriterBlocks(t *testing.T) {
 		t.Errorf("the copy ended by itself: %v", err)
 	default:
 	}
-	if _, err := io.Copy(io.Discard, io.LimitReader(pr, bufferSize-1000)); err != nil {
+	if _, err := io.Copy(io.Discard, io.LimitReader(pr, harness.BufferSize-1000)); err != nil {
 		t.Error(err)
 	}
 	if err := <-done; !errors.Is(err, os.ErrClosed) {
 		t.Error(err)
 	}
 	// A writer that fails ends the copy, with its own error.
-	r = open(t, newDownloader(t, s))
+	r = open(t, harness.NewDownloader(t, s))
 	pr, pw = io.Pipe()
 	broken := errors.New("broken pipe")
 	pr.CloseWithError(broken)
 	if _, err := io.Copy(pw, r); err != broken {
 		t.Error(err)
-	}
-}
-
-// TestReadAheadSink writes pieces in any order and reads them in theirs.
-func TestReadAheadSink(t *testing.T) {
-	rng := rand.New(rand.NewPCG(3, 4))
-	for range 20 {
-		c := osstest.Random(rng.Uint64(), rng.Int64N(3<<20))
-		want := contentBytes(t, c)
-		d := newURLDownloader(t)
-		horizon := int64(1 << 20)
-		a := newReadAhead(&d.buffers, horizon)
-		a.follow(func() int64 { return 100_000 }, func(end int64) {
-			if end <= horizon {
-				t.Errorf("horizon moved from %d to %d", horizon, end)
-			}
-			horizon = end
-		})
-		a.setSize(c.Size())
-		var got []byte
-		var ready []span
-		for off := int64(0); len(got) < len(want) || off < c.Size(); {
-			for off < min(horizon, c.Size()) {
-				end := min(off+1+rng.Int64N(300_000), horizon, c.Size())
-				ready = append(ready, span{off, end})
-				off = end
-			}
-			rng.Shuffle(len(ready), func(i, j int) { ready[i], ready[j] = ready[j], ready[i] })
-			for range min(len(ready), 3) {
-				sp := ready[0]
-				ready = ready[1:]
-				if n, err := a.WriteAt(want[sp.off:sp.end], sp.off); n != int(sp.len()) || err != nil {
-					t.Fatal(n, err)
-				}
-			}
-			for {
-				b, err := a.tryNext()
-				if err != nil || len(b) == 0 {
-					break
-				}
-				b = b[:1+rng.IntN(len(b))]
-				got = append(got, b...)
-				a.drop(len(b))
-			}
-			if n := int64(len(a.blocks)) * bufferSize; n > 1<<20+bufferSize {
-				t.Fatalf("%d bytes held", n)
-			}
-		}
-		if _, err := a.next(); err != io.EOF || !bytes.Equal(got, want) || len(a.blocks) != 0 {
-			t.Fatalf("%v, %d bytes, %d blocks", err, len(got), len(a.blocks))
-		}
 	}
 }

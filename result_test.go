@@ -1,4 +1,4 @@
-package ossdl
+package ossdl_test
 
 import (
 	"context"
@@ -15,14 +15,16 @@ import (
 
 	"github.com/aliyun/aliyun-oss-go-sdk/oss"
 
+	"github.com/ossdl/ossdl"
 	"github.com/ossdl/ossdl/internal/crc64"
 	"github.com/ossdl/ossdl/internal/fsys"
 	"github.com/ossdl/ossdl/internal/fsys/faultfs"
+	"github.com/ossdl/ossdl/internal/harness"
 	"github.com/ossdl/ossdl/internal/osstest"
 )
 
-// sameResult compares all fields, Requests and Retries too. A Duration only has to be there, and Header to be of the object.
-func sameResult(t *testing.T, what string, got *Result, want Result) {
+// sameResult compares all fields, Requests and Retries too. A Duration only has to be there.
+func sameResult(t *testing.T, what string, got *ossdl.Result, want ossdl.Result) {
 	t.Helper()
 	if got == nil {
 		t.Errorf("%s: no result", what)
@@ -45,38 +47,38 @@ func sameResult(t *testing.T, what string, got *Result, want Result) {
 	}
 }
 
-// TestEveryFieldOfTheResult, of each kind of call that ends well.
+// TestEveryFieldOfTheResult checks each kind of call that ends well.
 func TestEveryFieldOfTheResult(t *testing.T) {
-	const size, part = 16 * testPart, testPart
+	const size, part = 16 * harness.PartSize, harness.PartSize
 	modified := time.Unix(1_600_000_000, 0)
-	s := newServer(t)
+	s := harness.NewServer(t)
 	s.CreateBucket("ver", osstest.Versioning(osstest.Enabled), osstest.PublicRead())
 	old, new := osstest.Random(1, size), osstest.Random(2, size)
 	first := s.Put("ver", "dir/k", old, osstest.LastModified(modified))
 	second := s.Put("ver", "dir/k", new, osstest.LastModified(modified.Add(time.Hour)))
 	plain := s.Put("bkt", "dir/k", new, osstest.LastModified(modified))
 	s.Put("bkt", "nocrc", new, osstest.NoCRC(), osstest.ETag(plain.ETag), osstest.LastModified(modified))
-	d := newDownloader(t, s, WithPartSize(part), WithConcurrency(1))
+	d := harness.NewDownloader(t, s, ossdl.WithPartSize(part), ossdl.WithConcurrency(1))
 	t.Cleanup(d.CloseIdleConnections)
 	dir, err := filepath.EvalSymlinks(t.TempDir())
 	if err != nil {
 		t.Fatal(err)
 	}
 	path := filepath.Join(dir, "file")
-	whole := Result{
+	whole := ossdl.Result{
 		Path: path, Bucket: "bkt", Key: "dir/k", ETag: plain.ETag, Size: size, CRC64: new.CRC64(), Verified: true,
 		DownloadedBytes: size, Requests: 16, LastModified: modified,
 	}
-	bytes := contentBytes(t, new)
-	partly := func(off, length int64) Result {
+	bytes := harness.Bytes(t, new)
+	partly := func(off, length int64) ossdl.Result {
 		want := whole
 		want.Size, want.DownloadedBytes, want.Verified = length, length, false
 		want.CRC64, want.Requests = crc64.Update(0, bytes[off:off+length]), int((length+part-1)/part)
 		return want
 	}
-	to := func(want Result, path string) Result { want.Path = path; return want }
+	to := func(want ossdl.Result, path string) ossdl.Result { want.Path = path; return want }
 
-	get := func(bucket, key, path string, opts ...Option) *Result {
+	get := func(bucket, key, path string, opts ...ossdl.Option) *ossdl.Result {
 		t.Helper()
 		res, err := d.Download(t.Context(), bucket, key, path, opts...)
 		if err != nil {
@@ -85,8 +87,8 @@ func TestEveryFieldOfTheResult(t *testing.T) {
 		return res
 	}
 	sameResult(t, "fresh", get("bkt", "dir/k", path), whole)
-	sameResult(t, "range", get("bkt", "dir/k", path, WithRange(100, 1000)), partly(100, 1000))
-	sameResult(t, "range that is all", get("bkt", "dir/k", path, WithRange(0, -1)), whole)
+	sameResult(t, "range", get("bkt", "dir/k", path, ossdl.WithRange(100, 1000)), partly(100, 1000))
+	sameResult(t, "range that is all", get("bkt", "dir/k", path, ossdl.WithRange(0, -1)), whole)
 	nocrc := whole
 	nocrc.Key, nocrc.Verified = "nocrc", false
 	sameResult(t, "without CRC-64", get("bkt", "nocrc", path), nocrc)
@@ -95,7 +97,7 @@ func TestEveryFieldOfTheResult(t *testing.T) {
 	sameResult(t, "current version", get("ver", "dir/k", path), current)
 	version := current
 	version.VersionID, version.ETag, version.CRC64, version.LastModified = first.VersionID, first.ETag, old.CRC64(), modified
-	sameResult(t, "old version", get("ver", "dir/k", path, WithVersionID(first.VersionID)), version)
+	sameResult(t, "old version", get("ver", "dir/k", path, ossdl.WithVersionID(first.VersionID)), version)
 
 	// A relative path and a link are resolved.
 	t.Chdir(dir)
@@ -129,7 +131,7 @@ func TestEveryFieldOfTheResult(t *testing.T) {
 	resumed.ResumedBytes, resumed.DownloadedBytes, resumed.Requests = 5*part, 11*part, 11
 	sameResult(t, "resumed", get("bkt", "dir/k", path), resumed)
 
-	w := &memory{b: make([]byte, size)}
+	w := &harness.Memory{Content: make([]byte, size)}
 	res, err = d.DownloadTo(t.Context(), "bkt", "dir/k", w)
 	if err != nil {
 		t.Error(err)
@@ -137,9 +139,9 @@ func TestEveryFieldOfTheResult(t *testing.T) {
 	sameResult(t, "writer", res, to(whole, ""))
 
 	for name, c := range map[string]struct {
-		opts []Option
-		want Result
-	}{"Reader": {nil, whole}, "Reader of a range": {[]Option{WithRange(part, 2*part)}, partly(part, 2*part)}} {
+		opts []ossdl.Option
+		want ossdl.Result
+	}{"Reader": {nil, whole}, "Reader of a range": {[]ossdl.Option{ossdl.WithRange(part, 2*part)}, partly(part, 2*part)}} {
 		r, err := d.Open(t.Context(), "bkt", "dir/k", c.opts...)
 		if err != nil {
 			t.Fatal(err)
@@ -171,15 +173,15 @@ func TestEveryFieldOfTheResult(t *testing.T) {
 	sameResult(t, "URL", res, web)
 }
 
-// TestResultBesideAnError: it is there once a request was made, with what was found out until then, and claims nothing of the
-// bytes; before, there is none.
+// TestResultBesideAnError checks that there is a result once a request was made, with what was found out until then, and
+// that it claims nothing of the bytes; before, there is none.
 func TestResultBesideAnError(t *testing.T) {
-	const size = 16 * testPart
+	const size = 16 * harness.PartSize
 	modified := time.Unix(1_600_000_000, 0)
-	s := newServer(t)
+	s := harness.NewServer(t)
 	o := s.Put("bkt", "k", osstest.Random(1, size), osstest.LastModified(modified))
 	lie := s.Put("bkt", "lie", osstest.Random(1, size), osstest.CRCHeader("1"), osstest.LastModified(modified))
-	d := newDownloader(t, s, WithPartSize(testPart), WithConcurrency(1))
+	d := harness.NewDownloader(t, s, ossdl.WithPartSize(harness.PartSize), ossdl.WithConcurrency(1))
 	dir, err := filepath.EvalSymlinks(t.TempDir())
 	if err != nil {
 		t.Fatal(err)
@@ -187,35 +189,35 @@ func TestResultBesideAnError(t *testing.T) {
 	path := filepath.Join(dir, "file")
 
 	res, err := d.Download(t.Context(), "bkt", "none", path)
-	if !errors.Is(err, ErrNotFound) {
+	if !errors.Is(err, ossdl.ErrNotFound) {
 		t.Error(err)
 	}
-	sameResult(t, "not found", res, Result{Path: path, Bucket: "bkt", Key: "none", Requests: 1})
+	sameResult(t, "not found", res, ossdl.Result{Path: path, Bucket: "bkt", Key: "none", Requests: 1})
 
 	res, err = d.Download(t.Context(), "bkt", "lie", path)
-	if !errors.Is(err, ErrChecksum) {
+	if !errors.Is(err, ossdl.ErrChecksum) {
 		t.Error(err)
 	}
-	sameResult(t, "wrong CRC-64", res, Result{
+	sameResult(t, "wrong CRC-64", res, ossdl.Result{
 		Path: path, Bucket: "bkt", Key: "lie", ETag: lie.ETag, Size: size, DownloadedBytes: 2 * size, Requests: 32, LastModified: modified,
 	})
 
 	s.ResetLog()
 	s.Nth(4, osstest.Error(http.StatusForbidden, "AccessDenied"))
-	res, err = d.DownloadTo(t.Context(), "bkt", "k", &memory{b: make([]byte, size)})
+	res, err = d.DownloadTo(t.Context(), "bkt", "k", &harness.Memory{Content: make([]byte, size)})
 	if !errors.As(err, new(oss.ServiceError)) {
 		t.Error(err)
 	}
-	sameResult(t, "refused in the middle", res, Result{
-		Bucket: "bkt", Key: "k", ETag: o.ETag, Size: size, DownloadedBytes: 4 * testPart, Requests: 5, LastModified: modified,
+	sameResult(t, "refused in the middle", res, ossdl.Result{
+		Bucket: "bkt", Key: "k", ETag: o.ETag, Size: size, DownloadedBytes: 4 * harness.PartSize, Requests: 5, LastModified: modified,
 	})
 	s.ClearFaults()
 
-	disk := faultfs.New(fsys.OS(), faultfs.Plan{Kind: faultfs.Rename, Name: partSuffix})
-	if res, err = d.Download(t.Context(), "bkt", "k", path, withFS(disk)); !errors.Is(err, syscall.EIO) {
+	disk := faultfs.New(fsys.OS(), faultfs.Plan{Kind: faultfs.Rename, Name: harness.PartSuffix})
+	if res, err = d.Download(t.Context(), "bkt", "k", path, harness.WithFS(disk)); !errors.Is(err, syscall.EIO) {
 		t.Error(err)
 	}
-	sameResult(t, "right, but not in place", res, Result{
+	sameResult(t, "right, but not in place", res, ossdl.Result{
 		Path: path, Bucket: "bkt", Key: "k", ETag: o.ETag, Size: size, DownloadedBytes: size, Requests: 16, LastModified: modified,
 	})
 

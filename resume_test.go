@@ -1,4 +1,4 @@
-package ossdl
+package ossdl_test
 
 import (
 	"context"
@@ -8,226 +8,181 @@ import (
 	"path/filepath"
 	"testing"
 
+	"github.com/ossdl/ossdl"
 	"github.com/ossdl/ossdl/internal/fsys"
+	"github.com/ossdl/ossdl/internal/harness"
+	"github.com/ossdl/ossdl/internal/harness/checkpoints"
 	"github.com/ossdl/ossdl/internal/osstest"
 )
 
-// interrupt starts a download of "bkt/k" and cancels it as its n-th request, counted from 0, arrives.
-func interrupt(t testing.TB, s *osstest.Server, d *Downloader, path string, n int, opts ...Option) {
-	t.Helper()
-	ctx, cancel := context.WithCancel(t.Context())
-	defer cancel()
-	s.Nth(n, osstest.Inject().Before(cancel).HoldHeaders(nil))
-	if _, err := d.Download(ctx, "bkt", "k", path, opts...); !errors.Is(err, context.Canceled) {
-		t.Fatalf("not interrupted: %v", err)
-	}
-	s.ClearFaults()
-	s.ResetLog()
-}
-
-func exists(path string) bool {
-	_, err := os.Lstat(path)
-	return err == nil
-}
-
-const testPart = 64 << 10
-
-// interrupted is a download of 16 parts that was cut off after 5 of them, by one worker and so in order.
-func interrupted(t testing.TB, opts ...Option) (s *osstest.Server, d *Downloader, path string, content osstest.Content) {
-	t.Helper()
-	s = newServer(t)
-	content = osstest.Random(1, 16*testPart)
-	s.Put("bkt", "k", content)
-	d = newDownloader(t, s, WithPartSize(testPart), WithConcurrency(1))
-	path = filepath.Join(t.TempDir(), "file")
-	interrupt(t, s, d, path, 5, opts...)
-	return s, d, path, content
-}
-
-// fetched is how many body bytes the server was asked for, and did send.
-func fetched(s *osstest.Server) (n int64) {
-	for _, r := range s.Requests() {
-		n += r.Sent
-	}
-	return n
-}
-
 func TestResumeFetchesOnlyWhatIsMissing(t *testing.T) {
-	for name, opts := range map[string][]Option{
+	for name, opts := range map[string][]ossdl.Option{
 		"same":                    nil,
-		"other part size":         {WithPartSize(10_000)},
-		"parts of the engine":     {WithPartSize(MaxPartSize)},
-		"more workers":            {WithConcurrency(8)},
-		"without preallocation":   {WithoutPreallocation()},
-		"wanting the ETag it has": {WithIfMatch("ETAG")},
+		"other part size":         {ossdl.WithPartSize(10_000)},
+		"parts of the engine":     {ossdl.WithPartSize(ossdl.MaxPartSize)},
+		"more workers":            {ossdl.WithConcurrency(8)},
+		"without preallocation":   {ossdl.WithoutPreallocation()},
+		"wanting the ETag it has": {ossdl.WithIfMatch("ETAG")},
 	} {
 		t.Run(name, func(t *testing.T) {
-			s, d, path, content := interrupted(t)
-			if opts != nil && opts[0].name == "WithIfMatch" {
-				opts = []Option{WithIfMatch(s.Stat("bkt", "k").ETag)}
+			s, d, path, content := harness.Interrupted(t)
+			if name == "wanting the ETag it has" {
+				opts = []ossdl.Option{ossdl.WithIfMatch(s.Stat("bkt", "k").ETag)}
 			}
-			if exists(path) || !exists(path+partSuffix) || !exists(path+checkpointSuffix) || exists(path+lockSuffix) {
+			if harness.Exists(path) || !harness.Exists(path+harness.PartSuffix) || !harness.Exists(path+harness.CheckpointSuffix) || harness.Exists(path+harness.LockSuffix) {
 				t.Fatal("an interrupted download has a partial file, a checkpoint and nothing else")
 			}
-			cp := readTestCheckpoint(t, path+checkpointSuffix)
-			if len(cp.Parts) != 1 || cp.Parts[0].Offset != 0 || cp.Parts[0].Done != 5*testPart {
+			cp := checkpoints.Read(t, path+harness.CheckpointSuffix)
+			if len(cp.Parts) != 1 || cp.Parts[0].Offset != 0 || cp.Parts[0].Done != 5*harness.PartSize {
 				t.Fatalf("checkpoint has %+v", cp.Parts)
 			}
 			res, err := d.Download(t.Context(), "bkt", "k", path, opts...)
 			if err != nil {
 				t.Fatal(err)
 			}
-			checkFile(t, path, content)
-			if res.ResumedBytes != 5*testPart || res.DownloadedBytes != 11*testPart || !res.Verified {
+			harness.CheckFile(t, path, content)
+			if res.ResumedBytes != 5*harness.PartSize || res.DownloadedBytes != 11*harness.PartSize || !res.Verified {
 				t.Errorf("%+v", res)
 			}
 			for _, r := range s.Requests() {
-				if r.Start < 5*testPart || r.Header.Get("If-Match") == "" {
+				if r.Start < 5*harness.PartSize || r.Header.Get("If-Match") == "" {
 					t.Errorf("asked for %s with If-Match %q", r.Range, r.Header.Get("If-Match"))
 				}
 			}
-			if n := fetched(s); n != 11*testPart {
-				t.Errorf("%d bytes sent, want %d", n, 11*testPart)
+			if n := harness.Fetched(s); n != 11*harness.PartSize {
+				t.Errorf("%d bytes sent, want %d", n, 11*harness.PartSize)
 			}
 		})
 	}
 }
 
 func TestResumeWireSequence(t *testing.T) {
-	s, d, path, _ := interrupted(t)
-	if _, err := d.Download(t.Context(), "bkt", "k", path, WithPartSize(6*testPart)); err != nil {
+	s, d, path, _ := harness.Interrupted(t)
+	if _, err := d.Download(t.Context(), "bkt", "k", path, ossdl.WithPartSize(6*harness.PartSize)); err != nil {
 		t.Fatal(err)
 	}
-	sameLines(t, wire(s), "GET bytes=327680-720895 if-match", "GET bytes=720896-1048575 if-match")
+	harness.SameLines(t, harness.Wire(s), "GET bytes=327680-720895 if-match", "GET bytes=720896-1048575 if-match")
 }
 
 func TestResumeElsewhere(t *testing.T) {
 	t.Run("checkpoint file", func(t *testing.T) {
 		cp := filepath.Join(t.TempDir(), "my checkpoint")
-		s, d, path, content := interrupted(t, WithCheckpoint(cp))
-		if !exists(cp) || exists(path+checkpointSuffix) {
+		s, d, path, content := harness.Interrupted(t, ossdl.WithCheckpoint(cp))
+		if !harness.Exists(cp) || harness.Exists(path+harness.CheckpointSuffix) {
 			t.Error("the checkpoint is not where it was asked for")
 		}
-		res, err := d.Download(t.Context(), "bkt", "k", path, WithCheckpoint(cp))
-		if err != nil || res.ResumedBytes != 5*testPart {
+		res, err := d.Download(t.Context(), "bkt", "k", path, ossdl.WithCheckpoint(cp))
+		if err != nil || res.ResumedBytes != 5*harness.PartSize {
 			t.Errorf("%+v, %v", res, err)
 		}
-		checkFile(t, path, content)
-		if exists(cp) || fetched(s) != 11*testPart {
+		harness.CheckFile(t, path, content)
+		if harness.Exists(cp) || harness.Fetched(s) != 11*harness.PartSize {
 			t.Error("checkpoint left or bytes fetched again")
 		}
 	})
 	t.Run("checkpoint folder", func(t *testing.T) {
 		dir := filepath.Join(t.TempDir(), "checkpoints")
-		_, d, path, content := interrupted(t, WithCheckpointDir(dir))
+		_, d, path, content := harness.Interrupted(t, ossdl.WithCheckpointDir(dir))
 		fi, err := os.Stat(dir)
 		if err != nil || fi.Mode().Perm() != 0o700 {
 			t.Errorf("%v, %v", fi, err)
 		}
-		res, err := d.Download(t.Context(), "bkt", "k", path, WithCheckpointDir(dir))
-		if err != nil || res.ResumedBytes != 5*testPart {
+		res, err := d.Download(t.Context(), "bkt", "k", path, ossdl.WithCheckpointDir(dir))
+		if err != nil || res.ResumedBytes != 5*harness.PartSize {
 			t.Errorf("%+v, %v", res, err)
 		}
-		checkFile(t, path, content)
+		harness.CheckFile(t, path, content)
 		if entries, err := os.ReadDir(dir); err != nil || len(entries) != 0 {
 			t.Errorf("%v, %v", entries, err)
 		}
 	})
 	t.Run("moved together", func(t *testing.T) {
-		_, d, path, content := interrupted(t)
+		_, d, path, content := harness.Interrupted(t)
 		moved := filepath.Join(t.TempDir(), "elsewhere")
 		if err := os.Rename(filepath.Dir(path), moved); err != nil {
 			t.Fatal(err)
 		}
 		path = filepath.Join(moved, "file")
 		res, err := d.Download(t.Context(), "bkt", "k", path)
-		if err != nil || res.ResumedBytes != 5*testPart {
+		if err != nil || res.ResumedBytes != 5*harness.PartSize {
 			t.Errorf("%+v, %v", res, err)
 		}
-		checkFile(t, path, content)
+		harness.CheckFile(t, path, content)
 	})
 }
 
 func TestWithoutCheckpointLeavesNothing(t *testing.T) {
-	s, d, path, content := interrupted(t, WithoutCheckpoint())
-	noLeftovers(t, path)
-	res, err := d.Download(t.Context(), "bkt", "k", path, WithoutCheckpoint())
-	if err != nil || res.ResumedBytes != 0 || fetched(s) != content.Size() {
+	s, d, path, content := harness.Interrupted(t, ossdl.WithoutCheckpoint())
+	harness.NoLeftovers(t, path)
+	res, err := d.Download(t.Context(), "bkt", "k", path, ossdl.WithoutCheckpoint())
+	if err != nil || res.ResumedBytes != 0 || harness.Fetched(s) != content.Size() {
 		t.Errorf("%+v, %v", res, err)
 	}
-	checkFile(t, path, content)
+	harness.CheckFile(t, path, content)
 }
 
-// TestCheckpointOfNoUse: whatever is found in its place, the file is right in the end, and what could be kept is.
+// TestCheckpointOfNoUse checks that whatever is found in its place, the file is right in the end, and what could be kept
+// is.
 func TestCheckpointOfNoUse(t *testing.T) {
-	edit := func(fn func(c *checkpoint)) func(t *testing.T, path string) {
+	t.Parallel()
+	edit := func(fn func(c *checkpoints.Document)) func(t *testing.T, path string) {
 		return func(t *testing.T, path string) {
-			c := readTestCheckpoint(t, path+checkpointSuffix)
+			c := checkpoints.Read(t, path+harness.CheckpointSuffix)
 			fn(c)
-			data, err := c.encode(func(int) (claims []claim) {
-				for _, p := range c.Parts {
-					claims = append(claims, claim{p.Offset, p.Size, p.Done, p.CRC64, true})
-				}
-				return claims
-			})
-			if err != nil {
-				t.Fatal(err)
-			}
-			writeFile(t, path+checkpointSuffix, string(data))
+			checkpoints.Write(t, path+harness.CheckpointSuffix, c)
 		}
 	}
 	for name, c := range map[string]struct {
 		damage  func(t *testing.T, path string)
 		resumed int64
 	}{
-		"not JSON":                      {func(t *testing.T, path string) { writeFile(t, path+checkpointSuffix, "\x00\x01 no JSON") }, 0},
-		"empty":                         {func(t *testing.T, path string) { writeFile(t, path+checkpointSuffix, "") }, 0},
-		"JSON null":                     {func(t *testing.T, path string) { writeFile(t, path+checkpointSuffix, "null") }, 0},
-		"huge":                          {func(t *testing.T, path string) { writeFile(t, path+checkpointSuffix, string(make([]byte, 2<<20))) }, 0},
-		"gone":                          {func(t *testing.T, path string) { os.Remove(path + checkpointSuffix) }, 0},
-		"other format":                  {edit(func(c *checkpoint) { c.Version = 99 }), 0},
-		"other object":                  {edit(func(c *checkpoint) { c.Key = "other" }), 0},
-		"other bucket":                  {edit(func(c *checkpoint) { c.Bucket = "other" }), 0},
-		"other range":                   {edit(func(c *checkpoint) { c.Range = &checkpointRange{0, 16 * testPart} }), 0},
-		"other ETag":                    {edit(func(c *checkpoint) { c.ETag = `"0123456789ABCDEF0123456789ABCDEF"` }), 0},
-		"other size":                    {edit(func(c *checkpoint) { c.Size++ }), 0},
-		"other CRC-64":                  {edit(func(c *checkpoint) { *c.CRC64++ }), 0},
-		"wrong part sum":                {edit(func(c *checkpoint) { c.Parts[0].CRC64++ }), 0},
-		"claims too much":               {edit(func(c *checkpoint) { c.Parts[0].Size, c.Parts[0].Done = 16*testPart, 16*testPart }), 0},
-		"claims less":                   {edit(func(c *checkpoint) { c.Parts = nil }), 0},
-		"version differs":               {edit(func(c *checkpoint) { c.VersionID = "old" }), 5 * testPart},
-		"partial gone":                  {func(t *testing.T, path string) { os.Remove(path + partSuffix) }, 0},
-		"partial empty":                 {func(t *testing.T, path string) { writeFile(t, path+partSuffix, "") }, 0},
-		"partial shorter":               {func(t *testing.T, path string) { truncate(t, path+partSuffix, 4*testPart) }, 0},
-		"partial cut behind its claims": {func(t *testing.T, path string) { truncate(t, path+partSuffix, 5*testPart) }, 5 * testPart},
-		"partial longer":                {func(t *testing.T, path string) { truncate(t, path+partSuffix, 100*testPart) }, 5 * testPart},
-		"partial altered":               {func(t *testing.T, path string) { alter(t, path+partSuffix, 100) }, 0},
-		"partial altered where missing": {func(t *testing.T, path string) { alter(t, path+partSuffix, 6*testPart) }, 5 * testPart},
+		"not JSON": {func(t *testing.T, path string) {
+			harness.WriteFile(t, path+harness.CheckpointSuffix, "\x00\x01 no JSON")
+		}, 0},
+		"empty":     {func(t *testing.T, path string) { harness.WriteFile(t, path+harness.CheckpointSuffix, "") }, 0},
+		"JSON null": {func(t *testing.T, path string) { harness.WriteFile(t, path+harness.CheckpointSuffix, "null") }, 0},
+		"huge": {func(t *testing.T, path string) {
+			harness.WriteFile(t, path+harness.CheckpointSuffix, string(make([]byte, 2<<20)))
+		}, 0},
+		"gone":           {func(t *testing.T, path string) { os.Remove(path + harness.CheckpointSuffix) }, 0},
+		"other format":   {edit(func(c *checkpoints.Document) { c.Version = 99 }), 0},
+		"other object":   {edit(func(c *checkpoints.Document) { c.Key = "other" }), 0},
+		"other bucket":   {edit(func(c *checkpoints.Document) { c.Bucket = "other" }), 0},
+		"other range":    {edit(func(c *checkpoints.Document) { c.Range = &checkpoints.Range{Offset: 0, Length: 16 * harness.PartSize} }), 0},
+		"other ETag":     {edit(func(c *checkpoints.Document) { c.ETag = `"0123456789ABCDEF0123456789ABCDEF"` }), 0},
+		"other size":     {edit(func(c *checkpoints.Document) { c.Size++ }), 0},
+		"other CRC-64":   {edit(func(c *checkpoints.Document) { *c.CRC64++ }), 0},
+		"wrong part sum": {edit(func(c *checkpoints.Document) { c.Parts[0].CRC64++ }), 0},
+		"claims too much": {edit(func(c *checkpoints.Document) {
+			c.Parts[0].Size, c.Parts[0].Done = 16*harness.PartSize, 16*harness.PartSize
+		}), 0},
+		"claims less":                   {edit(func(c *checkpoints.Document) { c.Parts = nil }), 0},
+		"version differs":               {edit(func(c *checkpoints.Document) { c.VersionID = "old" }), 5 * harness.PartSize},
+		"partial gone":                  {func(t *testing.T, path string) { os.Remove(path + harness.PartSuffix) }, 0},
+		"partial empty":                 {func(t *testing.T, path string) { harness.WriteFile(t, path+harness.PartSuffix, "") }, 0},
+		"partial shorter":               {func(t *testing.T, path string) { harness.Truncate(t, path+harness.PartSuffix, 4*harness.PartSize) }, 0},
+		"partial cut behind its claims": {func(t *testing.T, path string) { harness.Truncate(t, path+harness.PartSuffix, 5*harness.PartSize) }, 5 * harness.PartSize},
+		"partial longer":                {func(t *testing.T, path string) { harness.Truncate(t, path+harness.PartSuffix, 100*harness.PartSize) }, 5 * harness.PartSize},
+		"partial altered":               {func(t *testing.T, path string) { alter(t, path+harness.PartSuffix, 100) }, 0},
+		"partial altered where missing": {func(t *testing.T, path string) { alter(t, path+harness.PartSuffix, 6*harness.PartSize) }, 5 * harness.PartSize},
 		"partial hard-linked elsewhere": {func(t *testing.T, path string) {
-			if err := os.Link(path+partSuffix, path+".elsewhere"); err != nil {
+			if err := os.Link(path+harness.PartSuffix, path+".elsewhere"); err != nil {
 				t.Skip(err)
 			}
 		}, 0},
 	} {
 		t.Run(name, func(t *testing.T) {
-			_, d, path, content := interrupted(t)
+			_, d, path, content := harness.Interrupted(t)
 			c.damage(t, path)
 			res, err := d.Download(t.Context(), "bkt", "k", path)
 			if err != nil {
 				t.Fatal(err)
 			}
-			checkFile(t, path, content)
+			harness.CheckFile(t, path, content)
 			if res.ResumedBytes != c.resumed {
 				t.Errorf("resumed %d bytes, want %d", res.ResumedBytes, c.resumed)
 			}
 		})
-	}
-}
-
-func truncate(t *testing.T, path string, size int64) {
-	t.Helper()
-	if err := os.Truncate(path, size); err != nil {
-		t.Fatal(err)
 	}
 }
 
@@ -252,8 +207,8 @@ func alter(t *testing.T, path string, off int64) {
 }
 
 func TestFinishedButNotRenamed(t *testing.T) {
-	s, d, path, content := interrupted(t)
-	f, err := os.OpenFile(path+partSuffix, os.O_RDWR, 0)
+	s, d, path, content := harness.Interrupted(t)
+	f, err := os.OpenFile(path+harness.PartSuffix, os.O_RDWR, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -268,85 +223,82 @@ func TestFinishedButNotRenamed(t *testing.T) {
 	if err != nil || res.ResumedBytes != content.Size() || res.DownloadedBytes > 1 {
 		t.Errorf("%+v, %v", res, err)
 	}
-	checkFile(t, path, content)
-	sameLines(t, wire(s), "GET bytes=0-0 if-match")
+	harness.CheckFile(t, path, content)
+	harness.SameLines(t, harness.Wire(s), "GET bytes=0-0 if-match")
 }
 
 // claimAll makes the checkpoint claim the whole object.
 func claimAll(t *testing.T, path string, content osstest.Content) {
 	t.Helper()
-	c := readTestCheckpoint(t, path+checkpointSuffix)
-	data, err := c.encode(func(int) []claim { return []claim{{0, content.Size(), content.Size(), content.CRC64(), true}} })
-	if err != nil {
-		t.Fatal(err)
-	}
-	writeFile(t, path+checkpointSuffix, string(data))
+	c := checkpoints.Read(t, path+harness.CheckpointSuffix)
+	c.Parts = []checkpoints.Part{{Offset: 0, Size: content.Size(), Done: content.Size(), CRC64: content.CRC64()}}
+	checkpoints.Write(t, path+harness.CheckpointSuffix, c)
 }
 
 func TestRenamedButCheckpointLeft(t *testing.T) {
-	s, d, path, content := interrupted(t)
+	s, d, path, content := harness.Interrupted(t)
 	claimAll(t, path, content)
-	os.Remove(path + partSuffix)
+	os.Remove(path + harness.PartSuffix)
 	b := make([]byte, content.Size())
 	content.ReadAt(b, 0)
-	writeFile(t, path, string(b))
+	harness.WriteFile(t, path, string(b))
 	res, err := d.Download(t.Context(), "bkt", "k", path)
 	if err != nil || res.ResumedBytes != content.Size() || !res.Verified {
 		t.Errorf("%+v, %v", res, err)
 	}
-	checkFile(t, path, content)
-	sameLines(t, wire(s), "GET bytes=0-0 if-match")
+	harness.CheckFile(t, path, content)
+	harness.SameLines(t, harness.Wire(s), "GET bytes=0-0 if-match")
 }
 
 func TestOldCheckpointBesideANewerFile(t *testing.T) {
-	right := make([]byte, 16*testPart)
-	if _, err := osstest.Random(1, 16*testPart).ReadAt(right, 0); err != nil {
+	right := make([]byte, 16*harness.PartSize)
+	if _, err := osstest.Random(1, 16*harness.PartSize).ReadAt(right, 0); err != nil {
 		t.Fatal(err)
 	}
 	for name, newer := range map[string]string{
-		"other content of the same size": string(make([]byte, 16*testPart)),
+		"other content of the same size": string(make([]byte, 16*harness.PartSize)),
 		"shorter":                        "short",
 		"the object and more":            string(right) + "more",
-		"half of it right":               string(right[:8*testPart]) + string(make([]byte, 8*testPart)),
+		"half of it right":               string(right[:8*harness.PartSize]) + string(make([]byte, 8*harness.PartSize)),
 	} {
 		t.Run(name, func(t *testing.T) {
-			_, d, path, content := interrupted(t)
+			_, d, path, content := harness.Interrupted(t)
 			claimAll(t, path, content)
-			os.Remove(path + partSuffix)
-			writeFile(t, path, newer)
+			os.Remove(path + harness.PartSuffix)
+			harness.WriteFile(t, path, newer)
 			res, err := d.Download(t.Context(), "bkt", "k", path)
 			if err != nil || res.ResumedBytes != 0 {
 				t.Errorf("%+v, %v", res, err)
 			}
-			checkFile(t, path, content)
+			harness.CheckFile(t, path, content)
 		})
 	}
 }
 
-// TestCheckpointOfNothing: a document that claims nothing vouches for no file.
+// TestCheckpointOfNothing checks that a document that claims nothing vouches for no file.
 func TestCheckpointOfNothing(t *testing.T) {
-	s := newServer(t)
+	s := harness.NewServer(t)
 	s.CreateBucket("bkt", osstest.PublicRead())
 	o := s.Put("bkt", "k", osstest.Bytes(nil))
-	d := newDownloader(t, s)
+	d := harness.NewDownloader(t, s)
 	path := filepath.Join(t.TempDir(), "file")
-	writeFile(t, path, "old content")
-	writeFile(t, path+checkpointSuffix, fmt.Sprintf(`{"version":1,"bucket":"bkt","key":"k","etag":%q,"size":0,"path":"file","parts":[]}`, o.ETag))
+	harness.WriteFile(t, path, "old content")
+	harness.WriteFile(t, path+harness.CheckpointSuffix, fmt.Sprintf(`{"version":1,"bucket":"bkt","key":"k","etag":%q,"size":0,"path":"file","parts":[]}`, o.ETag))
 	if _, err := d.Download(t.Context(), "bkt", "k", path); err != nil {
 		t.Fatal(err)
 	}
-	checkFile(t, path, osstest.Bytes(nil))
+	harness.CheckFile(t, path, osstest.Bytes(nil))
 }
 
-// TestCheckpointWhoseTemporaryIsThePath: the names that a checkpoint brings along are the download's, too.
+// TestCheckpointWhoseTemporaryIsThePath checks that the names that a checkpoint brings along are the download's, too.
 func TestCheckpointWhoseTemporaryIsThePath(t *testing.T) {
-	s := newServer(t)
+	s := harness.NewServer(t)
 	s.Put("bkt", "k", osstest.Random(1, 1000))
-	d := newDownloader(t, s)
+	d := harness.NewDownloader(t, s)
 	dir := t.TempDir()
 	path := filepath.Join(dir, "data"+fsys.TempSuffix)
-	writeFile(t, path, "old")
-	if _, err := d.Download(t.Context(), "bkt", "k", path, WithCheckpoint(filepath.Join(dir, "data"))); err == nil {
+	harness.WriteFile(t, path, "old")
+	if _, err := d.Download(t.Context(), "bkt", "k", path, ossdl.WithCheckpoint(filepath.Join(dir, "data"))); err == nil {
 		t.Error("accepted a checkpoint whose temporary is the file itself")
 	}
 	if got, err := os.ReadFile(path); string(got) != "old" {
@@ -354,140 +306,117 @@ func TestCheckpointWhoseTemporaryIsThePath(t *testing.T) {
 	}
 }
 
-// TestStrayCheckpoint: a call with other options removes what an interrupted one has left at the default place, and
-// nothing that is not a checkpoint.
+// TestStrayCheckpoint checks that a call with other options removes what an interrupted one has left at the default place,
+// and nothing that is not a checkpoint.
 func TestStrayCheckpoint(t *testing.T) {
-	_, d, path, content := interrupted(t)
-	if _, err := d.Download(t.Context(), "bkt", "k", path, WithoutCheckpoint()); err != nil {
+	_, d, path, content := harness.Interrupted(t)
+	if _, err := d.Download(t.Context(), "bkt", "k", path, ossdl.WithoutCheckpoint()); err != nil {
 		t.Fatal(err)
 	}
-	checkFile(t, path, content)
-	writeFile(t, path+checkpointSuffix, "somebody's notes")
-	if _, err := d.Download(t.Context(), "bkt", "k", path, WithoutCheckpoint()); err != nil {
+	harness.CheckFile(t, path, content)
+	harness.WriteFile(t, path+harness.CheckpointSuffix, "somebody's notes")
+	if _, err := d.Download(t.Context(), "bkt", "k", path, ossdl.WithoutCheckpoint()); err != nil {
 		t.Fatal(err)
 	}
-	if !exists(path + checkpointSuffix) {
+	if !harness.Exists(path + harness.CheckpointSuffix) {
 		t.Error("a file that is no checkpoint was removed")
 	}
 }
 
-// TestFailureWithoutCheckpointLeavesNothing, not even what an earlier call with one has left: its partial file is gone.
+// TestFailureWithoutCheckpointLeavesNothing checks that nothing is left, not even what an earlier call with a checkpoint
+// has left: its partial file is gone.
 func TestFailureWithoutCheckpointLeavesNothing(t *testing.T) {
-	s, d, path, _ := interrupted(t)
+	s, d, path, _ := harness.Interrupted(t)
 	s.OnRequest(func(r *osstest.Request) *osstest.Fault {
 		if r.Seq < 2 {
 			return nil
 		}
 		return osstest.Error(403, "AccessDenied", "no more")
 	})
-	if _, err := d.Download(t.Context(), "bkt", "k", path, WithoutCheckpoint()); err == nil {
+	if _, err := d.Download(t.Context(), "bkt", "k", path, ossdl.WithoutCheckpoint()); err == nil {
 		t.Fatal("no error")
 	}
-	noLeftovers(t, path)
-}
-
-// TestWithoutCheckpointPartsAreJoined: no sync tells what may be joined, and nothing is to be lost. Otherwise there would
-// be a part for every 8 MiB in the end, however large the object.
-func TestWithoutCheckpointPartsAreJoined(t *testing.T) {
-	s := newServer(t)
-	s.Put("bkt", "k", osstest.Random(1, 1000))
-	d := newDownloader(t, s, WithoutCheckpoint())
-	src, err := d.bucketSource("bkt", "k", &d.cfg)
-	if err != nil {
-		t.Fatal(err)
-	}
-	c := d.newCall(src, d.cfg)
-	if _, err := c.toFile(t.Context(), filepath.Join(t.TempDir(), "file")); err != nil {
-		t.Fatal(err)
-	}
-	if !c.t.set.volatile {
-		t.Error("done parts wait for a sync that never comes")
-	}
+	harness.NoLeftovers(t, path)
 }
 
 func TestObjectChangedSinceTheCheckpoint(t *testing.T) {
-	s, d, path, _ := interrupted(t)
-	newer := osstest.Random(2, 10*testPart+5)
+	s, d, path, _ := harness.Interrupted(t)
+	newer := osstest.Random(2, 10*harness.PartSize+5)
 	s.Put("bkt", "k", newer)
 	res, err := d.Download(t.Context(), "bkt", "k", path)
 	if err != nil || res.ResumedBytes != 0 {
 		t.Fatalf("%+v, %v", res, err)
 	}
-	checkFile(t, path, newer)
+	harness.CheckFile(t, path, newer)
 }
 
 func TestObjectDeletedSinceTheCheckpoint(t *testing.T) {
-	s, d, path, content := interrupted(t)
+	s, d, path, content := harness.Interrupted(t)
 	s.Delete("bkt", "k")
-	if _, err := d.Download(t.Context(), "bkt", "k", path); !errors.Is(err, ErrNotFound) {
+	if _, err := d.Download(t.Context(), "bkt", "k", path); !errors.Is(err, ossdl.ErrNotFound) {
 		t.Fatal(err)
 	}
 	s.Put("bkt", "k", content)
 	res, err := d.Download(t.Context(), "bkt", "k", path)
-	if err != nil || res.ResumedBytes != 5*testPart {
+	if err != nil || res.ResumedBytes != 5*harness.PartSize {
 		t.Errorf("the object came back, what was there of it was lost: %+v, %v", res, err)
 	}
-	checkFile(t, path, content)
+	harness.CheckFile(t, path, content)
 }
 
 func TestRangeAndWholeDoNotMix(t *testing.T) {
-	part := []Option{WithRange(testPart, 10*testPart)}
-	s, d, path, content := interrupted(t, part...)
+	part := []ossdl.Option{ossdl.WithRange(harness.PartSize, 10*harness.PartSize)}
+	s, d, path, content := harness.Interrupted(t, part...)
 	res, err := d.Download(t.Context(), "bkt", "k", path)
 	if err != nil || res.ResumedBytes != 0 {
 		t.Fatalf("the whole after a range: %+v, %v", res, err)
 	}
-	checkFile(t, path, content)
-	interrupt(t, s, d, path, 5)
+	harness.CheckFile(t, path, content)
+	harness.Interrupt(t, s, d, path, 5)
 	res, err = d.Download(t.Context(), "bkt", "k", path, part...)
 	if err != nil || res.ResumedBytes != 0 {
 		t.Fatalf("a range after the whole: %+v, %v", res, err)
 	}
-	b := make([]byte, 10*testPart)
-	content.ReadAt(b, testPart)
-	checkFile(t, path, osstest.Bytes(b))
-	interrupt(t, s, d, path, 5, part...)
+	b := make([]byte, 10*harness.PartSize)
+	content.ReadAt(b, harness.PartSize)
+	harness.CheckFile(t, path, osstest.Bytes(b))
+	harness.Interrupt(t, s, d, path, 5, part...)
 	res, err = d.Download(t.Context(), "bkt", "k", path, part...)
-	if err != nil || res.ResumedBytes != 5*testPart {
+	if err != nil || res.ResumedBytes != 5*harness.PartSize {
 		t.Fatalf("a range resumes: %+v, %v", res, err)
 	}
-	checkFile(t, path, osstest.Bytes(b))
+	harness.CheckFile(t, path, osstest.Bytes(b))
 }
 
 func TestWrongCRCOnResume(t *testing.T) {
-	s, d, path, content := interrupted(t)
-	writeFile(t, path, "old")
+	s, d, path, content := harness.Interrupted(t)
+	harness.WriteFile(t, path, "old")
 	// The same object in every respect but a CRC-64 that its bytes do not have.
 	o := s.Stat("bkt", "k")
 	s.Put("bkt", "k", content, osstest.ETag(o.ETag), osstest.LastModified(o.LastModified), osstest.CRCHeader("12345"))
-	c := readTestCheckpoint(t, path+checkpointSuffix)
+	c := checkpoints.Read(t, path+harness.CheckpointSuffix)
 	*c.CRC64 = 12345
-	parts := []claim{{c.Parts[0].Offset, c.Parts[0].Size, c.Parts[0].Done, c.Parts[0].CRC64, true}}
-	data, err := c.encode(func(int) []claim { return parts })
-	if err != nil {
-		t.Fatal(err)
-	}
-	writeFile(t, path+checkpointSuffix, string(data))
+	checkpoints.Write(t, path+harness.CheckpointSuffix, c)
 	res, err := d.Download(t.Context(), "bkt", "k", path)
-	if !errors.Is(err, ErrChecksum) || res.Verified {
+	if !errors.Is(err, ossdl.ErrChecksum) || res.Verified {
 		t.Errorf("%+v, %v", res, err)
 	}
-	noLeftovers(t, path)
+	harness.NoLeftovers(t, path)
 	if got, _ := os.ReadFile(path); string(got) != "old" {
 		t.Errorf("the old file is %q", got)
 	}
-	if n := fetched(s); n > 2*content.Size() {
+	if n := harness.Fetched(s); n > 2*content.Size() {
 		t.Errorf("%d bytes fetched of %d", n, content.Size())
 	}
 }
 
 func TestProgressOnResume(t *testing.T) {
-	_, d, path, content := interrupted(t)
-	p := &progress{t: t}
-	if _, err := d.Download(t.Context(), "bkt", "k", path, WithProgress(p.add)); err != nil {
+	_, d, path, content := harness.Interrupted(t)
+	p := &harness.ProgressRecorder{T: t}
+	if _, err := d.Download(t.Context(), "bkt", "k", path, ossdl.WithProgress(p.Add)); err != nil {
 		t.Fatal(err)
 	}
-	if last := p.last(); last.Done != content.Size() || last.Resumed != 5*testPart {
+	if last := p.Last(); last.Done != content.Size() || last.Resumed != 5*harness.PartSize {
 		t.Errorf("last report %+v", last)
 	}
 }
@@ -495,10 +424,10 @@ func TestProgressOnResume(t *testing.T) {
 // TestInterruptUntilDone is the headline: cut off anywhere, again and again, and byte-exact in the end, with nothing
 // fetched twice.
 func TestInterruptUntilDone(t *testing.T) {
-	s := newServer(t)
+	s := harness.NewServer(t)
 	content := osstest.Random(7, 4<<20)
 	s.Put("bkt", "k", content)
-	d := newDownloader(t, s, WithConcurrency(4))
+	d := harness.NewDownloader(t, s, ossdl.WithConcurrency(4))
 	path := filepath.Join(t.TempDir(), "file")
 	var total int64
 	for cuts := 0; ; cuts++ {
@@ -511,7 +440,7 @@ func TestInterruptUntilDone(t *testing.T) {
 			}
 			return nil
 		})
-		res, err := d.Download(ctx, "bkt", "k", path, WithPartSize(int64(60_001+cuts*1000)))
+		res, err := d.Download(ctx, "bkt", "k", path, ossdl.WithPartSize(int64(60_001+cuts*1000)))
 		cancel()
 		s.ClearFaults()
 		total += res.DownloadedBytes
@@ -519,14 +448,14 @@ func TestInterruptUntilDone(t *testing.T) {
 			t.Logf("%d interruptions", cuts)
 			break
 		}
-		if !errors.Is(err, context.Canceled) || exists(path) {
+		if !errors.Is(err, context.Canceled) || harness.Exists(path) {
 			t.Fatalf("run %d: %v", cuts, err)
 		}
 		if cuts > 500 {
 			t.Fatal("no end in sight")
 		}
 	}
-	checkFile(t, path, content)
+	harness.CheckFile(t, path, content)
 	// What a cancelled request had in its buffer is lost: at most a buffer for each worker and cut, here part of a part.
 	if total < content.Size() {
 		t.Errorf("%d bytes downloaded of %d", total, content.Size())

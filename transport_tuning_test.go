@@ -1,6 +1,13 @@
-package ossdl
+package ossdl_test
 
 import (
+	"reflect"
+
+	"github.com/ossdl/ossdl/internal/harness/leaks"
+
+	"github.com/ossdl/ossdl"
+	"github.com/ossdl/ossdl/internal/harness"
+
 	"context"
 	"crypto/tls"
 	"errors"
@@ -23,10 +30,20 @@ import (
 	"github.com/ossdl/ossdl/internal/osstest"
 )
 
+// transportOf returns the transport below the one of HTTPClient that bounds error bodies, which embeds it.
+func transportOf(t *testing.T, hc *http.Client) *http.Transport {
+	t.Helper()
+	tr, ok := reflect.ValueOf(hc.Transport).Elem().Field(0).Interface().(*http.Transport)
+	if !ok {
+		t.Fatalf("the transport is a %T", hc.Transport)
+	}
+	return tr
+}
+
 // tuned makes a client whose connections end with the test.
 func tuned(t *testing.T, changes ...func(*http.Transport)) *http.Client {
 	t.Helper()
-	hc := HTTPClient(changes...)
+	hc := ossdl.HTTPClient(changes...)
 	t.Cleanup(hc.CloseIdleConnections)
 	return hc
 }
@@ -34,14 +51,14 @@ func tuned(t *testing.T, changes ...func(*http.Transport)) *http.Client {
 // downloadOver downloads an object of a bucket that anyone may read, with credentials and by URL, over one client.
 func downloadOver(t *testing.T, s *osstest.Server, hc *http.Client) {
 	t.Helper()
-	content := osstest.Random(1, 4*testPart)
+	content := osstest.Random(1, 4*harness.PartSize)
 	s.CreateBucket("public", osstest.PublicRead())
 	s.Put("public", "k", content)
 	client, err := s.Client(oss.HTTPClient(hc))
 	if err != nil {
 		t.Fatal(err)
 	}
-	d, err := New(client, WithPartSize(testPart), WithHTTPClient(hc))
+	d, err := ossdl.New(client, ossdl.WithPartSize(harness.PartSize), ossdl.WithHTTPClient(hc))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -49,7 +66,7 @@ func downloadOver(t *testing.T, s *osstest.Server, hc *http.Client) {
 	if _, err := d.Download(t.Context(), "public", "k", path); err != nil {
 		t.Fatal(err)
 	}
-	checkFile(t, path, content)
+	harness.CheckFile(t, path, content)
 	if _, err := d.DownloadURL(t.Context(), s.URL("public", "k"), path); err != nil {
 		t.Fatal(err)
 	}
@@ -57,14 +74,14 @@ func downloadOver(t *testing.T, s *osstest.Server, hc *http.Client) {
 
 // TestOwnCA checks that a client trusts the roots it was given, and no others.
 func TestOwnCA(t *testing.T) {
-	s := newServer(t, osstest.WithTLS())
+	s := harness.NewServer(t, osstest.WithTLS())
 	downloadOver(t, s, tuned(t, func(t *http.Transport) { t.TLSClientConfig = &tls.Config{RootCAs: s.Roots()} }))
 
 	client, err := s.Client(oss.HTTPClient(tuned(t)))
 	if err != nil {
 		t.Fatal(err)
 	}
-	d, err := New(client)
+	d, err := ossdl.New(client)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -88,7 +105,7 @@ func TestClientCertificate(t *testing.T) {
 	hc := tuned(t, func(t *http.Transport) {
 		t.TLSClientConfig = &tls.Config{RootCAs: roots, Certificates: s.TLS.Certificates}
 	})
-	d := newURLDownloader(t, WithHTTPClient(hc))
+	d := harness.NewURLDownloader(t, ossdl.WithHTTPClient(hc))
 	if _, err := d.DownloadURL(t.Context(), s.URL+"/k", filepath.Join(t.TempDir(), "file")); err != nil || shown.Load() != 1 {
 		t.Errorf("%d certificates were shown, %v", shown.Load(), err)
 	}
@@ -96,7 +113,7 @@ func TestClientCertificate(t *testing.T) {
 
 // TestOwnProxy checks that requests go to the proxy that was set, and that its password is hidden even if it is sent back.
 func TestOwnProxy(t *testing.T) {
-	s := newServer(t)
+	s := harness.NewServer(t)
 	content := osstest.Random(1, 1000)
 	s.Put("bkt", "k", content)
 	proxy := &url.URL{Scheme: "http", Host: s.Addr(), User: url.UserPassword("user", testProxyWord)}
@@ -105,7 +122,7 @@ func TestOwnProxy(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	d, err := New(client)
+	d, err := ossdl.New(client)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -113,7 +130,7 @@ func TestOwnProxy(t *testing.T) {
 	if _, err := d.Download(t.Context(), "bkt", "k", path); err != nil {
 		t.Fatal(err)
 	}
-	checkFile(t, path, content)
+	harness.CheckFile(t, path, content)
 	word := s.Requests()[0].Header.Get("Proxy-Authorization")
 	if _, word, _ = strings.Cut(word, " "); word == "" || s.Requests()[0].Host != "bkt.oss.test" {
 		t.Fatalf("the proxy was asked for %s with %v", s.Requests()[0].Host, s.Requests()[0].Header)
@@ -124,18 +141,18 @@ func TestOwnProxy(t *testing.T) {
 			"<Error><Code>Denied</Code><Message>not "+r.Header.Get("Proxy-Authorization")+", not "+testProxyWord+"</Message></Error>")
 	})
 	_, err = d.Download(t.Context(), "bkt", "k", path)
-	if err == nil || !strings.Contains(err.Error(), "not Basic "+hidden+", not "+hidden) {
+	if err == nil || !strings.Contains(err.Error(), "not Basic "+"***"+", not "+"***") {
 		t.Errorf("nothing was hidden: %v", err)
 	}
-	noSecret(t, err, testProxyWord, word)
+	leaks.NoSecret(t, err, testProxyWord, word)
 }
 
 // TestNoProxy checks that the environment's proxy can be switched off.
 func TestNoProxy(t *testing.T) {
-	if tr := transportOf(t, HTTPClient(func(t *http.Transport) { t.Proxy = nil })); tr.Proxy != nil {
+	if tr := transportOf(t, ossdl.HTTPClient(func(t *http.Transport) { t.Proxy = nil })); tr.Proxy != nil {
 		t.Error("there is a proxy")
 	}
-	if tr := transportOf(t, HTTPClient()); tr.Proxy == nil {
+	if tr := transportOf(t, ossdl.HTTPClient()); tr.Proxy == nil {
 		t.Error("there is no proxy")
 	}
 }
@@ -144,7 +161,7 @@ func TestNoProxy(t *testing.T) {
 func TestOwnDialer(t *testing.T) {
 	for name, wraps := range map[string]bool{"replaced": false, "wrapped": true} {
 		t.Run(name, func(t *testing.T) {
-			s := newServer(t)
+			s := harness.NewServer(t)
 			var dialed atomic.Int32
 			downloadOver(t, s, tuned(t, func(t *http.Transport) {
 				dial := t.DialContext
@@ -198,14 +215,14 @@ func TestHTTP2CannotBeSwitchedOn(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			var protocols sync.Map
-			s, mine := newHTTP2Server(t, &protocols, strings.Repeat("x", 4*testPart))
+			s, mine := newHTTP2Server(t, &protocols, strings.Repeat("x", 4*harness.PartSize))
 			var given []string
 			hc := tuned(t, func(t *http.Transport) {
 				t.TLSClientConfig = mine
 				change(t)
 				given = slices.Clone(mine.NextProtos)
 			})
-			d := newURLDownloader(t, WithHTTPClient(hc), WithPartSize(testPart), WithRetry(RetryPolicy{Attempts: 1}))
+			d := harness.NewURLDownloader(t, ossdl.WithHTTPClient(hc), ossdl.WithPartSize(harness.PartSize), ossdl.WithRetry(ossdl.RetryPolicy{Attempts: 1}))
 			if _, err := d.DownloadURL(t.Context(), s.URL+"/k", filepath.Join(t.TempDir(), "file")); err != nil {
 				t.Error(err)
 			}
@@ -235,7 +252,7 @@ func TestHTTP2OfADialer(t *testing.T) {
 			"h2": func(string, *tls.Conn) http.RoundTripper { return overHTTP2{} },
 		}
 	})
-	_, err := newURLDownloader(t, WithHTTPClient(hc), WithRetry(RetryPolicy{Attempts: 1})).
+	_, err := harness.NewURLDownloader(t, ossdl.WithHTTPClient(hc), ossdl.WithRetry(ossdl.RetryPolicy{Attempts: 1})).
 		DownloadURL(t.Context(), s.URL+"/k", filepath.Join(t.TempDir(), "file"))
 	if err == nil || errors.Is(err, errOverHTTP2) {
 		t.Error(err)
@@ -252,7 +269,7 @@ func (overHTTP2) RoundTrip(*http.Request) (*http.Response, error) { return nil, 
 // TestPromisesHoldWhateverIsChanged checks what a caller cannot change, and that the rest is the caller's.
 func TestPromisesHoldWhateverIsChanged(t *testing.T) {
 	var order []int
-	hc := HTTPClient(
+	hc := ossdl.HTTPClient(
 		func(t *http.Transport) {
 			order = append(order, 1)
 			t.DisableCompression, t.MaxResponseHeaderBytes, t.MaxIdleConnsPerHost = false, 1<<40, 3
@@ -260,14 +277,14 @@ func TestPromisesHoldWhateverIsChanged(t *testing.T) {
 		func(t *http.Transport) { order = append(order, t.MaxIdleConnsPerHost) },
 	)
 	tr := transportOf(t, hc)
-	if !tr.DisableCompression || tr.MaxResponseHeaderBytes != headLimit || !tr.Protocols.HTTP1() || tr.Protocols.HTTP2() {
+	if !tr.DisableCompression || tr.MaxResponseHeaderBytes != 256<<10 || !tr.Protocols.HTTP1() || tr.Protocols.HTTP2() {
 		t.Errorf("compression %v, head up to %d, protocols %v", !tr.DisableCompression, tr.MaxResponseHeaderBytes, tr.Protocols)
 	}
 	if tr.MaxIdleConnsPerHost != 3 || !slices.Equal(order, []int{1, 3}) || hc.CheckRedirect == nil || hc.Timeout != 0 {
 		t.Errorf("%d connections, order %v, time-out %v", tr.MaxIdleConnsPerHost, order, hc.Timeout)
 	}
 	for range 2 { // a new transport each time
-		if transportOf(t, HTTPClient()).MaxIdleConnsPerHost != MaxConcurrency {
+		if transportOf(t, ossdl.HTTPClient()).MaxIdleConnsPerHost != ossdl.MaxConcurrency {
 			t.Error("a change is left behind")
 		}
 	}
@@ -276,15 +293,15 @@ func TestPromisesHoldWhateverIsChanged(t *testing.T) {
 			t.Error("a nil function is taken")
 		}
 	}()
-	HTTPClient(nil)
+	ossdl.HTTPClient(nil)
 }
 
 // TestErrorBodyIsBoundedOverATunedTransport checks that the bound on the bodies of refusals lies above what a caller
 // changes.
 func TestErrorBodyIsBoundedOverATunedTransport(t *testing.T) {
-	s := newServer(t)
+	s := harness.NewServer(t)
 	s.OnRequest(func(*osstest.Request) *osstest.Fault {
-		return osstest.Inject().Reply(http.StatusForbidden, "text/plain", strings.Repeat("x", errorBodyLimit+1000))
+		return osstest.Inject().Reply(http.StatusForbidden, "text/plain", strings.Repeat("x", 1<<20+1000))
 	})
 	hc := tuned(t, func(t *http.Transport) { t.DialContext = new(net.Dialer).DialContext })
 	resp, err := hc.Get(s.URL("bkt", "k"))
@@ -292,7 +309,7 @@ func TestErrorBodyIsBoundedOverATunedTransport(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer resp.Body.Close()
-	if body, err := io.ReadAll(resp.Body); err != nil || len(body) != errorBodyLimit {
+	if body, err := io.ReadAll(resp.Body); err != nil || len(body) != 1<<20 {
 		t.Errorf("%d bytes, %v", len(body), err)
 	}
 }

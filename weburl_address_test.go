@@ -1,6 +1,8 @@
 package ossdl
 
 import (
+	"github.com/ossdl/ossdl/internal/harness/leaks"
+
 	"net/url"
 	"strings"
 	"testing"
@@ -31,11 +33,11 @@ func FuzzSignedURL(f *testing.F) {
 			if u, err := parseAddress(scheme + "://user:" + secret + "@" + rest); err == nil {
 				t.Errorf("a password was accepted: %v", u)
 			} else {
-				noSecret(t, err, secret)
+				leaks.NoSecret(t, err, secret)
 			}
 		}
 		if err != nil {
-			noSecret(t, err, secret)
+			leaks.NoSecret(t, err, secret)
 			return
 		}
 		if name := a.String(); strings.Contains(name, secret) || a.id.bucket == "" || !strings.HasPrefix(a.id.key, "/") {

@@ -1,0 +1,81 @@
+package harness
+
+import (
+	"io"
+	"os"
+	"testing"
+
+	"github.com/ossdl/ossdl/internal/fsys"
+	"github.com/ossdl/ossdl/internal/osstest"
+)
+
+// CheckFile fails the test unless the file holds the content and nothing of ours is beside it.
+func CheckFile(t testing.TB, path string, want osstest.Content) {
+	t.Helper()
+	f, err := os.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	fi, err := f.Stat()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if fi.Size() != want.Size() {
+		t.Fatalf("%s has %d bytes, want %d", path, fi.Size(), want.Size())
+	}
+	got, exp := make([]byte, 1<<20), make([]byte, 1<<20)
+	for off := int64(0); off < want.Size(); {
+		n, err := f.ReadAt(got[:min(int64(len(got)), want.Size()-off)], off)
+		if err != nil && err != io.EOF || n == 0 {
+			t.Fatal(n, err)
+		}
+		if _, err := want.ReadAt(exp[:n], off); err != nil && err != io.EOF {
+			t.Fatal(err)
+		}
+		for i := range n {
+			if got[i] != exp[i] {
+				t.Fatalf("%s differs at byte %d", path, off+int64(i))
+			}
+		}
+		off += int64(n)
+	}
+	NoLeftovers(t, path)
+}
+
+func NoLeftovers(t testing.TB, path string) {
+	t.Helper()
+	for _, suffix := range []string{PartSuffix, CheckpointSuffix, LockSuffix, CheckpointSuffix + fsys.TempSuffix} {
+		if _, err := os.Lstat(path + suffix); err == nil {
+			t.Errorf("%s%s is left behind", path, suffix)
+		}
+	}
+}
+
+func WriteFile(t testing.TB, path, content string) {
+	t.Helper()
+	if err := os.WriteFile(path, []byte(content), 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func Exists(path string) bool {
+	_, err := os.Lstat(path)
+	return err == nil
+}
+
+func Truncate(t *testing.T, path string, size int64) {
+	t.Helper()
+	if err := os.Truncate(path, size); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func Bytes(t testing.TB, c osstest.Content) []byte {
+	t.Helper()
+	b := make([]byte, c.Size())
+	if _, err := c.ReadAt(b, 0); err != nil && err != io.EOF {
+		t.Fatal(err)
+	}
+	return b
+}

@@ -1,0 +1,91 @@
+// Package leaks finds what must not be left: goroutines after a call, and secrets in errors. It must not import the library:
+// the library's own tests use it.
+package leaks
+
+import (
+	"fmt"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+)
+
+// NoSecret fails the test if any error of the chain tells one of the secrets.
+func NoSecret(t testing.TB, err error, secrets ...string) {
+	t.Helper()
+	if err == nil {
+		return
+	}
+	for _, text := range []string{err.Error(), fmt.Sprintf("%+v", err), fmt.Sprintf("%#v", err)} {
+		for _, secret := range secrets {
+			if strings.Contains(text, secret) {
+				t.Errorf("%T tells %s: %s", err, secret, text)
+			}
+		}
+	}
+	switch e := err.(type) {
+	case interface{ Unwrap() error }:
+		NoSecret(t, e.Unwrap(), secrets...)
+	case interface{ Unwrap() []error }:
+		for _, err := range e.Unwrap() {
+			NoSecret(t, err, secrets...)
+		}
+	}
+}
+
+// OthersInBubble is the stacks of all goroutines of the caller's bubble but the caller's.
+func OthersInBubble() string {
+	buf := make([]byte, 1<<18)
+	stacks := strings.Split(string(buf[:runtime.Stack(buf, true)]), "\n\n")
+	header, _, _ := strings.Cut(stacks[0], "\n")
+	bubble := header[strings.LastIndexByte(header, ','):] // ", synctest bubble 7]:"
+	var left []string
+	for _, s := range stacks[1:] {
+		header, _, _ := strings.Cut(s, "\n")
+		if strings.HasSuffix(header, bubble) && !strings.Contains(s, "testing/synctest.Test") {
+			left = append(left, s)
+		}
+	}
+	return strings.Join(left, "\n\n")
+}
+
+// Ours reports whether a goroutine is one of the library, by its stack as package runtime or runtime/pprof has it: a frame is of
+// one of the library's packages. The packages of the tests are none of them. Goroutines of the server are the server's,
+// whatever they call.
+func Ours(stack string) bool {
+	ours := false
+	for line := range strings.Lines(stack) {
+		_, name, ok := strings.Cut(line, "github.com/ossdl/ossdl")
+		if !ok || strings.HasPrefix(line, "\t") || strings.HasPrefix(line, "created by ") { // a file, or who has started it
+			continue
+		}
+		of := func(pkg string) bool { return strings.HasPrefix(name, pkg) }
+		switch {
+		case of("/internal/osstest.") || of("/osstest."):
+			return false
+		case !of("/internal/harness") && !of("/internal/torture") && !of("_test."):
+			ours = true
+		}
+	}
+	return ours
+}
+
+// NoGoroutines waits until no goroutine of the library is left, except those that run a test.
+func NoGoroutines(t testing.TB) {
+	t.Helper()
+	var left []string
+	for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); runtime.Gosched() {
+		buf := make([]byte, 1<<20)
+		buf = buf[:runtime.Stack(buf, true)]
+		left = left[:0]
+		for stack := range strings.SplitSeq(string(buf), "\n\n") {
+			if Ours(stack) && !strings.Contains(stack, "testing.tRunner") {
+				left = append(left, stack)
+			}
+		}
+		if len(left) == 0 {
+			return
+		}
+	}
+	t.Errorf("goroutines are left:\n%s", strings.Join(left, "\n\n"))
+}

@@ -1,0 +1,8 @@
+package harness
+
+import (
+	"io"
+)
+
+// OnlyReader hides WriteTo.
+type OnlyReader struct{ io.Reader }

@@ -1,0 +1,29 @@
+package harness
+
+import (
+	"slices"
+	"time"
+
+	"github.com/ossdl/ossdl/internal/osstest"
+)
+
+// seemsSlow is how long a request for a small range goes on, at least, before its range is taken over.
+const seemsSlow = 500 * time.Millisecond
+
+// TakenOver returns how many requests of a call may have been made because an honest answer seemed to be slow: an idle
+// worker takes over the range of a request that lags far behind the others. That is not a mistake, but on a machine that is
+// too busy it comes without being asked for, and has one more request for the same bytes. took is how long the call took.
+// A call that was over before anything could seem slow has no such requests, and one of w workers cannot have more than w.
+func TakenOver(requests []osstest.Request, workers int, took time.Duration) (n int) {
+	if took < seemsSlow {
+		return 0
+	}
+	for i, r := range requests {
+		if slices.ContainsFunc(requests[:i], func(earlier osstest.Request) bool {
+			return earlier.Fault == "" && earlier.Status == 206 && earlier.Start <= r.Start && r.Start < earlier.End
+		}) {
+			n++
+		}
+	}
+	return min(n, workers)
+}

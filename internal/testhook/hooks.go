@@ -1,0 +1,22 @@
+// Package testhook holds what tests outside the library's own package may replace. The library sets the hooks when it is
+// initialized. They have the type any because this package must not import the library. The assertions stand in one place,
+// internal/harness, and a test of the library checks the types.
+package testhook
+
+var (
+	// FileSystem replaces the file system of a Downloader or of a call.
+	// It is a func(fsys.FS) ossdl.Option.
+	FileSystem any
+
+	// FolderFileSystem replaces the file system of the folder that DownloadPrefix writes to.
+	// It is a func(func(*os.Root) fsys.FS) ossdl.Option.
+	FolderFileSystem any
+
+	// ObjectTimes gives a file the time of its object, as DownloadPrefix does.
+	// It is a func() ossdl.Option.
+	ObjectTimes any
+
+	// Transport is the transport below an HTTP client that the library has made.
+	// It is a func(*http.Client) *http.Transport.
+	Transport any
+)

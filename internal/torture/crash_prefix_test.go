@@ -1,0 +1,240 @@
+package torture_test
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"math/rand/v2"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"testing/synctest"
+
+	"github.com/aliyun/aliyun-oss-go-sdk/oss"
+
+	"github.com/ossdl/ossdl"
+	"github.com/ossdl/ossdl/internal/fsys"
+	"github.com/ossdl/ossdl/internal/fsys/faultfs"
+	"github.com/ossdl/ossdl/internal/fsys/memfs"
+	"github.com/ossdl/ossdl/internal/harness"
+	"github.com/ossdl/ossdl/internal/harness/checkpoints"
+	"github.com/ossdl/ossdl/internal/harness/leaks"
+	"github.com/ossdl/ossdl/internal/osstest"
+)
+
+// crashShelf is a prefix of three objects in folders of their own, and the folder they are downloaded to.
+type crashShelf struct {
+	objects map[string][]byte // by the name of the file
+	before  *memfs.FS
+}
+
+func newCrashShelf(t *testing.T) *crashShelf {
+	t.Helper()
+	sh := &crashShelf{objects: map[string][]byte{}, before: memfs.New(memfs.Config{})}
+	for i, name := range []string{"/a", "/sub/b", "/sub/deep/c"} {
+		sh.objects[name] = newCrashScene(t, "", int64(7000+1000*i), memfs.Config{}).content
+	}
+	if err := putFile(sh.before, "/a", sceneOld); err != nil {
+		t.Fatal(err)
+	}
+	return sh
+}
+
+// interrupted is a shelf on which a run has left a file half done.
+func (sh *crashShelf) interrupted(t *testing.T) *crashShelf {
+	t.Helper()
+	half := &crashShelf{objects: sh.objects, before: sh.before.Kill()}
+	f := faultfs.New(half.before, faultfs.Plan{Kind: faultfs.Write, Name: harness.PartSuffix, At: 5})
+	all := sh.missing(t, half.before)
+	_, sent, log, err := half.run(t, f)
+	if left := half.missing(t, half.before); err == nil || left == 0 || left >= all || sent == 0 {
+		t.Fatalf("%d bytes of %d are missing after %v, %v\n%s", left, all, f, err, log)
+	}
+	if _, err := half.before.Lstat("/" + harness.WorkDir); err != nil {
+		t.Fatal(err)
+	}
+	return half
+}
+
+// run downloads the prefix once. sent is how many bytes of objects came.
+func (sh *crashShelf) run(t *testing.T, on fsys.FS) (res *ossdl.PrefixResult, sent int64, log string, err error) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		s := &harness.Service{Objects: map[string][]byte{}, Piece: 2000}
+		for name, content := range sh.objects {
+			s.Objects["p"+name] = content
+		}
+		client, cerr := oss.New("http://service.test", osstest.AccessKeyID, osstest.AccessKeySecret, oss.HTTPClient(&http.Client{Transport: s}))
+		if cerr != nil {
+			t.Fatal(cerr)
+		}
+		files := &opened{FS: on}
+		var lines harness.Records
+		d, derr := ossdl.New(client, ossdl.WithPartSize(4000), ossdl.WithConcurrency(2), ossdl.WithLogger(lines.Logger()))
+		if derr != nil {
+			t.Fatal(derr)
+		}
+		res, err = d.DownloadPrefix(t.Context(), "bkt", "p/", t.TempDir(), harness.WithFolderFS(func(*os.Root) fsys.FS { return files }))
+		log, sent = lines.String(), s.Sent.Load()
+		synctest.Wait()
+		if left := leaks.OthersInBubble(); left != "" {
+			t.Errorf("goroutines left running:\n%s", left)
+		}
+		if n := files.n.Load(); n != 0 {
+			t.Errorf("%d files left open", n)
+		}
+		if n := s.Open.Load(); n != 0 {
+			t.Errorf("%d bodies left open", n)
+		}
+	})
+	return res, sent, log, err
+}
+
+// mustBeWhole fails the test unless each file is absent, old or whole, and where all is true, unless all are whole.
+func (sh *crashShelf) mustBeWhole(t *testing.T, disk fsys.FS, all bool) {
+	t.Helper()
+	for name, content := range sh.objects {
+		data, err := fsys.ReadFile(disk, name, 1<<20)
+		switch {
+		case err == nil && string(data) == string(content):
+		case all, err != nil && !errors.Is(err, fs.ErrNotExist), err == nil && (name != "/a" || string(data) != sceneOld):
+			t.Errorf("%s has %d bytes, %v", name, len(data), err)
+		}
+	}
+}
+
+// mustHeal runs once more, on a disk that works again, and takes the power away afterwards. Fetched is what is neither at its
+// path, by size and time, nor claimed and there.
+func (sh *crashShelf) mustHeal(t *testing.T, disk *memfs.FS) {
+	t.Helper()
+	want := sh.missing(t, disk)
+	_, sent, log, err := sh.run(t, disk)
+	if err != nil {
+		t.Fatalf("a healthy run: %v\n%s", err, log)
+	}
+	if sent != want {
+		t.Errorf("%d bytes fetched, want %d\n%s", sent, want, log)
+	}
+	sh.mustBeDone(t, disk)
+}
+
+// missing is how many bytes a run has to fetch.
+func (sh *crashShelf) missing(t *testing.T, disk *memfs.FS) (bytes int64) {
+	t.Helper()
+	for name, content := range sh.objects {
+		if fi, err := disk.Lstat(name); err == nil && fi.Size() == int64(len(content)) && fi.ModTime().Unix() == harness.ServiceTime.Unix() {
+			continue
+		}
+		base := filepath.Join("/", harness.WorkBase(name[1:]))
+		data, err := fsys.ReadFile(disk, base+harness.CheckpointSuffix, checkpoints.ReadLimit)
+		if errors.Is(err, fs.ErrNotExist) {
+			bytes += int64(len(content))
+			continue
+		}
+		c, err := checkpoints.Decode(data)
+		if err != nil {
+			t.Fatal(err)
+		}
+		held, _ := holds(t, disk, c, base+harness.PartSuffix, name)
+		bytes += int64(len(content)) - checkpoints.Total(held)
+	}
+	return bytes
+}
+
+func (sh *crashShelf) mustBeDone(t *testing.T, disk *memfs.FS) {
+	t.Helper()
+	sh.mustBeWhole(t, disk, true)
+	for seed := range uint64(3) {
+		sh.mustBeWhole(t, disk.Crash(rand.New(rand.NewPCG(seed, 0))), true)
+	}
+	if got := strings.Join(disk.Names(), " "); got != "/a /sub/ /sub/b /sub/deep/ /sub/deep/c" {
+		t.Errorf("left behind: %s", got)
+	}
+}
+
+// TestPrefixEveryFileOperationFails fails operation i of a DownloadPrefix, for every i.
+func TestPrefixEveryFileOperationFails(t *testing.T) {
+	fresh := newCrashShelf(t)
+	hits := newHits()
+	each := func(t *testing.T, sh *crashShelf) {
+		for _, how := range faults() {
+			if testing.Short() && how.plan.Forever && how.plan.Err != syscall.EIO {
+				continue
+			}
+			t.Run(how.name, func(t *testing.T) {
+				t.Parallel()
+				for i, missed := 0, 0; missed < misses; i++ {
+					plan := how.plan
+					plan.At = i
+					disk := sh.before.Kill()
+					f := faultfs.New(disk, plan)
+					res, _, log, err := sh.run(t, f)
+					if !f.Fired() {
+						missed++
+						continue
+					}
+					missed = 0
+					harness.Tried.Add("operations failed", 1)
+					hits.add(string(hit(f, plan).Kind), how.name)
+					sh.mustBeWhole(t, disk, err == nil)
+					if err != nil && !errors.Is(err, plan.Err) {
+						t.Error("the error does not name the cause")
+					}
+					if plan.Forever {
+						disk = disk.Crash(rand.New(rand.NewPCG(uint64(i), 0)))
+					}
+					sh.mustHeal(t, disk)
+					if t.Failed() {
+						t.Fatalf("%v\n%+v, error: %v\n%s", f, res, err, log)
+					}
+				}
+			})
+		}
+	}
+	t.Run("fresh", func(t *testing.T) { each(t, fresh) })
+	t.Run("half", func(t *testing.T) { each(t, fresh.interrupted(t)) })
+	want := []string{"EIO", "ENOSPC", "EROFS", "EACCES", "EDQUOT", "short write, ENOSPC", "done, but EIO", "EIO for ever"}
+	for _, k := range faultfs.Kinds() {
+		if k != faultfs.Resolve { // names within the folder are not resolved
+			want = append(want, string(k))
+		}
+	}
+	hits.check(t, want...)
+}
+
+// TestPrefixEveryInstantIsACrash stops a DownloadPrefix dead at operation i, for every i.
+func TestPrefixEveryInstantIsACrash(t *testing.T) {
+	sh := newCrashShelf(t)
+	points := 0
+	for i, missed := 0, 0; missed < misses; i++ {
+		disk := sh.before.Kill()
+		f := faultfs.New(disk, faultfs.Plan{At: i, Stop: true})
+		sh.run(t, f)
+		if !f.Fired() {
+			missed++
+			continue
+		}
+		missed = 0
+		points++
+		harness.Tried.Add("crash points", 1)
+		left := map[string]*memfs.FS{"killed": disk.Kill()}
+		for seed := range clones() {
+			left[fmt.Sprintf("power lost, seed %d", seed)] = disk.Crash(rand.New(rand.NewPCG(seed, uint64(i))))
+		}
+		for _, how := range slices.Sorted(maps.Keys(left)) {
+			sh.mustBeWhole(t, left[how], false)
+			sh.mustHeal(t, left[how])
+			if t.Failed() {
+				t.Fatalf("%s at %v", how, f)
+			}
+		}
+	}
+	if points == 0 {
+		t.Error("nothing was stopped")
+	}
+}
