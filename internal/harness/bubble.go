@@ -15,8 +15,8 @@ import (
 	"github.com/ossdl/ossdl/internal/osstest"
 )
 
-// BubbleClient is a Downloader for use in a synctest bubble, with the service of faults_test.go as its network and a disk in memory:
-// time is exact, and what waits for it takes none.
+// BubbleClient is a Downloader for use in a synctest bubble, with a Service as its network and a disk in memory: time is
+// exact, and what waits for it takes none.
 type BubbleClient struct {
 	Service    *Service
 	Downloader *ossdl.Downloader
@@ -27,6 +27,7 @@ type BubbleClient struct {
 	Release func() // ends what a test has put in the way
 }
 
+// BubblePath is where a BubbleClient downloads to.
 const BubblePath = "/dir/file"
 
 // NewBubbleClient has an object of this size, which comes piece bytes at a time on each connection. change, if not nil, is what

@@ -22,6 +22,7 @@ type counters struct {
 	n  map[string]int64
 }
 
+// Add counts n more of something.
 func (c *counters) Add(what string, n int64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

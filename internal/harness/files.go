@@ -43,6 +43,7 @@ func CheckFile(t testing.TB, path string, want osstest.Content) {
 	NoLeftovers(t, path)
 }
 
+// NoLeftovers fails the test if a working file of a download to path is there.
 func NoLeftovers(t testing.TB, path string) {
 	t.Helper()
 	for _, suffix := range []string{PartSuffix, CheckpointSuffix, LockSuffix, CheckpointSuffix + fsys.TempSuffix} {
@@ -52,6 +53,7 @@ func NoLeftovers(t testing.TB, path string) {
 	}
 }
 
+// WriteFile makes a file.
 func WriteFile(t testing.TB, path, content string) {
 	t.Helper()
 	if err := os.WriteFile(path, []byte(content), 0o644); err != nil {
@@ -59,11 +61,13 @@ func WriteFile(t testing.TB, path, content string) {
 	}
 }
 
+// Exists reports whether there is something at path, be it a broken link.
 func Exists(path string) bool {
 	_, err := os.Lstat(path)
 	return err == nil
 }
 
+// Truncate sets the size of a file.
 func Truncate(t *testing.T, path string, size int64) {
 	t.Helper()
 	if err := os.Truncate(path, size); err != nil {
@@ -71,6 +75,7 @@ func Truncate(t *testing.T, path string, size int64) {
 	}
 }
 
+// Bytes returns all of a content.
 func Bytes(t testing.TB, c osstest.Content) []byte {
 	t.Helper()
 	b := make([]byte, c.Size())

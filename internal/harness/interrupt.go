@@ -23,6 +23,7 @@ func Interrupt(t testing.TB, s *osstest.Server, d *ossdl.Downloader, path string
 	s.ResetLog()
 }
 
+// PartSize is that of the downloads which Interrupted has begun.
 const PartSize = 64 << 10
 
 // Interrupted is a download of 16 parts that was cut off after 5 of them, by one worker and so in order.

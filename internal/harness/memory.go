@@ -15,6 +15,7 @@ type Memory struct {
 	OnWrite  func(off int64) error
 }
 
+// WriteAt implements io.WriterAt.
 func (m *Memory) WriteAt(b []byte, off int64) (int, error) {
 	m.mu.Lock()
 	m.now++
@@ -39,6 +40,7 @@ func (m *Memory) WriteAt(b []byte, off int64) (int, error) {
 // ReadableMemory is a memory that can be read back.
 type ReadableMemory struct{ Memory }
 
+// ReadAt implements io.ReaderAt.
 func (m *ReadableMemory) ReadAt(b []byte, off int64) (int, error) {
 	if n := copy(b, m.Content[off:]); n < len(b) {
 		return n, io.EOF

@@ -29,4 +29,5 @@ func WorkBase(name string) string {
 // RoundTrip is a function as a transport.
 type RoundTrip func(*http.Request) (*http.Response, error)
 
+// RoundTrip implements http.RoundTripper.
 func (fn RoundTrip) RoundTrip(r *http.Request) (*http.Response, error) { return fn(r) }

@@ -14,6 +14,7 @@ type ProgressRecorder struct {
 	All []ossdl.Progress
 }
 
+// Add is the function for WithProgress.
 func (p *ProgressRecorder) Add(r ossdl.Progress) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -28,6 +29,7 @@ func (p *ProgressRecorder) Add(r ossdl.Progress) {
 	p.All = append(p.All, r)
 }
 
+// Last returns the last report, or a zero one.
 func (p *ProgressRecorder) Last() ossdl.Progress {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -37,7 +39,7 @@ func (p *ProgressRecorder) Last() ossdl.Progress {
 	return p.All[len(p.All)-1]
 }
 
-// AddOfMany is add where the total is known bit by bit.
+// AddOfMany is Add for calls whose total is known bit by bit.
 func (p *ProgressRecorder) AddOfMany(r ossdl.Progress) {
 	p.mu.Lock()
 	if n := len(p.All); n > 0 {

@@ -77,6 +77,7 @@ func Wire(s *osstest.Server) (lines []string) {
 	return lines
 }
 
+// SameLines fails the test unless the lines are those that are wanted.
 func SameLines(t testing.TB, got []string, want ...string) {
 	t.Helper()
 	if !slices.Equal(got, want) {

@@ -20,17 +20,19 @@ import (
 
 // Service is OSS as one bucket, without a network. A body comes a piece at a time, with a pause before each.
 type Service struct {
-	Objects map[string][]byte
-	Piece   int
-	Flip    int64 // changes the byte at this offset, less one, of the first answer that has it; 0: none
+	Objects map[string][]byte // by key
+	Piece   int               // bytes
+	Flip    int64             // changes the byte at this offset, less one, of the first answer that has it; 0: none
 	flipped atomic.Bool
 
-	Requests, Open atomic.Int64 // open: bodies not closed
+	Requests, Open atomic.Int64 // Open: bodies not closed
 	Sent           atomic.Int64 // bytes of objects that were read
 }
 
+// ServicePause passes before each head and each piece of a body.
 const ServicePause = 200 * time.Millisecond
 
+// RoundTrip implements http.RoundTripper.
 func (s *Service) RoundTrip(r *http.Request) (*http.Response, error) {
 	s.Requests.Add(1)
 	if err := Pass(r.Context(), ServicePause); err != nil {
@@ -73,8 +75,10 @@ func (s *Service) refuse(r *http.Request, status int, code string) *http.Respons
 	return s.Answer(r, status, fmt.Appendf(nil, "<Error><Code>%s</Code><RequestId>%s</RequestId></Error>", code, ServiceRequestID), nil)
 }
 
+// ServiceRequestID is in each answer.
 const ServiceRequestID = "5C3D9778CC1C2AEDF85B587E"
 
+// ServiceTime is when every object was last modified.
 var ServiceTime = time.Unix(1e9, 0).UTC()
 
 // List answers ListObjectsV2.
@@ -89,6 +93,7 @@ func (s *Service) List(r *http.Request) *http.Response {
 	return s.Answer(r, http.StatusOK, []byte(doc.String()), nil)
 }
 
+// Answer makes an answer. Its body is one of an object if the status is 206.
 func (s *Service) Answer(r *http.Request, status int, body []byte, header map[string]string) *http.Response {
 	h := http.Header{}
 	for name, value := range header {
@@ -103,6 +108,7 @@ func (s *Service) Answer(r *http.Request, status int, body []byte, header map[st
 	}
 }
 
+// ServiceBody is the body of an answer.
 type ServiceBody struct {
 	s      *Service
 	Ctx    context.Context
@@ -111,6 +117,7 @@ type ServiceBody struct {
 	closed sync.Once
 }
 
+// Read implements io.Reader.
 func (b *ServiceBody) Read(p []byte) (int, error) {
 	if len(b.rest) == 0 {
 		return 0, io.EOF
@@ -126,6 +133,7 @@ func (b *ServiceBody) Read(p []byte) (int, error) {
 	return n, nil
 }
 
+// Close implements io.Closer.
 func (b *ServiceBody) Close() error {
 	b.closed.Do(func() { b.s.Open.Add(-1) })
 	return nil

@@ -393,7 +393,7 @@ func (sc wireScene) failEach(t *testing.T, server []osstest.Option, cause error,
 		ossdl.WithPartSize(wirePart), ossdl.WithConcurrency(2), ossdl.WithRetry(ossdl.RetryPolicy{Attempts: attempts, MinDelay: time.Millisecond, MaxDelay: time.Millisecond}),
 	}})
 	liesTold.Add(-1) // it tells none
-	st.unseen = true
+	st.httpRepeats = true
 	if n := sc.length; n > 0 {
 		st.opts = append(st.opts, ossdl.WithRange(sc.offset, n))
 		st.content = osstest.Bytes(harness.Bytes(t, st.content)[sc.offset : sc.offset+n])

@@ -55,7 +55,7 @@ func TestRefusedAnswers(t *testing.T) {
 		for _, m := range momentsOf(i) {
 			t.Run(lie.name+"/"+m.name, func(t *testing.T) {
 				st := newServerStage(t, stageConfig{size: m.size, v4: m.v4})
-				res, err := st.answerOnceOrAlways(m, lie.fault())
+				res, err := st.answerOnceOrAlways(m, lie.fault(), 0)
 				if m.always {
 					st.mustBeOddAnswer(err)
 				} else if res.Retries != 1 || !res.Verified || res.DownloadedBytes+res.ResumedBytes != st.content.Size() {

@@ -29,7 +29,7 @@ func TestLiesThroughOtherEntrances(t *testing.T) {
 								pageOfAWebServer(st, m, lie.fault())
 								return
 							}
-							res, err := st.answerOnceOrAlways(m, lie.fault())
+							res, err := st.answerOnceOrAlways(m, lie.fault(), 0)
 							if m.always {
 								st.mustBeOddAnswer(err)
 							} else if res.Retries != 1 || !res.Verified || res.DownloadedBytes+res.ResumedBytes != st.content.Size() {
@@ -44,7 +44,7 @@ func TestLiesThroughOtherEntrances(t *testing.T) {
 					for _, m := range e.moments(i) {
 						t.Run(fmt.Sprintf("%d %s/%s", lie.status, lie.form, m.name), func(t *testing.T) {
 							st := newServerStage(t, stageConfig{size: m.size, v4: m.v4, through: e})
-							if _, err := st.answerOnceOrAlways(m, lie.fault()); m.always {
+							if _, err := st.answerOnceOrAlways(m, lie.fault(), 0); m.always {
 								hasStatus(t, err, lie.status)
 							}
 						})
@@ -82,8 +82,8 @@ func TestLiesThroughOtherEntrances(t *testing.T) {
 					for _, m := range e.moments(i) {
 						t.Run(lie.name+"/"+m.name, func(t *testing.T) {
 							st := newServerStage(t, stageConfig{size: m.size, v4: m.v4, through: e})
-							st.unseen = true
-							st.answerOnceOrAlways(m, lie.fault())
+							st.httpRepeats = true
+							st.answerOnceOrAlways(m, lie.fault(), 0)
 						})
 					}
 				}
@@ -94,8 +94,7 @@ func TestLiesThroughOtherEntrances(t *testing.T) {
 						t.Run(lie.name+"/"+m.name, func(t *testing.T) {
 							t.Parallel()
 							st := newServerStage(t, stageConfig{size: m.size, v4: m.v4, through: e, opts: []ossdl.Option{ossdl.WithStallTimeout(lieStall)}})
-							st.slow, st.spread = true, lie.begins
-							st.answerOnceOrAlways(m, lie.fault())
+							st.answerOnceOrAlways(m, lie.fault(), lie.leeway)
 						})
 					}
 				}
@@ -106,8 +105,7 @@ func TestLiesThroughOtherEntrances(t *testing.T) {
 						if lie.extra > 0 {
 							t.Run(lie.name+"/"+m.name, func(t *testing.T) {
 								st := newServerStage(t, stageConfig{size: m.size, v4: m.v4, through: e})
-								st.spread = true
-								st.answerOnceOrAlways(m, lie.fault())
+								st.answerOnceOrAlways(m, lie.fault(), allStart)
 							})
 							continue
 						}
@@ -176,7 +174,7 @@ func pageOfAWebServer(st *serverStage, m moment, fault *osstest.Fault) {
 // and says so at the end.
 func flippedByte(t *testing.T, e entryPoint, always bool) {
 	st := newServerStage(t, stageConfig{through: e})
-	st.damaged = true
+	st.damagedBytes = true
 	if always {
 		st.answerAlways(osstest.Inject().FlipByte(4321))
 	} else {
@@ -193,7 +191,7 @@ func flippedByte(t *testing.T, e entryPoint, always bool) {
 		return
 	}
 	harness.NoLeftovers(t, st.path)
-	st.damaged = false
+	st.damagedBytes = false
 	st.mustResume(0)
 }
 

@@ -58,8 +58,8 @@ func TestNoAnswer(t *testing.T) {
 		for _, m := range momentsOf(i) {
 			t.Run(lie.name+"/"+m.name, func(t *testing.T) {
 				st := newServerStage(t, stageConfig{size: m.size, v4: m.v4})
-				st.unseen = true
-				st.answerOnceOrAlways(m, lie.fault())
+				st.httpRepeats = true
+				st.answerOnceOrAlways(m, lie.fault(), 0)
 			})
 		}
 	}
@@ -239,13 +239,13 @@ const lieStall = 200 * time.Millisecond
 var answersStalled = []struct {
 	name   string
 	fault  func() *osstest.Fault
-	begins bool // the answer is right but for its body, so that all workers start
+	leeway leeway // allStart: the answer is right but for its body
 }{
-	{"headers never come", func() *osstest.Fault { return osstest.Inject().HoldHeaders(nil) }, false},
-	{"body never comes", func() *osstest.Fault { return osstest.Inject().StallAfter(0) }, true},
-	{"body stops", func() *osstest.Fault { return osstest.Inject().StallAfter(5000) }, true},
-	{"a few bytes a second", func() *osstest.Fault { return osstest.Inject().Drip(20 * time.Millisecond) }, true},
-	{"error document stops", func() *osstest.Fault { return osstest.Error(500, "InternalError").StallAfter(20) }, false},
+	{"headers never come", func() *osstest.Fault { return osstest.Inject().HoldHeaders(nil) }, mayStall},
+	{"body never comes", func() *osstest.Fault { return osstest.Inject().StallAfter(0) }, mayStall | allStart},
+	{"body stops", func() *osstest.Fault { return osstest.Inject().StallAfter(5000) }, mayStall | allStart},
+	{"a few bytes a second", func() *osstest.Fault { return osstest.Inject().Drip(20 * time.Millisecond) }, mayStall | allStart},
+	{"error document stops", func() *osstest.Fault { return osstest.Error(500, "InternalError").StallAfter(20) }, mayStall},
 }
 
 func TestStalls(t *testing.T) {
@@ -255,9 +255,7 @@ func TestStalls(t *testing.T) {
 			t.Run(lie.name+"/"+m.name, func(t *testing.T) {
 				t.Parallel()
 				st := newServerStage(t, stageConfig{size: m.size, v4: m.v4, opts: []ossdl.Option{ossdl.WithStallTimeout(lieStall)}})
-				st.slow = true
-				st.spread = lie.begins
-				st.answerOnceOrAlways(m, lie.fault())
+				st.answerOnceOrAlways(m, lie.fault(), lie.leeway)
 			})
 		}
 	}
@@ -328,7 +326,7 @@ func TestServerGone(t *testing.T) {
 		for _, from := range []int{0, 7} {
 			t.Run(fmt.Sprintf("from answer %d on, resumed %t", from, resumed), func(t *testing.T) {
 				st := newServerStage(t, stageConfig{opts: []ossdl.Option{ossdl.WithRetry(ossdl.RetryPolicy{Attempts: 1000, MinDelay: time.Millisecond, MaxDelay: time.Millisecond})}})
-				st.unseen = true
+				st.httpRepeats = true
 				if resumed {
 					st.interrupt()
 				}
@@ -366,7 +364,7 @@ func TestServerGone(t *testing.T) {
 	}
 	t.Run("connections cut again and again", func(t *testing.T) {
 		st := newServerStage(t, stageConfig{opts: []ossdl.Option{ossdl.WithRetry(ossdl.RetryPolicy{Attempts: 50, MinDelay: 1, MaxDelay: 1})}})
-		st.unseen = true
+		st.httpRepeats = true
 		n := 0
 		var cuts atomic.Int64
 		st.s.OnRequest(func(r *osstest.Request) *osstest.Fault {

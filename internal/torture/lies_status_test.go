@@ -65,7 +65,7 @@ func TestRetriedStatuses(t *testing.T) {
 		for _, m := range momentsOf(i) {
 			t.Run(fmt.Sprintf("%d %s/%s", lie.status, lie.form, m.name), func(t *testing.T) {
 				st := newServerStage(t, stageConfig{size: m.size, v4: m.v4})
-				_, err := st.answerOnceOrAlways(m, lie.fault())
+				_, err := st.answerOnceOrAlways(m, lie.fault(), 0)
 				var se oss.ServiceError
 				if m.always && (!errors.As(err, &se) || se.StatusCode != lie.status || (se.RequestID == "") != (lie.form == "HTML" || strings.HasPrefix(lie.form, "Retry-After"))) {
 					t.Errorf("%v holds %+v", err, se)

@@ -59,10 +59,8 @@ type serverStage struct {
 	opts         []ossdl.Option  // of every download
 	requestsMade int             // by the last download
 	took         time.Duration   // for the last download
-	unseen       bool            // net/http may repeat requests by itself, which the engine does not see
-	slow         bool            // honest answers may seem to stall
-	spread       bool            // under a lie told always, all workers start
-	damaged      bool            // bytes that are not the object's are expected to be given out
+	httpRepeats  bool            // net/http may repeat requests by itself, which the engine does not see
+	damagedBytes bool            // bytes that are not the object's are expected to be given out
 	ctx          context.Context // of every download
 	returned     func()          // nil, or called as soon as a download has returned
 	through      entryPoint
@@ -199,7 +197,7 @@ func (st *serverStage) call(path string, fn func(ctx context.Context) (*ossdl.Re
 		}
 	}
 	st.requestsMade = st.s.Stats().Requests
-	if res != nil && res.Requests < st.requestsMade && !st.unseen { // more: a request that was ended before it was sent
+	if res != nil && res.Requests < st.requestsMade && !st.httpRepeats { // more: a request that was ended before it was sent
 		st.t.Errorf("Result.Requests is %d, the server had %d", res.Requests, st.requestsMade)
 	}
 	if err != nil && (st.requestsMade > 0 && res == nil && st.through != viaReader || res != nil && (res.Verified || res.CRC64 != 0)) {
@@ -236,7 +234,7 @@ func (st *serverStage) enter(ctx context.Context, d *ossdl.Downloader, opts []os
 	}
 	want := harness.Bytes(st.t, st.content)
 	for i, b := range got {
-		if !st.damaged && (b != 0 || st.through == viaReader) && (i >= len(want) || b != want[i]) {
+		if !st.damagedBytes && (b != 0 || st.through == viaReader) && (i >= len(want) || b != want[i]) {
 			st.t.Errorf("byte %d is not the object's, beside %v", i, err)
 			break
 		}
@@ -569,9 +567,17 @@ func momentsOf(lie int) (some []moment) {
 	return some
 }
 
+// leeway is why there may be more requests than a lie costs by itself.
+type leeway int
+
+const (
+	mayStall leeway = 1 << iota // honest answers may seem to stall, too
+	allStart                    // all workers start although every answer is a lie
+)
+
 // answerOnceOrAlways runs the stage under a lie for which the request is made again: told once it costs one request more,
 // told always it fails a range.
-func (st *serverStage) answerOnceOrAlways(m moment, fault *osstest.Fault) (*ossdl.Result, error) {
+func (st *serverStage) answerOnceOrAlways(m moment, fault *osstest.Fault, l leeway) (*ossdl.Result, error) {
 	st.t.Helper()
 	if m.resumed {
 		st.interrupt()
@@ -587,10 +593,10 @@ func (st *serverStage) answerOnceOrAlways(m moment, fault *osstest.Fault) (*ossd
 	res, err := st.download()
 	if !m.always {
 		most := m.clean + 1
-		if st.unseen {
+		if st.httpRepeats {
 			most++
 		}
-		if st.slow {
+		if l&mayStall != 0 {
 			most *= 2
 		}
 		st.mustSucceed(res, err, most)
@@ -598,10 +604,10 @@ func (st *serverStage) answerOnceOrAlways(m moment, fault *osstest.Fault) (*ossd
 	}
 	gaveUp(st.t, err, lieAttempts)
 	most := lieAttempts // one worker until an answer is accepted
-	if m.from > 0 || st.spread {
+	if m.from > 0 || l&allStart != 0 {
 		most = m.from + 4*lieAttempts
 	}
-	if st.unseen {
+	if st.httpRepeats {
 		most += 4
 	}
 	st.mustFail(err, failedSomehow, most, m.old)
@@ -609,7 +615,7 @@ func (st *serverStage) answerOnceOrAlways(m moment, fault *osstest.Fault) (*ossd
 	return res, err
 }
 
-// answerAlways and tellFrom lie in every answer, or from the n-th of a call on.
+// answerAlways and answerFrom lie in every answer, or from the n-th of a call on.
 func (st *serverStage) answerAlways(f *osstest.Fault) { st.answerFrom(0, f) }
 
 func (st *serverStage) answerFrom(n int, f *osstest.Fault) {
