@@ -196,8 +196,12 @@ func FuzzCheckpoint(f *testing.F) {
 			}
 			return
 		}
-		if err := s.check(nil); err != nil {
-			t.Fatalf("%s: %v", data, err)
+		have := int64(0)
+		for _, claimed := range claimsOf(c) {
+			have += claimed.done
+		}
+		if length, err := c.length(); err != nil || s.totals() != (totals{size: length, have: have}) {
+			t.Fatalf("%s: %+v of %d bytes, %v", data, s.totals(), length, err)
 		}
 		// By the encoder, with all the parts: they become what they were, and what the set claims is the same.
 		again, err := c.encode(func(int) []claim { return claimsOf(c) })

@@ -191,14 +191,23 @@ func (d *Downloader) bucketSource(bucket, key string, cfg *settings) (*bucketSou
 }
 
 // bucketClient returns a client for a bucket. It rejects names that no bucket can have.
-func (d *Downloader) bucketClient(bucket string, cfg *settings) (*bucketClient, error) {
+func (d *Downloader) bucketClient(name string, cfg *settings) (*bucketClient, error) {
 	switch {
 	case d.client == nil:
 		return nil, errors.New("New was given no client")
-	case oss.CheckBucketName(bucket) != nil:
-		return nil, fmt.Errorf("bucket name %q: 3 to 63 lower-case letters, digits and hyphens are allowed", bucket)
+	case oss.CheckBucketName(name) != nil:
+		return nil, fmt.Errorf("bucket name %q: 3 to 63 lower-case letters, digits and hyphens are allowed", name)
 	}
-	return newBucketClient(d.client, bucket, cfg.request.withAgent(d.client.Config.UserAgent+" ossdl/"+Version))
+	return newBucketClient(d.client, name, cfg.request.withAgent(d.client.Config.UserAgent+" ossdl/"+Version))
+}
+
+// source is an engineSource that has a name.
+type source interface {
+	engineSource
+	// identity names the object in the checkpoint, without credentials.
+	identity() identity
+	// String names the object in messages.
+	fmt.Stringer
 }
 
 // job is what one call is to download, as far as its entry point knows.

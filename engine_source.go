@@ -1,9 +1,6 @@
 package ossdl
 
-import (
-	"context"
-	"fmt"
-)
+import "context"
 
 // engineSource is where the bytes of one object come from. It makes single requests. Others decide what to ask for, what an
 // answer means for the run, and whether to try again.
@@ -17,13 +14,4 @@ type engineSource interface {
 	ready(ctx context.Context) error
 	// versions reports whether requests may carry a version ID.
 	versions() bool
-}
-
-// source is an engineSource that has a name.
-type source interface {
-	engineSource
-	// identity names the object in the checkpoint, without credentials.
-	identity() identity
-	// String names the object in messages.
-	fmt.Stringer
 }

@@ -90,8 +90,8 @@ func TestSaveCadence(t *testing.T) {
 }
 
 // begun is a run of an object that is known, into a destination that has begun.
-type begun struct{ facts }
+type begun struct{ f facts }
 
-func (b begun) objectFacts() (facts, bool) { return b.facts, true }
+func (b begun) objectFacts() (facts, bool) { return b.f, true }
 func (begun) hasBegun() bool               { return true }
 func (begun) isReady() bool                { return true }

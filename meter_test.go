@@ -8,6 +8,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"golang.org/x/time/rate"
 )
 
 // noSource is the source of an engine that makes no request.
@@ -18,17 +20,14 @@ func (noSource) versions() bool { return false }
 // watchedRequests are requests that the watchdog inspects, one for each rate in bytes per second; with a rate of 0 nothing
 // has come yet. All are as old as the clock of the bubble says.
 func watchedRequests(firstByte time.Duration, limited bool, rates ...float64) (t *transfer, ended []error) {
-	d, err := New(nil)
-	if err != nil {
-		panic(err)
-	}
-	bound := int64(0)
+	var limits []*rate.Limiter
 	if limited {
-		bound = 1 << 20
+		limits = append(limits, newLimiter(1<<20, bufferSize))
 	}
+	g := newGate(0, 64)
 	t = newEngine(engineConfig{
 		source: noSource{}, set: newSet(int64(len(rates)) << 30), log: slog.New(slog.NewTextHandler(io.Discard, nil)),
-		gate: d.gate, lane: d.newLane(0, bound), stats: &stats{}, stall: DefaultStallTimeout,
+		gate: g, lane: g.lane(0, limits...), stats: &stats{}, stall: 30 * time.Second,
 	})
 	t.firstByte.Store(int64(firstByte))
 	ended = make([]error, len(rates))
@@ -136,8 +135,10 @@ func TestWatchdog(t *testing.T) {
 						if !c.waits {
 							m.got(0)
 						}
-						if err := sleep(ctx, tickTime); err != nil {
-							return err
+						select {
+						case <-time.After(tickTime):
+						case <-ctx.Done():
+							return context.Cause(ctx)
 						}
 						m.got(c.bytes)
 						m.waits()

@@ -310,6 +310,13 @@ func (s *set) setVolatile() {
 	s.volatile = true
 }
 
+// isVolatile reports whether setVolatile was called.
+func (s *set) isVolatile() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.volatile
+}
+
 // setSingle allows at most one taken part at a time, for a server that does not serve ranges.
 func (s *set) setSingle(v bool) {
 	s.mu.Lock()

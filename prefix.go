@@ -154,8 +154,8 @@ type tally struct {
 }
 
 // newPrefixRun prepares a call. It finds what is wrong whatever bucket and folder contain.
-func (d *Downloader) newPrefixRun(bucket, prefix, dir string, cfg settings) (*prefixRun, error) {
-	b, err := d.bucketClient(bucket, &cfg)
+func (d *Downloader) newPrefixRun(name, prefix, dir string, cfg settings) (*prefixRun, error) {
+	b, err := d.bucketClient(name, &cfg)
 	switch {
 	case err != nil:
 		return nil, err

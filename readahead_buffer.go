@@ -144,6 +144,13 @@ func (a *readAhead) ready() ([]byte, error) {
 	return nil, a.stopped.err
 }
 
+// held returns how much memory is in use, in bytes, and the horizon: no byte at or beyond it is taken yet.
+func (a *readAhead) held() (memory, horizon int64) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return int64(len(a.blocks)) * bufferSize, a.horizon
+}
+
 // drop marks as read the first n bytes that next or tryNext returned.
 func (a *readAhead) drop(n int) {
 	a.mu.Lock()

@@ -82,7 +82,7 @@ func (c *call) toReader(ctx context.Context) (*Reader, error) {
 	r.reports = report(c.cfg.progress, r.look, c.stats.downloaded.Load)
 	go r.fetch(fetching)
 	select {
-	case <-r.t.began:
+	case <-r.t.begun():
 	case <-r.fetched:
 	}
 	r.unhook = context.AfterFunc(ctx, func() { r.ahead.abort(c.named(ctx, "", context.Cause(ctx))) })

@@ -189,6 +189,9 @@ func (t *transfer) objectFacts() (f facts, fixed bool) { return t.pin.now() }
 // firstHeader returns the headers of the answer that fixed the object; nil: there is none yet. They must not be changed.
 func (t *transfer) firstHeader() http.Header { return t.pin.firstHeader() }
 
+// begun is closed once the first answer is accepted and the size known.
+func (t *transfer) begun() <-chan struct{} { return t.began }
+
 func (t *transfer) isReady() bool  { return isClosed(t.ready) }
 func (t *transfer) hasBegun() bool { return isClosed(t.began) }
 

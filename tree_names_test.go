@@ -106,14 +106,3 @@ func fnvOf(s string) uint64 {
 	h.Write([]byte(s))
 	return h.Sum64()
 }
-
-// TestWeight checks how much room an object takes.
-func TestWeight(t *testing.T) {
-	for _, c := range []struct{ size, room, want int64 }{
-		{0, 82, 1}, {firstPiece, 82, 1}, {3 * firstPiece, 82, 3}, {1 << 50, 82, 20}, {1 << 50, 3, 1}, {1 << 50, 1, 1},
-	} {
-		if got := weight(c.size, c.room); got != c.want {
-			t.Errorf("%d bytes in %d: %d, want %d", c.size, c.room, got, c.want)
-		}
-	}
-}
