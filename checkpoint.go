@@ -10,7 +10,12 @@ import (
 	"strings"
 	"time"
 
+	"github.com/ossdl/ossdl/internal/engine"
 	"github.com/ossdl/ossdl/internal/fsys"
+	"github.com/ossdl/ossdl/internal/localfile"
+	"github.com/ossdl/ossdl/internal/object"
+	"github.com/ossdl/ossdl/internal/parts"
+	"github.com/ossdl/ossdl/internal/span"
 )
 
 const checkpointVersion = 1
@@ -113,26 +118,26 @@ func (c *checkpoint) complete() bool {
 }
 
 // facts is what identifies the object.
-func (c *checkpoint) facts() *facts {
-	f := &facts{size: c.Size, etag: c.ETag}
+func (c *checkpoint) facts() *object.Facts {
+	f := &object.Facts{Size: c.Size, ETag: c.ETag}
 	if c.CRC64 != nil {
-		f.crc, f.hasCRC = *c.CRC64, true
+		f.CRC, f.HasCRC = *c.CRC64, true
 	}
 	if t, err := time.Parse(time.RFC3339, c.LastModified); err == nil {
-		f.lastModified = t
+		f.LastModified = t
 	}
 	return f
 }
 
 // set makes the set of parts that the document claims.
-func (c *checkpoint) set() (*set, error) {
+func (c *checkpoint) set() (*parts.Map, error) {
 	length, err := c.length()
 	if err != nil {
 		return nil, err
 	}
-	s := newSet(length)
+	s := parts.New(length)
 	for _, p := range c.Parts {
-		if err := s.claim(span{p.Offset, p.Offset + p.Done}, p.CRC64); err != nil {
+		if err := s.Claim(span.Span{Off: p.Offset, End: p.Offset + p.Done}, p.CRC64); err != nil {
 			return nil, err
 		}
 	}
@@ -140,15 +145,15 @@ func (c *checkpoint) set() (*set, error) {
 }
 
 // encode writes the document with the parts of a snapshot. If it would exceed checkpointLimit it takes a coarser snapshot.
-func (c *checkpoint) encode(snapshot func(limit int) []claim) ([]byte, error) {
-	for limit := maxClaims; ; limit /= 2 {
+func (c *checkpoint) encode(snapshot func(limit int) []parts.Claim) ([]byte, error) {
+	for limit := parts.MaxClaims; ; limit /= 2 {
 		claims := snapshot(limit)
 		c.Parts = make([]checkpointPart, len(claims))
 		for i, cl := range claims {
-			c.Parts[i] = checkpointPart{cl.off, cl.size, cl.done, cl.crc}
+			c.Parts[i] = checkpointPart{cl.Off, cl.Size, cl.Done, cl.CRC}
 		}
 		data, err := json.Marshal(c)
-		if err != nil || len(data) < checkpointLimit || limit <= 1 {
+		if err != nil || len(data) < localfile.CheckpointLimit || limit <= 1 {
 			return append(data, '\n'), err
 		}
 	}
@@ -162,8 +167,8 @@ func isCheckpointOf(data []byte, name string) bool {
 
 // loadCheckpoint returns the checkpoint of an interrupted run, with its partial file opened. It returns nil if there is
 // none that this call can use, and logs why. An error says that the checkpoint could not be read at all.
-func (c *call) loadCheckpoint(dst *destination) (*checkpoint, error) {
-	data, err := dst.readCheckpoint()
+func (c *call) loadCheckpoint(dst *localfile.Destination) (*checkpoint, error) {
+	data, err := dst.ReadCheckpoint()
 	var cp *checkpoint
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
@@ -173,40 +178,40 @@ func (c *call) loadCheckpoint(dst *destination) (*checkpoint, error) {
 		return nil, err
 	default:
 		if cp, err = decodeCheckpoint(data); err == nil {
-			err = cp.fits(dst.nameInCheckpoint(), c.src.identity(), &c.objectOptions)
+			err = cp.fits(dst.NameInCheckpoint(), c.src.Identity(), &c.objectOptions)
 		}
 	}
 	if err != nil {
-		c.cfg.log.Warn("ignoring checkpoint; starting over", "checkpoint", dst.checkpointName(), "reason", err)
+		c.cfg.log.Warn("ignoring checkpoint; starting over", "checkpoint", dst.CheckpointName(), "reason", err)
 		return nil, nil
 	}
 	return c.adopt(dst, cp)
 }
 
 // adopt opens the file that a checkpoint is of. It returns nil if there is none.
-func (c *call) adopt(dst *destination, cp *checkpoint) (*checkpoint, error) {
+func (c *call) adopt(dst *localfile.Destination, cp *checkpoint) (*checkpoint, error) {
 	length, err := cp.length()
 	if err != nil {
 		return nil, err
 	}
-	found, err := dst.adopt(length, cp.complete())
+	found, err := dst.Adopt(length, cp.complete())
 	if !found || err != nil {
 		return nil, err
 	}
-	c.cfg.log.Info("resuming", "path", dst.target(), "parts", len(cp.Parts))
+	c.cfg.log.Info("resuming", "path", dst.Path(), "parts", len(cp.Parts))
 	return cp, nil
 }
 
 // fits returns an error that says why the checkpoint is not of this call, for a destination that it must call name.
-func (c *checkpoint) fits(name string, id identity, cfg *objectOptions) error {
+func (c *checkpoint) fits(name string, id object.Identity, cfg *objectOptions) error {
 	switch {
-	case c.URL != id.url || c.Bucket != id.bucket || c.Key != id.key:
+	case c.URL != id.URL || c.Bucket != id.Bucket || c.Key != id.Key:
 		return errors.New("of another object")
 	case cfg.versionID != "" && c.VersionID != cfg.versionID:
 		return fmt.Errorf("of version %q", c.VersionID)
-	case cfg.ifMatch != "" && !sameETag(cfg.ifMatch, c.ETag):
-		return fmt.Errorf("of ETag %s", orNone(c.ETag))
-	case (c.Range == nil) != (cfg.window == nil), c.Range != nil && *c.Range != (checkpointRange{cfg.window.offset, cfg.window.length}):
+	case cfg.ifMatch != "" && !object.SameETag(cfg.ifMatch, c.ETag):
+		return fmt.Errorf("of ETag %s", object.OrNone(c.ETag))
+	case (c.Range == nil) != (cfg.asked == nil), c.Range != nil && *c.Range != (checkpointRange{cfg.asked.offset, cfg.asked.length}):
 		return errors.New("of another range")
 	case c.Path != name:
 		return fmt.Errorf("of another destination, %q", c.Path)
@@ -228,10 +233,10 @@ const (
 // keeper saves the checkpoint of an attempt and syncs its data in the background. A failed save is logged once and does not
 // stop the download; only the resume point is older.
 type keeper struct {
-	dst    *destination
-	parts  *set
+	dst    *localfile.Destination
+	parts  *parts.Map
 	run    run // set before it begins
-	id     identity
+	id     object.Identity
 	cfg    *objectOptions
 	log    *slog.Logger
 	active bool  // there is something to save
@@ -241,14 +246,14 @@ type keeper struct {
 
 // run is what a keeper asks of the engine.
 type run interface {
-	objectFacts() (f facts, fixed bool)
-	hasBegun() bool // the size of the object is known
-	isReady() bool  // the destination holds what may be claimed
+	Facts() (f object.Facts, fixed bool)
+	HasBegun() bool // the size of the object is known
+	IsReady() bool  // the destination holds what may be claimed
 }
 
 // newKeeper makes the keeper of an attempt that fills parts.
-func newKeeper(dst *destination, parts *set, id identity, cfg *objectOptions, log *slog.Logger) *keeper {
-	return &keeper{dst: dst, parts: parts, id: id, cfg: cfg, log: log, active: dst.saves()}
+func newKeeper(dst *localfile.Destination, parts *parts.Map, id object.Identity, cfg *objectOptions, log *slog.Logger) *keeper {
+	return &keeper{dst: dst, parts: parts, id: id, cfg: cfg, log: log, active: dst.Saves()}
 }
 
 // saves saves the checkpoint now and then, until ctx is done.
@@ -256,7 +261,7 @@ func (k *keeper) saves(ctx context.Context) error {
 	if !k.active {
 		return nil
 	}
-	k.saved = k.parts.totals().have
+	k.saved = k.parts.Totals().Have
 	return everySoOften(ctx, saveTime, saveShare, k.saveIsDue, func() error {
 		k.save()
 		return nil
@@ -266,7 +271,7 @@ func (k *keeper) saves(ctx context.Context) error {
 // saveIsDue reports whether there is enough to save, so long after the last save.
 func (k *keeper) saveIsDue(idle time.Duration) bool {
 	// Negative: claims of an earlier run were disproved.
-	fresh := k.parts.totals().have - k.saved
+	fresh := k.parts.Totals().Have - k.saved
 	return fresh >= saveBytes || fresh != 0 && idle >= saveLongTime
 }
 
@@ -277,12 +282,12 @@ func (k *keeper) syncs(ctx context.Context) error {
 	if !k.active {
 		return nil
 	}
-	due := func(time.Duration) bool { return k.parts.beginSync() }
+	due := func(time.Duration) bool { return k.parts.BeginSync() }
 	return everySoOften(ctx, syncTime, syncShare, due, func() error {
-		if err := k.dst.sync(); err != nil {
+		if err := k.dst.Sync(); err != nil {
 			return err
 		}
-		k.parts.endSync()
+		k.parts.EndSync()
 		return nil
 	})
 }
@@ -319,40 +324,40 @@ func (k *keeper) save() { k.write(false) }
 func (k *keeper) saveLast() { k.write(true) }
 
 func (k *keeper) write(last bool) {
-	if !k.active || !k.run.isReady() { // not ready: the file does not hold what would be claimed
+	if !k.active || !k.run.IsReady() { // not ready: the file does not hold what would be claimed
 		return
 	}
-	have := k.parts.totals().have
-	data, err := k.document().encode(k.parts.snapshot)
+	have := k.parts.Totals().Have
+	data, err := k.document().encode(k.parts.Snapshot)
 	if err == nil {
-		err = k.dst.save(data, last)
+		err = k.dst.Save(data, last)
 	}
 	switch {
 	case err == nil:
 		k.saved = have
 	case !k.failed:
 		k.failed = true
-		k.log.Warn("checkpoint not saved", "checkpoint", k.dst.checkpointName(), "error", err)
+		k.log.Warn("checkpoint not saved", "checkpoint", k.dst.CheckpointName(), "error", err)
 	}
 }
 
 func (k *keeper) document() *checkpoint {
-	f, _ := k.run.objectFacts()
+	f, _ := k.run.Facts()
 	id := k.id
 	c := &checkpoint{
-		Version: checkpointVersion, URL: id.url, Bucket: id.bucket, Key: id.key, VersionID: f.versionID, ETag: f.etag,
-		Size: f.size, Path: k.dst.nameInCheckpoint(),
+		Version: checkpointVersion, URL: id.URL, Bucket: id.Bucket, Key: id.Key, VersionID: f.VersionID, ETag: f.ETag,
+		Size: f.Size, Path: k.dst.NameInCheckpoint(),
 	}
 	if k.cfg.versionID != "" {
 		c.VersionID = k.cfg.versionID
 	}
-	if !f.lastModified.IsZero() {
-		c.LastModified = f.lastModified.UTC().Format(time.RFC3339)
+	if !f.LastModified.IsZero() {
+		c.LastModified = f.LastModified.UTC().Format(time.RFC3339)
 	}
-	if f.hasCRC {
-		c.CRC64 = &f.crc
+	if f.HasCRC {
+		c.CRC64 = &f.CRC
 	}
-	if w := k.cfg.window; w != nil {
+	if w := k.cfg.asked; w != nil {
 		c.Range = &checkpointRange{w.offset, w.length}
 	}
 	return c
@@ -361,37 +366,39 @@ func (k *keeper) document() *checkpoint {
 // abandon ends an attempt that failed with err: with a checkpoint of everything that was done, or with nothing. It returns
 // err, with the figures of the disk if that is full.
 func (k *keeper) abandon(err error) error {
-	if k.dst.syncFailed() {
-		k.parts.distrust()
-		k.dst.dropCheckpoint() // should the last save fail, too, no claims are better than wrong ones
+	if k.dst.SyncFailed() {
+		k.parts.Distrust()
+		k.dst.DropCheckpoint() // should the last save fail, too, no claims are better than wrong ones
 	}
-	sums := k.parts.totals()
+	sums := k.parts.Totals()
 	left := keepWhat(err)
-	if sums.have == 0 && left == keepPartial {
-		left = keepNothing
+	if sums.Have == 0 && left == localfile.Partial {
+		left = localfile.Nothing
 	}
-	if left == keepPartial {
+	if left == localfile.Partial {
 		k.saveLast() // while the partial file is open: on a full disk its ballast makes room
 	}
-	k.dst.abandon(left)
+	k.dst.Abandon(left)
 	missing := int64(0)
-	if k.run.hasBegun() {
-		missing = sums.size - sums.have
+	if k.run.HasBegun() {
+		missing = sums.Size - sums.Have
 	}
-	return k.dst.noSpace(err, missing)
+	return k.dst.NoSpace(err, missing)
 }
 
 // keepWhat is what an attempt leaves after an error.
-func keepWhat(err error) keep {
+func keepWhat(err error) localfile.Keep {
 	switch {
 	case startsOver(err):
-		return keepAsFound
+		return localfile.AsFound
 	case errors.Is(err, ErrChecksum):
-		return keepNothing
+		return localfile.Nothing
 	}
-	return keepPartial
+	return localfile.Partial
 }
 
 // startsOver reports whether the error says that what an earlier run left is of no use: it is of another object, or the
 // file at the path is not what the checkpoint says.
-func startsOver(err error) bool { return errors.Is(err, errStale) || errors.Is(err, errNotOurs) }
+func startsOver(err error) bool {
+	return errors.Is(err, engine.ErrStale) || errors.Is(err, localfile.ErrNotOurs)
+}

@@ -4,6 +4,7 @@ import (
 	"testing"
 
 	"github.com/ossdl/ossdl/internal/osstest"
+	"github.com/ossdl/ossdl/internal/parts"
 )
 
 // TestHugeObjectInTheSet fetches, as far as the set is concerned, all of the largest object there can be, with a crash in
@@ -11,49 +12,49 @@ import (
 func TestHugeObjectInTheSet(t *testing.T) {
 	const piece = 512 << 20
 	whole := osstest.Zeros(piece).CRC64()
-	fetch := func(s *set, until int64) {
-		for n := 1; s.totals().done < until; n++ {
-			p := s.take(func(int64) int64 { return piece })
-			h := s.hold(p, piece)
+	fetch := func(s *parts.Map, until int64) {
+		for n := 1; s.Totals().Done < until; n++ {
+			p := s.Take(func(int64) int64 { return piece })
+			h := s.Hold(p, piece)
 			crc := whole
-			if h.size != piece {
-				crc = osstest.Zeros(int64(h.size)).CRC64()
+			if h.Size != piece {
+				crc = osstest.Zeros(int64(h.Size)).CRC64()
 			}
-			if !s.advance(p, h, crc) {
-				t.Fatalf("%d bytes at %d are not all of [%d,%d)", h.size, h.off, p.off, p.end)
+			if !s.Advance(p, h, crc) {
+				t.Fatalf("%d bytes at %d are not all of [%d,%d)", h.Size, h.Off, p.Off, p.End)
 			}
 			if n%100 == 0 {
-				s.beginSync()
-				s.endSync()
+				s.BeginSync()
+				s.EndSync()
 			}
 		}
 	}
-	s := newSet(largestObject)
+	s := parts.New(largestObject)
 	fetch(s, largestObject/2)
 	c := goodCheckpoint()
 	c.Size = largestObject
-	data, err := c.encode(s.snapshot)
+	data, err := c.encode(s.Snapshot)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if c, err = decodeCheckpoint(data); err != nil {
 		t.Fatal(err)
 	}
-	done := s.totals().done
+	done := s.Totals().Done
 	if s, err = c.set(); err != nil {
 		t.Fatal(err)
 	}
-	for p := s.nextClaim(); p != nil; p = s.nextClaim() {
-		s.proved(p, true)
+	for p := s.NextClaim(); p != nil; p = s.NextClaim() {
+		s.Proved(p, true)
 	}
-	if got := s.totals(); got.done != done || got.size != largestObject {
-		t.Errorf("%d of %d bytes kept of %d", got.done, got.size, done)
+	if got := s.Totals(); got.Done != done || got.Size != largestObject {
+		t.Errorf("%d of %d bytes kept of %d", got.Done, got.Size, done)
 	}
 	fetch(s, largestObject)
-	if got, want := s.sum(), osstest.Zeros(largestObject).CRC64(); got != want {
+	if got, want := s.Sum(), osstest.Zeros(largestObject).CRC64(); got != want {
 		t.Errorf("CRC-64 %d, want %d", got, want)
 	}
-	if n := len(s.snapshot(1 << 20)); n > 512 {
+	if n := len(s.Snapshot(1 << 20)); n > 512 {
 		t.Errorf("%d parts in the end", n)
 	}
 }

@@ -9,7 +9,12 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/ossdl/ossdl/internal/bucket"
 	"github.com/ossdl/ossdl/internal/harness/checkpoints"
+	"github.com/ossdl/ossdl/internal/localfile"
+	"github.com/ossdl/ossdl/internal/object"
+	"github.com/ossdl/ossdl/internal/parts"
+	"github.com/ossdl/ossdl/internal/span"
 )
 
 func goodCheckpoint() *checkpoint {
@@ -112,32 +117,32 @@ func TestCheckpointDamaged(t *testing.T) {
 }
 
 func TestCheckpointStaysWithinItsBounds(t *testing.T) {
-	s := newSet(48_800_000_000_000)
+	s := parts.New(48_800_000_000_000)
 	for i := range int64(5000) {
-		if err := s.claim(span{i * 9e9, i*9e9 + 8e9}, math.MaxUint64-uint64(i)); err != nil {
+		if err := s.Claim(span.Span{Off: i * 9e9, End: i*9e9 + 8e9}, math.MaxUint64-uint64(i)); err != nil {
 			t.Fatal(err)
 		}
 	}
 	c := goodCheckpoint()
-	c.Size, c.Key, c.Path = 48_800_000_000_000, strings.Repeat("\x01", maxKey), strings.Repeat("p", 4096)
-	data, err := c.encode(s.snapshot)
+	c.Size, c.Key, c.Path = 48_800_000_000_000, strings.Repeat("\x01", bucket.MaxKey), strings.Repeat("p", 4096)
+	data, err := c.encode(s.Snapshot)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(data) > checkpointLimit {
-		t.Errorf("%d bytes, want at most %d", len(data), checkpointLimit)
+	if len(data) > localfile.CheckpointLimit {
+		t.Errorf("%d bytes, want at most %d", len(data), localfile.CheckpointLimit)
 	}
 	got, err := decodeCheckpoint(data)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if n := len(got.Parts); n == 0 || n > maxClaims {
-		t.Errorf("%d parts, want 1 to %d", n, maxClaims)
+	if n := len(got.Parts); n == 0 || n > parts.MaxClaims {
+		t.Errorf("%d parts, want 1 to %d", n, parts.MaxClaims)
 	}
 }
 
 func TestCheckpointFits(t *testing.T) {
-	id := identity{bucket: "bkt", key: goodCheckpoint().Key}
+	id := object.Identity{Bucket: "bkt", Key: goodCheckpoint().Key}
 	for _, c := range []struct {
 		name string
 		edit func(*checkpoint, *objectOptions)
@@ -152,9 +157,9 @@ func TestCheckpointFits(t *testing.T) {
 		{"wanted ETag, in lower case", func(c *checkpoint, s *objectOptions) { s.ifMatch = `"abc"` }, ""},
 		{"other ETag", func(c *checkpoint, s *objectOptions) { s.ifMatch = `"DEF"` }, "ETag"},
 		{"a range's", func(c *checkpoint, s *objectOptions) { c.Range = &checkpointRange{0, -1} }, "another range"},
-		{"for a range", func(c *checkpoint, s *objectOptions) { s.window = &window{0, -1} }, "another range"},
-		{"same range", func(c *checkpoint, s *objectOptions) { s.window, c.Range = &window{5, 10}, &checkpointRange{5, 10} }, ""},
-		{"other range", func(c *checkpoint, s *objectOptions) { s.window, c.Range = &window{5, 10}, &checkpointRange{5, 11} }, "another range"},
+		{"for a range", func(c *checkpoint, s *objectOptions) { s.asked = &rangeAsked{0, -1} }, "another range"},
+		{"same range", func(c *checkpoint, s *objectOptions) { s.asked, c.Range = &rangeAsked{5, 10}, &checkpointRange{5, 10} }, ""},
+		{"other range", func(c *checkpoint, s *objectOptions) { s.asked, c.Range = &rangeAsked{5, 10}, &checkpointRange{5, 11} }, "another range"},
 		{"other destination", func(c *checkpoint, s *objectOptions) { c.Path = "../file" }, "destination"},
 		{"no identity", func(c *checkpoint, s *objectOptions) { c.ETag, c.CRC64, c.LastModified = "", nil, "" }, "identifies"},
 	} {
@@ -180,7 +185,7 @@ func FuzzCheckpoint(f *testing.F) {
 	f.Add([]byte(fmt.Sprintf(`{"version":1,"size":%[1]d,"parts":[{"offset":0,"size":%[1]d,"done":%[1]d,"crc64":"1"}]}`, int64(math.MaxInt64))))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		var c *checkpoint
-		var s *set
+		var s *parts.Map
 		var err error
 		spent := allocated(func() {
 			if c, err = decodeCheckpoint(data); err == nil {
@@ -198,23 +203,23 @@ func FuzzCheckpoint(f *testing.F) {
 		}
 		have := int64(0)
 		for _, claimed := range claimsOf(c) {
-			have += claimed.done
+			have += claimed.Done
 		}
-		if length, err := c.length(); err != nil || s.totals() != (totals{size: length, have: have}) {
-			t.Fatalf("%s: %+v of %d bytes, %v", data, s.totals(), length, err)
+		if length, err := c.length(); err != nil || s.Totals() != (parts.Totals{Size: length, Have: have}) {
+			t.Fatalf("%s: %+v of %d bytes, %v", data, s.Totals(), length, err)
 		}
 		// By the encoder, with all the parts: they become what they were, and what the set claims is the same.
-		again, err := c.encode(func(int) []claim { return claimsOf(c) })
+		again, err := c.encode(func(int) []parts.Claim { return claimsOf(c) })
 		if err != nil {
 			t.Fatal(err)
 		}
 		back, err := decodeCheckpoint(again)
-		if len(claimsOf(c)) > 0 && len(again) < checkpointLimit && (err != nil || !reflect.DeepEqual(back, c)) {
+		if len(claimsOf(c)) > 0 && len(again) < localfile.CheckpointLimit && (err != nil || !reflect.DeepEqual(back, c)) {
 			t.Fatalf("%s became %+v, %v", data, back, err)
 		}
-		claims := s.snapshot(math.MaxInt)
+		claims := s.Snapshot(math.MaxInt)
 		for i, want := range claimsOf(c) {
-			if got := claims[i]; got.off != want.off || got.done != want.done || got.crc != want.crc {
+			if got := claims[i]; got.Off != want.Off || got.Done != want.Done || got.CRC != want.CRC {
 				t.Fatalf("%s: claim %d of the set is %+v, want %+v", data, i, got, want)
 			}
 		}
@@ -235,9 +240,9 @@ func allocated(fn func()) uint64 {
 }
 
 // claimsOf is the parts of a document as a snapshot has them.
-func claimsOf(c *checkpoint) (claims []claim) {
+func claimsOf(c *checkpoint) (claims []parts.Claim) {
 	for _, p := range c.Parts {
-		claims = append(claims, claim{p.Offset, p.Size, p.Done, p.CRC64, false})
+		claims = append(claims, parts.Claim{Off: p.Offset, Size: p.Size, Done: p.Done, CRC: p.CRC64, Synced: false})
 	}
 	return claims
 }

@@ -11,6 +11,10 @@ import (
 	"strings"
 
 	"github.com/aliyun/aliyun-oss-go-sdk/oss"
+
+	"github.com/ossdl/ossdl/internal/bucket"
+	"github.com/ossdl/ossdl/internal/localfile"
+	"github.com/ossdl/ossdl/internal/object"
 )
 
 // DownloadFile is [Downloader.Download] with the signature and the options of the SDK's Bucket.DownloadFile, for programs that
@@ -76,18 +80,18 @@ type compat struct {
 // WithRequestOptions, which refuses by name what it cannot send.
 func readCompat(partSize int64, options []oss.Option) (context.Context, *compat, error) {
 	given := slices.DeleteFunc(slices.Clone(options), func(o oss.Option) bool { return o == nil })
-	all, err := readSDKOptions(given)
+	all, err := bucket.ReadOptions(given)
 	if err != nil {
 		return nil, nil, err
 	}
 	ctx := context.Background()
-	if given, ok := all[sdkContext].value.(context.Context); ok {
+	if given, ok := all[sdkContext].Value.(context.Context); ok {
 		ctx = given
 		delete(all, sdkContext)
 	}
 	c := &compat{opts: []Option{WithPartSize(partSize), WithoutCheckpoint()}}
 	for name, o := range all {
-		known, err := c.take(name, o.value)
+		known, err := c.take(name, o.Value)
 		if err != nil {
 			return nil, nil, err
 		}
@@ -95,7 +99,7 @@ func readCompat(partSize int64, options []oss.Option) (context.Context, *compat,
 			delete(all, name)
 		}
 	}
-	request, err := newRequestOptions(all)
+	request, err := bucket.NewExtra(all)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -206,14 +210,14 @@ func (c *compat) download(ctx context.Context, path string) error {
 		if err != nil {
 			return err
 		}
-		if f.strong() {
-			main.ifMatch = f.etag // the range is of this object
+		if f.Strong() {
+			main.ifMatch = f.ETag // the range is of this object
 		}
-		if c.suffix < f.size {
-			main.window = &window{f.size - c.suffix, c.suffix}
+		if c.suffix < f.Size {
+			main.asked = &rangeAsked{f.Size - c.suffix, c.suffix}
 		}
 	}
-	res, err := main.toFile(ctx, path)
+	res, err := main.downloadToFile(ctx, path)
 	c.giveHeader(res)
 	if c.events != nil {
 		c.events.end(res, err)
@@ -222,32 +226,32 @@ func (c *compat) download(ctx context.Context, path string) error {
 }
 
 // findSuffix downloads the first byte of the object to learn its size and ETag.
-func (c *compat) findSuffix(ctx context.Context, path string) (facts, error) {
+func (c *compat) findSuffix(ctx context.Context, path string) (object.Facts, error) {
 	cfg := c.cfg
 	cfg.progress = nil
 	probe := c.d.newCall(c.src, cfg)
-	probe.window = &window{0, 1}
-	if _, err := checkDestination(probe.fileConfig(path)); err != nil {
+	probe.asked = &rangeAsked{0, 1}
+	if _, err := localfile.Check(probe.fileConfig(path)); err != nil {
 		_, err = probe.result(ctx, path, err)
-		return facts{}, err
+		return object.Facts{}, err
 	}
-	res, err := probe.toWriter(ctx, &writerSink{w: nowhere{}})
+	res, err := probe.toWriter(ctx, &writerSink{w: discardAt{}})
 	c.giveHeader(res)
 	if err != nil {
-		return facts{}, err
+		return object.Facts{}, err
 	}
-	f, _ := probe.t.objectFacts()
-	if c.suffix < f.size && !f.strong() {
+	f, _ := probe.engine.Facts()
+	if c.suffix < f.Size && !f.Strong() {
 		_, err := probe.result(ctx, path, fmt.Errorf("header Range \"bytes=-%d\": without a strong ETag the end of an object may be another one's by the time it is fetched; give the range as a-b", c.suffix))
-		return facts{}, err
+		return object.Facts{}, err
 	}
 	return f, nil
 }
 
-// nowhere takes the byte that was fetched for its headers.
-type nowhere struct{}
+// discardAt takes the byte that was fetched for its headers.
+type discardAt struct{}
 
-func (nowhere) WriteAt(b []byte, _ int64) (int, error) { return len(b), nil }
+func (discardAt) WriteAt(b []byte, _ int64) (int, error) { return len(b), nil }
 
 // giveHeader sets the caller's headers to those of a result, if there are any.
 func (c *compat) giveHeader(res *Result) {

@@ -84,18 +84,26 @@ import (
 
 	"github.com/aliyun/aliyun-oss-go-sdk/oss"
 	"golang.org/x/time/rate"
+
+	"github.com/ossdl/ossdl/internal/bucket"
+	"github.com/ossdl/ossdl/internal/engine"
+	"github.com/ossdl/ossdl/internal/localfile"
+	"github.com/ossdl/ossdl/internal/object"
+	"github.com/ossdl/ossdl/internal/parts"
+	"github.com/ossdl/ossdl/internal/slots"
+	"github.com/ossdl/ossdl/internal/span"
 )
 
 // Downloader downloads objects; [New] makes one. It is safe for concurrent use, and its concurrency and rate limit apply to
 // all its calls together. It need not be closed. Connections that it keeps for URLs close after 50 s without use, or by
 // [Downloader.CloseIdleConnections].
 type Downloader struct {
-	client  *oss.Client
-	cfg     settings
-	gate    *gate
-	limits  []*rate.Limiter
-	buffers buffers
-	web     func() *http.Client // for URLs; made when first asked for
+	client    *oss.Client
+	cfg       settings
+	gate      *slots.Gate
+	limits    []*rate.Limiter
+	buffers   engine.Buffers
+	urlClient func() *http.Client // for URLs; made when first asked for
 }
 
 // New makes a Downloader for the buckets that client reaches, with the client's credentials. If there are none (an empty
@@ -108,7 +116,7 @@ type Downloader struct {
 // and is not at its default: oss.Proxy, oss.AuthProxy, oss.Timeout, oss.MaxConns, oss.InsecureSkipVerify, oss.SetLocalAddr and
 // oss.RedirectEnabled. The error says what to set instead.
 func New(client *oss.Client, opts ...Option) (*Downloader, error) {
-	if err := checkClientOptions(client); err != nil {
+	if err := bucket.CheckClient(client); err != nil {
 		return nil, fmt.Errorf("ossdl: %w", err)
 	}
 	return newForClient(client, opts)
@@ -121,11 +129,11 @@ func newForClient(client *oss.Client, opts []Option) (*Downloader, error) {
 		return nil, fmt.Errorf("ossdl: %w", err)
 	}
 	d := &Downloader{
-		client: client, cfg: cfg, gate: newGate(cfg.concurrency, AdaptiveConcurrency),
-		web: sync.OnceValue(func() *http.Client { return HTTPClient() }),
+		client: client, cfg: cfg, gate: slots.NewGate(cfg.concurrency, AdaptiveConcurrency),
+		urlClient: sync.OnceValue(func() *http.Client { return HTTPClient() }),
 	}
 	if cfg.rateLimit > 0 {
-		d.limits = append(d.limits, newLimiter(cfg.rateLimit, bufferSize))
+		d.limits = append(d.limits, slots.NewLimiter(cfg.rateLimit, engine.BufferSize))
 	}
 	// The Downloader's own bounds are kept by gate and limits; a call starts without one of its own.
 	d.cfg.concurrency, d.cfg.rateLimit = 0, 0
@@ -161,7 +169,7 @@ func (d *Downloader) Download(ctx context.Context, bucket, key, path string, opt
 	if err != nil {
 		return nil, err
 	}
-	return c.toFile(ctx, path)
+	return c.downloadToFile(ctx, path)
 }
 
 // bucketCall makes a call for an object of a bucket. Its errors begin with what the entry point does, as verb says it.
@@ -182,30 +190,30 @@ func nameError(verb, bucket, key string, err error) error {
 	return fmt.Errorf("ossdl: %s %s: %w", verb, objectName(bucket, key), err)
 }
 
-func (d *Downloader) bucketSource(bucket, key string, cfg *settings) (*bucketSource, error) {
+func (d *Downloader) bucketSource(bucket, key string, cfg *settings) (*bucket.Source, error) {
 	b, err := d.bucketClient(bucket, cfg)
 	if err != nil {
 		return nil, err
 	}
-	return b.object(key)
+	return b.Object(key)
 }
 
 // bucketClient returns a client for a bucket. It rejects names that no bucket can have.
-func (d *Downloader) bucketClient(name string, cfg *settings) (*bucketClient, error) {
+func (d *Downloader) bucketClient(name string, cfg *settings) (*bucket.Client, error) {
 	switch {
 	case d.client == nil:
 		return nil, errors.New("New was given no client")
 	case oss.CheckBucketName(name) != nil:
 		return nil, fmt.Errorf("bucket name %q: 3 to 63 lower-case letters, digits and hyphens are allowed", name)
 	}
-	return newBucketClient(d.client, name, cfg.request.withAgent(d.client.Config.UserAgent+" ossdl/"+Version))
+	return bucket.New(d.client, name, cfg.request.WithAgent(d.client.Config.UserAgent+" ossdl/"+Version))
 }
 
 // source is an engineSource that has a name.
 type source interface {
-	engineSource
-	// identity names the object in the checkpoint, without credentials.
-	identity() identity
+	engine.Source
+	// Identity names the object in the checkpoint, without credentials.
+	Identity() object.Identity
 	// String names the object in messages.
 	fmt.Stringer
 }
@@ -222,16 +230,16 @@ type job struct {
 type call struct {
 	job
 	d     *Downloader
-	lane  *lane
+	lane  *slots.Lane
 	cfg   settings
-	stats stats
+	stats engine.Stats
 	start time.Time
 
-	verdict           // on the whole; zero until it is verified
-	passing hash.Hash // of what a Reader returned; nil for other calls
+	verdict              // on the whole; zero until it is verified
+	streamHash hash.Hash // of what a Reader returned; nil for other calls
 
-	mu sync.Mutex
-	t  *transfer // the current run; nil before the first
+	mu     sync.Mutex
+	engine *engine.Engine // the current run; nil before the first
 }
 
 func (d *Downloader) newCall(src source, cfg settings) *call {
@@ -239,52 +247,52 @@ func (d *Downloader) newCall(src source, cfg settings) *call {
 }
 
 // newLane makes a lane with limits of the call's own; 0: none.
-func (d *Downloader) newLane(concurrency int, bytesPerSecond int64) *lane {
+func (d *Downloader) newLane(concurrency int, bytesPerSecond int64) *slots.Lane {
 	limits := d.limits
 	if bytesPerSecond > 0 {
-		limits = append(slices.Clip(limits), newLimiter(bytesPerSecond, bufferSize))
+		limits = append(slices.Clip(limits), slots.NewLimiter(bytesPerSecond, engine.BufferSize))
 	}
-	return d.gate.lane(concurrency, limits...)
+	return d.gate.Lane(concurrency, limits...)
 }
 
 // newCallIn makes one of several calls that share a lane.
-func (d *Downloader) newCallIn(l *lane, src source, cfg settings) *call {
-	id := src.identity()
-	cfg.log = cfg.log.With("bucket", id.bucket, "key", id.key)
+func (d *Downloader) newCallIn(l *slots.Lane, src source, cfg settings) *call {
+	id := src.Identity()
+	cfg.log = cfg.log.With("bucket", id.Bucket, "key", id.Key)
 	return &call{job: job{src: src, objectOptions: cfg.object}, d: d, lane: l, cfg: cfg, start: time.Now()}
 }
 
-// toFile downloads to a file.
-func (c *call) toFile(ctx context.Context, path string) (*Result, error) {
-	progress := report(c.cfg.progress, c.look, c.stats.downloaded.Load)
-	dst, err := checkDestination(c.fileConfig(path))
+// downloadToFile downloads to a file.
+func (c *call) downloadToFile(ctx context.Context, path string) (*Result, error) {
+	progress := report(c.cfg.progress, c.snapshot, c.stats.Downloaded.Load)
+	dst, err := localfile.Check(c.fileConfig(path))
 	if err == nil {
-		path, err = dst.target(), c.into(ctx, dst)
+		path, err = dst.Path(), c.toDestination(ctx, dst)
 	}
 	progress.end(err)
 	return c.result(ctx, path, err)
 }
 
 // fileConfig is what the options say about a file at path.
-func (c *call) fileConfig(path string) destinationConfig {
-	id := c.src.identity()
-	cfg := destinationConfig{
-		fs: c.cfg.fs, log: c.cfg.log, path: path, sparse: c.cfg.sparse, keepPartial: !c.cfg.checkpoint.none(),
-		source:         fmt.Sprintf("%t\n%q\n%q", id.url, id.bucket, id.key),
-		isCheckpointOf: isCheckpointOf,
+func (c *call) fileConfig(path string) localfile.Config {
+	id := c.src.Identity()
+	cfg := localfile.Config{
+		FS: c.cfg.fs, Log: c.cfg.log, Path: path, Sparse: c.cfg.sparse, KeepPartial: !c.cfg.checkpoint.none(),
+		Source:         fmt.Sprintf("%t\n%q\n%q", id.URL, id.Bucket, id.Key),
+		IsCheckpointOf: isCheckpointOf,
 	}
 	switch c.cfg.checkpoint.kind {
 	case placeFile:
-		cfg.checkpoint = c.cfg.checkpoint.path
+		cfg.Checkpoint = c.cfg.checkpoint.path
 	case placeFolder:
-		cfg.checkpointDir = c.cfg.checkpoint.path
+		cfg.CheckpointDir = c.cfg.checkpoint.path
 	}
 	return cfg
 }
 
-// into is the story of a download to a file. Each step either takes effect completely or leaves what was there before.
-func (c *call) into(ctx context.Context, dst *destination) error {
-	unlock, err := dst.lock()
+// toDestination is the story of a download to a file. Each step either takes effect completely or leaves what was there before.
+func (c *call) toDestination(ctx context.Context, dst *localfile.Destination) error {
+	unlock, err := dst.Lock()
 	if err != nil {
 		return err
 	}
@@ -298,27 +306,27 @@ func (c *call) into(ctx context.Context, dst *destination) error {
 		return err
 	}
 	c.cfg.log.Warn("ignoring checkpoint; starting over", "reason", err)
-	c.stats.resumed.Store(0)
+	c.stats.Resumed.Store(0)
 	return c.attempt(ctx, dst, nil)
 }
 
 // attempt fetches, verifies and commits once, from nothing or from the checkpoint cp. After an error the destination holds
 // what the next call continues with.
-func (c *call) attempt(ctx context.Context, dst *destination, cp *checkpoint) error {
+func (c *call) attempt(ctx context.Context, dst *localfile.Destination, cp *checkpoint) error {
 	cfg, err := c.configure(dst, cp)
 	if err != nil {
-		dst.abandon(keepAsFound)
+		dst.Abandon(localfile.AsFound)
 		return err
 	}
-	if !dst.hasCheckpoint() {
-		cfg.set.setVolatile()
+	if !dst.HasCheckpoint() {
+		cfg.Parts.SetVolatile()
 	}
-	keep := newKeeper(dst, cfg.set, c.src.identity(), &c.objectOptions, c.cfg.log)
-	cfg.disk, cfg.beside = dst, []func(context.Context) error{dst.reserve, keep.saves, keep.syncs}
+	keep := newKeeper(dst, cfg.Parts, c.src.Identity(), &c.objectOptions, c.cfg.log)
+	cfg.Disk, cfg.Beside = dst, []func(context.Context) error{dst.Reserve, keep.saves, keep.syncs}
 	t := c.newTransfer(cfg)
 	keep.run = t
-	if err = c.fetchVerified(ctx, t); err == nil {
-		err = dst.commit(t.set.totals().size, c.modTime(t))
+	if err = c.fetchUntilVerified(ctx, t); err == nil {
+		err = dst.Commit(t.Parts.Totals().Size, c.modTime(t))
 	}
 	if err != nil {
 		return keep.abandon(err)
@@ -327,61 +335,61 @@ func (c *call) attempt(ctx context.Context, dst *destination, cp *checkpoint) er
 }
 
 // modTime is the modification time for the file; zero: that of the download.
-func (c *call) modTime(t *transfer) time.Time {
+func (c *call) modTime(t *engine.Engine) time.Time {
 	if !c.cfg.objectTimes {
 		return time.Time{}
 	}
-	f, _ := t.objectFacts()
-	return f.lastModified
+	f, _ := t.Facts()
+	return f.LastModified
 }
 
 // configure says how the engine is to fetch into a sink. With a checkpoint, the sink must hold what that claims.
-func (c *call) configure(to sink, earlier *checkpoint) (engineConfig, error) {
+func (c *call) configure(to engine.Sink, earlier *checkpoint) (engine.Config, error) {
 	sizes := partSizer{c.cfg.partSize}
-	e := engineConfig{
-		source: c.src, sink: to, gate: c.d.gate, lane: c.lane, buffers: &c.d.buffers, length: -1,
-		want: wanted{etag: c.ifMatch, version: c.versionID, empty: c.knownEmpty, oneStream: c.oneStream},
-		size: sizes.next, workers: sizes.workers, rangeError: c.partError,
-		retry: retry(c.cfg.retry), stall: c.cfg.stall, stats: &c.stats, log: c.cfg.log,
+	e := engine.Config{
+		Source: c.src, Sink: to, Gate: c.d.gate, Lane: c.lane, Buffers: &c.d.buffers, Length: -1,
+		Want: engine.Want{ETag: c.ifMatch, Version: c.versionID, Empty: c.knownEmpty, OneStream: c.oneStream},
+		Size: sizes.next, Workers: sizes.workers, RangeError: c.partError,
+		Retry: slots.Retry(c.cfg.retry), Stall: c.cfg.stall, Stats: &c.stats, Log: c.cfg.log,
 	}
-	if w := c.window; w != nil {
-		e.base, e.length = w.offset, w.length
+	if w := c.asked; w != nil {
+		e.Base, e.Length = w.offset, w.length
 	}
 	if earlier == nil {
-		e.set = newSet(sizes.first(e.base, e.length))
+		e.Parts = parts.New(sizes.first(e.Base, e.Length))
 		return e, nil
 	}
 	var err error
-	e.set, err = earlier.set()
-	e.want.earlier = earlier.facts()
+	e.Parts, err = earlier.set()
+	e.Want.Earlier = earlier.facts()
 	return e, err
 }
 
 // newTransfer makes the engine of a call, or of one more run of it.
-func (c *call) newTransfer(e engineConfig) *transfer {
-	t := newEngine(e)
+func (c *call) newTransfer(e engine.Config) *engine.Engine {
+	t := engine.New(e)
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.t = t
+	c.engine = t
 	return t
 }
 
 // partError names the object and the range of an error.
-func (c *call) partError(s span, attempts int, err error) error {
-	id := c.src.identity()
-	return &PartError{Bucket: id.bucket, Key: id.key, Offset: s.off, Size: s.len(), Attempts: attempts, Err: err}
+func (c *call) partError(s span.Span, attempts int, err error) error {
+	id := c.src.Identity()
+	return &PartError{Bucket: id.Bucket, Key: id.Key, Offset: s.Off, Size: s.Len(), Attempts: attempts, Err: err}
 }
 
 // maxRounds limits how often ranges that differ from their record on disk are downloaded again.
 const maxRounds = 3
 
-// fetchVerified fetches what is missing until the whole has the right checksum. After a mismatch it reads the disk. Ranges
+// fetchUntilVerified fetches what is missing until the whole has the right checksum. After a mismatch it reads the disk. Ranges
 // that differ from their record are fetched again. If none does, the network delivered wrong bytes, and everything is fetched
 // once more.
-func (c *call) fetchVerified(ctx context.Context, t *transfer) error {
+func (c *call) fetchUntilVerified(ctx context.Context, t *engine.Engine) error {
 	anew := false
 	for round := 1; ; round++ {
-		if err := t.run(ctx); err != nil {
+		if err := t.Run(ctx); err != nil {
 			return err
 		}
 		v, err := c.verify(ctx, t)
@@ -396,12 +404,12 @@ func (c *call) fetchVerified(ctx context.Context, t *transfer) error {
 			return v.mismatch
 		}
 		c.cfg.log.Warn("checksum mismatch", "error", v.mismatch)
-		if t.disk != nil && round <= maxRounds {
-			t.set.unprove()
-			if err := t.prove(ctx, func(int64) {}); err != nil {
+		if t.Disk != nil && round <= maxRounds {
+			t.Parts.Unprove()
+			if err := t.Prove(ctx, func(int64) {}); err != nil {
 				return err
 			}
-			if sums := t.set.totals(); sums.done < sums.size {
+			if sums := t.Parts.Totals(); sums.Done < sums.Size {
 				continue
 			}
 		}
@@ -409,21 +417,21 @@ func (c *call) fetchVerified(ctx context.Context, t *transfer) error {
 			return v.mismatch
 		}
 		anew = true
-		t.set.reset()
-		c.stats.resumed.Store(0)
+		t.Parts.Reset()
+		c.stats.Resumed.Store(0)
 	}
 }
 
 // verdict says whether the bytes of a call are right.
 type verdict struct {
-	sum      uint64 // CRC-64 of the whole
+	crc      uint64 // CRC-64 of the whole
 	verified bool   // it is the service's, or the digest is the caller's
 	mismatch error  // nil: nothing contradicts the bytes
 	final    bool   // downloading again cannot repair the mismatch
 }
 
 // verify compares the whole with what the service and the caller say about it. The error is one of reading the bytes back.
-func (c *call) verify(ctx context.Context, t *transfer) (verdict, error) {
+func (c *call) verify(ctx context.Context, t *engine.Engine) (verdict, error) {
 	v := c.compareCRC(t)
 	if v.mismatch != nil || c.newHash == nil {
 		return v, nil
@@ -443,51 +451,51 @@ func (c *call) verify(ctx context.Context, t *transfer) (verdict, error) {
 }
 
 // compareCRC compares the CRC-64 of the whole with that of the object, if the service has one.
-func (c *call) compareCRC(t *transfer) verdict {
-	f, _ := t.objectFacts()
-	v := verdict{sum: t.set.sum()}
-	whole := t.base == 0 && t.set.totals().size == f.size
+func (c *call) compareCRC(t *engine.Engine) verdict {
+	f, _ := t.Facts()
+	v := verdict{crc: t.Parts.Sum()}
+	whole := t.Base == 0 && t.Parts.Totals().Size == f.Size
 	switch {
-	case !whole || !f.hasCRC:
-	case v.sum == f.crc:
+	case !whole || !f.HasCRC:
+	case v.crc == f.CRC:
 		v.verified = true
-	case f.symlink:
+	case f.Symlink:
 		// The headers of a symbolic link's answer are the link's, except those that the protocol names. Whether the CRC-64
 		// is one of them is not documented.
-		c.cfg.log.Warn("CRC-64 of the answer for a symbolic link does not match its content; not verified", "got", v.sum, "want", f.crc)
+		c.cfg.log.Warn("CRC-64 of the answer for a symbolic link does not match its content; not verified", "got", v.crc, "want", f.CRC)
 	default:
-		v.mismatch = &findingError{ErrChecksum, fmt.Sprintf("CRC-64 is %d, the service says %d", v.sum, f.crc), f.origin}
+		v.mismatch = &object.FindingError{Means: ErrChecksum, Why: fmt.Sprintf("CRC-64 is %d, the service says %d", v.crc, f.CRC), Origin: f.Origin}
 	}
 	return v
 }
 
 // digest is the caller's hash of what was written. It reads the bytes back unless they were hashed as they passed.
-func (c *call) digest(ctx context.Context, t *transfer) ([]byte, error) {
-	if c.passing != nil {
-		return c.passing.Sum(nil), nil
+func (c *call) digest(ctx context.Context, t *engine.Engine) ([]byte, error) {
+	if c.streamHash != nil {
+		return c.streamHash.Sum(nil), nil
 	}
 	h := c.newHash()
-	buf := t.buffers.get()
-	defer t.buffers.put(buf)
-	err := readThrough(ctx, t.disk, 0, t.set.totals().size, buf, func(b []byte) { h.Write(b) })
+	buf := t.Buffers.Get()
+	defer t.Buffers.Put(buf)
+	err := engine.ReadThrough(ctx, t.Disk, 0, t.Parts.Totals().Size, buf, func(b []byte) { h.Write(b) })
 	return h.Sum(nil), err
 }
 
-// look returns the state for a progress report.
-func (c *call) look() Progress {
+// snapshot returns the state for a progress report.
+func (c *call) snapshot() Progress {
 	p := Progress{
-		Resumed: c.stats.resumed.Load(), InFlight: int(c.stats.inFlight.Load()),
-		Retries: int(c.stats.retries.Load()), Requests: int(c.stats.requests.Load()),
+		Resumed: c.stats.Resumed.Load(), InFlight: int(c.stats.InFlight.Load()),
+		Retries: int(c.stats.Retries.Load()), Requests: int(c.stats.Requests.Load()),
 	}
 	c.mu.Lock()
-	t := c.t
+	t := c.engine
 	c.mu.Unlock()
 	if t == nil {
 		return p
 	}
-	if t.hasBegun() {
-		sums := t.set.totals()
-		p.Done, p.Total = sums.done, sums.size
+	if t.HasBegun() {
+		sums := t.Parts.Totals()
+		p.Done, p.Total = sums.Done, sums.Size
 	}
 	return p
 }
@@ -501,32 +509,32 @@ func (c *call) result(ctx context.Context, path string, err error) (*Result, err
 	if res != nil {
 		res.CRC64, res.Verified = 0, false
 	}
-	return res, c.named(ctx, path, err)
+	return res, c.withNames(ctx, path, err)
 }
 
 // figures are nil where no request was made.
 func (c *call) figures(path string) *Result {
-	if c.stats.requests.Load() == 0 {
+	if c.stats.Requests.Load() == 0 {
 		return nil
 	}
-	id := c.src.identity()
+	id := c.src.Identity()
 	res := &Result{
-		Path: path, Bucket: id.bucket, Key: id.key, CRC64: c.sum, Verified: c.verified,
-		ResumedBytes: c.stats.resumed.Load(), DownloadedBytes: c.stats.downloaded.Load(),
-		Requests: int(c.stats.requests.Load()), Retries: int(c.stats.retries.Load()), Duration: time.Since(c.start),
+		Path: path, Bucket: id.Bucket, Key: id.Key, CRC64: c.crc, Verified: c.verified,
+		ResumedBytes: c.stats.Resumed.Load(), DownloadedBytes: c.stats.Downloaded.Load(),
+		Requests: int(c.stats.Requests.Load()), Retries: int(c.stats.Retries.Load()), Duration: time.Since(c.start),
 	}
-	if f, fixed := c.t.objectFacts(); fixed {
-		res.VersionID, res.ETag, res.LastModified = f.versionID, f.etag, f.lastModified
-		res.Header = objectHeader(c.t.firstHeader(), f.size)
+	if f, fixed := c.engine.Facts(); fixed {
+		res.VersionID, res.ETag, res.LastModified = f.VersionID, f.ETag, f.LastModified
+		res.Header = objectHeader(c.engine.Header(), f.Size)
 	}
-	if c.t.hasBegun() {
-		res.Size = c.t.set.totals().size
+	if c.engine.HasBegun() {
+		res.Size = c.engine.Parts.Totals().Size
 	}
 	return res
 }
 
-// named adds the names of object and destination to an error.
-func (c *call) named(ctx context.Context, path string, err error) error {
+// withNames adds the names of object and destination to an error.
+func (c *call) withNames(ctx context.Context, path string, err error) error {
 	// The cause that the caller gave its context is reported together with the error that errors.Is looks for.
 	if ctxErr := ctx.Err(); ctxErr != nil && !errors.Is(err, ctxErr) && errors.Is(err, context.Cause(ctx)) {
 		err = fmt.Errorf("%w: %w", ctxErr, err)

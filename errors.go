@@ -3,20 +3,40 @@ package ossdl
 import (
 	"errors"
 	"fmt"
+
+	"github.com/ossdl/ossdl/internal/localfile"
+	"github.com/ossdl/ossdl/internal/object"
 )
 
-// The errors that a caller can act on. They are found with errors.Is, at whatever depth. Where the service answered,
-// errors.As also finds an oss.ServiceError (a value, not a pointer) with the request ID; its RawMessage is empty, since the
-// service quotes in it what it was sent. A refusal for want of a permission has no name here: it is an oss.ServiceError
+// The errors that a caller can act on; [errors.Is] finds them at any depth of an error.
+//
+// If the service answered, [errors.As] also finds an oss.ServiceError, as a value, with the request ID. Its RawMessage is
+// empty, because the service quotes in it what it was sent. A missing permission has no name here: it is an oss.ServiceError
 // with the StatusCode 403.
 //
-// An error may match several: an object that was deleted on the way is ErrObjectChanged and ErrNotFound. Ask for
-// ErrObjectChanged first.
+// An error may match several of them. An object that was deleted during a download is ErrObjectChanged and ErrNotFound: test
+// for ErrObjectChanged first.
 var (
-	// ErrChecksum: the bytes do not have the digest that the service or the caller says they have, also when fetched once
-	// more. A download to a file leaves neither partial file nor checkpoint; what DownloadTo has written, or a Reader given
-	// out, is not to be used.
+	// ErrNotFound says that there is no such bucket, object or version, or that the version is a delete marker.
+	ErrNotFound = object.ErrNotFound
+	// ErrObjectChanged says that the object is not, or is no longer, the one that was asked for. It was replaced, appended to
+	// or deleted after this call's first answer, or it does not have the ETag given to [WithIfMatch]. The same call starts
+	// over; with WithIfMatch it fails until the object has that ETag again.
+	ErrObjectChanged = object.ErrObjectChanged
+	// ErrChecksum says that the bytes do not have the checksum that the service or the caller named, even after they were
+	// fetched once more. A download to a file leaves neither partial file nor checkpoint. What DownloadTo has written, or a
+	// Reader returned, must not be used.
 	ErrChecksum = errors.New("checksum mismatch")
+	// ErrRange says that the range given to [WithRange] is not within the object.
+	ErrRange = object.ErrRange
+	// ErrInUse says that another call or process is writing the destination.
+	ErrInUse = localfile.ErrInUse
+	// ErrArchived says that the object must be restored before it can be read.
+	ErrArchived = object.ErrArchived
+	// ErrExpired says that the signed URL or the security token has expired. The same call with a new one resumes.
+	ErrExpired = object.ErrExpired
+	// ErrNoSpace says that the disk, or the quota on it, is full. The same call resumes once there is room.
+	ErrNoSpace = localfile.ErrNoSpace
 )
 
 // KeyError is the failure of one object of a prefix. An error of [Downloader.DownloadPrefix] holds a *KeyError;
@@ -44,4 +64,4 @@ func (e KeyError) As(target any) bool {
 }
 
 // objectName is how messages name an object.
-func objectName(bucket, key string) string { return identity{bucket: bucket, key: key}.String() }
+func objectName(bucket, key string) string { return object.Identity{Bucket: bucket, Key: key}.String() }

@@ -1,9 +1,6 @@
 package ossdl_test
 
 import (
-	"github.com/ossdl/ossdl"
-	"github.com/ossdl/ossdl/internal/harness"
-
 	"errors"
 	"fmt"
 	"net/http"
@@ -12,6 +9,8 @@ import (
 
 	"github.com/aliyun/aliyun-oss-go-sdk/oss"
 
+	"github.com/ossdl/ossdl"
+	"github.com/ossdl/ossdl/internal/harness"
 	"github.com/ossdl/ossdl/internal/osstest"
 )
 

@@ -1,6 +1,10 @@
 package ossdl
 
-import "net/http"
+import (
+	"net/http"
+
+	"github.com/ossdl/ossdl/internal/transport"
+)
 
 // HTTPClient makes an HTTP client for ranges: give it to the SDK's client with oss.HTTPClient. Make one and use it for all:
 // every client has a pool of connections of its own.
@@ -26,5 +30,5 @@ import "net/http"
 // longer spread over the addresses, unless it calls the one that it found there; Dial, which is deprecated, has no effect.
 // A DialTLSContext must negotiate HTTP/1.1. A smaller pool than the default costs handshakes.
 func HTTPClient(changes ...func(*http.Transport)) *http.Client {
-	return newHTTPClient(MaxConcurrency, changes...)
+	return transport.NewClient(MaxConcurrency, changes...)
 }

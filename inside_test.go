@@ -11,6 +11,7 @@ import (
 
 	"github.com/aliyun/aliyun-oss-go-sdk/oss"
 
+	"github.com/ossdl/ossdl/internal/engine"
 	"github.com/ossdl/ossdl/internal/osstest"
 )
 
@@ -51,7 +52,7 @@ func TestPrefixProgressOfTheOldest(t *testing.T) {
 	}
 	began := time.Now()
 	for i := range int64(10) {
-		src, err := p.bucket.object(fmt.Sprint("k", i))
+		src, err := p.bucket.Object(fmt.Sprint("k", i))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -59,7 +60,7 @@ func TestPrefixProgressOfTheOldest(t *testing.T) {
 		c.start = began.Add(time.Duration(i) * time.Second)
 		p.begun(c, i)
 	}
-	got := p.look().Objects
+	got := p.snapshot().Objects
 	for i := range int64(maxObjects) {
 		if want := (ObjectProgress{Key: fmt.Sprint("k", i), Total: i}); len(got) != maxObjects || got[i] != want {
 			t.Fatalf("got %+v, want %+v at %d", got, want, i)
@@ -77,10 +78,10 @@ func TestWithoutCheckpointPartsAreJoined(t *testing.T) {
 		t.Fatal(err)
 	}
 	c := d.newCall(src, d.cfg)
-	if _, err := c.toFile(t.Context(), filepath.Join(t.TempDir(), "file")); err != nil {
+	if _, err := c.downloadToFile(t.Context(), filepath.Join(t.TempDir(), "file")); err != nil {
 		t.Fatal(err)
 	}
-	if !c.t.set.isVolatile() {
+	if !c.engine.Parts.Volatile() {
 		t.Error("done parts wait for a sync that never comes")
 	}
 }
@@ -103,14 +104,14 @@ func TestReaderHoldsNoMoreThanItsMemory(t *testing.T) {
 			}
 		}
 		for deadline := time.Now().Add(10 * time.Second); ; runtime.Gosched() {
-			memory, horizon := r.ahead.held()
-			if done := r.t.set.totals().done; s.InFlight() > 0 || done < horizon {
+			memory, horizon := r.ahead.Held()
+			if done := r.engine.Parts.Totals().Done; s.InFlight() > 0 || done < horizon {
 				if time.Now().After(deadline) {
 					t.Fatalf("%d requests in flight, %d bytes of %d", s.InFlight(), done, horizon)
 				}
 				continue
 			}
-			if memory += int64(min(conns, ahead/(4*bufferSize)) * bufferSize); memory > ahead {
+			if memory += int64(min(conns, ahead/(4*engine.BufferSize)) * engine.BufferSize); memory > ahead {
 				t.Errorf("%d connections: %d bytes held", conns, memory)
 			}
 			break

@@ -10,12 +10,15 @@ import (
 
 	"github.com/ossdl/ossdl/internal/fsys/faultfs"
 	"github.com/ossdl/ossdl/internal/fsys/memfs"
+	"github.com/ossdl/ossdl/internal/localfile"
+	"github.com/ossdl/ossdl/internal/object"
+	"github.com/ossdl/ossdl/internal/parts"
 )
 
 // renames counts the checkpoints that were put in place.
 func renames(f *faultfs.FS) (n int) {
 	for _, op := range f.Ops() {
-		if op.Kind == faultfs.Rename && strings.HasSuffix(op.To, checkpointSuffix) {
+		if op.Kind == faultfs.Rename && strings.HasSuffix(op.To, localfile.CheckpointSuffix) {
 			n++
 		}
 	}
@@ -61,20 +64,20 @@ func TestSaveCadence(t *testing.T) {
 					return nil
 				})
 				cfg := defaults()
-				parts := newSet(1 << 40)
-				dst, err := checkDestination(destinationConfig{fs: f, log: cfg.log, path: "/dir/file", keepPartial: true})
+				parts := parts.New(1 << 40)
+				dst, err := localfile.Check(localfile.Config{FS: f, Log: cfg.log, Path: "/dir/file", KeepPartial: true})
 				if err != nil {
 					t.Fatal(err)
 				}
-				k := newKeeper(dst, parts, identity{bucket: "b", key: "k"}, &cfg.object, cfg.log)
-				k.run = begun{facts{size: 1 << 40, etag: `"e"`}}
+				k := newKeeper(dst, parts, object.Identity{Bucket: "b", Key: "k"}, &cfg.object, cfg.log)
+				k.run = begun{object.Facts{Size: 1 << 40, ETag: `"e"`}}
 				ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 				defer cancel()
 				var line sync.WaitGroup
 				line.Go(func() {
 					for passes(ctx, c.every) {
-						p := parts.take(func(int64) int64 { return 1 << 20 })
-						parts.advance(p, parts.hold(p, 1<<20), 0)
+						p := parts.Take(func(int64) int64 { return 1 << 20 })
+						parts.Advance(p, parts.Hold(p, 1<<20), 0)
 					}
 				})
 				if err := k.saves(ctx); err != nil {
@@ -90,8 +93,8 @@ func TestSaveCadence(t *testing.T) {
 }
 
 // begun is a run of an object that is known, into a destination that has begun.
-type begun struct{ f facts }
+type begun struct{ f object.Facts }
 
-func (b begun) objectFacts() (facts, bool) { return b.f, true }
-func (begun) hasBegun() bool               { return true }
-func (begun) isReady() bool                { return true }
+func (b begun) Facts() (object.Facts, bool) { return b.f, true }
+func (begun) HasBegun() bool                { return true }
+func (begun) IsReady() bool                 { return true }

@@ -14,8 +14,11 @@ import (
 
 	"github.com/aliyun/aliyun-oss-go-sdk/oss"
 
+	"github.com/ossdl/ossdl/internal/bucket"
 	"github.com/ossdl/ossdl/internal/fsys"
 	"github.com/ossdl/ossdl/internal/testhook"
+	"github.com/ossdl/ossdl/internal/transport"
+	"github.com/ossdl/ossdl/internal/tree"
 )
 
 // Limits and defaults of the options.
@@ -128,9 +131,9 @@ type fetchOptions struct {
 
 // objectOptions say which bytes of which version are wanted.
 type objectOptions struct {
-	window    *window // nil: the whole object
-	versionID string  // "": the current one
-	ifMatch   string  // the only ETag to accept, in quotes; "": any
+	asked     *rangeAsked // nil: the whole object
+	versionID string      // "": the current one
+	ifMatch   string      // the only ETag to accept, in quotes; "": any
 	newHash   func() hash.Hash
 	want      []byte // digest by newHash
 }
@@ -146,7 +149,7 @@ type fileOptions struct {
 
 // webOptions say how requests are made.
 type webOptions struct {
-	request    requestOptions                        // for buckets
+	request    bucket.Extra                          // for buckets
 	refresh    func(context.Context) (string, error) // for URLs; nil: none
 	httpClient *http.Client                          // for URLs; nil: the Downloader's own
 }
@@ -155,12 +158,12 @@ type webOptions struct {
 type prefixOptions struct {
 	include    []string
 	exclude    []string
-	shard      shard
+	shard      tree.Shard
 	compareCRC bool // compare files by CRC-64 instead of time
 }
 
-// window is what WithRange asks for: length bytes from offset on, or all from there if length is -1.
-type window struct{ offset, length int64 }
+// rangeAsked is what WithRange asks for: length bytes from offset on, or all from there if length is -1.
+type rangeAsked struct{ offset, length int64 }
 
 // checkpointPlace says where the checkpoint of a download goes. The zero value is the default, next to the file.
 type checkpointPlace struct {
@@ -337,7 +340,7 @@ func WithRange(offset, length int64) Option {
 		if offset < 0 || length == 0 || length < -1 || length > 0 && offset+length < 0 {
 			return fmt.Errorf("offset %d, length %d: the offset must be 0 or more, the length 1 or more, or -1 for all to the end", offset, length)
 		}
-		s.object.window = &window{offset, length}
+		s.object.asked = &rangeAsked{offset, length}
 		return nil
 	}}
 }
@@ -439,7 +442,7 @@ func WithStallTimeout(d time.Duration) Option {
 // URL is sent as it was signed.
 func WithRequestOptions(opts ...oss.Option) Option {
 	return Option{"WithRequestOptions", inNew | inSDK, func(s *settings) error {
-		r, err := readRequestOptions(opts)
+		r, err := bucket.ReadExtra(opts)
 		if err != nil {
 			return err
 		}
@@ -510,7 +513,7 @@ func WithReadAhead(bytes int64) Option {
 func WithInclude(patterns ...string) Option {
 	return Option{"WithInclude", inNew | inDownloadPrefix, func(s *settings) error {
 		s.include = append(slices.Clone(s.include), patterns...)
-		return checkPatterns(patterns)
+		return tree.CheckPatterns(patterns)
 	}}
 }
 
@@ -521,7 +524,7 @@ func WithInclude(patterns ...string) Option {
 func WithExclude(patterns ...string) Option {
 	return Option{"WithExclude", inNew | inDownloadPrefix, func(s *settings) error {
 		s.exclude = append(slices.Clone(s.exclude), patterns...)
-		return checkPatterns(patterns)
+		return tree.CheckPatterns(patterns)
 	}}
 }
 
@@ -537,7 +540,7 @@ func WithShard(index, count int) Option {
 		if count < 1 || index < 0 || index >= count {
 			return fmt.Errorf("shard %d of %d: the count must be 1 or more, the index 0 to count-1", index, count)
 		}
-		s.shard = shard{index, count}
+		s.shard = tree.Shard{Index: index, Count: count}
 		return nil
 	}}
 }
@@ -601,5 +604,5 @@ func init() {
 			return nil
 		}}
 	}
-	testhook.Transport = func(c *http.Client) *http.Transport { return c.Transport.(*transport).Transport }
+	testhook.Transport = func(c *http.Client) *http.Transport { return c.Transport.(*transport.Transport).Transport }
 }

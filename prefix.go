@@ -16,7 +16,12 @@ import (
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sync/semaphore"
 
+	"github.com/ossdl/ossdl/internal/bucket"
+	"github.com/ossdl/ossdl/internal/engine"
 	"github.com/ossdl/ossdl/internal/fsys"
+	"github.com/ossdl/ossdl/internal/localfile"
+	"github.com/ossdl/ossdl/internal/slots"
+	"github.com/ossdl/ossdl/internal/tree"
 )
 
 // PrefixResult describes what a call of [Downloader.DownloadPrefix] did. It is non-nil as soon as one request has been made,
@@ -129,26 +134,26 @@ func (d *Downloader) DownloadPrefix(ctx context.Context, bucket, prefix, dir str
 type prefixRun struct {
 	d      *Downloader
 	cfg    settings
-	bucket *bucketClient
+	bucket *bucket.Client
 	prefix string
 	dir    string
-	lane   *lane
-	tries  retrier     // of requests for no object's bytes
-	dog    *watchdog   // of the same
-	tree   *treeFolder // dir, once open
-	fs     fsys.FS     // within dir
+	lane   *slots.Lane
+	tries  engine.Retrier   // of requests for no object's bytes
+	dog    *engine.Watchdog // of the same
+	tree   *tree.Folder     // dir, once open
+	fs     fsys.FS          // within dir
 
 	mu    sync.Mutex
 	asked bool // a request was made
 	res   PrefixResult
 	first error           // the failure that happened first
 	cut   error           // why an object was left unfinished
-	bytes tally           // of the objects that have ended
+	sums  sums            // of the objects that have ended
 	calls map[*call]int64 // those of the objects in flight, with the sizes listed
 }
 
-// tally sums up bytes, and the requests made for them.
-type tally struct {
+// sums sums up bytes, and the requests made for them.
+type sums struct {
 	done, total, resumed, received int64
 	requests, retries              int
 }
@@ -159,23 +164,23 @@ func (d *Downloader) newPrefixRun(name, prefix, dir string, cfg settings) (*pref
 	switch {
 	case err != nil:
 		return nil, err
-	case len(prefix) > maxKey || !utf8.ValidString(prefix) || strings.ContainsRune(prefix, 0):
-		return nil, fmt.Errorf("prefix %q: up to %d bytes of UTF-8 without NUL are allowed", prefix, maxKey)
+	case len(prefix) > bucket.MaxKey || !utf8.ValidString(prefix) || strings.ContainsRune(prefix, 0):
+		return nil, fmt.Errorf("prefix %q: up to %d bytes of UTF-8 without NUL are allowed", prefix, bucket.MaxKey)
 	case dir == "":
 		return nil, errors.New("empty destination folder; the current one is \".\"")
 	}
 	p := &prefixRun{
 		d: d, cfg: cfg, bucket: b, prefix: prefix, dir: dir, lane: d.newLane(cfg.concurrency, cfg.rateLimit),
-		dog: newWatchdog(cfg.stall), calls: map[*call]int64{},
+		dog: engine.NewWatchdog(cfg.stall), calls: map[*call]int64{},
 	}
-	p.tries = retrier{gate: d.gate, lane: p.lane, policy: retry(cfg.retry), log: cfg.log, retried: p.countRetry}
+	p.tries = engine.Retrier{Gate: d.gate, Lane: p.lane, Policy: slots.Retry(cfg.retry), Log: cfg.log, Retried: p.countRetry}
 	return p, nil
 }
 
 // run opens the folder and downloads everything that is listed into it.
 func (p *prefixRun) run(ctx context.Context) error {
 	if err := os.MkdirAll(p.dir, 0o777); err != nil {
-		return noSpace(nil, p.dir, 0, err)
+		return localfile.NoSpace(nil, p.dir, 0, err)
 	}
 	root, err := os.OpenRoot(p.dir)
 	if err != nil {
@@ -183,13 +188,13 @@ func (p *prefixRun) run(ctx context.Context) error {
 	}
 	defer root.Close()
 	p.fs = p.cfg.within(root)
-	p.tree, err = openFolder(p.fs, p.dir, p.cfg.log)
+	p.tree, err = tree.Open(p.fs, p.dir, p.cfg.log)
 	if err != nil {
 		return p.noSpace(err)
 	}
-	defer p.tree.close()
-	p.fs = p.tree.fs
-	progress := report(p.cfg.progress, p.look, p.received)
+	defer p.tree.Close()
+	p.fs = p.tree.FS
+	progress := report(p.cfg.progress, p.snapshot, p.received)
 	err = p.verdict(ctx, p.fetchAll(ctx))
 	progress.end(err)
 	return err
@@ -198,11 +203,11 @@ func (p *prefixRun) run(ctx context.Context) error {
 // fetchAll lists the prefix and downloads its objects, many at a time. The error is that of the listing or the context; those
 // of objects are counted.
 func (p *prefixRun) fetchAll(ctx context.Context) error {
-	stop := p.dog.start(p.d.gate.tick) // small objects are done before their own watchdogs look
+	stop := p.dog.Start(p.d.gate.Tick) // small objects are done before their own watchdogs look
 	defer stop()
-	end := p.lane.begin()
+	end := p.lane.Begin()
 	defer end()
-	pages := make(chan []listed, 1) // one ahead, so that the line is not idle between two pages
+	pages := make(chan []bucket.Entry, 1) // one ahead, so that the line is not idle between two pages
 	group, listing := errgroup.WithContext(ctx)
 	group.Go(func() error {
 		defer close(pages)
@@ -218,12 +223,12 @@ func (p *prefixRun) fetchAll(ctx context.Context) error {
 }
 
 // list reads the pages of the listing, one after the other.
-func (p *prefixRun) list(ctx context.Context, pages chan<- []listed) error {
-	for at := (place{}); ; {
-		var page []listed
-		var next place
-		err := p.ask(ctx, "listing", func(ctx context.Context, m *meter) (err error) {
-			page, next, err = p.bucket.list(ctx, p.prefix, at, func(r io.Reader) io.Reader { return m.reader(ctx, p.lane, r) })
+func (p *prefixRun) list(ctx context.Context, pages chan<- []bucket.Entry) error {
+	for at := (bucket.Cursor{}); ; {
+		var page []bucket.Entry
+		var next bucket.Cursor
+		err := p.ask(ctx, "listing", func(ctx context.Context, m *engine.Meter) (err error) {
+			page, next, err = p.bucket.List(ctx, p.prefix, at, func(r io.Reader) io.Reader { return m.Reader(ctx, p.lane, r) })
 			return err
 		})
 		if err != nil {
@@ -234,7 +239,7 @@ func (p *prefixRun) list(ctx context.Context, pages chan<- []listed) error {
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		}
-		if next.token == "" {
+		if next.Token == "" {
 			return nil
 		}
 		at = next
@@ -242,19 +247,19 @@ func (p *prefixRun) list(ctx context.Context, pages chan<- []listed) error {
 }
 
 // dispatch starts with each wanted object as soon as there is room for it. It returns once all have ended.
-func (p *prefixRun) dispatch(ctx context.Context, pages <-chan []listed) error {
+func (p *prefixRun) dispatch(ctx context.Context, pages <-chan []bucket.Entry) error {
 	room := p.objects()
 	slots := semaphore.NewWeighted(room)
 	var running sync.WaitGroup
 	defer running.Wait()
-	names := newNamer(p.prefix, rules{windows: runtime.GOOS == "windows", foldsCase: p.tree.foldsCase})
+	names := tree.NewNames(p.prefix, tree.Rules{Windows: runtime.GOOS == "windows", FoldsCase: p.tree.FoldsCase})
 	for page := range pages {
 		for _, o := range page {
 			name, wanted := p.choose(names, o)
 			if !wanted {
 				continue
 			}
-			n := weight(o.size, room)
+			n := weight(o.Size, room)
 			if err := slots.Acquire(ctx, n); err != nil {
 				return context.Cause(ctx)
 			}
@@ -269,15 +274,15 @@ func (p *prefixRun) dispatch(ctx context.Context, pages <-chan []listed) error {
 
 // choose names the next object of the listing, and reports whether it is to be downloaded. One that is wanted but can have no
 // name has failed.
-func (p *prefixRun) choose(names *namer, o listed) (name string, wanted bool) {
-	if !match(names.relative(o.key), p.cfg.include, p.cfg.exclude) {
+func (p *prefixRun) choose(names *tree.Names, o bucket.Entry) (name string, wanted bool) {
+	if !tree.Match(names.Relative(o.Key), p.cfg.include, p.cfg.exclude) {
 		return "", false
 	}
-	name, err := names.name(o.key) // also those of other shards: they have files, too
-	if !p.cfg.shard.has(o.key) {
+	name, err := names.Name(o.Key) // also those of other shards: they have files, too
+	if !p.cfg.shard.Has(o.Key) {
 		return "", false
 	}
-	p.expect(o.size)
+	p.expect(o.Size)
 	if err != nil {
 		p.failed(o, err)
 		return "", false
@@ -288,7 +293,7 @@ func (p *prefixRun) choose(names *namer, o listed) (name string, wanted bool) {
 // objects returns how many objects may be in flight: a quarter more than requests, so that the line stays full while some
 // wait for the disk.
 func (p *prefixRun) objects() int64 {
-	n := p.lane.ceiling()
+	n := p.lane.Ceiling()
 	return int64(n + n/4 + 2)
 }
 
@@ -327,7 +332,7 @@ func (p *prefixRun) verdict(ctx context.Context, err error) error {
 func (p *prefixRun) expect(size int64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.bytes.total += size
+	p.sums.total += size
 }
 
 // begun records that the call for an object of the size listed has begun.
@@ -339,17 +344,17 @@ func (p *prefixRun) begun(c *call, size int64) {
 
 // ended adds up the bytes of a call, and its object if it is complete.
 func (p *prefixRun) ended(c *call, size int64, err error) {
-	now := c.look()
+	now := c.snapshot()
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	delete(p.calls, c)
-	p.bytes.received += c.stats.downloaded.Load()
-	p.bytes.resumed += now.Resumed
-	p.bytes.done += now.Done
-	p.bytes.retries += now.Retries
-	p.bytes.requests += now.Requests
+	p.sums.received += c.stats.Downloaded.Load()
+	p.sums.resumed += now.Resumed
+	p.sums.done += now.Done
+	p.sums.retries += now.Retries
+	p.sums.requests += now.Requests
 	if now.Total > 0 || err == nil {
-		p.bytes.total += now.Total - size // the object is not as it was listed
+		p.sums.total += now.Total - size // the object is not as it was listed
 	}
 	if err == nil {
 		p.res.Done++
@@ -358,12 +363,12 @@ func (p *prefixRun) ended(c *call, size int64, err error) {
 }
 
 // skipped counts an object that is there already.
-func (p *prefixRun) skipped(o listed) {
+func (p *prefixRun) skipped(o bucket.Entry) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.res.Skipped++
-	p.bytes.done += o.size
-	p.bytes.resumed += o.size
+	p.sums.done += o.Size
+	p.sums.resumed += o.Size
 }
 
 // madeFolder counts a folder that was made for a key.
@@ -381,9 +386,9 @@ func (p *prefixRun) cutOff(ctx context.Context) {
 }
 
 // failed records and logs the failure of an object.
-func (p *prefixRun) failed(o listed, err error) {
-	failure := KeyError{Key: o.key, Err: err}
-	p.cfg.log.Error("object failed", "bucket", p.bucket.bucket, "key", o.key, "error", err)
+func (p *prefixRun) failed(o bucket.Entry, err error) {
+	failure := KeyError{Key: o.Key, Err: err}
+	p.cfg.log.Error("object failed", "bucket", p.bucket.Name, "key", o.Key, "error", err)
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.res.Failed++
@@ -398,17 +403,17 @@ func (p *prefixRun) failed(o listed, err error) {
 // maxObjects limits Progress.Objects.
 const maxObjects = 8
 
-// look returns the state for a progress report.
-func (p *prefixRun) look() Progress {
+// snapshot returns the state for a progress report.
+func (p *prefixRun) snapshot() Progress {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	sum := Progress{
-		Done: p.bytes.done, Total: p.bytes.total, Resumed: p.bytes.resumed,
-		Retries: p.bytes.retries, Requests: p.bytes.requests, InFlight: p.dog.inFlight(),
+		Done: p.sums.done, Total: p.sums.total, Resumed: p.sums.resumed,
+		Retries: p.sums.retries, Requests: p.sums.requests, InFlight: p.dog.InFlight(),
 	}
 	calls := slices.SortedFunc(maps.Keys(p.calls), func(a, b *call) int { return a.start.Compare(b.start) })
 	for _, c := range calls {
-		size, one := p.calls[c], c.look()
+		size, one := p.calls[c], c.snapshot()
 		sum.Done += one.Done
 		sum.Resumed += one.Resumed
 		sum.InFlight += one.InFlight
@@ -419,7 +424,7 @@ func (p *prefixRun) look() Progress {
 			size = one.Total
 		}
 		if len(sum.Objects) < maxObjects {
-			sum.Objects = append(sum.Objects, ObjectProgress{Key: c.src.identity().key, Done: one.Done, Total: size})
+			sum.Objects = append(sum.Objects, ObjectProgress{Key: c.src.Identity().Key, Done: one.Done, Total: size})
 		}
 	}
 	return sum
@@ -429,9 +434,9 @@ func (p *prefixRun) look() Progress {
 func (p *prefixRun) received() int64 {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	n := p.bytes.received
+	n := p.sums.received
 	for c := range p.calls {
-		n += c.stats.downloaded.Load()
+		n += c.stats.Downloaded.Load()
 	}
 	return n
 }

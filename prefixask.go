@@ -1,13 +1,17 @@
 package ossdl
 
-import "context"
+import (
+	"context"
+
+	"github.com/ossdl/ossdl/internal/engine"
+)
 
 // ask makes a request for something else than an object's bytes: a listing or a HEAD. It follows the same rules: the request
 // takes a slot, is given up if it stalls, and is retried. What is asked for is named in log lines.
-func (p *prefixRun) ask(ctx context.Context, what string, request func(context.Context, *meter) error) error {
-	_, err := p.tries.tryUntil(ctx, func(ctx context.Context) error {
+func (p *prefixRun) ask(ctx context.Context, what string, request func(context.Context, *engine.Meter) error) error {
+	_, err := p.tries.TryUntil(ctx, func(ctx context.Context) error {
 		p.countRequest()
-		return p.dog.do(ctx, request)
+		return p.dog.Do(ctx, request)
 	}, "request", what)
 	return err
 }
@@ -16,11 +20,11 @@ func (p *prefixRun) countRequest() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.asked = true
-	p.bytes.requests++
+	p.sums.requests++
 }
 
 func (p *prefixRun) countRetry() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.bytes.retries++
+	p.sums.retries++
 }

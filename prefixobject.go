@@ -12,11 +12,16 @@ import (
 	"strings"
 	"time"
 
+	"github.com/ossdl/ossdl/internal/bucket"
 	"github.com/ossdl/ossdl/internal/crc64"
+	"github.com/ossdl/ossdl/internal/engine"
+	"github.com/ossdl/ossdl/internal/localfile"
+	"github.com/ossdl/ossdl/internal/object"
+	"github.com/ossdl/ossdl/internal/tree"
 )
 
 // fetchObject downloads one object to its file, unless it is there, or makes the folder that it stands for.
-func (p *prefixRun) fetchObject(ctx context.Context, o listed, name string) {
+func (p *prefixRun) fetchObject(ctx context.Context, o bucket.Entry, name string) {
 	if name == "" || strings.HasSuffix(name, "/") {
 		p.makeFolder(o, strings.TrimSuffix(name, "/"))
 		return
@@ -31,16 +36,16 @@ func (p *prefixRun) fetchObject(ctx context.Context, o listed, name string) {
 }
 
 // makeFolder makes the folder that a key ending in a slash stands for.
-func (p *prefixRun) makeFolder(o listed, name string) {
+func (p *prefixRun) makeFolder(o bucket.Entry, name string) {
 	switch {
-	case o.size > 0:
-		p.failed(o, fmt.Errorf("it has %d bytes of content, but its name is that of a folder", o.size))
+	case o.Size > 0:
+		p.failed(o, fmt.Errorf("it has %d bytes of content, but its name is that of a folder", o.Size))
 		return
-	case name == "" || p.tree.isFolder(name):
+	case name == "" || p.tree.IsFolder(name):
 		p.skipped(o)
 		return
 	}
-	if err := p.tree.make(name); err != nil {
+	if err := p.tree.Make(name); err != nil {
 		p.failed(o, p.noSpace(err))
 		return
 	}
@@ -48,11 +53,11 @@ func (p *prefixRun) makeFolder(o listed, name string) {
 }
 
 // noSpace makes ErrNoSpace of the error of a full disk.
-func (p *prefixRun) noSpace(err error) error { return noSpace(p.fs, ".", 0, err) }
+func (p *prefixRun) noSpace(err error) error { return localfile.NoSpace(p.fs, ".", 0, err) }
 
 // fetchMissing downloads an object to its file, unless it is there.
-func (p *prefixRun) fetchMissing(ctx context.Context, o listed, name string) error {
-	if err := p.tree.make(path.Dir(name)); err != nil {
+func (p *prefixRun) fetchMissing(ctx context.Context, o bucket.Entry, name string) error {
+	if err := p.tree.Make(path.Dir(name)); err != nil {
 		return p.noSpace(err)
 	}
 	there, err := p.isThere(ctx, o, name)
@@ -62,7 +67,7 @@ func (p *prefixRun) fetchMissing(ctx context.Context, o listed, name string) err
 	if !there {
 		return p.fetch(ctx, o, name)
 	}
-	if err := p.tree.claim(name); err != nil {
+	if err := p.tree.Claim(name); err != nil {
 		return err
 	}
 	if err := p.tidy(name); err != nil {
@@ -73,32 +78,32 @@ func (p *prefixRun) fetchMissing(ctx context.Context, o listed, name string) err
 }
 
 // isThere reports whether the file is the object already, by size and time or by CRC-64.
-func (p *prefixRun) isThere(ctx context.Context, o listed, name string) (bool, error) {
-	fi, err := p.tree.file(name)
+func (p *prefixRun) isThere(ctx context.Context, o bucket.Entry, name string) (bool, error) {
+	fi, err := p.tree.File(name)
 	if fi == nil || err != nil {
 		return false, err
 	}
-	if !o.symlink {
-		if fi.Size() != o.size {
+	if !o.Symlink {
+		if fi.Size() != o.Size {
 			return false, nil
 		}
 		if !p.cfg.compareCRC {
-			return sameTime(fi.ModTime(), o.modified), nil
+			return sameTime(fi.ModTime(), o.Modified), nil
 		}
 	}
-	var f facts
-	err = p.ask(ctx, "HEAD", func(ctx context.Context, _ *meter) (err error) {
-		f, err = p.bucket.head(ctx, o.key)
+	var f object.Facts
+	err = p.ask(ctx, "HEAD", func(ctx context.Context, _ *engine.Meter) (err error) {
+		f, err = p.bucket.Head(ctx, o.Key)
 		return err
 	})
-	if err != nil || fi.Size() != f.size {
+	if err != nil || fi.Size() != f.Size {
 		return false, err
 	}
-	if !p.cfg.compareCRC || !f.hasCRC {
-		return sameTime(fi.ModTime(), f.lastModified), nil
+	if !p.cfg.compareCRC || !f.HasCRC {
+		return sameTime(fi.ModTime(), f.LastModified), nil
 	}
 	sum, err := p.sum(ctx, name)
-	return err == nil && sum == f.crc, err
+	return err == nil && sum == f.CRC, err
 }
 
 // sameTime compares times to the second; OSS has none that are finer.
@@ -111,59 +116,59 @@ func (p *prefixRun) sum(ctx context.Context, name string) (crc uint64, err error
 		return 0, err
 	}
 	defer f.Close()
-	buf := p.d.buffers.get()
-	defer p.d.buffers.put(buf)
-	err = readThrough(ctx, f, 0, -1, buf, func(b []byte) { crc = crc64.Update(crc, b) })
+	buf := p.d.buffers.Get()
+	defer p.d.buffers.Put(buf)
+	err = engine.ReadThrough(ctx, f, 0, -1, buf, func(b []byte) { crc = crc64.Update(crc, b) })
 	return crc, err
 }
 
 // fetch downloads one object, with its working files in the folder for them.
-func (p *prefixRun) fetch(ctx context.Context, o listed, name string) error {
-	src, err := p.bucket.object(o.key)
+func (p *prefixRun) fetch(ctx context.Context, o bucket.Entry, name string) error {
+	src, err := p.bucket.Object(o.Key)
 	if err != nil {
 		return err
 	}
 	cfg := p.cfg
 	cfg.objectTimes = true
 	c := p.d.newCallIn(p.lane, src, cfg)
-	c.knownEmpty = o.size == 0 && !o.symlink
-	p.begun(c, o.size)
-	dst, err := checkDestination(p.destination(name))
+	c.knownEmpty = o.Size == 0 && !o.Symlink
+	p.begun(c, o.Size)
+	dst, err := localfile.Check(p.fileConfig(name))
 	if err == nil {
-		err = c.into(ctx, dst)
+		err = c.toDestination(ctx, dst)
 	}
 	switch {
-	case errors.Is(err, errTwin): // every later call would end the same way
+	case errors.Is(err, tree.ErrCollision): // every later call would end the same way
 		p.discard(name)
-	case err == nil && p.cfg.checkpoint.none() && p.tree.leftover: // a call with a checkpoint may have left it
+	case err == nil && p.cfg.checkpoint.none() && p.tree.Leftover: // a call with a checkpoint may have left it
 		p.discard(name)
 	}
-	p.ended(c, o.size, err)
+	p.ended(c, o.Size, err)
 	return err
 }
 
 // discard removes the working files of a file.
 func (p *prefixRun) discard(name string) {
-	if err := removeLeftovers(p.destination(name)); err != nil {
+	if err := localfile.RemoveLeftovers(p.fileConfig(name)); err != nil {
 		p.cfg.log.Warn("working files left behind", "path", name, "error", err)
 	}
 }
 
-// destination names the working files by a hash of the file's name. So no name is too long, and two calls for one file use
+// fileConfig names the working files by a hash of the file's name. So no name is too long, and two calls for one file use
 // the same ones.
-func (p *prefixRun) destination(name string) destinationConfig {
+func (p *prefixRun) fileConfig(name string) localfile.Config {
 	sum := sha256.Sum256([]byte(name))
-	return destinationConfig{
-		fs: p.fs, log: p.cfg.log, path: filepath.FromSlash(name), folder: workDir,
-		base:   filepath.Join(workDir, hex.EncodeToString(sum[:16])),
-		sparse: p.cfg.sparse, keepPartial: !p.cfg.checkpoint.none(), isCheckpointOf: isCheckpointOf,
+	return localfile.Config{
+		FS: p.fs, Log: p.cfg.log, Path: filepath.FromSlash(name), Folder: tree.WorkDir,
+		Base:   filepath.Join(tree.WorkDir, hex.EncodeToString(sum[:16])),
+		Sparse: p.cfg.sparse, KeepPartial: !p.cfg.checkpoint.none(), IsCheckpointOf: isCheckpointOf,
 	}
 }
 
 // tidy removes what a call that was killed left of a file that is there by now.
 func (p *prefixRun) tidy(name string) error {
-	if !p.tree.leftover {
+	if !p.tree.Leftover {
 		return nil
 	}
-	return removeLeftovers(p.destination(name))
+	return localfile.RemoveLeftovers(p.fileConfig(name))
 }

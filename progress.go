@@ -34,15 +34,15 @@ const (
 
 // reporter calls a progress function for one call of the library, never concurrently.
 type reporter struct {
-	fn   func(Progress)
-	look func() Progress // without speed
+	fn       func(Progress)
+	snapshot func() Progress // without speed
 
-	last  Progress
-	at    time.Time
-	bytes int64 // received when last looked at
-	recv  func() int64
-	stop  chan struct{}
-	ended sync.WaitGroup
+	last     Progress
+	at       time.Time
+	bytes    int64 // received when last looked at
+	received func() int64
+	stop     chan struct{}
+	ended    sync.WaitGroup
 }
 
 // report starts reporting to fn, until end is called. With a nil fn it returns nil, which is a reporter that does nothing.
@@ -50,7 +50,7 @@ func report(fn func(Progress), look func() Progress, received func() int64) *rep
 	if fn == nil {
 		return nil
 	}
-	r := &reporter{fn: fn, look: look, recv: received, stop: make(chan struct{}), at: time.Now()}
+	r := &reporter{fn: fn, snapshot: look, received: received, stop: make(chan struct{}), at: time.Now()}
 	r.last.Remaining = -1
 	r.ended.Go(r.run)
 	return r
@@ -107,11 +107,11 @@ func (r *reporter) run() {
 
 // next returns the state at the time now, with the speed since it was last called.
 func (r *reporter) next(now time.Time) Progress {
-	p := r.look()
+	p := r.snapshot()
 	p.Done = max(p.Done, r.last.Done) // bytes that are downloaded again were reported already
 	p.BytesPerSecond, p.Remaining = r.last.BytesPerSecond, -1
 	if elapsed := now.Sub(r.at).Seconds(); elapsed > 0 {
-		n := r.recv()
+		n := r.received()
 		speed := float64(n-r.bytes) / elapsed
 		weight := 1 - math.Exp(-elapsed/speedTime.Seconds())
 		if r.bytes == 0 {

@@ -6,14 +6,17 @@ import (
 	"io"
 	"os"
 	"sync"
+
+	"github.com/ossdl/ossdl/internal/engine"
+	"github.com/ossdl/ossdl/internal/readahead"
 )
 
 // Reader reads an object in order while ranges of it are fetched ahead. [Downloader.Open] and [Downloader.OpenURL] make one.
 // It must be closed. One goroutine may read at a time; Close, Size and Result may be called from any.
 type Reader struct {
 	c       *call
-	t       *transfer
-	ahead   *readAhead
+	engine  *engine.Engine
+	ahead   *readahead.Buffer
 	size    int64
 	reports *reporter
 	cancel  context.CancelCauseFunc // ends the fetching
@@ -79,55 +82,55 @@ func (c *call) toReader(ctx context.Context) (*Reader, error) {
 	}
 	fetching, cancel := context.WithCancelCause(ctx)
 	r.cancel = cancel
-	r.reports = report(c.cfg.progress, r.look, c.stats.downloaded.Load)
+	r.reports = report(c.cfg.progress, r.snapshot, c.stats.Downloaded.Load)
 	go r.fetch(fetching)
 	select {
-	case <-r.t.begun():
+	case <-r.engine.Began():
 	case <-r.fetched:
 	}
-	r.unhook = context.AfterFunc(ctx, func() { r.ahead.abort(c.named(ctx, "", context.Cause(ctx))) })
-	if !r.t.hasBegun() {
+	r.unhook = context.AfterFunc(ctx, func() { r.ahead.Abort(c.withNames(ctx, "", context.Cause(ctx))) })
+	if !r.engine.HasBegun() {
 		r.finish(verdict{}, r.failed)
 		return nil, r.ending.err
 	}
-	r.size = r.t.set.totals().size
-	r.ahead.setSize(r.size)
+	r.size = r.engine.Parts.Totals().Size
+	r.ahead.SetSize(r.size)
 	return r, nil
 }
 
 // newReader makes a Reader, with a run of the engine that fetches no more than there is room for.
 func (c *call) newReader() (*Reader, error) {
 	room, requests := c.divideReadAhead()
-	r := &Reader{c: c, ahead: newReadAhead(&c.d.buffers, room), fetched: make(chan struct{}), ended: make(chan struct{})}
+	r := &Reader{c: c, ahead: readahead.New(&c.d.buffers, room), fetched: make(chan struct{}), ended: make(chan struct{})}
 	r.check = sync.OnceValues(r.verify)
 	if c.newHash != nil {
-		c.passing = c.newHash()
+		c.streamHash = c.newHash()
 	}
 	cfg, err := c.configure(r.ahead, nil)
 	if err != nil {
 		return nil, err
 	}
-	cfg.room, cfg.maxRequests = room, requests
-	cfg.set.setVolatile()
-	cfg.set.setHorizon(room)
-	r.t = c.newTransfer(cfg)
-	r.ahead.follow(r.t.roomShare, cfg.set.setHorizon)
+	cfg.Room, cfg.MaxRequests = room, requests
+	cfg.Parts.SetVolatile()
+	cfg.Parts.SetHorizon(room)
+	r.engine = c.newTransfer(cfg)
+	r.ahead.Follow(r.engine.RoomShare, cfg.Parts.SetHorizon)
 	return r, nil
 }
 
 // divideReadAhead limits the requests in flight so that their buffers take at most a quarter of the memory. It returns how much
 // is left for what was fetched and not read.
 func (c *call) divideReadAhead() (room int64, requests int) {
-	requests = max(1, min(c.lane.ceiling(), int(c.cfg.readAhead/(4*bufferSize))))
-	return c.cfg.readAhead - int64(requests+1)*bufferSize, requests // and one, since the room may begin and end within a block
+	requests = max(1, min(c.lane.Ceiling(), int(c.cfg.readAhead/(4*engine.BufferSize))))
+	return c.cfg.readAhead - int64(requests+1)*engine.BufferSize, requests // and one, since the room may begin and end within a block
 }
 
 // fetch runs alongside the reading until everything is fetched, or nothing more can be.
 func (r *Reader) fetch(ctx context.Context) {
 	defer close(r.fetched)
-	if err := r.t.run(ctx); err != nil {
-		r.failed = r.c.named(ctx, "", err)
-		r.ahead.fail(r.failed)
+	if err := r.engine.Run(ctx); err != nil {
+		r.failed = r.c.withNames(ctx, "", err)
+		r.ahead.Fail(r.failed)
 	}
 }
 
@@ -142,14 +145,14 @@ func (r *Reader) Read(b []byte) (n int, err error) {
 	if len(b) == 0 {
 		return 0, nil
 	}
-	next, err := r.ahead.next()
+	next, err := r.ahead.Next()
 	for err == nil && len(next) > 0 {
 		k := copy(b[n:], next)
 		r.consumed(next[:k])
 		if n += k; n == len(b) {
 			return n, nil
 		}
-		next, err = r.ahead.tryNext()
+		next, err = r.ahead.TryNext()
 	}
 	if n > 0 {
 		return n, nil // an error comes again
@@ -163,7 +166,7 @@ func (r *Reader) WriteTo(w io.Writer) (n int64, err error) {
 	r.reading.Lock()
 	defer r.reading.Unlock()
 	for {
-		next, err := r.ahead.next()
+		next, err := r.ahead.Next()
 		if err != nil {
 			if err = r.last(err); err == io.EOF {
 				err = nil
@@ -184,16 +187,16 @@ func (r *Reader) WriteTo(w io.Writer) (n int64, err error) {
 
 // consumed records that bytes were read.
 func (r *Reader) consumed(b []byte) {
-	if r.c.passing != nil {
-		r.c.passing.Write(b)
+	if r.c.streamHash != nil {
+		r.c.streamHash.Write(b)
 	}
-	r.ahead.drop(len(b))
+	r.ahead.Drop(len(b))
 }
 
 // last turns the error that ended the reading into that of the last Read.
 func (r *Reader) last(err error) error {
 	switch err {
-	case errClosed:
+	case readahead.ErrClosed:
 		return fmt.Errorf("ossdl: read %s: %w", r.c.src, os.ErrClosed)
 	case io.EOF:
 		r.finish(r.check())
@@ -209,12 +212,12 @@ func (r *Reader) verify() (verdict, error) {
 	if r.failed != nil {
 		return verdict{}, r.failed
 	}
-	v, err := r.c.verify(context.Background(), r.t)
+	v, err := r.c.verify(context.Background(), r.engine)
 	if err == nil {
 		err = v.mismatch
 	}
 	if err != nil {
-		return verdict{}, r.c.named(context.Background(), "", err)
+		return verdict{}, r.c.withNames(context.Background(), "", err)
 	}
 	return v, nil
 }
@@ -244,7 +247,7 @@ func (r *Reader) finish(v verdict, err error) (decided bool) {
 // [ErrChecksum]. It may be called more than once. It waits for the last progress report, so the function of [WithProgress]
 // must not call it.
 func (r *Reader) Close() error {
-	unread := r.ahead.close()
+	unread := r.ahead.Close()
 	if unread {
 		r.cancel(os.ErrClosed)
 	}
@@ -254,7 +257,7 @@ func (r *Reader) Close() error {
 		v, err = r.check()
 	}
 	decided := r.finish(v, err)
-	r.ahead.free()
+	r.ahead.Free()
 	if unread || !decided {
 		return nil
 	}
@@ -274,9 +277,9 @@ func (r *Reader) Result() *Result {
 	}
 }
 
-// look returns the state for a progress report.
-func (r *Reader) look() Progress {
-	p := r.c.look()
-	p.Done = r.ahead.position()
+// snapshot returns the state for a progress report.
+func (r *Reader) snapshot() Progress {
+	p := r.c.snapshot()
+	p.Done = r.ahead.Position()
 	return p
 }

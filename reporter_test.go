@@ -9,7 +9,7 @@ import (
 func TestSpeedIsOfTheLastSeconds(t *testing.T) {
 	var received int64
 	now := time.Unix(0, 0)
-	r := &reporter{look: func() Progress { return Progress{Done: received, Total: 1 << 40} }, recv: func() int64 { return received }, at: now}
+	r := &reporter{snapshot: func() Progress { return Progress{Done: received, Total: 1 << 40} }, received: func() int64 { return received }, at: now}
 	for _, c := range []struct {
 		rate    int64
 		seconds int

@@ -1,9 +1,6 @@
 package ossdl_test
 
 import (
-	"github.com/ossdl/ossdl"
-	"github.com/ossdl/ossdl/internal/harness"
-
 	"errors"
 	"io"
 	"net/http"
@@ -15,8 +12,10 @@ import (
 
 	"github.com/aliyun/aliyun-oss-go-sdk/oss"
 
+	"github.com/ossdl/ossdl"
 	"github.com/ossdl/ossdl/internal/fsys"
 	"github.com/ossdl/ossdl/internal/fsys/faultfs"
+	"github.com/ossdl/ossdl/internal/harness"
 	"github.com/ossdl/ossdl/internal/osstest"
 )
 

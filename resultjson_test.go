@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"github.com/aliyun/aliyun-oss-go-sdk/oss"
+
+	"github.com/ossdl/ossdl/internal/object"
 )
 
 // someResult has every field set, CRC64 to what no float64 holds.
@@ -29,7 +31,7 @@ func somePrefixResult() *PrefixResult {
 	return &PrefixResult{
 		Done: 1, Skipped: 2, Failed: 3, Bytes: 4,
 		Failures: []KeyError{
-			{Key: "a", Err: fmt.Errorf("%w: %w", ErrArchived, oss.ServiceError{StatusCode: 403, RequestID: "R"})}, {Key: "b&c", Err: ErrChecksum},
+			{Key: "a", Err: fmt.Errorf("%w: %w", object.ErrArchived, oss.ServiceError{StatusCode: 403, RequestID: "R"})}, {Key: "b&c", Err: ErrChecksum},
 		},
 		Listing: errors.New("listing: no answer"),
 	}
@@ -37,7 +39,7 @@ func somePrefixResult() *PrefixResult {
 
 // TestGoldenJSON checks names, order and form of what is printed, which scripts rely on.
 func TestGoldenJSON(t *testing.T) {
-	archived := KeyError{Key: "k", Err: ErrArchived}
+	archived := KeyError{Key: "k", Err: object.ErrArchived}
 	serviceText, err := json.Marshal(somePrefixResult().Failures[0].Err.Error())
 	if err != nil {
 		t.Fatal(err)
@@ -59,7 +61,7 @@ func TestGoldenJSON(t *testing.T) {
 		"KeyError":           {archived, `{"key":"k","error":"object is archived"}`},
 		"*KeyError":          {&archived, `{"key":"k","error":"object is archived"}`},
 		"KeyError, no cause": {KeyError{Key: "k"}, `{"key":"k","error":""}`},
-		"*PartError": {&PartError{Bucket: "bkt", Key: "k", Offset: 5, Size: 6, Attempts: 7, Err: ErrNotFound},
+		"*PartError": {&PartError{Bucket: "bkt", Key: "k", Offset: 5, Size: 6, Attempts: 7, Err: object.ErrNotFound},
 			`{"bucket":"bkt","key":"k","offset":5,"size":6,"attempts":7,"error":"object not found"}`},
 		"no *PartError": {(*PartError)(nil), `null`},
 	} {
@@ -110,7 +112,7 @@ func TestJSONRoundTrip(t *testing.T) {
 		t.Errorf("%+v", prefix)
 	}
 	part := new(PartError)
-	there(&PartError{Bucket: "bkt", Key: "k", Offset: 5, Size: 6, Attempts: 7, Err: ErrNotFound}, part)
+	there(&PartError{Bucket: "bkt", Key: "k", Offset: 5, Size: 6, Attempts: 7, Err: object.ErrNotFound}, part)
 	if part.Error() != "bytes 5-10, attempt 7: object not found" || part.Bucket != "bkt" {
 		t.Errorf("%+v", part)
 	}
@@ -155,8 +157,8 @@ func TestLogValue(t *testing.T) {
 	}
 	prefix := somePrefixResult()
 	prefix.Failures = prefix.Failures[1:]
-	key := KeyError{Key: "k", Err: ErrArchived}
-	part := &PartError{Bucket: "bkt", Key: "k", Offset: 5, Size: 6, Attempts: 7, Err: ErrNotFound}
+	key := KeyError{Key: "k", Err: object.ErrArchived}
+	part := &PartError{Bucket: "bkt", Key: "k", Offset: 5, Size: 6, Attempts: 7, Err: object.ErrNotFound}
 	for name, c := range map[string]struct {
 		v          any
 		json, text string

@@ -8,6 +8,9 @@ import (
 	"time"
 
 	"github.com/aliyun/aliyun-oss-go-sdk/oss"
+
+	"github.com/ossdl/ossdl/internal/object"
+	"github.com/ossdl/ossdl/internal/slots"
 )
 
 // impatient is a policy that hardly waits.
@@ -47,8 +50,8 @@ func TestRetryAfter(t *testing.T) {
 				if c.after != "" {
 					h.Set("Retry-After", c.after)
 				}
-				after, slow := slowDown(newStatusError(c.status, h, oss.ServiceError{}))
-				if err := newGate(4, 4).backOff(t.Context(), retry(c.policy), c.fails, hint{after, slow}); err != nil {
+				after, slow := object.SlowDown(object.NewStatusError(c.status, h, oss.ServiceError{}))
+				if err := slots.NewGate(4, 4).BackOff(t.Context(), slots.Retry(c.policy), c.fails, slots.Hint{After: after, Slow: slow}); err != nil {
 					t.Fatal(err)
 				}
 				if waited := time.Since(begun); waited < c.least || waited > c.most {

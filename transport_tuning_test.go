@@ -1,13 +1,6 @@
 package ossdl_test
 
 import (
-	"reflect"
-
-	"github.com/ossdl/ossdl/internal/harness/leaks"
-
-	"github.com/ossdl/ossdl"
-	"github.com/ossdl/ossdl/internal/harness"
-
 	"context"
 	"crypto/tls"
 	"errors"
@@ -18,6 +11,7 @@ import (
 	"net/http/httptest"
 	"net/url"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"sync"
@@ -27,6 +21,9 @@ import (
 
 	"github.com/aliyun/aliyun-oss-go-sdk/oss"
 
+	"github.com/ossdl/ossdl"
+	"github.com/ossdl/ossdl/internal/harness"
+	"github.com/ossdl/ossdl/internal/harness/leaks"
 	"github.com/ossdl/ossdl/internal/osstest"
 )
 

@@ -4,6 +4,9 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+
+	"github.com/ossdl/ossdl/internal/transport"
+	"github.com/ossdl/ossdl/internal/weburl"
 )
 
 // DownloadURL downloads the object of a URL to the file path. It is like [Downloader.Download] in everything that is not
@@ -55,7 +58,7 @@ func (d *Downloader) DownloadURL(ctx context.Context, signedURL, path string, op
 	if err != nil {
 		return nil, fmt.Errorf("ossdl: download %w", err)
 	}
-	return c.toFile(ctx, path)
+	return c.downloadToFile(ctx, path)
 }
 
 // OpenURL returns a [Reader] of the object of a URL, or of the part of it that [WithRange] asks for. The Reader is that of
@@ -77,7 +80,7 @@ func (d *Downloader) OpenURL(ctx context.Context, signedURL string, opts ...Opti
 
 // urlCall makes a call for the object of a URL. Its errors begin with the URL, as far as it can be shown.
 func (d *Downloader) urlCall(where entryPoints, signedURL string, opts []Option) (*call, error) {
-	addr, err := parseAddress(signedURL)
+	addr, err := weburl.Parse(signedURL)
 	if err != nil {
 		return nil, err
 	}
@@ -85,29 +88,29 @@ func (d *Downloader) urlCall(where entryPoints, signedURL string, opts []Option)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", addr, err)
 	}
-	if addr.processed() {
+	if addr.Processed() {
 		switch {
-		case cfg.object.window != nil:
+		case cfg.object.asked != nil:
 			return nil, fmt.Errorf("%s: WithRange does not apply to a URL with x-oss-process", addr)
 		case cfg.object.ifMatch != "":
 			return nil, fmt.Errorf("%s: WithIfMatch does not apply to a URL with x-oss-process", addr)
 		}
 		cfg.checkpoint = checkpointPlace{kind: placeNone} // nothing could be resumed
 	}
-	c := d.newCall(newURLSource(d.webClient(&cfg), userAgent, addr, cfg.refresh), cfg)
-	c.versionID = addr.version()
-	c.oneStream = addr.processed()
+	c := d.newCall(weburl.NewSource(d.webClient(&cfg), userAgent, addr, cfg.refresh), cfg)
+	c.versionID = addr.Version()
+	c.oneStream = addr.Processed()
 	return c, nil
 }
 
 // CloseIdleConnections closes the connections that [Downloader.DownloadURL] and [Downloader.OpenURL] keep for later calls.
 // It leaves alone those of the SDK's client and of a client given with [WithHTTPClient].
-func (d *Downloader) CloseIdleConnections() { d.web().CloseIdleConnections() }
+func (d *Downloader) CloseIdleConnections() { d.urlClient().CloseIdleConnections() }
 
 // webClient returns the client for URLs: the caller's, with our rules for redirects, or the one that all calls share.
 func (d *Downloader) webClient(cfg *settings) *http.Client {
 	if cfg.httpClient == nil {
-		return d.web()
+		return d.urlClient()
 	}
-	return withRedirectRules(cfg.httpClient)
+	return transport.WithRedirectRules(cfg.httpClient)
 }

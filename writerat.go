@@ -47,11 +47,11 @@ func (c *call) toWriter(ctx context.Context, to *writerSink) (*Result, error) {
 	if err != nil {
 		return c.result(ctx, "", err)
 	}
-	cfg.set.setVolatile()
-	cfg.disk = to.read
+	cfg.Parts.SetVolatile()
+	cfg.Disk = to.read
 	t := c.newTransfer(cfg)
-	progress := report(c.cfg.progress, c.look, c.stats.downloaded.Load)
-	err = c.fetchVerified(ctx, t)
+	progress := report(c.cfg.progress, c.snapshot, c.stats.Downloaded.Load)
+	err = c.fetchUntilVerified(ctx, t)
 	progress.end(err)
 	if p := to.panicked.Load(); p != nil { // it has priority over any other error
 		panic(p)
@@ -83,7 +83,7 @@ func newWriterSink(w io.WriterAt, digest bool) (*writerSink, error) {
 	return s, nil
 }
 
-func (s *writerSink) begin(int64, int64) error { return nil }
+func (s *writerSink) Begin(int64, int64) error { return nil }
 
 func (s *writerSink) WriteAt(b []byte, off int64) (n int, err error) {
 	defer func() {

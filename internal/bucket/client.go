@@ -1,0 +1,223 @@
+// Package bucket makes the requests to one bucket, through the SDK's connection, which signs them.
+//
+// It is the only room that knows the SDK's client and options, signatures and credentials. It must not know the engine's
+// retries and slots, files, or which calls and options of the library led to a request.
+//
+// Its invariants: no header and no error that leaves it holds a credential. A request is sent at most twice, the second
+// time only if a new signature may be accepted.
+package bucket
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"strings"
+	"sync/atomic"
+	"time"
+	"unicode/utf8"
+
+	"github.com/aliyun/aliyun-oss-go-sdk/oss"
+
+	"github.com/ossdl/ossdl/internal/object"
+	"github.com/ossdl/ossdl/internal/transport"
+)
+
+// MaxKey is OSS's limit for an object name, in bytes: "must be less than 1024" (its page on error responses).
+const MaxKey = 1023
+
+// Client makes requests to one bucket, for any of its objects. It is safe for concurrent use.
+type Client struct {
+	client   *oss.Client
+	Name     string
+	extra    Extra
+	unsigned bool         // there are no credentials
+	skew     atomic.Int64 // nanoseconds to add to this machine's clock
+	answered atomic.Bool  // the credentials were accepted once
+}
+
+// New makes a client that adds extra to each request. It fails if the credentials provider of client does.
+func New(client *oss.Client, bucket string, extra Extra) (*Client, error) {
+	cred, err := credentials(client)
+	if err != nil {
+		return nil, err
+	}
+	unsigned := cred.GetAccessKeyID() == "" && cred.GetAccessKeySecret() == ""
+	return &Client{client: client, Name: bucket, extra: extra, unsigned: unsigned}, nil
+}
+
+func credentials(client *oss.Client) (oss.Credentials, error) {
+	provider := client.Config.CredentialsProvider
+	if p, ok := provider.(oss.CredentialsProviderE); ok {
+		cred, err := p.GetCredentialsE()
+		if err != nil {
+			return nil, fmt.Errorf("credentials provider: %w", err)
+		}
+		return cred, nil
+	}
+	return client.Config.GetCredentials(), nil
+}
+
+// Object returns the source of one object. It makes no request.
+func (b *Client) Object(key string) (*Source, error) {
+	if key == "" || len(key) > MaxKey || !utf8.ValidString(key) {
+		return nil, fmt.Errorf("key %q: 1 to %d bytes of UTF-8 are allowed", key, MaxKey)
+	}
+	s := &Source{client: b, id: object.Identity{Bucket: b.Name, Key: key}}
+	if b.unsigned {
+		var err error
+		if s.url, err = b.plainURL(key); err != nil {
+			return nil, err
+		}
+	}
+	return s, nil
+}
+
+// plainURL returns the URL of an object, or of the bucket if key is "", for requests without credentials. Without a key
+// the SDK signs with an empty one, which OSS refuses. But the URL that it signs is right, so the signature is cut off.
+func (b *Client) plainURL(key string) (string, error) {
+	bucket, err := b.client.Bucket(b.Name)
+	if err != nil {
+		return "", err
+	}
+	name := key
+	if key == "" {
+		name = "x" // the SDK makes URLs of objects only
+	}
+	signed, err := bucket.SignURL(name, oss.HTTPGet, 1)
+	if err != nil {
+		return "", object.WithoutURL(err)
+	}
+	plain, _, _ := strings.Cut(signed, "?")
+	if key == "" {
+		plain = strings.TrimSuffix(plain, name)
+	}
+	return plain, nil
+}
+
+// outgoing is a request as the SDK takes it.
+type outgoing struct {
+	method  string
+	key     string // "" for the bucket itself
+	url     string // of the key, used if there are no credentials
+	headers map[string]string
+	params  map[string]any
+}
+
+// send makes one request.
+func (b *Client) send(ctx context.Context, out outgoing) (*oss.Response, error) {
+	if b.unsigned {
+		return b.client.Conn.DoURLWithContext(ctx, oss.HTTPMethod(out.method), addQuery(out.url, out.params), out.headers, nil, 0, nil)
+	}
+	// Dated by the server's clock if this machine's was found to be wrong.
+	if skew := time.Duration(b.skew.Load()); skew != 0 {
+		now := time.Now().Add(skew).UTC()
+		if b.client.Config.AuthVersion == oss.AuthV4 {
+			out.headers["X-Oss-Date"] = now.Format("20060102T150405Z")
+		} else {
+			out.headers["Date"] = now.Format(http.TimeFormat)
+		}
+	}
+	var sent transport.Secrets
+	resp, err := b.client.Conn.DoWithContext(sent.Watch(ctx, b.client.HTTPClient), out.method, b.Name, out.key, out.params, out.headers, nil, 0, nil)
+	return cleaned(&sent, resp, err)
+}
+
+// cleaned removes what a request carried from what the SDK returned for it.
+func cleaned(sent *transport.Secrets, resp *oss.Response, err error) (*oss.Response, error) {
+	if resp != nil {
+		sent.Clean(resp.Headers)
+	}
+	var se oss.ServiceError
+	if errors.As(err, &se) {
+		err = sent.CleanError(se)
+	}
+	return resp, err
+}
+
+func addQuery(u string, params map[string]any) string {
+	q := url.Values{}
+	for k, v := range params {
+		q.Set(k, fmt.Sprint(v))
+	}
+	if len(q) == 0 {
+		return u
+	}
+	return u + "?" + q.Encode()
+}
+
+// failure makes our error of what the SDK returns if an answer is not a success. The SDK reads the bodies of errors but
+// leaves those of redirects open.
+func failure(ctx context.Context, resp *oss.Response, err error) error {
+	if resp != nil {
+		if resp.Body != nil {
+			resp.Body.Close()
+		}
+		var se oss.ServiceError
+		errors.As(err, &se)
+		return object.NewStatusError(resp.StatusCode, resp.Headers, se)
+	}
+	if err == nil {
+		err = errors.New("no answer")
+	}
+	if cause := context.Cause(ctx); cause != nil {
+		err = cause
+	}
+	return object.WithoutURL(err)
+}
+
+// correct reports whether the same request may succeed if it is signed again: with the server's time, which it notes, or
+// with what the credentials provider returns by now.
+func (b *Client) correct(err error) bool {
+	var refused *object.StatusError
+	if b.unsigned || !errors.As(err, &refused) {
+		return false
+	}
+	if refused.Service.Code == "RequestTimeTooSkewed" {
+		if refused.Date.IsZero() {
+			return false
+		}
+		b.skew.Store(int64(time.Until(refused.Date)))
+		return true
+	}
+	return object.KeyEnded(refused.Service.Code, b.answered.Load())
+}
+
+// open asks for something else than the bytes of an object. The answer is a success of OSS, with its body unread. Like
+// bucketSource.get, it repeats the request once if a new signature may be accepted.
+func (b *Client) open(ctx context.Context, method, key string, params map[string]any) (*oss.Response, error) {
+	resp, err := b.openOnce(ctx, method, key, params)
+	if err != nil && b.correct(err) {
+		return b.openOnce(ctx, method, key, params)
+	}
+	return resp, err
+}
+
+func (b *Client) openOnce(ctx context.Context, method, key string, params map[string]any) (*oss.Response, error) {
+	out := outgoing{method: method, key: key, params: params, headers: map[string]string{"Accept-Encoding": "identity"}}
+	for k, v := range b.extra.Headers {
+		if !strings.EqualFold(k, oss.HTTPHeaderOssTrafficLimit) { // it is meant for the bytes of objects
+			out.headers[k] = v
+		}
+	}
+	if payer, ok := b.extra.Params["x-oss-request-payer"]; ok {
+		params["x-oss-request-payer"] = payer
+	}
+	if b.unsigned {
+		var err error
+		if out.url, err = b.plainURL(key); err != nil {
+			return nil, err
+		}
+	}
+	resp, err := b.send(ctx, out)
+	if err != nil || resp == nil {
+		return nil, failure(ctx, resp, err)
+	}
+	if id := resp.Headers.Get("x-oss-request-id"); resp.StatusCode != http.StatusOK || id == "" {
+		resp.Body.Close()
+		return nil, fmt.Errorf("status %d, request ID %s, %s: not an answer of OSS", resp.StatusCode, object.OrNone(id), object.OrNone(resp.Headers.Get("Content-Type")))
+	}
+	b.answered.Store(true)
+	return resp, nil
+}

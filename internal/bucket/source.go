@@ -1,0 +1,80 @@
+package bucket
+
+import (
+	"context"
+	"net/http"
+
+	"github.com/ossdl/ossdl/internal/engine"
+	"github.com/ossdl/ossdl/internal/object"
+)
+
+var _ engine.Source = (*Source)(nil)
+
+// Source is one object of a bucket.
+type Source struct {
+	client *Client
+	id     object.Identity
+	url    string // for requests without credentials
+}
+
+// String returns the name of the object for messages.
+func (s *Source) String() string { return s.id.String() }
+
+// Identity returns bucket and key.
+func (s *Source) Identity() object.Identity { return s.id }
+
+// Versions reports whether requests may carry a version ID: only signed ones do.
+func (s *Source) Versions() bool { return !s.client.unsigned }
+
+// Ready returns at once, since each request is signed anew.
+func (s *Source) Ready(context.Context) error { return nil }
+
+// Get makes one request, and repeats it once if a new signature may be accepted.
+func (s *Source) Get(ctx context.Context, r object.Request) (*object.Answer, error) {
+	a, err := s.getOnce(ctx, r)
+	if err != nil && s.client.correct(err) {
+		r.Resent.Add(1)
+		return s.getOnce(ctx, r)
+	}
+	return a, err
+}
+
+func (s *Source) getOnce(ctx context.Context, r object.Request) (*object.Answer, error) {
+	resp, err := s.client.send(ctx, s.build(r))
+	if resp == nil || err != nil {
+		return nil, failure(ctx, resp, err)
+	}
+	a, err := object.Read(r, resp.StatusCode, resp.Headers, object.OSS)
+	if err != nil {
+		resp.Body.Close()
+		return nil, err
+	}
+	a.Body = resp.Body
+	s.client.answered.Store(true)
+	return a, nil
+}
+
+// build makes the request with the headers that OSS expects.
+func (s *Source) build(r object.Request) outgoing {
+	out := outgoing{method: http.MethodGet, key: s.id.Key, url: s.url, headers: map[string]string{"Accept-Encoding": "identity"}, params: map[string]any{}}
+	for k, v := range s.client.extra.Headers {
+		out.headers[k] = v
+	}
+	for k, v := range s.client.extra.Params {
+		out.params[k] = v
+	}
+	if !r.Whole {
+		out.headers["Range"] = r.Header()
+		if !s.client.unsigned {
+			// Without it OSS ignores a range that is not wholly inside the object, and sends all of it with a 200.
+			out.headers["x-oss-range-behavior"] = "standard"
+		}
+	}
+	if r.IfMatch != "" {
+		out.headers["If-Match"] = r.IfMatch
+	}
+	if r.VersionID != "" {
+		out.params["versionId"] = r.VersionID
+	}
+	return out
+}

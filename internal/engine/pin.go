@@ -1,0 +1,263 @@
+package engine
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"sync"
+
+	"github.com/ossdl/ossdl/internal/object"
+	"github.com/ossdl/ossdl/internal/span"
+)
+
+// ErrStale says that what an earlier run left is of another object than the one that is there now. The run starts anew.
+var ErrStale = errors.New("the partial download is of another object")
+
+// support is what is known of a capability of a server.
+type support uint8
+
+const (
+	untried support = iota
+	supported
+	unsupported
+)
+
+// pin is what all requests of a run have in common: which object they are for, what identifies it, and what its server
+// supports. The first accepted answer fixes it.
+type pin struct {
+	mu   sync.Mutex
+	log  *slog.Logger
+	want Want
+
+	fixed  bool
+	facts  object.Facts
+	header http.Header // of the answer that fixed it
+
+	ranges     support // unsupported stays, whatever answers come in late
+	conditions support // If-Match together with Range; it counts as supported until it is refused
+	versions   support // requests with the pinned version
+	ignored    int     // ranges answered with the whole object before any 206
+}
+
+// newPin makes a pin that no answer has fixed. Versions reports whether requests may carry a version ID.
+func newPin(want Want, versions bool, log *slog.Logger) *pin {
+	p := &pin{want: want, log: log}
+	if want.OneStream {
+		p.ranges, p.conditions = unsupported, unsupported
+	}
+	if !versions {
+		p.versions = unsupported
+	}
+	return p
+}
+
+// request is the request for a span of the object.
+func (p *pin) request(sp span.Span) object.Request {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	r := object.Request{Span: sp, VersionID: p.want.Version}
+	if p.ranges == unsupported || p.want.Empty && !p.fixed && p.want.Earlier == nil {
+		r.Whole, r.Off = true, 0
+	}
+	if p.want.Version == "" && p.fixed && p.versions != unsupported && p.facts.VersionID != "null" {
+		r.VersionID = p.facts.VersionID
+	}
+	switch {
+	case p.conditions == unsupported:
+	case p.fixed:
+		if p.facts.Strong() {
+			r.IfMatch = p.facts.ETag
+		}
+	case p.want.Earlier != nil && p.want.Earlier.Strong():
+		r.IfMatch = p.want.Earlier.ETag
+	default:
+		r.IfMatch = p.want.ETag
+	}
+	return r
+}
+
+// accept compares an answer with the pin, or fixes the pin with the first one. An error is errStale or ErrObjectChanged.
+func (p *pin) accept(r object.Request, a *object.Answer) (first bool, err error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if r.VersionID != "" && a.VersionID != "" && a.VersionID != r.VersionID {
+		// A cache in front of the service may not know the parameter.
+		return false, changed(fmt.Sprintf("version %s, asked for %s", a.VersionID, r.VersionID), a.Origin)
+	}
+	if err := p.compare(a.Facts); err != nil {
+		return false, err
+	}
+	first = !p.fixed
+	if first {
+		p.fixed, p.facts, p.header = true, a.Facts, a.Header
+	}
+	if !p.facts.HasCRC && a.HasCRC {
+		p.facts.CRC, p.facts.HasCRC = a.CRC, true
+	}
+	if a.Partial && p.ranges == untried {
+		p.ranges = supported
+	}
+	if r.VersionID != "" && p.versions == untried {
+		p.versions = supported
+	}
+	return first, nil
+}
+
+// compare returns an error unless facts are of the object that the run is for.
+func (p *pin) compare(f object.Facts) error {
+	if p.fixed {
+		return changed(p.facts.Differs(f), f.Origin)
+	}
+	if p.want.Earlier != nil {
+		if why := p.want.Earlier.Differs(f); why != "" {
+			return fmt.Errorf("%w: %s", ErrStale, why)
+		}
+	}
+	if p.want.ETag != "" && !object.SameETag(p.want.ETag, f.ETag) {
+		return changed(fmt.Sprintf("ETag %s, wanted %s", object.OrNone(f.ETag), p.want.ETag), f.Origin)
+	}
+	return nil
+}
+
+// changed is the error of an object that differs, or nil if there is no difference.
+func changed(why string, by object.Origin) error {
+	if why == "" {
+		return nil
+	}
+	return &object.FindingError{Means: object.ErrObjectChanged, Why: why, Origin: by}
+}
+
+// remedy is what to do about an answer that was no success, other than to repeat the request.
+type remedy uint8
+
+const (
+	giveUp       remedy = iota // leave the error to the retry policy
+	askAgain                   // immediately: the pin has changed, and the request with it
+	askWhole                   // immediately, without Range: the object may be empty
+	probeIfMatch               // find out whether the server refuses the condition or the object changed
+)
+
+// refused decides what to do about the error of a request. The error that it returns replaces that one.
+func (p *pin) refused(r object.Request, err error) (remedy, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var odd *object.MismatchError
+	if errors.As(err, &odd) && odd.Size >= 0 {
+		return p.ignoredRange(r, odd)
+	}
+	var status *object.StatusError
+	if !errors.As(err, &status) {
+		return giveUp, err
+	}
+	switch status.Service.StatusCode {
+	case http.StatusForbidden:
+		if r.VersionID != "" && r.VersionID != p.want.Version && p.versions != supported && status.Means == nil {
+			if p.versions == untried {
+				p.versions = unsupported
+				p.log.Warn("version pin dropped: no permission oss:GetObjectVersion", "requestId", status.Service.RequestID)
+			}
+			return askAgain, nil
+		}
+	case http.StatusPreconditionFailed:
+		if r.IfMatch != "" {
+			return probeIfMatch, err
+		}
+	case http.StatusNotFound, http.StatusMethodNotAllowed:
+		if p.fixed {
+			return giveUp, fmt.Errorf("%w: %w", object.ErrObjectChanged, err)
+		}
+	case http.StatusRequestedRangeNotSatisfiable:
+		switch {
+		case p.fixed:
+			return giveUp, fmt.Errorf("%w: %w", object.ErrObjectChanged, err)
+		case p.want.Earlier != nil:
+			return giveUp, fmt.Errorf("%w: %w", ErrStale, err)
+		case r.Off == 0 && !r.Whole:
+			return askWhole, nil
+		}
+	}
+	return giveUp, err
+}
+
+// ignoredRange decides about a 200 with the whole object in answer to a range that does not start at 0. OSS sends it for a
+// range that is not wholly inside the object, if the request may not carry x-oss-range-behavior.
+func (p *pin) ignoredRange(r object.Request, odd *object.MismatchError) (remedy, error) {
+	switch {
+	case p.fixed && odd.Size != p.facts.Size:
+		return giveUp, changed(fmt.Sprintf("size %d, was %d", odd.Size, p.facts.Size), odd.Origin)
+	case p.ranges == supported:
+		return giveUp, odd
+	case !p.fixed && p.want.Earlier != nil && odd.Size != p.want.Earlier.Size:
+		return giveUp, fmt.Errorf("%w: size %d, was %d", ErrStale, odd.Size, p.want.Earlier.Size)
+	case r.Off >= odd.Size:
+		return giveUp, &object.PermanentError{Err: fmt.Errorf("%w: offset %d of %d bytes: %w", object.ErrRange, r.Off, odd.Size, odd)}
+	case r.End > odd.Size:
+		return giveUp, &ClampError{odd.Size, odd.Origin}
+	}
+	if p.ignored++; p.ignored < 2 {
+		return askAgain, nil
+	}
+	if p.ranges == untried {
+		p.ranges = unsupported
+		p.log.Warn("server ignores ranges; using one connection, from the start")
+	}
+	return askAgain, nil
+}
+
+// ClampError says that the range asked for goes beyond the end of the object, whose size is now known.
+type ClampError struct {
+	size int64
+	object.Origin
+}
+
+func (e *ClampError) Error() string { return fmt.Sprintf("the object has %d bytes", e.size) }
+
+// probed decides what a 412 meant: f are the facts of an answer to the request without its condition.
+func (p *pin) probed(f object.Facts, refusal error) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if err := p.compare(f); err != nil {
+		if errors.Is(err, ErrStale) {
+			return err
+		}
+		return fmt.Errorf("%w: %w", err, refusal)
+	}
+	if !p.fixed && p.want.ETag != "" && p.want.ETag != f.ETag {
+		p.want.ETag = f.ETag // as the service spells it: whether it compares case-insensitively is not documented
+		return nil
+	}
+	if p.conditions != unsupported {
+		p.conditions = unsupported
+		p.log.Warn("server refuses If-Match with Range; comparing answers instead")
+	}
+	return nil
+}
+
+// current returns the facts, and whether an answer has fixed them.
+func (p *pin) current() (object.Facts, bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.facts, p.fixed
+}
+
+// answerHeader returns the headers of the answer that fixed the pin; nil if none has yet. They are not to be changed.
+func (p *pin) answerHeader() http.Header {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.header
+}
+
+// rangeSupport reports whether the server serves ranges.
+func (p *pin) rangeSupport() support {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.ranges
+}
+
+// withoutRanges records that a second range was answered with the whole object.
+func (p *pin) withoutRanges() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.ranges = unsupported
+}

@@ -1,0 +1,87 @@
+package localfile
+
+import (
+	"context"
+	"errors"
+	"os"
+	"time"
+
+	"github.com/ossdl/ossdl/internal/fsys"
+)
+
+// ErrNotOurs says that the file at the path is not what the checkpoint says. It may be anybody's and is not written into;
+// the download starts over.
+var ErrNotOurs = errors.New("the file at the path is not what the checkpoint says")
+
+// inPlace is the file at the path itself, if an earlier run has completed it: that run was killed between its rename and
+// the removal of its checkpoint. The checkpoint's claims are proved as always. The file is read, but never written.
+type inPlace struct {
+	d    *Destination
+	file fsys.File // nil once closed
+}
+
+// adoptInPlace opens the file at the path if it is length bytes long.
+func (d *Destination) adoptInPlace(length int64) bool {
+	f, err := d.fs.OpenFile(d.path, os.O_RDONLY, 0)
+	if err != nil {
+		return false
+	}
+	if !hasSize(f, length) {
+		f.Close()
+		return false
+	}
+	d.content = &inPlace{d: d, file: f}
+	return true
+}
+
+func hasSize(f fsys.File, size int64) bool {
+	fi, err := f.Stat()
+	return err == nil && fi.Size() == size
+}
+
+func (p *inPlace) ReadAt(b []byte, off int64) (int, error) { return p.file.ReadAt(b, off) }
+
+// WriteAt refuses: a range that must be written is one that the file does not hold.
+func (p *inPlace) WriteAt([]byte, int64) (int, error) { return 0, ErrNotOurs }
+
+func (p *inPlace) prepare(int64, int64) error { return nil }
+
+func (p *inPlace) reserve(context.Context) error { return nil }
+
+func (p *inPlace) sync() error { return nil }
+
+func (p *inPlace) syncFailed() bool { return false }
+
+func (p *inPlace) freeBallast(bool) bool { return false }
+
+// putInPlace has nothing to move.
+func (p *inPlace) putInPlace(size int64, _ time.Time) error { return p.confirmInPlace(size) }
+
+// confirmInPlace returns an error unless the file that was proved is still at the path, with all its bytes. It closes the
+// file.
+func (p *inPlace) confirmInPlace(size int64) error {
+	ours, err := p.file.Stat()
+	if err == nil {
+		err = p.d.isAt(p.d.path, ours, size)
+	}
+	if err != nil {
+		return err
+	}
+	return p.close()
+}
+
+// discard closes the file. It stays at the path: it is complete, if not what was asked for.
+func (p *inPlace) discard() {
+	if err := p.close(); err != nil {
+		p.d.log.Warn("closing file failed", "path", p.d.path, "error", err)
+	}
+}
+
+func (p *inPlace) close() error {
+	if p.file == nil {
+		return nil
+	}
+	f := p.file
+	p.file = nil
+	return f.Close()
+}

@@ -1,0 +1,258 @@
+package localfile
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"path/filepath"
+	"sync/atomic"
+
+	"github.com/ossdl/ossdl/internal/fsys"
+)
+
+// ErrNoSpace: the disk, or the caller's quota on it, is full. The same call resumes once there is room.
+var ErrNoSpace = errors.New("not enough disk space")
+
+// noSpaceError is an ErrNoSpace with its figures.
+type noSpaceError struct {
+	missing int64 // bytes still to be written; 0: none, or not known yet
+	free    int64 // bytes that the file system has left; -1: unknown
+	err     error // the operating system's, if it was asked to write
+}
+
+func (e *noSpaceError) Error() string {
+	msg := ErrNoSpace.Error()
+	if e.missing > 0 {
+		msg += fmt.Sprintf(": %d bytes are missing", e.missing)
+	}
+	if e.free >= 0 {
+		msg += fmt.Sprintf(", %d are free", e.free)
+	}
+	if e.err != nil {
+		msg += ": " + e.err.Error()
+	}
+	return msg
+}
+
+func (e *noSpaceError) Unwrap() []error {
+	if e.err == nil {
+		return []error{ErrNoSpace}
+	}
+	return []error{ErrNoSpace, e.err}
+}
+
+// NoSpace turns the error of a full disk or an exhausted quota into an ErrNoSpace with its figures, for the file system
+// of the folder dir. missing is how many bytes were still to be written. A nil f is a file system that does not say how
+// much is free. Other errors are returned as they are.
+func NoSpace(f fsys.FS, dir string, missing int64, err error) error {
+	if !fsys.IsNoSpace(err) || errors.Is(err, ErrNoSpace) {
+		return err
+	}
+	return &noSpaceError{missing: missing, free: freeSpace(f, dir), err: err}
+}
+
+// freeSpace is how many bytes are free; -1: unknown.
+func freeSpace(f fsys.FS, dir string) int64 {
+	if f == nil {
+		return -1
+	}
+	free, err := f.Free(dir)
+	if err != nil {
+		return -1
+	}
+	return free
+}
+
+// NoSpace turns the error of a full disk into an ErrNoSpace with its figures, whatever met it: the data, but also the lock
+// or a rename. missing is how many bytes were still to be written.
+func (d *Destination) NoSpace(err error, missing int64) error {
+	return NoSpace(d.fs, filepath.Dir(d.path), missing, err)
+}
+
+const (
+	// ballastSize is how much longer the partial file is than its data until the end. It is as much as a checkpoint
+	// takes, and a little for folders. On a full disk the ballast makes room for the checkpoint. Without it everything
+	// since the last checkpoint would be lost.
+	ballastSize = 2 * CheckpointLimit
+	// ballastFrom is the size of the data below which there is no ballast: downloading again costs as little.
+	ballastFrom = 1 << 20
+)
+
+// partial is a partial file beside the path.
+type partial struct {
+	d       *Destination
+	file    fsys.File // nil once closed
+	adopted bool      // an earlier run has made it
+
+	toReserve  int64       // bytes from 0 on whose blocks reserve is to allocate
+	reserved   atomic.Bool // all blocks of the data are allocated
+	ballastAt  int64       // where the ballast begins; 0: there is none
+	failedSync bool        // nothing that no sync has covered may be trusted
+}
+
+func (p *partial) name() string { return p.d.base + PartSuffix }
+
+func (p *partial) WriteAt(b []byte, off int64) (int, error) { return p.file.WriteAt(b, off) }
+
+func (p *partial) ReadAt(b []byte, off int64) (int, error) { return p.file.ReadAt(b, off) }
+
+// prepare reserves the space of the data, and then the ballast.
+func (p *partial) prepare(size, missing int64) error {
+	if err := p.allocate(size, missing); err != nil {
+		return err
+	}
+	p.reserveBallast(size)
+	return nil
+}
+
+// allocate makes the file as long as its data, and reserves its blocks or decides when that is done.
+func (p *partial) allocate(size, missing int64) error {
+	fi, err := p.dropOldBallast(size)
+	if err != nil {
+		return err
+	}
+	if p.d.sparse {
+		return p.file.Truncate(size)
+	}
+	held := fsys.Allocated(fi)
+	if held < 0 {
+		held = size - missing
+	}
+	free := int64(-1)
+	if held < size {
+		free = freeSpace(p.d.fs, filepath.Dir(p.d.path))
+	}
+	switch choose(size, held, free, p.adopted) {
+	case reserveNone:
+		p.reserved.Store(true)
+		return p.file.Truncate(size)
+	case reserveBeside:
+		p.toReserve = size
+		return p.file.Truncate(size)
+	case reserveRefused:
+		return &noSpaceError{missing: missing, free: free}
+	}
+	return p.reserveNow(size, fi.Size(), size-held, missing)
+}
+
+// dropOldBallast cuts off the ballast of an earlier run, whose blocks do not count as data. It returns what the file is
+// after that.
+func (p *partial) dropOldBallast(size int64) (fs.FileInfo, error) {
+	fi, err := p.file.Stat()
+	if err != nil || fi.Size() <= size {
+		return fi, err
+	}
+	if err := p.file.Truncate(size); err != nil {
+		return nil, err
+	}
+	return p.file.Stat()
+}
+
+// reservation says when the blocks of a partial file are reserved.
+type reservation int
+
+const (
+	reserveNone    reservation = iota // never: it has them all
+	reserveNow                        // before the first write
+	reserveBeside                     // in parallel with the writes
+	reserveRefused                    // there is no room for them
+)
+
+// choose decides about the blocks of a file that is to have size bytes and has held of them. free is what the file system
+// has left; -1: unknown. adopted says that the file is of an earlier run.
+func choose(size, held, free int64, adopted bool) reservation {
+	need := size - held
+	switch {
+	case need <= 0:
+		return reserveNone
+	case free < 0:
+		return reserveNow // the system must say, before the first byte, whether there is room
+	case free < need && adopted:
+		// The system may reserve some blocks before it finds that they do not suffice. These could not be given back: they
+		// fill holes of a file that has data behind them.
+		return reserveRefused
+	case free >= need && size > fsys.ReserveStep:
+		return reserveBeside // there is room, so no write needs to wait
+	}
+	return reserveNow
+}
+
+// reserveNow lets the system say, before the first byte, whether there is room. The file is length bytes long and needs
+// blocks for need more.
+func (p *partial) reserveNow(size, length, need, missing int64) error {
+	err := p.file.Reserve(0, size)
+	switch {
+	case errors.Is(err, errors.ErrUnsupported):
+		if free := freeSpace(p.d.fs, filepath.Dir(p.d.path)); free >= 0 && free < need {
+			return &noSpaceError{missing: missing, free: free}
+		}
+		return p.file.Truncate(size)
+	case err != nil:
+		// What was reserved before the disk was full is given back.
+		if terr := p.file.Truncate(length); terr != nil {
+			p.d.log.Warn("partial file keeps reserved space", "error", terr)
+		}
+	}
+	p.reserved.Store(err == nil)
+	return err
+}
+
+// reserve allocates what allocate has left to it, until ctx is done. It does so in steps, so that no write waits for long.
+func (p *partial) reserve(ctx context.Context) error {
+	if p.toReserve == 0 {
+		return nil
+	}
+	for off := int64(0); off < p.toReserve; off += fsys.ReserveStep {
+		if ctx.Err() != nil {
+			return nil
+		}
+		err := p.file.Reserve(off, min(fsys.ReserveStep, p.toReserve-off))
+		if errors.Is(err, errors.ErrUnsupported) {
+			return nil // there was room when allocate looked
+		}
+		if err != nil {
+			return err
+		}
+	}
+	p.reserved.Store(true)
+	return nil
+}
+
+// reserveBallast adds the ballast. There is none if the disk has no room for it. Nor is there one if the system would fill
+// everything before it, with blocks or with zeros.
+func (p *partial) reserveBallast(size int64) {
+	if p.d.checkpoint == "" || size < ballastFrom {
+		return
+	}
+	p.ballastAt = size
+	err := errors.ErrUnsupported
+	if !p.d.sparse {
+		err = p.file.Reserve(size, ballastSize)
+	}
+	if errors.Is(err, errors.ErrUnsupported) && fsys.Holes {
+		_, err = p.file.WriteAt(make([]byte, ballastSize), size)
+	}
+	if err != nil {
+		p.d.log.Info("no ballast reserved: the checkpoint may fail on a full disk", "error", err)
+	}
+}
+
+// freeBallast cuts the ballast off for a checkpoint. For one that is not the last it does so only if all blocks of the
+// data are allocated.
+func (p *partial) freeBallast(last bool) (freed bool) {
+	if p.ballastAt == 0 || !last && !p.reserved.Load() {
+		return false
+	}
+	return p.cutBallast() == nil
+}
+
+// cutBallast makes the file as long as its data.
+func (p *partial) cutBallast() error {
+	if p.ballastAt == 0 {
+		return nil
+	}
+	size := p.ballastAt
+	p.ballastAt = 0
+	return p.file.Truncate(size)
+}

@@ -1,0 +1,261 @@
+package object
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/xml"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/aliyun/aliyun-oss-go-sdk/oss"
+)
+
+// What an answer can say of an object, as errors.
+var (
+	// ErrNotFound says that the bucket, object or version does not exist, or the version is a delete marker.
+	ErrNotFound = errors.New("object not found")
+	// ErrObjectChanged says that the object is not, or is no longer, the one that was asked for.
+	ErrObjectChanged = errors.New("object changed")
+	// ErrRange says that the range that was asked for is not within the object.
+	ErrRange = errors.New("range outside the object")
+	// ErrArchived says that the object must be restored before it can be read.
+	ErrArchived = errors.New("object is archived")
+	// ErrExpired says that the signed URL or the security token has expired.
+	ErrExpired = errors.New("credentials expired")
+)
+
+// StatusError is an answer whose status is not a success. It unwraps to the SDK's ServiceError, which holds the request ID,
+// and to the error above that the status means.
+type StatusError struct {
+	Means      error // ErrNotFound and the like, or nil
+	Service    oss.ServiceError
+	RetryAfter time.Duration // what the server asked for; 0 for nothing
+	Date       time.Time     // the server's clock; zero if it was not sent
+	location   string        // the host of a redirect
+}
+
+// NewStatusError makes the error of an answer whose status is not a success. It keeps the service's message but not its raw
+// text: for a signature error, that holds the string to sign, which has the token in it.
+func NewStatusError(status int, h http.Header, se oss.ServiceError) *StatusError {
+	e := &StatusError{Means: meaning(status, se.Code, se.Message), Service: oss.ServiceError{
+		Code: se.Code, Message: se.Message, RequestID: h.Get("x-oss-request-id"), HostID: se.HostID,
+		Endpoint: se.Endpoint, Ec: se.Ec, StatusCode: status,
+	}}
+	if s, err := strconv.Atoi(h.Get("Retry-After")); err == nil && s > 0 {
+		e.RetryAfter = time.Duration(min(s, 1<<20)) * time.Second
+	} else if t, err := http.ParseTime(h.Get("Retry-After")); err == nil {
+		e.RetryAfter = max(0, time.Until(t))
+	}
+	if t, err := http.ParseTime(h.Get("Date")); err == nil {
+		e.Date = t
+	}
+	if status/100 == 3 && status != http.StatusNotModified {
+		if u, err := url.Parse(h.Get("Location")); err == nil {
+			e.location = OrNone(u.Host)
+		}
+	}
+	return e
+}
+
+// meaning returns the error that a refusal stands for, or nil. Sources: OSS's page on error responses, and its pages on the
+// statuses 403 and 404.
+func meaning(status int, code, message string) error {
+	switch {
+	case status == http.StatusNotFound, status == http.StatusMethodNotAllowed:
+		// 405 is the answer to the version ID of a delete marker.
+		return ErrNotFound
+	case status == http.StatusPreconditionFailed:
+		return ErrObjectChanged
+	case status == http.StatusRequestedRangeNotSatisfiable:
+		return ErrRange
+	case code == "InvalidObjectState":
+		return ErrArchived
+	case code == "SecurityTokenExpired", status == http.StatusForbidden && strings.Contains(strings.ToLower(message), "request has expired"):
+		return ErrExpired
+	}
+	return nil
+}
+
+func (e *StatusError) Error() string {
+	var b strings.Builder
+	if e.Means != nil {
+		fmt.Fprintf(&b, "%v: ", e.Means)
+	}
+	fmt.Fprintf(&b, "the server answered %d", e.Service.StatusCode)
+	if e.Service.Code != "" {
+		fmt.Fprintf(&b, " %s", e.Service.Code)
+	}
+	if e.Service.Message != "" {
+		fmt.Fprintf(&b, ", %q", e.Service.Message)
+	}
+	if e.location != "" {
+		fmt.Fprintf(&b, ", a redirect to %s that is not followed", e.location)
+	}
+	if e.Service.RequestID != "" {
+		fmt.Fprintf(&b, ", request ID %s", e.Service.RequestID)
+	}
+	if e.Service.Ec != "" {
+		fmt.Fprintf(&b, ", EC %s", e.Service.Ec)
+	}
+	return b.String()
+}
+
+func (e *StatusError) Unwrap() []error {
+	if e.Means == nil {
+		return []error{e.Service}
+	}
+	return []error{e.Means, e.Service}
+}
+
+// Gone reports whether the object that was asked for does not exist, or no longer does.
+func (e *StatusError) Gone() bool {
+	switch e.Means {
+	case ErrNotFound, ErrRange, ErrObjectChanged:
+		return true
+	}
+	return false
+}
+
+// temporary reports whether the same request may succeed later.
+func (e *StatusError) temporary() bool {
+	switch code := e.Service.StatusCode; code {
+	case http.StatusNotImplemented:
+		return false
+	case http.StatusTooManyRequests, http.StatusRequestTimeout:
+		return true
+	case http.StatusBadRequest:
+		// The connection was too slow for the server. The next one may not be.
+		return e.Service.Code == "RequestTimeout"
+	default:
+		return code >= 500
+	}
+}
+
+// MismatchError is a success status whose answer is not what was asked for. Nothing of its body is used.
+type MismatchError struct {
+	asked Request
+	got   string
+	Size  int64 // of the object, if a range was answered with all of it; -1 otherwise
+	Origin
+}
+
+// Mismatch makes the error of an answer that cannot be used.
+func Mismatch(asked Request, from Origin, format string, args ...any) *MismatchError {
+	return &MismatchError{asked: asked, got: fmt.Sprintf(format, args...), Size: -1, Origin: from}
+}
+
+// oversized makes the error of a range that was answered with the whole object, which has size bytes.
+func oversized(asked Request, from Origin, size int64) *MismatchError {
+	return &MismatchError{asked: asked, got: fmt.Sprintf("200 with the whole object of %d bytes", size), Size: size, Origin: from}
+}
+
+func (e *MismatchError) Error() string {
+	return fmt.Sprintf("asked for %v, got %s", e.asked, e.got) + e.suffix()
+}
+
+func (e *MismatchError) Unwrap() error { return e.service() }
+
+// FindingError is what an answer that is a success by itself means, given what else is known.
+type FindingError struct {
+	Means error // ErrObjectChanged and the like
+	Why   string
+	Origin
+}
+
+func (e *FindingError) Error() string { return fmt.Sprintf("%v: %s", e.Means, e.Why) + e.suffix() }
+
+func (e *FindingError) Unwrap() []error {
+	if service := e.service(); service != nil {
+		return []error{e.Means, service}
+	}
+	return []error{e.Means}
+}
+
+// PermanentError is a failure that no further attempt can mend.
+type PermanentError struct{ Err error }
+
+func (e *PermanentError) Error() string { return e.Err.Error() }
+func (e *PermanentError) Unwrap() error { return e.Err }
+
+// ExpiredError says that a URL or key has expired. The source can make requests again once it has been renewed.
+type ExpiredError struct{ Err error }
+
+func (e *ExpiredError) Error() string { return e.Err.Error() }
+func (e *ExpiredError) Unwrap() error { return e.Err }
+
+// networkError is a failure below HTTP. It replaces net/http's own error, which prints the URL: its query may be signed.
+type networkError struct{ err error }
+
+func (e *networkError) Error() string { return e.err.Error() }
+func (e *networkError) Unwrap() error { return e.err }
+
+// Retryable reports whether another attempt can help. It is the only place that decides about retries; callers handle
+// errors of the context and the disk first.
+func Retryable(err error) bool {
+	var status *StatusError
+	if errors.As(err, &status) {
+		return status.temporary()
+	}
+	var cert *tls.CertificateVerificationError
+	var host x509.HostnameError
+	var proto tls.RecordHeaderError
+	if errors.As(err, &cert) || errors.As(err, &host) || errors.As(err, &proto) {
+		return false
+	}
+	var permanent *PermanentError
+	return !errors.As(err, &permanent)
+}
+
+// SlowDown returns how long the server asked to wait, 0 if it did not, and whether it asked for fewer requests.
+func SlowDown(err error) (after time.Duration, slow bool) {
+	var status *StatusError
+	if !errors.As(err, &status) {
+		return 0, false
+	}
+	switch status.Service.StatusCode {
+	case http.StatusTooManyRequests, http.StatusServiceUnavailable:
+		slow = true
+	}
+	return status.RetryAfter, slow
+}
+
+// KeyEnded reports whether an error code of OSS says that the temporary key of a request has ended. wasGood tells that the
+// key is temporary, or was accepted before: then an unknown key ID, too, is one that has ended and not a wrong one.
+func KeyEnded(code string, wasGood bool) bool {
+	switch code {
+	case "SecurityTokenExpired", "InvalidSecurityToken", "AccessKeyIdAndSecurityTokenNotMatch":
+		return true
+	case "InvalidAccessKeyId":
+		return wasGood
+	}
+	return false
+}
+
+// WithoutURL removes the URL from an error of net/http or net/url, because its query may be signed. It also removes what
+// these errors quote of an answer that is not HTTP: a server that echoes what it was sent would quote a signature.
+func WithoutURL(err error) error {
+	var u *url.Error
+	if errors.As(err, &u) {
+		return &networkError{WithoutURL(u.Err)}
+	}
+	says, _, quotes := strings.Cut(err.Error(), `"`)
+	if quotes && (strings.HasPrefix(says, "net/http: HTTP/1.x transport connection broken: ") ||
+		strings.HasPrefix(says, "failed to parse Location header")) {
+		return errors.New(strings.TrimRight(says, ": "))
+	}
+	return err
+}
+
+// ServiceErrorOf reads the body of an error answer, for requests that the SDK did not make. It is empty if the body is no
+// error document of OSS.
+func ServiceErrorOf(body []byte) (se oss.ServiceError) {
+	if xml.Unmarshal(body, &se) != nil {
+		return oss.ServiceError{}
+	}
+	return se
+}

@@ -1,0 +1,135 @@
+package parts
+
+import (
+	"cmp"
+	"math"
+	"slices"
+	"time"
+
+	"github.com/ossdl/ossdl/internal/span"
+)
+
+// Terms say what a new request costs, and so what taking over a range must save.
+type Terms struct {
+	Now       time.Time
+	FirstByte time.Duration // from a request to its first byte
+	Rate      float64       // bytes per second that a new request will get; 0: not known
+	Least     int64         // bytes that are worth a request of their own; 0: minGainBytes
+}
+
+const (
+	minGainTime = 100 * time.Millisecond
+	MinGain     = 1 << 20
+	longGain    = 2 * time.Second // worth a request for any number of bytes: the call waits for its last ones
+)
+
+// Patience returns how long a request may wait for its first byte before it counts as stuck, if other requests waited
+// firstByte.
+func Patience(firstByte time.Duration) time.Duration { return 8*firstByte + time.Second }
+
+// TakeOver gives the caller a share of the range that would end last, so that the call does not end with one slow
+// connection. The range is cut where both requests end together. If little would stay with the other request, all of the
+// range changes hands. takeOver returns nil if that would save too little.
+func (s *Map) TakeOver(t Terms) *Part {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	victim, cut := s.victim(t)
+	if victim == nil {
+		return nil
+	}
+	p := &Part{Span: span.Span{Off: cut, End: victim.End}, state: partTaken, pos: cut, held: cut}
+	i := s.index(victim)
+	abandon := victim.pace.Abandon
+	if cut == victim.Off {
+		// Nothing of it was done: the whole part changes hands.
+		s.parts[i] = p
+		victim.retire()
+	} else {
+		victim.End = cut
+		s.parts = slices.Insert(s.parts, i+1, p)
+		if victim.pos == victim.End {
+			victim.state = partDone
+			s.merge(i)
+		}
+	}
+	if victim.pos == victim.End && victim.held == victim.pos && abandon != nil {
+		abandon()
+	}
+	return p
+}
+
+// victim chooses the part to take over and where to cut it. It returns nil if no part is worth it. The mutex is held.
+func (s *Map) victim(t Terms) (victim *Part, cut int64) {
+	if s.single || t.Rate <= 0 {
+		return nil, 0
+	}
+	victim, latest := s.lastToEnd(t)
+	if victim == nil {
+		return nil, 0
+	}
+	left := float64(victim.End - victim.held)
+	rate := 0.0 // of the victim; 0 if it is stuck
+	if !math.IsInf(latest, 1) {
+		rate = left / latest
+	}
+	start := t.FirstByte.Seconds()
+	keep := cutPoint(left, rate, t.Rate, start)
+	ends := start + (left-keep)/t.Rate
+	if !worthIt(latest-ends, left-keep, t) {
+		return nil, 0
+	}
+	if cut = victim.held + int64(keep); cut >= s.horizon {
+		return nil, 0 // there is no room for the bytes behind the cut
+	}
+	return victim, cut
+}
+
+// lastToEnd returns the taken part that is expected to end last, and in how many seconds. It passes over parts of which
+// nothing can be taken. The mutex is held.
+func (s *Map) lastToEnd(t Terms) (last *Part, latest float64) {
+	for _, p := range s.parts {
+		if p.state != partTaken || p.held == p.End || p.held >= s.horizon {
+			continue
+		}
+		if ends := p.ends(t); ends > latest {
+			last, latest = p, ends
+		}
+	}
+	return last, latest
+}
+
+// ends returns in how many seconds the part is expected to end; +Inf if its request is stuck.
+func (p *Part) ends(t Terms) float64 {
+	left := float64(p.End - p.held)
+	if p.pace.Rate > 0 {
+		return left / p.pace.Rate
+	}
+	// No byte has come yet. The request is given a few times the usual wait before it counts as stuck.
+	waited := t.Now.Sub(p.pace.Since)
+	if p.pace.Since.IsZero() || waited < Patience(t.FirstByte) {
+		return t.FirstByte.Seconds() + left/t.Rate
+	}
+	return math.Inf(1)
+}
+
+// cutPoint returns how many of the left bytes stay with a request that fetches rate bytes per second, if another one
+// takes the rest at newRate, start seconds from now. Both end together where
+//
+//	keep/rate = start + (left-keep)/newRate
+//
+// A share of less than an eighth is not worth a connection: then nothing stays.
+func cutPoint(left, rate, newRate, start float64) (keep float64) {
+	keep = (start + left/newRate) * rate * newRate / (rate + newRate)
+	if keep < left/8 {
+		return 0
+	}
+	return keep
+}
+
+// worthIt reports whether a new request for so many bytes is worth the seconds that it saves.
+func worthIt(saved, bytes float64, t Terms) bool {
+	if saved < max(4*t.FirstByte.Seconds(), minGainTime.Seconds()) {
+		return false
+	}
+	return bytes >= float64(cmp.Or(t.Least, MinGain)) || saved >= longGain.Seconds()
+}

@@ -1,0 +1,54 @@
+package slots
+
+import (
+	"context"
+	"math/rand/v2"
+	"time"
+)
+
+// Retry says how often a request is made again, and how long it waits before.
+type Retry struct {
+	Attempts           int           // without progress, in a row
+	MinDelay, MaxDelay time.Duration // bounds of the random waits
+}
+
+// Hint is what the server said about the next request.
+type Hint struct {
+	After time.Duration // not earlier than this; 0: it said nothing
+	Slow  bool          // it asked for fewer requests, as with a 429 or 503
+}
+
+// maxRetryAfter bounds how long a server may ask us to wait.
+const maxRetryAfter = time.Minute
+
+// BackOff waits before the next attempt, after so many attempts in a row without progress. The first attempt after progress
+// is made at once; later ones wait a random time with full jitter: between zero and a bound that doubles from r.MinDelay to
+// r.MaxDelay. If the server asked for a longer wait, up to a minute or r.MaxDelay, backOff waits that long. If it asked
+// for fewer requests, the gate's limit is lowered, and there is always a wait. backOff returns the cause of ctx if that ends.
+func (g *Gate) BackOff(ctx context.Context, r Retry, fails int, h Hint) error {
+	if h.Slow {
+		g.throttled(time.Now())
+		fails = max(fails, 2)
+	}
+	var wait time.Duration
+	if fails >= 2 {
+		bound := min(r.MaxDelay, r.MinDelay<<min(fails-2, 20))
+		wait = rand.N(max(bound, 1))
+	}
+	return sleep(ctx, max(wait, min(h.After, max(maxRetryAfter, r.MaxDelay))))
+}
+
+// sleep waits for d, or for the end of ctx, whose cause it returns.
+func sleep(ctx context.Context, d time.Duration) error {
+	if d <= 0 {
+		return nil
+	}
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}

@@ -1,0 +1,157 @@
+// Package slots decides when a request may be made, how long it waits after a failure, and how fast bodies are read. It knows
+// nothing of what the requests are for: no URL, no error, no range and no file. Its invariant: a slot is given out only below
+// the limit, to whoever has waited longest; the one exception is a request that must go on without waiting.
+package slots
+
+import (
+	"container/list"
+	"context"
+	"slices"
+	"sync"
+	"time"
+)
+
+// Gate bounds the requests in flight of a Downloader: one slot for each, first come first served. Of each call only one
+// worker at a time queues here (see lane), so that calls with many workers have no advantage over calls with few. The limit
+// moves between 1 and a ceiling, as the governor decides.
+//
+// A gate runs no goroutine: the calls in progress report bytes and ticks.
+type Gate struct {
+	adaptive int  // the ceiling while no call asks for more
+	given    bool // the ceiling is the caller's, and calls cannot raise it
+
+	mu    sync.Mutex
+	limit int
+	inUse int
+	queue list.List // of chan struct{}, closed when the slot is the waiter's
+	adapt governor
+	asked []int // what each call in progress asked for
+}
+
+// StartConcurrency is the limit of a gate that finds its own, before anything was measured.
+const StartConcurrency = 8
+
+// NewGate returns a gate for given requests in flight. If given is 0 the gate finds a limit of its own, up to adaptive.
+func NewGate(given, adaptive int) *Gate {
+	g := &Gate{limit: StartConcurrency, adaptive: adaptive}
+	if given > 0 {
+		g.limit, g.adaptive, g.given = given, given, true
+	}
+	g.adapt.ceiling = g.adaptive
+	return g
+}
+
+// acquire waits for a slot, or for the end of ctx, whose cause it returns.
+func (g *Gate) acquire(ctx context.Context) error {
+	g.mu.Lock()
+	if g.inUse < g.limit && g.queue.Len() == 0 {
+		g.inUse++
+		g.mu.Unlock()
+		return nil
+	}
+	ready := make(chan struct{})
+	e := g.queue.PushBack(ready)
+	g.mu.Unlock()
+	select {
+	case <-ready:
+		return nil
+	case <-ctx.Done():
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	select {
+	case <-ready: // the slot came at the same moment
+		g.inUse--
+		g.admit()
+	default:
+		g.queue.Remove(e)
+	}
+	return context.Cause(ctx)
+}
+
+// overdraw takes a slot without waiting, even if none is free.
+func (g *Gate) overdraw() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.inUse++
+}
+
+// release gives a slot back.
+func (g *Gate) release() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.inUse--
+	g.admit()
+}
+
+// admit gives free slots to those who have waited longest. The mutex is held.
+func (g *Gate) admit() {
+	for g.inUse < g.limit && g.queue.Len() > 0 {
+		close(g.queue.Remove(g.queue.Front()).(chan struct{}))
+		g.inUse++
+	}
+}
+
+// atLeast raises an adaptive limit to n for a call that asked for n requests in flight, until done is called. n of 0 asks
+// for nothing. While the server wants fewer requests, only the ceiling is raised.
+func (g *Gate) atLeast(now time.Time, n int) (done func()) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.given || n == 0 {
+		return func() {}
+	}
+	g.asked = append(g.asked, n)
+	g.adapt.ceiling = max(g.adapt.ceiling, n)
+	if !g.adapt.isResting(now) {
+		g.limit = max(g.limit, n)
+		g.admit()
+	}
+	return func() { g.noLonger(n) }
+}
+
+// noLonger ends what atLeast(n) began.
+func (g *Gate) noLonger(n int) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	i := slices.Index(g.asked, n)
+	g.asked = slices.Delete(g.asked, i, i+1)
+	g.adapt.ceiling = g.adaptive
+	for _, n := range g.asked {
+		g.adapt.ceiling = max(g.adapt.ceiling, n)
+	}
+	g.limit = min(g.limit, g.adapt.ceiling)
+}
+
+// Limit returns the limit as it is now.
+func (g *Gate) Limit() int {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.limit
+}
+
+// ceiling returns the most that the limit can become.
+func (g *Gate) ceiling() int {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.adapt.ceiling
+}
+
+// Received counts bytes of bodies.
+func (g *Gate) Received(n int) {
+	g.adapt.bytes.Add(int64(n))
+}
+
+// Tick lets the governor judge what has come since the last tick. It may be called as often as one likes.
+func (g *Gate) Tick(now time.Time) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.limit = g.adapt.observe(now, g.limit, g.queue.Len() > 0)
+	g.admit()
+}
+
+// throttled lowers the limit after the server asked for fewer requests. The request that was told so has given its slot back.
+func (g *Gate) throttled(now time.Time) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.limit = g.adapt.throttled(now, g.limit, g.inUse+1)
+}

@@ -1,0 +1,166 @@
+package slots
+
+import (
+	"sync/atomic"
+	"time"
+)
+
+// governor chooses the limit of a gate from what the last change of it brought. All fields but bytes belong to the gate's
+// mutex.
+//
+// The life of a limit, by phase:
+//
+//  1. settling: for settleTime after a change nothing is measured, since connections are still being made.
+//  2. measuring: for at least measureTime, bytes are counted, and the ticks at which somebody waited for a slot.
+//  3. At the end of the interval the limit is judged, see decide. If it changes it settles again, else the next interval
+//     begins. An interval says nothing if few waited, since the limit did not bind.
+//
+// The life of a governor, by mode:
+//
+//  1. growing: the limit doubles with each interval for as long as the throughput follows.
+//  2. steady: growth no longer paid. From then on the limit grows by a quarter, once every retryGrowth.
+//  3. resting: the server asked for fewer requests, in any mode. The limit is halved, and for throttleRest it does not grow.
+//     Then the governor is steady.
+type governor struct {
+	ceiling int
+	bytes   atomic.Int64 // of bodies, received by all calls
+
+	mode     mode
+	nextTry  time.Time // if steady: no growth before; if resting: the end of the rest
+	last     sample    // before the last change of the limit; zero: nothing to compare with
+	calmedAt time.Time // when the limit was last halved
+
+	phase   phase
+	settled time.Time // if settling: when measuring may begin
+	started time.Time // if measuring: the start of the interval
+	counted int64     // bytes at the start of the interval
+	wanting int       // ticks of the interval at which somebody waited for a slot
+	ticks   int       // of the interval
+}
+
+// phase is where in its life a limit is.
+type phase uint8
+
+const (
+	settling phase = iota
+	measuring
+)
+
+// mode is how a governor looks for a better limit.
+type mode uint8
+
+const (
+	growing mode = iota
+	steady
+	resting
+)
+
+// sample is the throughput that a limit brought, in bytes per second.
+type sample struct {
+	limit int
+	rate  float64
+}
+
+const (
+	settleTime   = 200 * time.Millisecond // after a change: connections are made, windows open
+	measureTime  = 300 * time.Millisecond
+	staleTime    = 10 * measureTime // an interval this long has seen times without any call
+	retryGrowth  = 5 * time.Second  // between tries of a larger limit
+	throttleRest = 10 * time.Second // no growth after the server asked for fewer requests
+	calmTime     = time.Second      // refusals this close together count as one
+)
+
+// observe returns the new limit. It judges the limit once the interval is long enough. wanting says that somebody waits for
+// a slot now.
+func (g *governor) observe(now time.Time, limit int, wanting bool) int {
+	switch {
+	case g.phase == settling && now.Before(g.settled):
+		return limit
+	case g.phase == settling, now.Sub(g.started) > staleTime:
+		g.measure(now)
+		return limit
+	}
+	g.ticks++
+	if wanting {
+		g.wanting++
+	}
+	elapsed := now.Sub(g.started)
+	if elapsed < measureTime {
+		return limit
+	}
+	rate := float64(g.bytes.Load()-g.counted) / elapsed.Seconds()
+	binding := 2*g.wanting > g.ticks
+	g.measure(now)
+	if !binding || rate == 0 || g.isResting(now) {
+		return limit
+	}
+	if g.mode == resting {
+		g.mode = steady
+	}
+	next := g.decide(now, sample{limit, rate})
+	if next != limit {
+		g.settle(now)
+	}
+	return next
+}
+
+// decide returns the limit that follows the one just measured.
+func (g *governor) decide(now time.Time, got sample) int {
+	if g.last.limit != 0 && got.limit > g.last.limit {
+		// A share of the growth must show in the throughput, or the additional requests are of no use.
+		asked := float64(got.limit)/float64(g.last.limit) - 1
+		gain := got.rate/g.last.rate - 1
+		if gain < asked/8 {
+			return g.stay(now, g.last)
+		}
+		if gain < asked/3 {
+			return g.stay(now, got)
+		}
+	}
+	g.last = got
+	step := got.limit
+	if g.mode == steady {
+		if now.Before(g.nextTry) {
+			return got.limit
+		}
+		step = max(2, got.limit/4)
+	}
+	g.nextTry = now.Add(retryGrowth)
+	return min(got.limit+step, g.ceiling)
+}
+
+// stay ends growth at the limit of a sample, which it returns.
+func (g *governor) stay(now time.Time, at sample) int {
+	g.mode, g.last = steady, at
+	g.nextTry = now.Add(retryGrowth)
+	return at.limit
+}
+
+// throttled halves the limit, once for all requests that were in flight together. If fewer were in flight than the limit
+// allows, because a call has a lower bound of its own, it halves their number: only that lowers anything.
+func (g *governor) throttled(now time.Time, limit, inFlight int) int {
+	if now.Sub(g.calmedAt) < calmTime {
+		return limit
+	}
+	if inFlight > 1 {
+		limit = min(limit, inFlight)
+	}
+	g.calmedAt = now
+	g.mode, g.last = resting, sample{}
+	g.nextTry = now.Add(throttleRest)
+	g.settle(now)
+	return max(1, limit/2)
+}
+
+// isResting reports whether the server has just asked for fewer requests.
+func (g *governor) isResting(now time.Time) bool { return g.mode == resting && now.Before(g.nextTry) }
+
+// settle lets a change take effect before anything is measured.
+func (g *governor) settle(now time.Time) {
+	g.phase, g.settled = settling, now.Add(settleTime)
+}
+
+// measure begins an interval.
+func (g *governor) measure(now time.Time) {
+	g.phase, g.started, g.counted, g.wanting, g.ticks = measuring, now, g.bytes.Load(), 0, 0
+}

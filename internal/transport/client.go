@@ -1,0 +1,74 @@
+// Package transport makes the HTTP client for ranges, and keeps credentials out of what comes back.
+//
+// It knows connections, redirects and which headers and parameters let a request in. It must not know objects, ranges,
+// retries or who makes a request.
+//
+// Its invariants: no redirect of a request with credentials is followed, no body of a refusal is read without end, and what
+// [secrets] has cleaned holds none of what the request carried.
+package transport
+
+import (
+	"io"
+	"net"
+	"net/http"
+	"time"
+)
+
+const (
+	dialTimeout      = 10 * time.Second
+	handshakeTimeout = 10 * time.Second
+	idleTimeout      = 50 * time.Second
+	// ErrorBodyLimit bounds how much is read of the body of an answer that is not a success.
+	ErrorBodyLimit = 1 << 20
+	// HeadLimit bounds the head of an answer, in bytes. That of OSS has a few KiB, with 8 KiB of metadata at most.
+	HeadLimit = 256 << 10
+)
+
+// NewClient makes a client whose pool keeps conns connections to one host. It speaks HTTP/1.1, since HTTP/2 would put
+// all ranges on one connection. A body has no time limit: whoever reads it has to watch for stalls. The functions may change
+// the transport, see tune.
+func NewClient(conns int, changes ...func(*http.Transport)) *http.Client {
+	dialer := &net.Dialer{Timeout: dialTimeout, KeepAlive: 30 * time.Second}
+	d := &spreadingDialer{connect: dialer.DialContext, lookup: net.DefaultResolver.LookupIPAddr}
+	client := &http.Client{
+		Transport: &Transport{&http.Transport{
+			Proxy:                 http.ProxyFromEnvironment,
+			DialContext:           d.dial,
+			TLSHandshakeTimeout:   handshakeTimeout,
+			ExpectContinueTimeout: time.Second,
+			MaxIdleConns:          2 * conns,
+			MaxIdleConnsPerHost:   conns,
+			IdleConnTimeout:       idleTimeout,
+		}},
+		CheckRedirect: CheckRedirect,
+	}
+	return tune(client, changes)
+}
+
+// Transport bounds the bodies of answers that are not a success, because the SDK reads them whole. If such a body breaks
+// off, transport ends it as if it were complete: the SDK would return the error and drop the status, which says more.
+type Transport struct{ *http.Transport }
+
+// RoundTrip implements [http.RoundTripper].
+func (t *Transport) RoundTrip(r *http.Request) (*http.Response, error) {
+	learn(r)
+	resp, err := t.Transport.RoundTrip(r)
+	if err == nil && resp.StatusCode/100 != 2 && resp.Body != nil {
+		resp.Body = errorBody{io.LimitReader(resp.Body, ErrorBodyLimit), resp.Body}
+	}
+	return resp, err
+}
+
+// errorBody ends at the first error.
+type errorBody struct {
+	io.Reader
+	io.Closer
+}
+
+func (b errorBody) Read(p []byte) (int, error) {
+	n, err := b.Reader.Read(p)
+	if err != nil {
+		err = io.EOF
+	}
+	return n, err
+}

@@ -1,0 +1,181 @@
+package transport
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"net/http"
+	"net/http/httptrace"
+	"net/url"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/aliyun/aliyun-oss-go-sdk/oss"
+)
+
+// Secrets holds the credentials of one request, to remove them from errors, logs and files. Something on the way to the
+// service may echo what it was sent in any field of an answer. So the answer is cleaned before anything else reads it.
+type Secrets struct {
+	mu    sync.Mutex // the transport may still write the request while its answer is read
+	all   []string
+	first [6]string // the first array behind all: no request through the SDK has more
+}
+
+const (
+	// minSecret is the length of the shortest secret, in bytes. Shorter words appear in answers for other reasons.
+	minSecret = 8
+	hidden    = "***"
+)
+
+// add must be cheap: it runs for every request, and answers rarely contain a secret.
+func (s *Secrets) add(values ...string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.all == nil {
+		s.all = s.first[:0]
+	}
+	for _, v := range values {
+		if len(v) >= minSecret && !slices.Contains(s.all, v) {
+			s.all = append(s.all, v)
+		}
+	}
+}
+
+// addHeader adds the secrets of a header that was sent. The name is spelled as net/http does.
+func (s *Secrets) addHeader(name string, values []string) {
+	switch name {
+	case "Authorization":
+		for _, v := range values {
+			// "OSS ID:SIGNATURE", or "OSS4-HMAC-SHA256 Credential=ID/SCOPE,Signature=SIGNATURE" with more between.
+			_, v, _ = strings.Cut(v, " ")
+			for field := range strings.SplitSeq(v, ",") {
+				name, value, ok := strings.Cut(field, "=")
+				if id, signature, v1 := strings.Cut(field, ":"); v1 {
+					s.add(id, signature)
+				} else if ok && strings.TrimSpace(name) != "AdditionalHeaders" {
+					id, _, _ := strings.Cut(value, "/")
+					s.add(value, id)
+				}
+			}
+		}
+	case "Proxy-Authorization":
+		for _, v := range values {
+			_, v, _ = strings.Cut(v, " ")
+			s.add(v)
+		}
+	case "X-Oss-Security-Token":
+		s.add(values...)
+	}
+}
+
+// sentKey is the key at which the context of a request has the secrets that our transport adds to.
+type sentKey struct{}
+
+// Watch learns the secrets of a request that is signed on its way, as the SDK's are. It returns the context to make it with.
+// Our own transport reports the headers; with any other, net/http's trace of what it writes does.
+func (s *Secrets) Watch(ctx context.Context, client *http.Client) context.Context {
+	if client != nil {
+		if _, ours := client.Transport.(*Transport); ours {
+			return context.WithValue(ctx, sentKey{}, s)
+		}
+	}
+	return httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{WroteHeaderField: s.addHeader})
+}
+
+// learn adds the secrets of a request to those that watch put into its context.
+func learn(r *http.Request) {
+	if s, ok := r.Context().Value(sentKey{}).(*Secrets); ok {
+		for _, name := range []string{"Authorization", "Proxy-Authorization", "X-Oss-Security-Token"} {
+			if v := r.Header[name]; v != nil {
+				s.addHeader(name, v)
+			}
+		}
+	}
+}
+
+// AddQuery adds the secrets of a URL's query: all of it, each parameter, and each value that may be a credential. In a URL
+// that OSS signed, any value but the version ID may be one.
+func (s *Secrets) AddQuery(query string, signed bool) {
+	s.add(query)
+	for pair := range strings.SplitSeq(query, "&") {
+		name, value, _ := strings.Cut(pair, "=")
+		if name == "versionId" || value == "" {
+			continue
+		}
+		s.add(pair)
+		if signed || mayBeCredential(name) {
+			s.add(value)
+			if plain, err := url.QueryUnescape(value); err == nil {
+				s.add(plain)
+				id, _, _ := strings.Cut(plain, "/") // a credential of V4 is ID/SCOPE
+				s.add(id)
+			}
+		}
+	}
+}
+
+// mayBeCredential judges a parameter by its name. The value of another one, such as v=ETAG, may well be part of the answer.
+func mayBeCredential(name string) bool {
+	name = strings.ToLower(name)
+	return slices.ContainsFunc([]string{"sig", "token", "key", "auth", "cred", "secret", "pass"}, func(word string) bool {
+		return strings.Contains(name, word)
+	})
+}
+
+// hide returns text without the secrets, whether they are in it as they are or escaped as in a URL.
+func (s *Secrets) hide(text string) string {
+	if len(text) < minSecret {
+		return text
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	escaped := strings.Contains(text, "%")
+	if !slices.ContainsFunc(s.all, func(secret string) bool {
+		return strings.Contains(text, secret) || escaped && strings.Contains(text, url.QueryEscape(secret))
+	}) {
+		return text
+	}
+	all := slices.Clone(s.all)
+	for _, secret := range s.all {
+		all = append(all, url.QueryEscape(secret))
+	}
+	// The longest first, because one may be part of another.
+	slices.SortFunc(all, func(a, b string) int { return cmp.Compare(len(b), len(a)) })
+	for _, secret := range all {
+		text = strings.ReplaceAll(text, secret, hidden)
+	}
+	return text
+}
+
+// Clean removes the secrets from the head of an answer. An ETag or version ID that held one identifies nothing, so it is
+// removed altogether.
+func (s *Secrets) Clean(h http.Header) {
+	for name, values := range h {
+		for i, v := range values {
+			clean := s.hide(v)
+			if clean == v {
+				continue
+			}
+			if values[i] = clean; name == "Etag" || name == "X-Oss-Version-Id" {
+				values[i] = ""
+			}
+		}
+	}
+}
+
+// CleanError removes the secrets from what the service said about an error.
+func (s *Secrets) CleanError(se oss.ServiceError) oss.ServiceError {
+	for _, field := range []*string{&se.Code, &se.Message, &se.RequestID, &se.HostID, &se.Endpoint, &se.Ec} {
+		*field = s.hide(*field)
+	}
+	return se
+}
+
+// CleanCause returns err. If its text holds a secret, it returns an error with the cleaned text alone.
+func (s *Secrets) CleanCause(err error) error {
+	if text := err.Error(); s.hide(text) != text {
+		return errors.New(s.hide(text))
+	}
+	return err
+}

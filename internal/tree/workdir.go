@@ -1,0 +1,82 @@
+package tree
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"path/filepath"
+	"strings"
+
+	"github.com/ossdl/ossdl/internal/fsys"
+)
+
+// WorkDir is the name, below the folder of a tree, of the folder for files that are not complete yet.
+const WorkDir = ".ossdl"
+
+// workDirTries limits how often the folder of working files is made again because another call that ends removes it.
+const workDirTries = 100
+
+// openWorkDir makes the folder of working files and learns from it how the file system treats names. Another call that ends
+// may remove the folder right after. That does no harm: whoever takes a lock in it makes it again.
+func (f *Folder) openWorkDir() (err error) {
+	for range workDirTries {
+		if err = f.tryWorkDir(); !errors.Is(err, fs.ErrNotExist) {
+			break
+		}
+	}
+	return err
+}
+
+func (f *Folder) tryWorkDir() error {
+	switch err := f.FS.Mkdir(WorkDir, 0o777); {
+	case errors.Is(err, fs.ErrExist):
+		f.Leftover = true
+	case err != nil:
+		return err
+	}
+	fi, err := f.FS.Lstat(WorkDir)
+	if err != nil {
+		return err
+	}
+	if !fi.IsDir() {
+		return fmt.Errorf("%s is in the way: it is not a folder (%v)", filepath.Join(f.dir, WorkDir), fi.Mode().Type())
+	}
+	upper, err := f.FS.Lstat(strings.ToUpper(WorkDir))
+	f.FoldsCase = err == nil && fsys.SameFile(fi, upper)
+	if again, err := f.FS.Lstat(WorkDir); err != nil || !fsys.SameFile(fi, again) {
+		return fs.ErrNotExist // removed in between, so the answer about the other name means nothing
+	}
+	return f.FS.Writable(WorkDir)
+}
+
+// closeWorkDir removes the folder of working files if it is empty. Files left in it are for the next call.
+func (f *Folder) closeWorkDir() {
+	if err := f.FS.Remove(WorkDir); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		f.log.Info("working files kept for the next call", "dir", filepath.Join(f.dir, WorkDir), "reason", err)
+	}
+}
+
+// notWorkDir returns an error if the file system takes name for the folder of working files, although it is spelled
+// differently.
+func (f *Folder) notWorkDir(name string) error {
+	fi, err := f.FS.Lstat(filepath.FromSlash(name))
+	if err != nil {
+		return err
+	}
+	work, err := f.FS.Lstat(WorkDir)
+	switch {
+	case errors.Is(err, fs.ErrNotExist): // another call ended and removed it
+		return nil
+	case err != nil:
+		return err
+	case fsys.SameFile(fi, work):
+		return fmt.Errorf("%s is reserved for the files of running downloads, and the file system takes %q for it", WorkDir, name)
+	}
+	return nil
+}
+
+// isWorkDir reports whether any file system could take the first element of a name for workDir: in any case, and on Windows
+// by the short name that the folder may have.
+func isWorkDir(element string) bool {
+	return strings.EqualFold(element, WorkDir) || len(element) > 6 && strings.EqualFold(element[:6], "ossdl~")
+}

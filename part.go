@@ -1,0 +1,98 @@
+package ossdl
+
+import (
+	"fmt"
+	"math"
+	"time"
+
+	"github.com/ossdl/ossdl/internal/engine"
+)
+
+const (
+	firstPart = 8 << 20         // bytes of a request while the speed of a connection is not known
+	minPart   = 1 << 20         // less is not worth a request of its own
+	maxPart   = 256 << 20       // more saves nothing
+	partTime  = 4 * time.Second // round trips do not show in a request that takes this long
+)
+
+// partSizer decides how an object is cut into parts: how many bytes each request asks for. It has no state of its own.
+type partSizer struct {
+	fixed int64 // bytes of every part, as the caller asked; 0: chosen for each
+}
+
+// first is how many bytes the first request of a fresh start asks for: the size of the object is not known yet. The bytes
+// wanted begin at base in the object; length is how many they are, -1 if they go to its end.
+func (s partSizer) first(base, length int64) int64 {
+	n := int64(firstPart)
+	if s.fixed > 0 {
+		n = s.fixed
+	}
+	if length > 0 {
+		n = min(n, length)
+	}
+	return min(n, math.MaxInt64-base)
+}
+
+// next is how many bytes the next request asks for.
+func (s partSizer) next(l engine.Load) int64 {
+	n := s.useful(l)
+	if l.Room > 0 {
+		n = min(n, l.RoomShare())
+	}
+	return n
+}
+
+// useful is the length from which a request gains nothing by being longer. It is no more than an equal share of what is
+// left: nobody should hold what others could fetch.
+func (s partSizer) useful(l engine.Load) int64 {
+	if s.fixed > 0 {
+		return s.fixed
+	}
+	if !l.Known {
+		return firstPart
+	}
+	want, requests := int64(firstPart), l.Limit
+	switch {
+	case l.Ceiling <= l.Limit: // the limit cannot grow: no further requests will compete
+		want, requests = maxPart, l.Ceiling
+	case l.Rate > 0:
+		want = int64(min(l.Rate*partTime.Seconds(), maxPart))
+	}
+	share := (l.Unfinished + int64(requests) - 1) / int64(requests)
+	want = max(minPart, min(want, share))
+	return (want + minPart - 1) / minPart * minPart
+}
+
+// workers is how many requests at once there is work for when so many bytes are left: at least one, at most ceiling.
+func (s partSizer) workers(left int64, ceiling int) int {
+	unit := int64(minPart)
+	if s.fixed > 0 {
+		unit = min(unit, s.fixed)
+	}
+	return int(max(1, min(int64(ceiling), (left+unit-1)/unit)))
+}
+
+// weight is how much of the room for objects in flight an object takes: as much as the requests that it employs, but no
+// more than a quarter of all, since at its end it employs few. So few large objects are in flight at once, and an
+// interruption leaves few unfinished ones.
+func weight(size, room int64) int64 {
+	return max(1, min(size/firstPart, room/4))
+}
+
+// PartError says which bytes of which object could not be fetched, and why. errors.As finds it as a *PartError.
+//
+// A call returns the error that happened first. Errors that its cancellation causes in other parts are not reported.
+type PartError struct {
+	Bucket   string `json:"bucket"`
+	Key      string `json:"key"`
+	Offset   int64  `json:"offset"`   // of the first byte that is missing, in the object
+	Size     int64  `json:"size"`     // bytes that were still to come
+	Attempts int    `json:"attempts"` // requests made in a row without progress, the last included
+	Err      error  `json:"error"`
+}
+
+func (e *PartError) Error() string {
+	return fmt.Sprintf("bytes %d-%d, attempt %d: %v", e.Offset, e.Offset+e.Size-1, e.Attempts, e.Err)
+}
+
+func (e *PartError) Unwrap() error { return e.Err }
