@@ -78,6 +78,7 @@ import (
 	"fmt"
 	"hash"
 	"net/http"
+	"runtime"
 	"slices"
 	"sync"
 	"time"
@@ -93,6 +94,13 @@ import (
 	"github.com/ossdl/ossdl/internal/slots"
 	"github.com/ossdl/ossdl/internal/span"
 )
+
+// Version is the version of this library. Every request names it in its User-Agent: after what the SDK's client sends
+// there, or alone where the library makes the request itself. A User-Agent given with [WithRequestOptions] is sent as it is.
+const Version = "0.1.0"
+
+// userAgent names the library in requests that the SDK does not make.
+var userAgent = "ossdl/" + Version + " (" + runtime.GOOS + "/" + runtime.GOARCH + "; " + runtime.Version() + ")"
 
 // Downloader downloads objects; [New] makes one. It is safe for concurrent use, and its concurrency and rate limit apply to
 // all its calls together. It need not be closed. Connections that it keeps for URLs close after 50 s without use, or by

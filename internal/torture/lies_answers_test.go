@@ -98,7 +98,7 @@ func TestWholeObjectInsteadOfRange(t *testing.T) {
 		_, err := st.download()
 		gaveUp(t, err, lieAttempts)
 		st.mustBeOddAnswer(err)
-		st.mustFailAndHeal(err, failedSomehow, 1+4*lieAttempts)
+		st.mustFailAndHeal(err, errSomehow, 1+4*lieAttempts)
 	})
 	// A server that knows no ranges: one stream, after one trial of another range where that could pay.
 	for _, resumed := range []bool{false, true} {
@@ -177,7 +177,7 @@ func TestWrongTotal(t *testing.T) {
 		if pe := partError(t, err); pe.Offset+pe.Size != lieSize+10 || pe.Attempts != lieAttempts {
 			t.Errorf("%+v", *pe)
 		}
-		st.mustFail(err, failedSomehow, lieParts+lieAttempts, false)
+		st.mustFail(err, errSomehow, lieParts+lieAttempts, false)
 		st.mustResume(0)
 	})
 	t.Run("always too short", func(t *testing.T) {
@@ -821,7 +821,7 @@ func TestEmptyAndOutside(t *testing.T) {
 		}
 		st.mustBeOddAnswer(err)
 		st.s.SetQuirks(0)
-		st.mustFailAndHeal(err, failedSomehow, lieAttempts)
+		st.mustFailAndHeal(err, errSomehow, lieAttempts)
 	}
 	for name, quirk := range map[string]osstest.Quirk{"416": 0, "200": osstest.IgnoreRangeBehavior, "206 of all": osstest.IgnoreRangeBehavior | osstest.RangeOutside206} {
 		t.Run("range beyond the end, "+name, func(t *testing.T) {

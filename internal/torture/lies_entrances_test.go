@@ -68,7 +68,7 @@ func TestLiesThroughOtherEntrances(t *testing.T) {
 								want, most = lie.mid, lieParts
 							}
 							if want == nil {
-								want = failedSomehow
+								want = errSomehow
 							}
 							hasStatus(t, err, lie.status)
 							st.mustFail(err, want, most, true)
@@ -166,7 +166,7 @@ func pageOfAWebServer(st *serverStage, m moment, fault *osstest.Fault) {
 	st.s.Nth(0, fault)
 	_, err := st.download()
 	st.mustBeOddAnswer(err)
-	st.mustFail(err, failedSomehow, 1, false)
+	st.mustFail(err, errSomehow, 1, false)
 	st.mustResume(st.claimedBytes())
 }
 

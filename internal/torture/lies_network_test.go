@@ -84,7 +84,7 @@ func TestNoAnswer(t *testing.T) {
 		if !errors.As(err, &se) || se.StatusCode != 101 {
 			t.Errorf("%v holds %+v", err, se)
 		}
-		st.mustFailAndHeal(err, failedSomehow, 1)
+		st.mustFailAndHeal(err, errSomehow, 1)
 	})
 	t.Run("a head beyond the bound", func(t *testing.T) {
 		st := newServerStage(t, stageConfig{})
@@ -94,7 +94,7 @@ func TestNoAnswer(t *testing.T) {
 		if !strings.Contains(err.Error(), fmt.Sprint(harness.HeadLimit)) {
 			t.Error(err)
 		}
-		st.mustFailAndHeal(err, failedSomehow, lieAttempts)
+		st.mustFailAndHeal(err, errSomehow, lieAttempts)
 	})
 	t.Run("a head within the bound", func(t *testing.T) {
 		st := newServerStage(t, stageConfig{})
@@ -111,7 +111,7 @@ func TestNoAnswer(t *testing.T) {
 		if !errors.As(err, &cert) || st.s.Conns() != 1 {
 			t.Errorf("%v after %d connections", err, st.s.Conns())
 		}
-		st.mustFail(err, failedSomehow, 0, false)
+		st.mustFail(err, errSomehow, 0, false)
 		st.transport().TLSClientConfig = trusted
 		st.mustResume(0)
 	})
@@ -202,7 +202,7 @@ func TestBodyCutAnywhere(t *testing.T) {
 			t.Errorf("%+v", *pe)
 		}
 		st.mustBeRefusal(err, 403, "AccessDenied")
-		st.mustFail(err, failedSomehow, 2, false)
+		st.mustFail(err, errSomehow, 2, false)
 		if kept := st.claimedBytes(); kept != 7000 {
 			t.Errorf("%d bytes kept", kept)
 		}
@@ -294,7 +294,7 @@ func TestStalls(t *testing.T) {
 				return
 			}
 			gaveUp(t, err, lieAttempts)
-			st.mustFail(err, failedSomehow, lieAttempts, false)
+			st.mustFail(err, errSomehow, lieAttempts, false)
 			if !harness.StalledOut(err) {
 				t.Errorf("%v does not say that it stalled", err)
 			}
@@ -405,7 +405,7 @@ func TestEndlessErrorBody(t *testing.T) {
 			}
 			want := lie.means
 			if want == nil {
-				want = failedSomehow
+				want = errSomehow
 			}
 			st.mustFail(err, want, lie.most, false)
 			harness.NoLeftovers(t, st.path)
@@ -425,6 +425,6 @@ func TestShrinkingObject(t *testing.T) {
 	if gaveUp(t, err, lieAttempts+1); !strings.Contains(err.Error(), "the object has ") {
 		t.Errorf("%v does not say how long the object is said to be", err)
 	}
-	st.mustFail(err, failedSomehow, lieAttempts+1, false)
+	st.mustFail(err, errSomehow, lieAttempts+1, false)
 	harness.NoLeftovers(t, st.path)
 }

@@ -230,7 +230,7 @@ func TestWithoutVersionPermission(t *testing.T) {
 	t.Run("a version asked for by name", func(t *testing.T) {
 		st := limited(t)
 		_, err := st.download(ossdl.WithVersionID(st.s.Stat("bkt", "key").VersionID))
-		st.mustFail(err, failedSomehow, 1, false)
+		st.mustFail(err, errSomehow, 1, false)
 		var se oss.ServiceError
 		if !errors.As(err, &se) || se.Code != "AccessDenied" {
 			t.Errorf("%v", err)
@@ -243,7 +243,7 @@ func TestWithoutVersionPermission(t *testing.T) {
 		_, err := st.download()
 		gaveUp(t, err, 1)
 		st.mustBeRefusal(err, 403, "AccessDenied")
-		st.mustFailAndHeal(err, failedSomehow, 8+4)
+		st.mustFailAndHeal(err, errSomehow, 8+4)
 	})
 }
 

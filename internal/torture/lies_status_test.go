@@ -104,7 +104,7 @@ func TestRetriedStatuses(t *testing.T) {
 		_, err := st.download(ossdl.WithRetry(ossdl.RetryPolicy{Attempts: 1}))
 		gaveUp(t, err, 1)
 		st.mustBeRefusal(err, 500, "InternalError")
-		st.mustFailAndHeal(err, failedSomehow, 1)
+		st.mustFailAndHeal(err, errSomehow, 1)
 	})
 }
 
@@ -159,7 +159,7 @@ func TestFinalStatuses(t *testing.T) {
 				st.s.Nth(m.from, lie.fault())
 				_, err := st.download()
 				if want == nil {
-					want = failedSomehow
+					want = errSomehow
 				}
 				st.mustFail(err, want, most, true)
 				var se oss.ServiceError
@@ -202,7 +202,7 @@ func TestRedirects(t *testing.T) {
 					if from > 0 {
 						most = lieParts // the others may all have come before the one that ends the call
 					}
-					st.mustFail(err, failedSomehow, most, true)
+					st.mustFail(err, errSomehow, most, true)
 					if !strings.Contains(err.Error(), elsewhere.Addr()) {
 						t.Errorf("%v does not say where to", err)
 					}
@@ -221,7 +221,7 @@ func TestRedirects(t *testing.T) {
 		st.s.Nth(0, osstest.Inject().Redirect(elsewhere.URL("bkt", "key"), 302))
 		_, err := st.download()
 		st.mustBeRefusal(err, 302, "")
-		st.mustFailAndHeal(err, failedSomehow, 1)
+		st.mustFailAndHeal(err, errSomehow, 1)
 		if n := elsewhere.Conns(); n != 0 {
 			t.Errorf("%d connections to the other server", n)
 		}
@@ -250,14 +250,14 @@ func TestRedirects(t *testing.T) {
 			_, err := st.download()
 			if says == "" {
 				st.mustBeRefusal(err, 302, "")
-				st.mustFailAndHeal(err, failedSomehow, 1)
+				st.mustFailAndHeal(err, errSomehow, 1)
 				continue
 			}
 			// Where net/http takes no such answer, it is a connection that broke.
 			if gaveUp(t, err, lieAttempts); !strings.Contains(err.Error(), says) {
 				t.Errorf("%q: %v", location, err)
 			}
-			st.mustFailAndHeal(err, failedSomehow, lieAttempts)
+			st.mustFailAndHeal(err, errSomehow, lieAttempts)
 		}
 	})
 }
@@ -453,7 +453,7 @@ func TestTokenExpires(t *testing.T) {
 		st := newServerStage(t, stageConfig{client: []oss.ClientOption{oss.SetCredentialsProvider(&keys{now: key{"nobody", "x", ""}})}})
 		_, err := st.download()
 		st.mustBeRefusal(err, 403, "InvalidAccessKeyId")
-		st.mustFail(err, failedSomehow, 1, false)
+		st.mustFail(err, errSomehow, 1, false)
 		harness.NoLeftovers(t, st.path)
 	})
 	t.Run("the provider fails", func(t *testing.T) {
@@ -525,7 +525,7 @@ func TestClockSkew(t *testing.T) {
 				st.answerAlways(fault())
 				_, err := st.download()
 				st.mustBeRefusal(err, 403, "RequestTimeTooSkewed")
-				st.mustFailAndHeal(err, failedSomehow, 2)
+				st.mustFailAndHeal(err, errSomehow, 2)
 			})
 		}
 	}
@@ -558,7 +558,7 @@ func TestRefused(t *testing.T) {
 				}
 				_, err := st.download()
 				if c.want == nil {
-					c.want = failedSomehow
+					c.want = errSomehow
 				}
 				st.mustFail(err, c.want, 1, true)
 				st.mustBeRefusal(err, c.status, c.code)
@@ -569,13 +569,13 @@ func TestRefused(t *testing.T) {
 	t.Run("signed for another region", func(t *testing.T) {
 		st := newServerStage(t, stageConfig{v4: true, client: []oss.ClientOption{oss.Region("cn-beijing")}})
 		_, err := st.download()
-		st.mustFail(err, failedSomehow, 1, false)
+		st.mustFail(err, errSomehow, 1, false)
 		st.mustBeRefusal(err, 400, "InvalidArgument")
 	})
 	t.Run("wrong secret", func(t *testing.T) {
 		st := newServerStage(t, stageConfig{client: []oss.ClientOption{oss.SetCredentialsProvider(&keys{now: key{osstest.AccessKeyID, "wrong", ""}})}})
 		_, err := st.download()
-		st.mustFail(err, failedSomehow, 1, false)
+		st.mustFail(err, errSomehow, 1, false)
 		st.mustBeRefusal(err, 403, "SignatureDoesNotMatch")
 	})
 }

@@ -395,7 +395,7 @@ func (st *serverStage) mustFailAndHeal(err, want error, most int) {
 func (st *serverStage) mustFail(err, want error, most int, old bool) {
 	st.t.Helper()
 	st.mustHaveFired()
-	if err == nil || want != failedSomehow && !errors.Is(err, want) {
+	if err == nil || want != errSomehow && !errors.Is(err, want) {
 		st.logRequests()
 		st.t.Fatalf("error %v, want %v", err, want)
 	}
@@ -423,8 +423,8 @@ func (st *serverStage) mustFail(err, want error, most int, old bool) {
 	st.mustAskAtMost(most)
 }
 
-// failedSomehow stands for any error, where a test has looked at the error by itself.
-var failedSomehow = errors.New("an error that is looked at by itself")
+// errSomehow (failed somehow) stands for any error, where a test has looked at the error by itself.
+var errSomehow = errors.New("an error that is looked at by itself")
 
 // mustResume asks that the same call, now undisturbed, completes, and fetches only what is missing.
 func (st *serverStage) mustResume(kept int64) {
@@ -610,7 +610,7 @@ func (st *serverStage) answerOnceOrAlways(m moment, fault *osstest.Fault, l leew
 	if st.httpRepeats {
 		most += 4
 	}
-	st.mustFail(err, failedSomehow, most, m.old)
+	st.mustFail(err, errSomehow, most, m.old)
 	st.mustResume(st.claimedBytes())
 	return res, err
 }
