@@ -6,25 +6,27 @@ import (
 	"time"
 )
 
-// Retry says how often a request is made again, and how long it waits before.
+// Retry says how often a request is repeated, and how long it waits before.
 type Retry struct {
-	Attempts           int           // without progress, in a row
+	Attempts           int           // in a row, without progress; 1: nothing is repeated
 	MinDelay, MaxDelay time.Duration // bounds of the random waits
 }
 
 // Hint is what the server said about the next request.
 type Hint struct {
-	After time.Duration // not earlier than this; 0: it said nothing
+	After time.Duration // how long to wait; 0: it said nothing
 	Slow  bool          // it asked for fewer requests, as with a 429 or 503
 }
 
-// maxRetryAfter bounds how long a server may ask us to wait.
+// maxRetryAfter bounds how long a server may ask to wait.
 const maxRetryAfter = time.Minute
 
-// BackOff waits before the next attempt, after so many attempts in a row without progress. The first attempt after progress
-// is made at once; later ones wait a random time with full jitter: between zero and a bound that doubles from r.MinDelay to
-// r.MaxDelay. If the server asked for a longer wait, up to a minute or r.MaxDelay, backOff waits that long. If it asked
-// for fewer requests, the gate's limit is lowered, and there is always a wait. backOff returns the cause of ctx if that ends.
+// BackOff waits before the next attempt, after fails attempts in a row without progress. The first attempt after progress is
+// made immediately. Later ones wait a random time with full jitter: between zero and a bound that doubles from r.MinDelay to
+// r.MaxDelay.
+//
+// If the server asked for a longer wait, BackOff waits that long, up to a minute or r.MaxDelay. If the server asked for fewer
+// requests, the gate's limit is lowered, and there is always a wait. If ctx ends, BackOff returns its cause.
 func (g *Gate) BackOff(ctx context.Context, r Retry, fails int, h Hint) error {
 	if h.Slow {
 		g.throttled(time.Now())

@@ -11,7 +11,7 @@ import (
 )
 
 // TestBackOffIsFullJitter checks that the waits lie between zero and a bound that is MinDelay at first, doubles, and stays at
-// MaxDelay, and that they fill that range. The first attempt after progress is made at once.
+// MaxDelay, and that they fill that range. The first attempt after progress is made immediately.
 func TestBackOffIsFullJitter(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := Retry{Attempts: 100, MinDelay: 100 * time.Millisecond, MaxDelay: 700 * time.Millisecond}
@@ -72,7 +72,7 @@ func TestBackOffFollowsTheHint(t *testing.T) {
 	}
 }
 
-// TestBackOffEndsWithItsContext checks that a wait ends at once, with the cause of the context.
+// TestBackOffEndsWithItsContext checks that a wait ends immediately, with the cause of the context.
 func TestBackOffEndsWithItsContext(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		mine := errors.New("mine")

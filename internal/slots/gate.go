@@ -1,6 +1,6 @@
-// Package slots decides when a request may be made, how long it waits after a failure, and how fast bodies are read. It knows
-// nothing of what the requests are for: no URL, no error, no range and no file. Its invariant: a slot is given out only below
-// the limit, to whoever has waited longest; the one exception is a request that must go on without waiting.
+// Package slots knows when a request may be made, how long it waits after a failure, and how fast bodies are read. It must
+// not know what the requests are for: no URL, no error, no range and no file. Its invariant: a slot is given out only below
+// the limit, to the caller that has waited longest; [Lane.Reenter] alone may exceed the limit, for a caller that is ending.
 package slots
 
 import (
@@ -11,14 +11,14 @@ import (
 	"time"
 )
 
-// Gate bounds the requests in flight of a Downloader: one slot for each, first come first served. Of each call only one
-// worker at a time queues here (see lane), so that calls with many workers have no advantage over calls with few. The limit
+// Gate limits the requests in flight of all calls together: one slot for each, first come, first served. Only one worker of a
+// call at a time queues here (see [Lane]), so that calls with many workers have no advantage over calls with few. The limit
 // moves between 1 and a ceiling, as the governor decides.
 //
-// A gate runs no goroutine: the calls in progress report bytes and ticks.
+// A Gate runs no goroutine: the calls in progress report bytes and ticks.
 type Gate struct {
 	adaptive int  // the ceiling while no call asks for more
-	given    bool // the ceiling is the caller's, and calls cannot raise it
+	given    bool // the ceiling was given, and calls cannot raise it
 
 	mu    sync.Mutex
 	limit int
@@ -28,12 +28,12 @@ type Gate struct {
 	asked []int // what each call in progress asked for
 }
 
-// StartConcurrency is the limit of a gate that finds its own, before anything was measured.
-const StartConcurrency = 8
+// startConcurrency is the first limit of a gate that finds its own, until something has been measured.
+const startConcurrency = 8
 
-// NewGate returns a gate for given requests in flight. If given is 0 the gate finds a limit of its own, up to adaptive.
+// NewGate returns a gate for given requests in flight. If given is 0, the gate finds a limit itself, up to adaptive.
 func NewGate(given, adaptive int) *Gate {
-	g := &Gate{limit: StartConcurrency, adaptive: adaptive}
+	g := &Gate{limit: startConcurrency, adaptive: adaptive}
 	if given > 0 {
 		g.limit, g.adaptive, g.given = given, given, true
 	}
@@ -84,7 +84,7 @@ func (g *Gate) release() {
 	g.admit()
 }
 
-// admit gives free slots to those who have waited longest. The mutex is held.
+// admit gives free slots to those that have waited longest. The mutex is held.
 func (g *Gate) admit() {
 	for g.inUse < g.limit && g.queue.Len() > 0 {
 		close(g.queue.Remove(g.queue.Front()).(chan struct{}))
@@ -92,7 +92,7 @@ func (g *Gate) admit() {
 	}
 }
 
-// atLeast raises an adaptive limit to n for a call that asked for n requests in flight, until done is called. n of 0 asks
+// atLeast raises an adaptive limit to n, for a call that asked for n requests in flight, until done is called. An n of 0 asks
 // for nothing. While the server wants fewer requests, only the ceiling is raised.
 func (g *Gate) atLeast(now time.Time, n int) (done func()) {
 	g.mu.Lock()
@@ -122,7 +122,7 @@ func (g *Gate) noLonger(n int) {
 	g.limit = min(g.limit, g.adapt.ceiling)
 }
 
-// Limit returns the limit as it is now.
+// Limit returns the current limit.
 func (g *Gate) Limit() int {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -136,12 +136,12 @@ func (g *Gate) ceiling() int {
 	return g.adapt.ceiling
 }
 
-// Received counts bytes of bodies.
+// Received counts n bytes of a body.
 func (g *Gate) Received(n int) {
 	g.adapt.bytes.Add(int64(n))
 }
 
-// Tick lets the governor judge what has come since the last tick. It may be called as often as one likes.
+// Tick lets the governor judge the bytes received since the last tick. It may be called at any rate.
 func (g *Gate) Tick(now time.Time) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -149,7 +149,7 @@ func (g *Gate) Tick(now time.Time) {
 	g.admit()
 }
 
-// throttled lowers the limit after the server asked for fewer requests. The request that was told so has given its slot back.
+// throttled lowers the limit after the server asked for fewer requests. The refused request has released its slot.
 func (g *Gate) throttled(now time.Time) {
 	g.mu.Lock()
 	defer g.mu.Unlock()

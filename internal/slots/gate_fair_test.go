@@ -9,23 +9,24 @@ import (
 	"time"
 )
 
-// turns watches who waits at a gate. That nobody starves is not a matter of time: a slot goes to whoever waits longest, and
-// of each call at most one worker waits, so that a call is passed at most once by each of the others. It is looked at
-// whenever a request is made, which is once for each slot that was given out. Whoever waits then was seen at some place of
-// the queue, some requests ago, and that many at most may have been before him, and those that had their slots by then and
-// had not made their requests yet.
+// turns watches the queue of a gate, to find a worker that was passed by others. Fairness is not a matter of time: a slot goes
+// to the worker that waits longest, and at most one worker of each call waits. So no call is passed more than once by each of
+// the others.
+//
+// observe is called for each request, which is once for each slot that was given out. A worker that is first seen at place n
+// of the queue has its turn within n requests, and those of the workers that already had slots by then.
 type turns struct {
 	gate  *Gate
-	slack int // slots that may be out, and requests that are made with a slot that made one before
+	slack int // requests by workers that had slots already
 
 	mu      sync.Mutex
-	made    int
-	since   map[any]int // requests made when a waiter was first seen, and his place then
+	made    int         // requests
+	since   map[any]int // by waiter: requests made when it was first seen, and its place then
 	longest int         // queue
-	late    int         // by how much the worst was passed by more than that
+	late    int         // requests by which the worst waiter exceeded its bound
 }
 
-func (w *turns) look() {
+func (w *turns) observe() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.made++
@@ -45,8 +46,8 @@ func (w *turns) look() {
 	w.since = waiting
 }
 
-// TestGateIsFairUnderLoad checks that nobody is passed by more than waited before him, with many calls of many workers that
-// hold their slots for any time, and that of each call at most one worker waits.
+// TestGateIsFairUnderLoad checks that no worker is passed by more requests than there were workers before it, with many calls
+// of many workers that hold their slots for any time. It also checks that at most one worker of each call waits.
 func TestGateIsFairUnderLoad(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const bound, calls = 12, 200
@@ -65,7 +66,7 @@ func TestGateIsFairUnderLoad(t *testing.T) {
 							t.Error(err)
 							return
 						}
-						w.look()
+						w.observe()
 						time.Sleep(time.Duration(own.IntN(5000)) * time.Microsecond)
 						l.Release()
 					}
@@ -74,7 +75,59 @@ func TestGateIsFairUnderLoad(t *testing.T) {
 		}
 		group.Wait()
 		if w.late > 0 || w.longest > calls || w.longest < bound {
-			t.Errorf("somebody was passed by %d more than waited before him; at most %d waited", w.late, w.longest)
+			t.Errorf("a worker was passed by %d more requests than waited before it; at most %d waited", w.late, w.longest)
+		}
+	})
+}
+
+// TestGateIsFair checks that slots go to those that wait longest, and that a call with many workers waits for its turn like
+// one with few.
+func TestGateIsFair(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := NewGate(4, 4)
+		const calls, rounds = 50, 20
+		var mu sync.Mutex
+		var order []int // which call got a slot
+		var group sync.WaitGroup
+		for call := range calls {
+			l := g.Lane(0)
+			workers := 1
+			if call == 0 {
+				workers = 64
+			}
+			var left int
+			for range workers {
+				group.Go(func() {
+					for {
+						if err := l.Acquire(context.Background()); err != nil {
+							t.Error(err)
+							return
+						}
+						mu.Lock()
+						order = append(order, call)
+						left++
+						enough := left >= rounds
+						mu.Unlock()
+						time.Sleep(time.Millisecond) // of the bubble: a request
+						l.Release()
+						if enough {
+							return
+						}
+					}
+				})
+			}
+			synctest.Wait() // the calls come one after the other
+		}
+		group.Wait()
+		last := map[int]int{}
+		for i, call := range order {
+			if at, ok := last[call]; ok && i-at > calls+8 {
+				t.Errorf("call %d waited while %d others had their turn", call, i-at)
+			}
+			last[call] = i
+		}
+		if len(last) != calls {
+			t.Errorf("%d of %d calls had a turn", len(last), calls)
 		}
 	})
 }

@@ -5,20 +5,20 @@ import (
 	"time"
 )
 
-// governor chooses the limit of a gate from what the last change of it brought. All fields but bytes belong to the gate's
-// mutex.
+// governor chooses the limit of a gate by what the last change of the limit did to the throughput. All fields but bytes
+// belong to the gate's mutex.
 //
 // The life of a limit, by phase:
 //
 //  1. settling: for settleTime after a change nothing is measured, since connections are still being made.
-//  2. measuring: for at least measureTime, bytes are counted, and the ticks at which somebody waited for a slot.
-//  3. At the end of the interval the limit is judged, see decide. If it changes it settles again, else the next interval
-//     begins. An interval says nothing if few waited, since the limit did not bind.
+//  2. measuring: for at least measureTime, bytes are counted, and the ticks at which a worker waited for a slot.
+//  3. At the end of the interval, decide judges the limit. If it changes, it settles again; otherwise the next interval
+//     begins. An interval says nothing if a worker waited at few of its ticks, since the limit did not bind.
 //
 // The life of a governor, by mode:
 //
 //  1. growing: the limit doubles with each interval for as long as the throughput follows.
-//  2. steady: growth no longer paid. From then on the limit grows by a quarter, once every retryGrowth.
+//  2. steady: growth no longer paid off. From then on the limit grows by a quarter, once every retryGrowth.
 //  3. resting: the server asked for fewer requests, in any mode. The limit is halved, and for throttleRest it does not grow.
 //     Then the governor is steady.
 type governor struct {
@@ -34,11 +34,11 @@ type governor struct {
 	settled time.Time // if settling: when measuring may begin
 	started time.Time // if measuring: the start of the interval
 	counted int64     // bytes at the start of the interval
-	wanting int       // ticks of the interval at which somebody waited for a slot
+	wanting int       // ticks of the interval at which a worker waited for a slot
 	ticks   int       // of the interval
 }
 
-// phase is where in its life a limit is.
+// phase is the stage of a limit's life.
 type phase uint8
 
 const (
@@ -55,23 +55,23 @@ const (
 	resting
 )
 
-// sample is the throughput that a limit brought, in bytes per second.
+// sample is the throughput that was measured with a limit.
 type sample struct {
 	limit int
-	rate  float64
+	rate  float64 // bytes per second
 }
 
 const (
 	settleTime   = 200 * time.Millisecond // after a change: connections are made, windows open
 	measureTime  = 300 * time.Millisecond
-	staleTime    = 10 * measureTime // an interval this long has seen times without any call
+	staleTime    = 10 * measureTime // an interval this long includes times without any call
 	retryGrowth  = 5 * time.Second  // between tries of a larger limit
 	throttleRest = 10 * time.Second // no growth after the server asked for fewer requests
 	calmTime     = time.Second      // refusals this close together count as one
 )
 
-// observe returns the new limit. It judges the limit once the interval is long enough. wanting says that somebody waits for
-// a slot now.
+// observe returns the new limit. It judges the limit once the interval is long enough. wanting says that a worker is waiting
+// for a slot.
 func (g *governor) observe(now time.Time, limit int, wanting bool) int {
 	switch {
 	case g.phase == settling && now.Before(g.settled):
@@ -107,7 +107,7 @@ func (g *governor) observe(now time.Time, limit int, wanting bool) int {
 // decide returns the limit that follows the one just measured.
 func (g *governor) decide(now time.Time, got sample) int {
 	if g.last.limit != 0 && got.limit > g.last.limit {
-		// A share of the growth must show in the throughput, or the additional requests are of no use.
+		// A share of the growth must show in the throughput, or the additional requests are useless.
 		asked := float64(got.limit)/float64(g.last.limit) - 1
 		gain := got.rate/g.last.rate - 1
 		if gain < asked/8 {
@@ -136,8 +136,8 @@ func (g *governor) stay(now time.Time, at sample) int {
 	return at.limit
 }
 
-// throttled halves the limit, once for all requests that were in flight together. If fewer were in flight than the limit
-// allows, because a call has a lower bound of its own, it halves their number: only that lowers anything.
+// throttled returns half of the limit, once for all requests that were in flight together. If a call has a lower bound of its
+// own, fewer requests may be in flight than the limit allows. Then it returns half of their number, which has an effect.
 func (g *governor) throttled(now time.Time, limit, inFlight int) int {
 	if now.Sub(g.calmedAt) < calmTime {
 		return limit
@@ -152,7 +152,7 @@ func (g *governor) throttled(now time.Time, limit, inFlight int) int {
 	return max(1, limit/2)
 }
 
-// isResting reports whether the server has just asked for fewer requests.
+// isResting reports whether the server asked for fewer requests within the last throttleRest.
 func (g *governor) isResting(now time.Time) bool { return g.mode == resting && now.Before(g.nextTry) }
 
 // settle lets a change take effect before anything is measured.

@@ -7,17 +7,17 @@ import (
 	"golang.org/x/time/rate"
 )
 
-// Lane is one call's way through the gate, within the bounds of the call itself. All requests of a call share it, even if
-// they are for many objects.
+// Lane is one call's share of the gate, within the bounds of the call itself. All requests of a call share it, even if they
+// are for many objects.
 type Lane struct {
 	gate   *Gate
-	own    chan struct{}   // holds a token for each request in flight; nil: no bound but the gate's
+	own    chan struct{}   // holds a token for each request in flight; nil: only the gate limits them
 	turn   chan struct{}   // held by the one worker that queues at the gate
 	limits []*rate.Limiter // of the bytes read
 }
 
-// Lane returns a lane for a call with at most bound requests in flight; 0: as many as the gate allows. What the call reads
-// keeps all the limits.
+// Lane returns a lane for a call with at most bound requests in flight; 0: as many as the gate allows. The call's reads keep
+// within all the limits.
 func (g *Gate) Lane(bound int, limits ...*rate.Limiter) *Lane {
 	l := &Lane{gate: g, turn: make(chan struct{}, 1), limits: limits}
 	if bound > 0 {
@@ -26,8 +26,8 @@ func (g *Gate) Lane(bound int, limits ...*rate.Limiter) *Lane {
 	return l
 }
 
-// Begin declares that the call makes requests from now on, until end is called. Meanwhile an adaptive gate allows it as many
-// as it has asked for.
+// Begin declares that the call makes requests until end is called. Meanwhile an adaptive gate allows as many as the call
+// has asked for.
 func (l *Lane) Begin() (end func()) { return l.gate.atLeast(time.Now(), cap(l.own)) }
 
 // Ceiling returns the most requests that the call can have in flight.
@@ -44,7 +44,7 @@ func (l *Lane) Ceiling() int {
 // Acquire waits for a slot, or for the end of ctx, whose cause it returns.
 func (l *Lane) Acquire(ctx context.Context) error {
 	if ctx.Err() != nil {
-		return context.Cause(ctx) // a slot would let the caller count a request that is never sent
+		return context.Cause(ctx) // with a slot the caller would count a request that is never sent
 	}
 	if l.own != nil {
 		select {
@@ -60,7 +60,7 @@ func (l *Lane) Acquire(ctx context.Context) error {
 	return err
 }
 
-// queue waits at the gate. One worker of a call at a time does so.
+// queue waits at the gate. Only one worker of a call at a time does so.
 func (l *Lane) queue(ctx context.Context) error {
 	select {
 	case l.turn <- struct{}{}:
@@ -79,8 +79,8 @@ func (l *Lane) Release() {
 	}
 }
 
-// Reenter takes a slot again for a request that goes on. The caller has a slot when reenter returns, even if it returns an
-// error: if ctx ends first, the slot is beyond the limit, for a caller that gives it back at once.
+// Reenter takes a slot again for a request that continues. The caller has a slot when Reenter returns, even with an error:
+// if ctx ends first, the slot may exceed the limit, since the caller releases it immediately.
 func (l *Lane) Reenter(ctx context.Context) error {
 	err := l.Acquire(ctx)
 	if err != nil {
@@ -95,8 +95,8 @@ func (l *Lane) Reenter(ctx context.Context) error {
 // Limited reports whether a rate limit binds the requests together.
 func (l *Lane) Limited() bool { return len(l.limits) > 0 }
 
-// ReadLimit returns how many bytes a single read may ask for, at most so many: no more than the rate limits let through at
-// once.
+// ReadLimit returns how many bytes a single read may ask for: most, or what the rate limits let through at once if that is
+// less.
 func (l *Lane) ReadLimit(most int) int {
 	for _, limit := range l.limits {
 		most = min(most, limit.Burst())
@@ -116,8 +116,8 @@ func (l *Lane) Throttle(ctx context.Context, n int) error {
 	return nil
 }
 
-// NewLimiter returns a limiter of the bytes read. Its bursts are an eighth of a second's bytes, so that the rate is even,
-// and at most burst.
+// NewLimiter returns a limiter of the bytes read. Its bursts are the bytes of an eighth of a second, so that the rate is
+// even, and at most burst.
 func NewLimiter(bytesPerSecond int64, burst int) *rate.Limiter {
 	return rate.NewLimiter(rate.Limit(bytesPerSecond), int(max(1, min(int64(burst), bytesPerSecond/8))))
 }
