@@ -44,7 +44,7 @@ func TestHugeObjectInTheSet(t *testing.T) {
 	if s, err = c.set(); err != nil {
 		t.Fatal(err)
 	}
-	for p := s.NextClaim(); p != nil; p = s.NextClaim() {
+	for p, _ := s.NextClaim(); p != nil; p, _ = s.NextClaim() {
 		s.Proved(p, true)
 	}
 	if got := s.Totals(); got.Done != done || got.Size != largestObject {

@@ -5,39 +5,40 @@ import (
 	"io"
 
 	"github.com/ossdl/ossdl/internal/crc64"
-	"github.com/ossdl/ossdl/internal/span"
 )
 
-// Prove compares the claimed ranges with the disk. It calls held with the length of each that matches; one that does not is
-// missing from then on.
-func (t *Engine) Prove(ctx context.Context, held func(bytes int64)) error {
-	for p := t.Parts.NextClaim(); p != nil; p = t.Parts.NextClaim() {
-		sp := p.Span // the part may be joined to another once it is proved
-		crc, err := t.sum(ctx, sp)
+// Prove verifies the claimed ranges against the disk. It calls matched with the length of each that matches. A range that
+// does not match is missing from then on.
+func (e *Engine) Prove(ctx context.Context, matched func(bytes int64)) error {
+	for {
+		p, claim := e.Parts.NextClaim()
+		if p == nil {
+			return nil
+		}
+		crc, err := e.sum(ctx, claim.Off, claim.Done)
 		if ctx.Err() != nil {
 			return cause(ctx)
 		}
-		holds := err == nil && crc == p.CRC
+		holds := err == nil && crc == claim.CRC
 		if !holds {
-			t.Log.Warn("range on disk does not match its checksum; downloading it again", "offset", sp.Off, "bytes", sp.Len(), "error", err)
+			e.Log.Warn("range on disk does not match its checksum; downloading it again", "offset", claim.Off, "bytes", claim.Done, "error", err)
 		}
-		t.Parts.Proved(p, holds)
+		e.Parts.Proved(p, holds)
 		if holds {
-			held(sp.Len())
+			matched(claim.Done)
 		}
 	}
-	return nil
 }
 
-// sum is the CRC-64 of a range on disk.
-func (t *Engine) sum(ctx context.Context, sp span.Span) (crc uint64, err error) {
-	buf := t.Buffers.Get()
-	defer t.Buffers.Put(buf)
-	err = ReadThrough(ctx, t.Disk, sp.Off, sp.Len(), buf, func(b []byte) { crc = crc64.Update(crc, b) })
+// sum returns the CRC-64 of size bytes on disk, from off on.
+func (e *Engine) sum(ctx context.Context, off, size int64) (crc uint64, err error) {
+	buf := e.Buffers.Get()
+	defer e.Buffers.Put(buf)
+	err = ReadThrough(ctx, e.Disk, off, size, buf, func(b []byte) { crc = crc64.Update(crc, b) })
 	return crc, err
 }
 
-// ReadThrough reads size bytes from off on, or with a size of -1 all up to the end, and passes them to fn in order. If r
+// ReadThrough reads size bytes from off on, or everything up to the end if size is -1, and passes them to fn in order. If r
 // ends earlier, the error is io.EOF. When ctx is done, the error is its cause.
 func ReadThrough(ctx context.Context, r io.ReaderAt, off, size int64, buf []byte, fn func([]byte)) error {
 	for left := size; left != 0; {

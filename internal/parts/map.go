@@ -1,5 +1,5 @@
 // Package parts records the state of each byte of one object: missing, being fetched, claimed by a checkpoint, being
-// verified, or done. It knows nothing of requests, files, checkpoint documents or contexts: it does no I/O, and it never
+// verified, or done. It must not know requests, files, checkpoint documents or contexts: it does no I/O, and it never
 // blocks for longer than its mutex. Its invariant: the parts of a Map tile [0, size) without gap or overlap, and the CRC-64
 // of each part is that of its done bytes.
 package parts
@@ -30,22 +30,21 @@ func (s partState) String() string {
 }
 
 const (
-	// mergeUnsynced is the most bytes in a done part that may not be on stable storage yet. If a page is lost with the
-	// power, at most this much must be fetched again.
+	// mergeUnsynced is the most bytes in a done part that may not be on stable storage yet. If a power failure loses a page,
+	// at most this much must be fetched again.
 	mergeUnsynced = 8 << 20
-	// mergeShare bounds a synced done part to one part in so many of the object. So damage on the disk costs no more than
-	// that, and the number of parts is bounded for any size of object.
+	// mergeShare bounds a synced done part: it is at most the object's size divided by mergeShare. So damage on the disk
+	// costs no more than that, and the number of parts is bounded for any size of object.
 	mergeShare = 128
 )
 
-// Part is a range in one state. Its fields belong to the mutex of its map, with one exception: the range and the CRC-64 of
-// a part that nextClaim returned do not change until proved is called.
+// Part is a range in one state. Its fields belong to the mutex of its map.
 type Part struct {
 	span.Span
 	state partState
 	pos   int64  // bytes [off, pos) are done; it moves while taken, and is end while claimed, proving or done
 	held  int64  // while taken: a write in progress ends here, and no cut falls below
-	CRC   uint64 // CRC-64 of [off, pos)
+	crc   uint64 // CRC-64 of [off, pos)
 
 	synced  bool // while done: a sync of the data file has covered it
 	syncing bool // while done: the sync in progress covers it
@@ -53,7 +52,7 @@ type Part struct {
 	pace Pace // while taken
 }
 
-// Pace is how fast a worker is fetching its part. Other workers judge by it when the part will be done.
+// Pace is how fast a worker is fetching its part. Other workers estimate from it when the part will be done.
 type Pace struct {
 	Rate    float64   // bytes per second; 0: no byte has come yet
 	Since   time.Time // when the request was sent
@@ -65,11 +64,12 @@ type Pace struct {
 // A byte goes through these states:
 //
 //  1. It is missing.
-//  2. A worker takes the range it lies in, by take or takeOver.
-//  3. The worker holds some bytes, writes them and advances: they are done. What it gives back is missing again.
+//  2. A worker takes the range that it lies in, with Take or TakeOver.
+//  3. The worker holds it (Hold), writes it, and makes it done (Advance). Or it gives the range back (GiveBack): then the
+//     bytes that are not done are missing again.
 //
-// Bytes that an earlier run left are claimed instead. nextClaim gives a claimed range out to be compared with the disk;
-// proved makes it done, or missing.
+// Bytes that an earlier run left are claimed instead (Claim). NextClaim returns a claimed range to be compared with the disk,
+// and Proved makes it done or missing.
 type Map struct {
 	mu       sync.Mutex
 	parts    []*Part // tile [0, size): sorted, none empty, no gap and no overlap
@@ -84,48 +84,48 @@ type Map struct {
 
 // New returns a map of size missing bytes.
 func New(size int64) *Map {
-	s := &Map{horizon: math.MaxInt64, changed: make(chan struct{})}
-	s.grow(size)
-	return s
+	m := &Map{horizon: math.MaxInt64, changed: make(chan struct{})}
+	m.grow(size)
+	return m
 }
 
-// Resize appends missing bytes up to size, or removes the bytes beyond it. It is for the first answer, which says how long
-// the object really is.
-func (s *Map) Resize(size int64) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if size >= s.size {
-		s.grow(size)
-		s.notify()
+// Resize appends missing bytes up to size, or removes the bytes beyond it. It is for the first answer, which reports the
+// size of the object.
+func (m *Map) Resize(size int64) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if size >= m.size {
+		m.grow(size)
+		m.notify()
 		return
 	}
-	keep := s.parts[:0]
-	for _, p := range s.parts {
+	keep := m.parts[:0]
+	for _, p := range m.parts {
 		if p.Off >= size {
-			s.left -= p.Len()
+			m.left -= p.Len()
 			p.retire()
 			continue
 		}
 		if p.End > size {
-			s.left -= p.End - size
+			m.left -= p.End - size
 			p.End = size
 		}
 		keep = append(keep, p)
 	}
-	s.parts, s.size = keep, size
-	s.notify()
+	m.parts, m.size = keep, size
+	m.notify()
 }
 
 // Extend lets a taken part grow into the missing bytes behind it, up to end. It is for a body that holds more than was
 // asked for.
-func (s *Map) Extend(p *Part, end int64) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+func (m *Map) Extend(p *Part, end int64) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
 	if p.state != partTaken {
 		return // another worker took over all of it
 	}
-	for i := s.index(p) + 1; i < len(s.parts) && p.End < end; {
-		next := s.parts[i]
+	for i := m.index(p) + 1; i < len(m.parts) && p.End < end; {
+		next := m.parts[i]
 		if next.state != partMissing {
 			return
 		}
@@ -134,50 +134,50 @@ func (s *Map) Extend(p *Part, end int64) {
 			return
 		}
 		p.End = next.End
-		s.parts = slices.Delete(s.parts, i, i+1)
+		m.parts = slices.Delete(m.parts, i, i+1)
 	}
 }
 
 // Claim records that an earlier run says these bytes are on disk, with this CRC-64. The span must lie within one missing
 // part.
-func (s *Map) Claim(sp span.Span, crc uint64) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	i, ok := s.find(sp.Off)
-	if !ok || sp.Len() <= 0 || s.parts[i].state != partMissing || sp.End > s.parts[i].End {
+func (m *Map) Claim(sp span.Span, crc uint64) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	i, ok := m.find(sp.Off)
+	if !ok || sp.Len() <= 0 || m.parts[i].state != partMissing || sp.End > m.parts[i].End {
 		return fmt.Errorf("bytes [%d,%d) cannot be claimed", sp.Off, sp.End)
 	}
-	p := s.carve(i, sp)
-	p.state, p.pos, p.held, p.CRC = partClaimed, p.End, p.End, crc
-	s.have += p.Len()
+	p := m.carve(i, sp)
+	p.state, p.pos, p.held, p.crc = partClaimed, p.End, p.End, crc
+	m.have += p.Len()
 	return nil
 }
 
 // Take gives the caller a part with the first missing bytes. It has at most want(unfinished) bytes, where unfinished counts
-// the bytes that are missing or taken and not done. take returns nil if nothing is missing below the horizon.
-func (s *Map) Take(want func(unfinished int64) int64) *Part {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	i := s.firstMissing()
+// the bytes that are missing, or taken and not done. Take returns nil if nothing is missing below the horizon.
+func (m *Map) Take(want func(unfinished int64) int64) *Part {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	i := m.firstMissing()
 	if i < 0 {
 		return nil
 	}
-	p := s.parts[i]
-	n := max(1, min(want(s.size-s.have), p.Len(), s.horizon-p.Off))
-	p = s.carve(i, span.Span{Off: p.Off, End: p.Off + n})
-	p.state, p.CRC, p.pace = partTaken, 0, Pace{}
+	p := m.parts[i]
+	n := max(1, min(want(m.size-m.have), p.Len(), m.horizon-p.Off))
+	p = m.carve(i, span.Span{Off: p.Off, End: p.Off + n})
+	p.state, p.crc, p.pace = partTaken, 0, Pace{}
 	return p
 }
 
 // Rest returns the range that the worker still has to fetch of its part.
-func (s *Map) Rest(p *Part) span.Span {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+func (m *Map) Rest(p *Part) span.Span {
+	m.mu.Lock()
+	defer m.mu.Unlock()
 	return span.Span{Off: p.pos, End: p.End}
 }
 
-// Held is what a worker may write: size bytes at off, which continue crc. A size of 0 means that the part has all its
-// bytes or, if room is not nil, that the part has reached the horizon. room is closed at the next change.
+// Held is what a worker may write: Size bytes at Off. CRC is the CRC-64 of the part up to there. A Size of 0 means that the
+// part has all its bytes or, if Room is not nil, that it has reached the horizon. Room is closed at the next change.
 type Held struct {
 	Off  int64
 	Size int
@@ -185,15 +185,15 @@ type Held struct {
 	Room <-chan struct{}
 }
 
-// Hold asks for the right to write n bytes at the part's position. It grants those that are still the worker's own, since
-// another worker may have taken over a share of the range. No cut falls below them until advance or giveBack. Only a part
-// that was extended can reach the horizon.
-func (s *Map) Hold(p *Part, n int) Held {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	h := Held{Off: p.pos, Size: int(min(int64(n), p.End-p.pos, max(0, s.horizon-p.pos))), CRC: p.CRC}
+// Hold asks for the right to write n bytes at the part's position. It grants those that are still the worker's own: another
+// worker may have taken over a share of the range. No cut falls below them until Advance or GiveBack. Only a part that was
+// extended can reach the horizon.
+func (m *Map) Hold(p *Part, n int) Held {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	h := Held{Off: p.pos, Size: int(min(int64(n), p.End-p.pos, max(0, m.horizon-p.pos))), CRC: p.crc}
 	if h.Size == 0 && p.pos < p.End && n > 0 {
-		h.Room = s.changed
+		h.Room = m.changed
 	}
 	p.held = p.pos + int64(h.Size)
 	return h
@@ -201,193 +201,194 @@ func (s *Map) Hold(p *Part, n int) Held {
 
 // Advance makes the held bytes done. It must be called after their write has returned, with the CRC-64 of the part up to
 // their end. It reports whether the part has all its bytes; then the whole part is done.
-func (s *Map) Advance(p *Part, h Held, crc uint64) (whole bool) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	p.CRC = crc
+func (m *Map) Advance(p *Part, h Held, crc uint64) (whole bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	p.crc = crc
 	p.pos += int64(h.Size)
 	p.held = p.pos
-	s.left -= int64(h.Size)
-	s.have += int64(h.Size)
+	m.left -= int64(h.Size)
+	m.have += int64(h.Size)
 	if p.pos == p.End {
 		p.state = partDone
-		s.merge(s.index(p))
-		if s.left == 0 || s.single {
-			s.notify()
+		m.merge(m.index(p))
+		if m.left == 0 || m.single {
+			m.notify()
 		}
 		return true
 	}
 	if p.pos-p.Off >= mergeUnsynced {
 		// The done prefix becomes a part of its own, so that no claim grows beyond what a lost page may cost.
-		head := &Part{Span: span.Span{Off: p.Off, End: p.pos}, state: partDone, pos: p.pos, held: p.pos, CRC: p.CRC}
-		i := s.index(p)
-		p.Off, p.CRC = p.pos, 0
-		s.parts = slices.Insert(s.parts, i, head)
-		s.merge(i)
+		head := &Part{Span: span.Span{Off: p.Off, End: p.pos}, state: partDone, pos: p.pos, held: p.pos, crc: p.crc}
+		i := m.index(p)
+		p.Off, p.crc = p.pos, 0
+		m.parts = slices.Insert(m.parts, i, head)
+		m.merge(i)
 	}
 	return false
 }
 
-// GiveBack ends a worker's hold of its part: the done bytes stay done, the others are missing again. A part that is done
-// already stays as it is.
-func (s *Map) GiveBack(p *Part) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+// GiveBack ends a worker's possession of its part: done bytes stay done, the others are missing again. A part that is all
+// done stays as it is.
+func (m *Map) GiveBack(p *Part) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
 	if p.state != partTaken {
 		return
 	}
-	i := s.index(p)
+	i := m.index(p)
 	if p.pos == p.Off {
 		p.state, p.held = partMissing, p.pos
-		s.joinMissing(i)
+		m.joinMissing(i)
 	} else {
 		tail := &Part{Span: span.Span{Off: p.pos, End: p.End}, pos: p.pos, held: p.pos}
 		p.End, p.held, p.state = p.pos, p.pos, partDone
-		s.parts = slices.Insert(s.parts, i+1, tail)
-		s.joinMissing(i + 1)
-		s.merge(i)
+		m.parts = slices.Insert(m.parts, i+1, tail)
+		m.joinMissing(i + 1)
+		m.merge(i)
 	}
-	s.notify()
+	m.notify()
 }
 
 // SetPace records how fast a taken part is being fetched.
-func (s *Map) SetPace(p *Part, v Pace) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+func (m *Map) SetPace(p *Part, v Pace) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
 	if p.state == partTaken {
 		p.pace = v
 	}
 }
 
 // SetRate updates the measured speed of a taken part.
-func (s *Map) SetRate(p *Part, rate float64) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+func (m *Map) SetRate(p *Part, rate float64) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
 	p.pace.Rate = rate
 }
 
 // Finished reports whether every byte is done.
-func (s *Map) Finished() bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.left == 0
+func (m *Map) Finished() bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.left == 0
 }
 
-// Wait reports whether take, or takeOver with these terms, has a part to give now. If not, changed is closed when it is
-// worth asking again. The last byte is such a change, so a caller that asks isFinished after wait, and not before, cannot
+// Wait reports whether Take, or TakeOver with these terms, would return a part now. If not, changed is closed when it is
+// worth asking again. The last byte is such a change, so a caller that calls Finished after Wait, and not before, cannot
 // miss the end.
-func (s *Map) Wait(t Terms) (available bool, changed <-chan struct{}) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.firstMissing() >= 0 {
-		return true, s.changed
+func (m *Map) Wait(t Terms) (available bool, changed <-chan struct{}) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.firstMissing() >= 0 {
+		return true, m.changed
 	}
-	victim, _ := s.victim(t)
-	return victim != nil, s.changed
+	victim, _ := m.victim(t)
+	return victim != nil, m.changed
 }
 
 // Wake makes waiters ask again: taking over can become worth it merely because time has passed.
-func (s *Map) Wake() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.notify()
+func (m *Map) Wake() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.notify()
 }
 
 // SetHorizon sets the offset from which on no byte may be taken yet. Later calls only move it forward.
-func (s *Map) SetHorizon(off int64) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if off > s.horizon || s.horizon == math.MaxInt64 {
-		s.horizon = off
-		s.notify()
+func (m *Map) SetHorizon(off int64) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if off > m.horizon || m.horizon == math.MaxInt64 {
+		m.horizon = off
+		m.notify()
 	}
 }
 
 // SetVolatile declares that there is no file to sync and no checkpoint to write, so that done parts are joined freely.
-func (s *Map) SetVolatile() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.volatile = true
+func (m *Map) SetVolatile() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.volatile = true
 }
 
-// Volatile reports whether setVolatile was called.
-func (s *Map) Volatile() bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.volatile
+// Volatile reports whether SetVolatile was called.
+func (m *Map) Volatile() bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.volatile
 }
 
 // SetSingle allows at most one taken part at a time, for a server that does not serve ranges.
-func (s *Map) SetSingle(v bool) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.single != v {
-		s.single = v
-		s.notify()
+func (m *Map) SetSingle(v bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.single != v {
+		m.single = v
+		m.notify()
 	}
 }
 
-// NextClaim returns the next claimed part, to be compared with the disk, or nil if there is none. proved must follow.
-func (s *Map) NextClaim() *Part {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for _, p := range s.parts {
+// NextClaim returns the next claimed part and its claim, which is to be compared with the disk; nil if there is none. Proved
+// must follow.
+func (m *Map) NextClaim() (*Part, Claim) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, p := range m.parts {
 		if p.state == partClaimed {
 			p.state = partProving
-			return p
+			return p, p.claim()
 		}
 	}
-	return nil
+	return nil, Claim{}
 }
 
-// Proved ends the verification of a part from nextClaim. If the claim holds its bytes are done, else they are missing.
-func (s *Map) Proved(p *Part, holds bool) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	i := s.index(p)
+// Proved ends the verification of a part from NextClaim. If the claim holds, its bytes are done; otherwise they are missing.
+func (m *Map) Proved(p *Part, holds bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	i := m.index(p)
 	if holds {
 		p.state = partDone
-		s.left -= p.Len()
-		s.merge(i)
-		if s.left == 0 {
-			s.notify()
+		m.left -= p.Len()
+		m.merge(i)
+		if m.left == 0 {
+			m.notify()
 		}
 		return
 	}
-	s.have -= p.Len()
-	p.state, p.pos, p.held, p.CRC = partMissing, p.Off, p.Off, 0
-	s.joinMissing(i)
-	s.notify()
+	m.have -= p.Len()
+	p.state, p.pos, p.held, p.crc = partMissing, p.Off, p.Off, 0
+	m.joinMissing(i)
+	m.notify()
 }
 
-// Unprove turns every done part into a claim, so that all is compared with the disk again.
-func (s *Map) Unprove() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for _, p := range s.parts {
+// Unprove turns every done part into a claim, so that everything is compared with the disk again.
+func (m *Map) Unprove() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, p := range m.parts {
 		if p.state == partDone {
 			p.state, p.synced, p.syncing = partClaimed, false, false
-			s.left += p.Len()
+			m.left += p.Len()
 		}
 	}
 }
 
 // Reset makes every byte missing.
-func (s *Map) Reset() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.parts, s.left, s.have = nil, 0, 0
-	size := s.size
-	s.size = 0
-	s.grow(size)
-	s.notify()
+func (m *Map) Reset() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.parts, m.left, m.have = nil, 0, 0
+	size := m.size
+	m.size = 0
+	m.grow(size)
+	m.notify()
 }
 
-// BeginSync marks the parts that a sync starting now will cover, and reports whether there are any.
-func (s *Map) BeginSync() (some bool) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for _, p := range s.parts {
+// BeginSync marks the parts that a sync that starts now will cover, and reports whether there are any.
+func (m *Map) BeginSync() (some bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, p := range m.parts {
 		p.syncing = p.state == partDone && !p.synced
 		some = some || p.syncing
 	}
@@ -395,40 +396,40 @@ func (s *Map) BeginSync() (some bool) {
 }
 
 // EndSync records that the sync succeeded. It must not be called for a sync that failed.
-func (s *Map) EndSync() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for _, p := range s.parts {
+func (m *Map) EndSync() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, p := range m.parts {
 		if p.syncing {
 			p.synced, p.syncing = p.state == partDone, false
 		}
 	}
-	for i := 0; i+1 < len(s.parts); {
-		if s.mergeable(s.parts[i], s.parts[i+1]) {
-			s.join(i)
+	for i := 0; i+1 < len(m.parts); {
+		if m.mergeable(m.parts[i], m.parts[i+1]) {
+			m.join(i)
 		} else {
 			i++
 		}
 	}
 }
 
-// Distrust makes every byte missing that no sync has covered, including the claims of an earlier run. It is for the end of
-// a run: all workers must have given back their parts.
-func (s *Map) Distrust() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for _, p := range s.parts {
+// Distrust makes every byte missing that no sync of this run has covered, including the claims of an earlier run. It must not
+// be called before all workers have given back their parts.
+func (m *Map) Distrust() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, p := range m.parts {
 		if p.state != partMissing && !p.synced {
 			if p.state == partDone {
-				s.left += p.Len()
+				m.left += p.Len()
 			}
-			s.have -= p.Len()
-			p.state, p.pos, p.held, p.CRC, p.syncing = partMissing, p.Off, p.Off, 0, false
+			m.have -= p.Len()
+			p.state, p.pos, p.held, p.crc, p.syncing = partMissing, p.Off, p.Off, 0, false
 		}
 	}
-	for i := len(s.parts) - 1; i > 0; i-- {
-		if s.parts[i].state == partMissing {
-			s.joinMissing(i)
+	for i := len(m.parts) - 1; i > 0; i-- {
+		if m.parts[i].state == partMissing {
+			m.joinMissing(i)
 		}
 	}
 }
@@ -436,44 +437,44 @@ func (s *Map) Distrust() {
 // Totals are sums over all parts, in bytes.
 type Totals struct {
 	Size int64
-	Done int64 // written, or verified
-	Have int64 // need no request: done, or claimed
+	Done int64 // written or verified
+	Have int64 // done or claimed: they need no request
 }
 
-// Totals returns the sums as they are now.
-func (s *Map) Totals() Totals {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return Totals{Size: s.size, Done: s.size - s.left, Have: s.have}
+// Totals returns the current sums.
+func (m *Map) Totals() Totals {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return Totals{Size: m.size, Done: m.size - m.left, Have: m.have}
 }
 
-// Sum returns the CRC-64 of the whole. It is of use once every byte is done.
-func (s *Map) Sum() (crc uint64) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for _, p := range s.parts {
-		crc = crc64.Combine(crc, p.CRC, p.Len())
+// Sum returns the CRC-64 of the whole. It is meaningful once every byte is done.
+func (m *Map) Sum() (crc uint64) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, p := range m.parts {
+		crc = crc64.Combine(crc, p.crc, p.Len())
 	}
 	return crc
 }
 
 // grow appends missing bytes up to size. The mutex is held.
-func (s *Map) grow(size int64) {
-	if size <= s.size {
+func (m *Map) grow(size int64) {
+	if size <= m.size {
 		return
 	}
-	s.left += size - s.size
-	if n := len(s.parts); n > 0 && s.parts[n-1].state == partMissing {
-		s.parts[n-1].End = size
+	m.left += size - m.size
+	if n := len(m.parts); n > 0 && m.parts[n-1].state == partMissing {
+		m.parts[n-1].End = size
 	} else {
-		s.parts = append(s.parts, &Part{Span: span.Span{Off: s.size, End: size}, pos: s.size, held: s.size})
+		m.parts = append(m.parts, &Part{Span: span.Span{Off: m.size, End: size}, pos: m.size, held: m.size})
 	}
-	s.size = size
+	m.size = size
 }
 
 // find returns the index of the part that has the byte at off.
-func (s *Map) find(off int64) (int, bool) {
-	return slices.BinarySearchFunc(s.parts, off, func(p *Part, off int64) int {
+func (m *Map) find(off int64) (int, bool) {
+	return slices.BinarySearchFunc(m.parts, off, func(p *Part, off int64) int {
 		switch {
 		case p.End <= off:
 			return -1
@@ -485,36 +486,36 @@ func (s *Map) find(off int64) (int, bool) {
 }
 
 // index returns the index of a part that is in the map.
-func (s *Map) index(p *Part) int {
-	i, _ := s.find(p.Off)
+func (m *Map) index(p *Part) int {
+	i, _ := m.find(p.Off)
 	return i
 }
 
 // carve splits the missing part at index i so that one part is exactly sp, and returns that part. The mutex is held.
-func (s *Map) carve(i int, sp span.Span) *Part {
-	p := s.parts[i]
+func (m *Map) carve(i int, sp span.Span) *Part {
+	p := m.parts[i]
 	if p.Off < sp.Off {
 		head := &Part{Span: span.Span{Off: p.Off, End: sp.Off}, pos: p.Off, held: p.Off}
-		s.parts = slices.Insert(s.parts, i, head)
+		m.parts = slices.Insert(m.parts, i, head)
 		i++
 	}
 	if sp.End < p.End {
 		tail := &Part{Span: span.Span{Off: sp.End, End: p.End}, pos: sp.End, held: sp.End}
-		s.parts = slices.Insert(s.parts, i+1, tail)
+		m.parts = slices.Insert(m.parts, i+1, tail)
 	}
 	p.Span = sp
 	p.pos, p.held = sp.Off, sp.Off
 	return p
 }
 
-// firstMissing returns the index of the part that take would take from, or -1. The mutex is held.
-func (s *Map) firstMissing() int {
-	for i, p := range s.parts {
+// firstMissing returns the index of the part that Take would take from, or -1. The mutex is held.
+func (m *Map) firstMissing() int {
+	for i, p := range m.parts {
 		switch {
-		case s.single && p.state == partTaken:
+		case m.single && p.state == partTaken:
 			return -1
-		case p.state == partMissing && p.Off < s.horizon:
-			if s.single && slices.ContainsFunc(s.parts[i:], func(p *Part) bool { return p.state == partTaken }) {
+		case p.state == partMissing && p.Off < m.horizon:
+			if m.single && slices.ContainsFunc(m.parts[i:], func(p *Part) bool { return p.state == partTaken }) {
 				return -1
 			}
 			return i
@@ -528,51 +529,51 @@ func (p *Part) retire() {
 	p.state, p.End, p.pos, p.held = partDone, p.Off, p.Off, p.Off
 }
 
-// merge joins the done part at index i with its neighbours, if the bounds allow. The mutex is held.
-func (s *Map) merge(i int) {
-	if i+1 < len(s.parts) && s.mergeable(s.parts[i], s.parts[i+1]) {
-		s.join(i)
+// merge joins the done part at index i with its neighbours, if the bounds allow it. The mutex is held.
+func (m *Map) merge(i int) {
+	if i+1 < len(m.parts) && m.mergeable(m.parts[i], m.parts[i+1]) {
+		m.join(i)
 	}
-	if i > 0 && s.mergeable(s.parts[i-1], s.parts[i]) {
-		s.join(i - 1)
+	if i > 0 && m.mergeable(m.parts[i-1], m.parts[i]) {
+		m.join(i - 1)
 	}
 }
 
 // mergeable reports whether two neighbours are done, equally safe on disk, and together within the bound.
-func (s *Map) mergeable(a, b *Part) bool {
+func (m *Map) mergeable(a, b *Part) bool {
 	if a.state != partDone || b.state != partDone || a.synced != b.synced {
 		return false
 	}
 	bound := int64(mergeUnsynced)
-	if a.synced || s.volatile {
-		bound = max(bound, s.size/mergeShare)
+	if a.synced || m.volatile {
+		bound = max(bound, m.size/mergeShare)
 	}
 	return a.Len()+b.Len() <= bound
 }
 
 // join makes one part of the done parts at i and i+1. The mutex is held.
-func (s *Map) join(i int) {
-	a, b := s.parts[i], s.parts[i+1]
-	a.CRC = crc64.Combine(a.CRC, b.CRC, b.Len())
+func (m *Map) join(i int) {
+	a, b := m.parts[i], m.parts[i+1]
+	a.crc = crc64.Combine(a.crc, b.crc, b.Len())
 	a.End, a.pos, a.held = b.End, b.End, b.End
 	a.syncing = a.syncing && b.syncing
-	s.parts = slices.Delete(s.parts, i+1, i+2)
+	m.parts = slices.Delete(m.parts, i+1, i+2)
 }
 
 // joinMissing joins the missing part at index i with missing neighbours. The mutex is held.
-func (s *Map) joinMissing(i int) {
-	if i+1 < len(s.parts) && s.parts[i+1].state == partMissing {
-		s.parts[i].End = s.parts[i+1].End
-		s.parts = slices.Delete(s.parts, i+1, i+2)
+func (m *Map) joinMissing(i int) {
+	if i+1 < len(m.parts) && m.parts[i+1].state == partMissing {
+		m.parts[i].End = m.parts[i+1].End
+		m.parts = slices.Delete(m.parts, i+1, i+2)
 	}
-	if i > 0 && s.parts[i-1].state == partMissing {
-		s.parts[i-1].End = s.parts[i].End
-		s.parts = slices.Delete(s.parts, i, i+1)
+	if i > 0 && m.parts[i-1].state == partMissing {
+		m.parts[i-1].End = m.parts[i].End
+		m.parts = slices.Delete(m.parts, i, i+1)
 	}
 }
 
-// notify wakes those that wait for a change. The mutex is held.
-func (s *Map) notify() {
-	close(s.changed)
-	s.changed = make(chan struct{})
+// notify wakes all that wait for a change. The mutex is held.
+func (m *Map) notify() {
+	close(m.changed)
+	m.changed = make(chan struct{})
 }

@@ -18,11 +18,11 @@ const writeSize = 256 << 10
 
 // check compares the map with its invariants: the parts tile the object, the sums are right, and every CRC-64 is that of
 // the bytes it stands for.
-func (s *Map) check(content []byte) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+func (m *Map) check(content []byte) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
 	var off, left, have int64
-	for i, p := range s.parts {
+	for i, p := range m.parts {
 		if p.Off != off || p.End <= p.Off {
 			return fmt.Errorf("part %d is [%d,%d), the one before ends at %d", i, p.Off, p.End, off)
 		}
@@ -34,7 +34,7 @@ func (s *Map) check(content []byte) error {
 			if p.pos != p.Off || p.held != p.Off {
 				return fmt.Errorf("missing part %d has position %d of [%d,%d)", i, p.pos, p.Off, p.End)
 			}
-			if i > 0 && s.parts[i-1].state == partMissing {
+			if i > 0 && m.parts[i-1].state == partMissing {
 				return fmt.Errorf("missing parts %d and %d were not joined", i-1, i)
 			}
 			left += p.Len()
@@ -51,14 +51,14 @@ func (s *Map) check(content []byte) error {
 			return fmt.Errorf("%v part %d [%d,%d) has position %d", p.state, i, p.Off, p.End, p.pos)
 		}
 		if content != nil && (p.state == partTaken || p.state == partDone) {
-			if want := crc64.Update(0, content[p.Off:p.pos]); p.CRC != want {
-				return fmt.Errorf("%v part %d [%d,%d): CRC-64 of [%d,%d) is %d, want %d", p.state, i, p.Off, p.End, p.Off, p.pos, p.CRC, want)
+			if want := crc64.Update(0, content[p.Off:p.pos]); p.crc != want {
+				return fmt.Errorf("%v part %d [%d,%d): CRC-64 of [%d,%d) is %d, want %d", p.state, i, p.Off, p.End, p.Off, p.pos, p.crc, want)
 			}
 		}
 		off = p.End
 	}
-	if off != s.size || left != s.left || have != s.have {
-		return fmt.Errorf("size %d, left %d, have %d; the parts say %d, %d, %d", s.size, s.left, s.have, off, left, have)
+	if off != m.size || left != m.left || have != m.have {
+		return fmt.Errorf("size %d, left %d, have %d; the parts say %d, %d, %d", m.size, m.left, m.have, off, left, have)
 	}
 	return nil
 }
@@ -66,7 +66,7 @@ func (s *Map) check(content []byte) error {
 // machine drives a map through any interleaving of what workers, the verification, the saver and the syncer do, and of what
 // their call does between two runs of them. It keeps a model of which bytes were written.
 type machine struct {
-	set     *Map
+	parts   *Map
 	content []byte
 	written []bool // the model's disk
 	next    func(n int) int
@@ -102,21 +102,21 @@ func newMachine(content []byte, next func(int) int) *machine {
 	if next(3) == 0 {
 		size, m.sized = 1+next(2*n), false
 	}
-	m.set = New(int64(size))
+	m.parts = New(int64(size))
 	switch next(5) {
 	case 0: // a Reader's
-		m.set.SetVolatile()
+		m.parts.SetVolatile()
 		m.horizon = int64(1 + next(n))
-		m.set.SetHorizon(m.horizon)
+		m.parts.SetHorizon(m.horizon)
 	case 1: // a writer's
-		m.set.SetVolatile()
+		m.parts.SetVolatile()
 	}
 	return m
 }
 
 // answer reports how large the object is.
 func (m *machine) answer() string {
-	m.set.Resize(int64(len(m.content)))
+	m.parts.Resize(int64(len(m.content)))
 	m.sized = true
 	return "answer"
 }
@@ -138,7 +138,7 @@ func (m *machine) claim() {
 				m.written[i] = true
 			}
 		}
-		if err := m.set.Claim(span.Span{Off: int64(off), End: int64(off + n)}, crc); err != nil {
+		if err := m.parts.Claim(span.Span{Off: int64(off), End: int64(off + n)}, crc); err != nil {
 			panic(err)
 		}
 		off += n
@@ -170,7 +170,7 @@ func (m *machine) step() string {
 	case 7:
 		return m.giveBack()
 	case 8:
-		if p := m.set.NextClaim(); p != nil {
+		if p, _ := m.parts.NextClaim(); p != nil {
 			m.proof = append(m.proof, p)
 			return "nextClaim"
 		}
@@ -179,15 +179,15 @@ func (m *machine) step() string {
 			i := m.next(len(m.proof))
 			p := m.proof[i]
 			m.proof = slices.Delete(m.proof, i, i+1)
-			holds := p.CRC == crc64.Update(0, m.content[p.Off:p.End]) && m.next(6) > 0 // or the disk has decayed
-			m.set.Proved(p, holds)
+			holds := p.crc == crc64.Update(0, m.content[p.Off:p.End]) && m.next(6) > 0 // or the disk has decayed
+			m.parts.Proved(p, holds)
 			return fmt.Sprint("proved ", holds)
 		}
 	case 10:
-		m.set.BeginSync()
+		m.parts.BeginSync()
 		copy(m.syncing, m.written)
 		if m.next(4) > 0 {
-			m.set.EndSync()
+			m.parts.EndSync()
 			for i, v := range m.syncing {
 				m.synced[i] = m.synced[i] || v
 			}
@@ -196,20 +196,20 @@ func (m *machine) step() string {
 		return "sync fails"
 	case 11:
 		if i, ok := m.anyWorker(); ok {
-			m.set.SetPace(m.workers[i].p, Pace{Rate: float64(m.next(50)), Since: time.Unix(int64(m.next(1000)), 0)})
+			m.parts.SetPace(m.workers[i].p, Pace{Rate: float64(m.next(50)), Since: time.Unix(int64(m.next(1000)), 0)})
 			return "pace"
 		}
 	case 12:
 		// The body of the whole object, for a part that may have been taken over meanwhile.
 		if i, ok := m.anyWorker(); ok {
-			m.set.Extend(m.workers[i].p, int64(len(m.content)))
+			m.parts.Extend(m.workers[i].p, int64(len(m.content)))
 			return "extend"
 		}
 	case 13:
 		return m.moveHorizon()
 	case 14:
 		m.single = m.next(3) == 0
-		m.set.SetSingle(m.single)
+		m.parts.SetSingle(m.single)
 		return fmt.Sprint("single ", m.single)
 	case 15:
 		return m.answer() // as each answer does
@@ -221,7 +221,7 @@ func (m *machine) step() string {
 
 func (m *machine) take() string {
 	alone := !m.taken()
-	p := m.set.Take(func(int64) int64 { return int64(m.next(len(m.content)) + 1) })
+	p := m.parts.Take(func(int64) int64 { return int64(m.next(len(m.content)) + 1) })
 	if p == nil {
 		return ""
 	}
@@ -236,7 +236,7 @@ func (m *machine) take() string {
 }
 
 func (m *machine) takeOver() string {
-	p := m.set.TakeOver(m.terms())
+	p := m.parts.TakeOver(m.terms())
 	if p == nil {
 		return ""
 	}
@@ -253,16 +253,16 @@ func (m *machine) giveBack() string {
 		return ""
 	}
 	w := m.workers[i]
-	m.set.GiveBack(w.p)
+	m.parts.GiveBack(w.p)
 	m.workers = slices.Delete(m.workers, i, i+1)
 	return "giveBack"
 }
 
 // taken reports whether a part is taken.
 func (m *machine) taken() bool {
-	m.set.mu.Lock()
-	defer m.set.mu.Unlock()
-	return slices.ContainsFunc(m.set.parts, func(p *Part) bool { return p.state == partTaken })
+	m.parts.mu.Lock()
+	defer m.parts.mu.Unlock()
+	return slices.ContainsFunc(m.parts.parts, func(p *Part) bool { return p.state == partTaken })
 }
 
 // moveHorizon plays a sink that has read on, or has not. It checks that those who wait for room are woken.
@@ -271,10 +271,10 @@ func (m *machine) moveHorizon() string {
 		return ""
 	}
 	to := m.horizon + int64(m.next(len(m.content)/2+2)) - 1
-	m.set.SetHorizon(to)
+	m.parts.SetHorizon(to)
 	if to <= m.horizon {
-		if m.set.horizon != m.horizon {
-			m.wrong = fmt.Errorf("the horizon went back from %d to %d", m.horizon, m.set.horizon)
+		if m.parts.horizon != m.horizon {
+			m.wrong = fmt.Errorf("the horizon went back from %d to %d", m.horizon, m.parts.horizon)
 		}
 		return "horizon stays"
 	}
@@ -296,12 +296,12 @@ func (m *machine) between() string {
 	if len(m.workers) > 0 {
 		return ""
 	}
-	before := m.set.Totals()
+	before := m.parts.Totals()
 	switch m.next(8) {
 	case 0:
 		m.proof = nil
-		m.set.Distrust()
-		for _, c := range m.set.Snapshot(math.MaxInt) {
+		m.parts.Distrust()
+		for _, c := range m.parts.Snapshot(math.MaxInt) {
 			if i := slices.Index(m.synced[c.Off:c.Off+c.Done], false); i >= 0 {
 				m.wrong = fmt.Errorf("claim %+v, but no sync has covered byte %d", c, c.Off+int64(i))
 			}
@@ -311,8 +311,8 @@ func (m *machine) between() string {
 		if len(m.proof) > 0 {
 			return ""
 		}
-		m.set.Unprove()
-		if after := m.set.Totals(); after.Done != 0 || after.Have != before.Have {
+		m.parts.Unprove()
+		if after := m.parts.Totals(); after.Done != 0 || after.Have != before.Have {
 			m.wrong = fmt.Errorf("%+v became %+v", before, after)
 		}
 		return "unprove"
@@ -320,8 +320,8 @@ func (m *machine) between() string {
 		if len(m.proof) > 0 {
 			return ""
 		}
-		m.set.Reset()
-		if after := m.set.Totals(); after != (Totals{Size: before.Size}) {
+		m.parts.Reset()
+		if after := m.parts.Totals(); after != (Totals{Size: before.Size}) {
 			m.wrong = fmt.Errorf("%+v became %+v", before, after)
 		}
 		return "reset"
@@ -344,7 +344,7 @@ func (m *machine) work() string {
 	}
 	w := m.workers[i]
 	if !w.writing {
-		w.own = m.set.Hold(w.p, m.next(len(m.content)/8+2)+1)
+		w.own = m.parts.Hold(w.p, m.next(len(m.content)/8+2)+1)
 		switch {
 		case w.own.Room != nil:
 			m.rooms = append(m.rooms, w.own.Room)
@@ -364,7 +364,7 @@ func (m *machine) work() string {
 		m.written[at], m.syncing[at], m.synced[at] = true, false, false
 	}
 	w.writing = false
-	if m.set.Advance(w.p, w.own, crc64.Update(w.own.CRC, b)) {
+	if m.parts.Advance(w.p, w.own, crc64.Update(w.own.CRC, b)) {
 		m.workers = slices.Delete(m.workers, i, i+1)
 	}
 	return "advance"
@@ -376,9 +376,9 @@ func (m *machine) check() error {
 		return m.wrong
 	}
 	if !m.sized {
-		return m.set.check(nil)
+		return m.parts.check(nil)
 	}
-	if err := m.set.check(m.content); err != nil {
+	if err := m.parts.check(m.content); err != nil {
 		return err
 	}
 	owner := make([]*Part, len(m.content))
@@ -395,13 +395,13 @@ func (m *machine) check() error {
 		}
 	}
 	end := int64(0)
-	for _, c := range m.set.Snapshot(1 + m.next(8)) {
+	for _, c := range m.parts.Snapshot(1 + m.next(8)) {
 		if c.Off < end || c.Done < 1 || c.Done > c.Size || c.Off+c.Size > int64(len(m.content)) {
 			return fmt.Errorf("claim %+v after %d", c, end)
 		}
 		end = c.Off + c.Size
 	}
-	for _, c := range m.set.Snapshot(math.MaxInt) {
+	for _, c := range m.parts.Snapshot(math.MaxInt) {
 		if c.CRC != crc64.Update(0, m.content[c.Off:c.Off+c.Done]) {
 			continue // claimed by an earlier run, and not verified yet
 		}
@@ -423,8 +423,8 @@ func (m *machine) run(n int) error {
 				return fmt.Errorf("after %q: %w", trace[max(0, len(trace)-12):], err)
 			}
 		}
-		if sums := m.set.Totals(); m.sized && sums.Done == sums.Size {
-			if got, want := m.set.Sum(), crc64.Update(0, m.content); got != want {
+		if sums := m.parts.Totals(); m.sized && sums.Done == sums.Size {
+			if got, want := m.parts.Sum(), crc64.Update(0, m.content); got != want {
 				return fmt.Errorf("all done, CRC-64 %d, want %d", got, want)
 			}
 			if i := slices.Index(m.written, false); i >= 0 {
@@ -439,9 +439,9 @@ func (m *machine) run(n int) error {
 			m.workers, m.proof, m.rooms = nil, nil, nil // which have nothing to do
 			switch m.next(3) {
 			case 0:
-				m.set.Unprove()
+				m.parts.Unprove()
 			case 1:
-				m.set.Reset()
+				m.parts.Reset()
 			}
 		}
 	}
@@ -524,17 +524,17 @@ func FuzzMap(f *testing.F) {
 // TestMapMergesWithinBounds checks that done parts grow up to mergeUnsynced before a sync, and up to mergeShare after it.
 func TestMapMergesWithinBounds(t *testing.T) {
 	const size = 4 << 30
-	s := New(size)
+	m := New(size)
 	fetch := func(n int64) {
-		p := s.Take(func(int64) int64 { return n })
-		for !s.Advance(p, s.Hold(p, writeSize), 0) {
+		p := m.Take(func(int64) int64 { return n })
+		for !m.Advance(p, m.Hold(p, writeSize), 0) {
 		}
 	}
 	for range 100 {
 		fetch(1 << 20)
 	}
 	longest := func() (n int64) {
-		for _, c := range s.Snapshot(math.MaxInt) {
+		for _, c := range m.Snapshot(math.MaxInt) {
 			n = max(n, c.Done)
 		}
 		return n
@@ -542,41 +542,41 @@ func TestMapMergesWithinBounds(t *testing.T) {
 	if got := longest(); got != mergeUnsynced {
 		t.Errorf("longest unsynced claim %d, want %d", got, mergeUnsynced)
 	}
-	s.BeginSync()
-	s.EndSync()
+	m.BeginSync()
+	m.EndSync()
 	if got, want := longest(), int64(size/mergeShare); got != want {
 		t.Errorf("longest synced claim %d, want %d", got, want)
 	}
-	if err := s.check(nil); err != nil {
+	if err := m.check(nil); err != nil {
 		t.Error(err)
 	}
 }
 
 // TestMapDistrustsWhatWasNotSynced checks that distrust leaves only what a sync has covered.
 func TestMapDistrustsWhatWasNotSynced(t *testing.T) {
-	s := New(100)
+	m := New(100)
 	for i := range 5 {
-		p := s.Take(func(int64) int64 { return 10 })
-		s.Advance(p, s.Hold(p, 10), 0)
+		p := m.Take(func(int64) int64 { return 10 })
+		m.Advance(p, m.Hold(p, 10), 0)
 		if i == 2 {
-			s.BeginSync()
-			s.EndSync()
+			m.BeginSync()
+			m.EndSync()
 		}
 	}
-	p := s.Take(func(int64) int64 { return 10 })
-	s.Advance(p, s.Hold(p, 5), 0)
-	s.GiveBack(p)
+	p := m.Take(func(int64) int64 { return 10 })
+	m.Advance(p, m.Hold(p, 5), 0)
+	m.GiveBack(p)
 	for _, off := range []int64{60, 70} {
-		if err := s.Claim(span.Span{Off: off, End: off + 10}, 0); err != nil {
+		if err := m.Claim(span.Span{Off: off, End: off + 10}, 0); err != nil {
 			t.Fatal(err)
 		}
 	}
-	s.NextClaim() // one claim is being verified
-	s.Distrust()
-	if err := s.check(nil); err != nil {
+	m.NextClaim() // one claim is being verified
+	m.Distrust()
+	if err := m.check(nil); err != nil {
 		t.Error(err)
 	}
-	if got := s.Snapshot(MaxClaims); len(got) != 1 || got[0].Off != 0 || got[0].Done != 30 {
+	if got := m.Snapshot(MaxClaims); len(got) != 1 || got[0].Off != 0 || got[0].Done != 30 {
 		t.Errorf("left are the claims %+v, want the 30 bytes synced", got)
 	}
 }
@@ -598,20 +598,20 @@ func crcOfZeros(n int64) (crc uint64) {
 func TestMapOfTheLargestObject(t *testing.T) {
 	const size, piece = 48_800_000_000_000, 512 << 20
 	whole := crcOfZeros(piece)
-	fetch := func(s *Map, until int64) {
-		for n := 1; s.Totals().Done < until; n++ {
-			p := s.Take(func(int64) int64 { return piece })
-			h := s.Hold(p, piece)
+	fetch := func(m *Map, until int64) {
+		for n := 1; m.Totals().Done < until; n++ {
+			p := m.Take(func(int64) int64 { return piece })
+			h := m.Hold(p, piece)
 			crc := whole
 			if h.Size != piece {
 				crc = crcOfZeros(int64(h.Size))
 			}
-			if !s.Advance(p, h, crc) {
+			if !m.Advance(p, h, crc) {
 				t.Fatalf("%d bytes at %d are not all of [%d,%d)", h.Size, h.Off, p.Off, p.End)
 			}
 			if n%100 == 0 {
-				s.BeginSync()
-				s.EndSync()
+				m.BeginSync()
+				m.EndSync()
 			}
 		}
 	}
@@ -627,9 +627,9 @@ func TestMapOfTheLargestObject(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	for p := second.NextClaim(); p != nil; p = second.NextClaim() {
-		if want := crcOfZeros(p.Len()); p.CRC != want {
-			t.Errorf("claim of [%d,%d): CRC-64 %d, want %d", p.Off, p.End, p.CRC, want)
+	for p, c := second.NextClaim(); p != nil; p, c = second.NextClaim() {
+		if want := crcOfZeros(c.Done); c.CRC != want || c.Done != c.Size {
+			t.Errorf("claim %+v: CRC-64 %d, want %d", c, c.CRC, want)
 		}
 		second.Proved(p, true)
 	}
@@ -652,19 +652,19 @@ func TestMapOfTheLargestObject(t *testing.T) {
 // their number.
 func BenchmarkMapMillionParts(b *testing.B) {
 	for b.Loop() {
-		s := New(1e6 << 10)
+		m := New(1e6 << 10)
 		var parts [8]*Part
 		for n := 0; ; n++ {
 			w := n % len(parts)
 			if parts[w] != nil {
-				s.Advance(parts[w], s.Hold(parts[w], 1<<10), 0)
+				m.Advance(parts[w], m.Hold(parts[w], 1<<10), 0)
 			}
-			if parts[w] = s.Take(func(int64) int64 { return 1 << 10 }); parts[w] == nil {
+			if parts[w] = m.Take(func(int64) int64 { return 1 << 10 }); parts[w] == nil {
 				break
 			}
 			if n%4096 == 0 {
-				s.BeginSync()
-				s.EndSync()
+				m.BeginSync()
+				m.EndSync()
 			}
 		}
 	}

@@ -7,38 +7,40 @@ import (
 	"github.com/ossdl/ossdl/internal/crc64"
 )
 
-// Claim is what a checkpoint says of a range: the first done of its size bytes are on disk and have this CRC-64.
+// Claim is what a checkpoint says about a range: its first Done bytes of Size are on disk and have this CRC-64.
 type Claim struct {
 	Off, Size, Done int64
 	CRC             uint64
 	Synced          bool // a sync of the data file has covered it
 }
 
-// MaxClaims is a limit for snapshot that keeps a checkpoint small, whatever the size of the object and of its parts.
+// MaxClaims is a limit for [Map.Snapshot] that keeps a checkpoint small for any size of the object and of its parts.
 const MaxClaims = 512
 
-// Snapshot returns what may be claimed now, in at most limit claims, sorted by offset. If there is more to say, it joins
-// neighbours into coarser claims, and then omits the smallest ones.
-func (s *Map) Snapshot(limit int) []Claim {
-	claims := s.claims()
-	// Claims that may be lost with the power are joined last: one lost page costs all of the claim it lies in.
+// Snapshot returns what may be claimed now, in at most limit claims, sorted by offset. If there are more, it joins neighbours
+// into coarser claims, and then omits the smallest ones.
+func (m *Map) Snapshot(limit int) []Claim {
+	claims := m.claims()
+	// Claims that no sync has covered are joined last: one page lost with the power costs the whole claim that it lies in.
 	claims = coarsen(claims, limit, bothSynced)
 	claims = coarsen(claims, limit, anyTwo)
 	return largest(claims, limit)
 }
 
-// claims returns one claim for each part of which bytes are done, or said to be done.
-func (s *Map) claims() []Claim {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+// claims returns one claim for each part that has bytes that are done or claimed.
+func (m *Map) claims() []Claim {
+	m.mu.Lock()
+	defer m.mu.Unlock()
 	var claims []Claim
-	for _, p := range s.parts {
-		if n := p.pos - p.Off; n > 0 {
-			claims = append(claims, Claim{p.Off, p.Len(), n, p.CRC, p.synced})
+	for _, p := range m.parts {
+		if p.pos > p.Off {
+			claims = append(claims, p.claim())
 		}
 	}
 	return claims
 }
+
+func (p *Part) claim() Claim { return Claim{p.Off, p.Len(), p.pos - p.Off, p.crc, p.synced} }
 
 func bothSynced(a, b Claim) bool { return a.Synced && b.Synced }
 

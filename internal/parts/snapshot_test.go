@@ -48,14 +48,14 @@ func TestCoarsen(t *testing.T) {
 func TestMapSnapshotStaysSmall(t *testing.T) {
 	// 48.8 TB in islands: every second MiB-sized hole filled, far more than a checkpoint has entries for.
 	const size = 48_800_000_000_000
-	s := New(size)
+	m := New(size)
 	step := int64(size / 3000)
 	for i := range int64(1500) {
-		if err := s.Claim(span.Span{Off: 2 * i * step, End: 2*i*step + 1 + i}, uint64(i)); err != nil {
+		if err := m.Claim(span.Span{Off: 2 * i * step, End: 2*i*step + 1 + i}, uint64(i)); err != nil {
 			t.Fatal(err)
 		}
 	}
-	claims := s.Snapshot(MaxClaims)
+	claims := m.Snapshot(MaxClaims)
 	if len(claims) != MaxClaims {
 		t.Fatalf("%d claims", len(claims))
 	}

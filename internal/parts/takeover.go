@@ -9,47 +9,49 @@ import (
 	"github.com/ossdl/ossdl/internal/span"
 )
 
-// Terms say what a new request costs, and so what taking over a range must save.
+// Terms say what a new request costs, and so how much taking over a range must save.
 type Terms struct {
 	Now       time.Time
 	FirstByte time.Duration // from a request to its first byte
 	Rate      float64       // bytes per second that a new request will get; 0: not known
-	Least     int64         // bytes that are worth a request of their own; 0: minGainBytes
+	Least     int64         // bytes that are worth a request of their own; 0: MinGain
 }
 
+// MinGain is how many bytes are worth a request of their own, unless [Terms] say otherwise.
+const MinGain = 1 << 20
+
 const (
-	minGainTime = 100 * time.Millisecond
-	MinGain     = 1 << 20
-	longGain    = 2 * time.Second // worth a request for any number of bytes: the call waits for its last ones
+	minGainTime = 100 * time.Millisecond // saving less is not worth a request
+	longGain    = 2 * time.Second        // worth a request for any number of bytes: the call waits for its last ones
 )
 
 // Patience returns how long a request may wait for its first byte before it counts as stuck, if other requests waited
 // firstByte.
 func Patience(firstByte time.Duration) time.Duration { return 8*firstByte + time.Second }
 
-// TakeOver gives the caller a share of the range that would end last, so that the call does not end with one slow
-// connection. The range is cut where both requests end together. If little would stay with the other request, all of the
-// range changes hands. takeOver returns nil if that would save too little.
-func (s *Map) TakeOver(t Terms) *Part {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	victim, cut := s.victim(t)
+// TakeOver gives the caller a share of the part that would end last, so that the call does not end with one slow connection.
+// The part is cut so that both requests end together. If little would stay with the other request, all of the rest changes
+// hands. TakeOver returns nil if that would save too little.
+func (m *Map) TakeOver(t Terms) *Part {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	victim, cut := m.victim(t)
 	if victim == nil {
 		return nil
 	}
 	p := &Part{Span: span.Span{Off: cut, End: victim.End}, state: partTaken, pos: cut, held: cut}
-	i := s.index(victim)
+	i := m.index(victim)
 	abandon := victim.pace.Abandon
 	if cut == victim.Off {
 		// Nothing of it was done: the whole part changes hands.
-		s.parts[i] = p
+		m.parts[i] = p
 		victim.retire()
 	} else {
 		victim.End = cut
-		s.parts = slices.Insert(s.parts, i+1, p)
+		m.parts = slices.Insert(m.parts, i+1, p)
 		if victim.pos == victim.End {
 			victim.state = partDone
-			s.merge(i)
+			m.merge(i)
 		}
 	}
 	if victim.pos == victim.End && victim.held == victim.pos && abandon != nil {
@@ -59,11 +61,11 @@ func (s *Map) TakeOver(t Terms) *Part {
 }
 
 // victim chooses the part to take over and where to cut it. It returns nil if no part is worth it. The mutex is held.
-func (s *Map) victim(t Terms) (victim *Part, cut int64) {
-	if s.single || t.Rate <= 0 {
+func (m *Map) victim(t Terms) (victim *Part, cut int64) {
+	if m.single || t.Rate <= 0 {
 		return nil, 0
 	}
-	victim, latest := s.lastToEnd(t)
+	victim, latest := m.lastToEnd(t)
 	if victim == nil {
 		return nil, 0
 	}
@@ -78,17 +80,17 @@ func (s *Map) victim(t Terms) (victim *Part, cut int64) {
 	if !worthIt(latest-ends, left-keep, t) {
 		return nil, 0
 	}
-	if cut = victim.held + int64(keep); cut >= s.horizon {
+	if cut = victim.held + int64(keep); cut >= m.horizon {
 		return nil, 0 // there is no room for the bytes behind the cut
 	}
 	return victim, cut
 }
 
-// lastToEnd returns the taken part that is expected to end last, and in how many seconds. It passes over parts of which
-// nothing can be taken. The mutex is held.
-func (s *Map) lastToEnd(t Terms) (last *Part, latest float64) {
-	for _, p := range s.parts {
-		if p.state != partTaken || p.held == p.End || p.held >= s.horizon {
+// lastToEnd returns the taken part that is expected to end last, and in how many seconds. It skips parts of which nothing can
+// be taken over. The mutex is held.
+func (m *Map) lastToEnd(t Terms) (last *Part, latest float64) {
+	for _, p := range m.parts {
+		if p.state != partTaken || p.held == p.End || p.held >= m.horizon {
 			continue
 		}
 		if ends := p.ends(t); ends > latest {
@@ -104,7 +106,7 @@ func (p *Part) ends(t Terms) float64 {
 	if p.pace.Rate > 0 {
 		return left / p.pace.Rate
 	}
-	// No byte has come yet. The request is given a few times the usual wait before it counts as stuck.
+	// No byte has come yet. The request may take several times the usual wait before it counts as stuck.
 	waited := t.Now.Sub(p.pace.Since)
 	if p.pace.Since.IsZero() || waited < Patience(t.FirstByte) {
 		return t.FirstByte.Seconds() + left/t.Rate
@@ -112,8 +114,8 @@ func (p *Part) ends(t Terms) float64 {
 	return math.Inf(1)
 }
 
-// cutPoint returns how many of the left bytes stay with a request that fetches rate bytes per second, if another one
-// takes the rest at newRate, start seconds from now. Both end together where
+// cutPoint returns how many of the left bytes stay with a request that fetches rate bytes per second, if another request
+// fetches the others at newRate, from start seconds from now on. Both end together if
 //
 //	keep/rate = start + (left-keep)/newRate
 //
@@ -126,7 +128,7 @@ func cutPoint(left, rate, newRate, start float64) (keep float64) {
 	return keep
 }
 
-// worthIt reports whether a new request for so many bytes is worth the seconds that it saves.
+// worthIt reports whether the seconds saved are worth a new request for so many bytes.
 func worthIt(saved, bytes float64, t Terms) bool {
 	if saved < max(4*t.FirstByte.Seconds(), minGainTime.Seconds()) {
 		return false

@@ -86,20 +86,20 @@ func TestMapTakeOver(t *testing.T) {
 		{"little to save", mib, 0, 10 << 20, usual, -1},
 		{"speed of a new connection unknown", 64 * mib, 0, 1 << 20, Terms{Now: now}, -1},
 	} {
-		s := New(c.length)
-		p := s.Take(func(n int64) int64 { return n })
+		m := New(c.length)
+		p := m.Take(func(n int64) int64 { return n })
 		for range c.done * 4 {
-			s.Advance(p, s.Hold(p, writeSize), 0)
+			m.Advance(p, m.Hold(p, writeSize), 0)
 		}
-		s.SetPace(p, Pace{Rate: c.rate, Since: now.Add(-time.Second)})
-		got := s.TakeOver(c.terms)
+		m.SetPace(p, Pace{Rate: c.rate, Since: now.Add(-time.Second)})
+		got := m.TakeOver(c.terms)
 		switch {
 		case got == nil && c.cut >= 0:
 			t.Errorf("%s: nothing taken over", c.name)
 		case got != nil && got.Off != c.cut:
 			t.Errorf("%s: cut at %d, want %d", c.name, got.Off, c.cut)
 		}
-		if err := s.check(nil); err != nil {
+		if err := m.check(nil); err != nil {
 			t.Errorf("%s: %v", c.name, err)
 		}
 	}
@@ -107,26 +107,26 @@ func TestMapTakeOver(t *testing.T) {
 
 // TestMapTakesOverAStuckPart checks that all of a range is taken over, and its request ended, once no byte has come for long.
 func TestMapTakesOverAStuckPart(t *testing.T) {
-	s := New(16 << 20)
-	p := s.Take(func(n int64) int64 { return n })
+	m := New(16 << 20)
+	p := m.Take(func(n int64) int64 { return n })
 	abandoned := false
 	now := time.Unix(1000, 0)
-	s.SetPace(p, Pace{Since: now, Abandon: func() { abandoned = true }})
+	m.SetPace(p, Pace{Since: now, Abandon: func() { abandoned = true }})
 	tm := Terms{Now: now.Add(time.Second), FirstByte: time.Millisecond, Rate: 10 << 20}
-	if s.TakeOver(tm) == nil || abandoned {
+	if m.TakeOver(tm) == nil || abandoned {
 		t.Error("a part whose request was just sent must lose a share, and not all")
 	}
 	tm.Now = now.Add(time.Minute)
-	for s.TakeOver(tm) != nil && !abandoned {
+	for m.TakeOver(tm) != nil && !abandoned {
 	}
 	if !abandoned {
 		t.Error("the request that is stuck was not ended")
 	}
-	if n := s.Rest(p).Len(); n != 0 {
+	if n := m.Rest(p).Len(); n != 0 {
 		t.Errorf("the victim still has %d bytes", n)
 	}
-	s.GiveBack(p)
-	if err := s.check(nil); err != nil {
+	m.GiveBack(p)
+	if err := m.check(nil); err != nil {
 		t.Error(err)
 	}
 }
@@ -136,9 +136,9 @@ func TestMapTakesOverAStuckPart(t *testing.T) {
 func TestMapTakesOverTheLastBytes(t *testing.T) {
 	now := time.Unix(1000, 0)
 	for rate, want := range map[float64]bool{100 << 10: true, 400 << 10: false} {
-		s := New(500 << 10)
-		s.SetPace(s.Take(func(n int64) int64 { return n }), Pace{Rate: rate, Since: now})
-		p := s.TakeOver(Terms{Now: now, FirstByte: 10 * time.Millisecond, Rate: 10 << 20})
+		m := New(500 << 10)
+		m.SetPace(m.Take(func(n int64) int64 { return n }), Pace{Rate: rate, Since: now})
+		p := m.TakeOver(Terms{Now: now, FirstByte: 10 * time.Millisecond, Rate: 10 << 20})
 		if got := p != nil; got != want {
 			t.Errorf("at %.0f bytes per second: taken over %t, want %t", rate, got, want)
 		}
@@ -150,12 +150,12 @@ func TestMapTakesOverTheLastBytes(t *testing.T) {
 func TestMapTakesNothingOverBehindTheHorizon(t *testing.T) {
 	now := time.Unix(1000, 0)
 	for horizon, want := range map[int64]bool{8 << 20: false, 40 << 20: true} {
-		s := New(64 << 20)
-		s.SetHorizon(horizon)
-		p := s.Take(func(int64) int64 { return 1 << 20 })
-		s.Extend(p, 64<<20) // by the body of a server that sent the whole object
-		s.SetPace(p, Pace{Rate: 10 << 20, Since: now})
-		if got := s.TakeOver(Terms{Now: now, Rate: 10 << 20}) != nil; got != want {
+		m := New(64 << 20)
+		m.SetHorizon(horizon)
+		p := m.Take(func(int64) int64 { return 1 << 20 })
+		m.Extend(p, 64<<20) // by the body of a server that sent the whole object
+		m.SetPace(p, Pace{Rate: 10 << 20, Since: now})
+		if got := m.TakeOver(Terms{Now: now, Rate: 10 << 20}) != nil; got != want {
 			t.Errorf("horizon at %d: taken over %t, want %t", horizon, got, want)
 		}
 	}
