@@ -138,7 +138,7 @@ type prefixRun struct {
 	prefix string
 	dir    string
 	lane   *slots.Lane
-	tries  engine.Retrier   // of requests for no object's bytes
+	tries  *engine.Retrier  // of requests for no object's bytes
 	dog    *engine.Watchdog // of the same
 	tree   *tree.Folder     // dir, once open
 	fs     fsys.FS          // within dir
@@ -173,7 +173,7 @@ func (d *Downloader) newPrefixRun(name, prefix, dir string, cfg settings) (*pref
 		d: d, cfg: cfg, bucket: b, prefix: prefix, dir: dir, lane: d.newLane(cfg.concurrency, cfg.rateLimit),
 		dog: engine.NewWatchdog(cfg.stall), calls: map[*call]int64{},
 	}
-	p.tries = engine.Retrier{Gate: d.gate, Lane: p.lane, Policy: slots.Retry(cfg.retry), Log: cfg.log, Retried: p.countRetry}
+	p.tries = engine.NewRetrier(d.gate, p.lane, slots.Retry(cfg.retry), cfg.log, p.countRetry)
 	return p, nil
 }
 
@@ -388,7 +388,7 @@ func (p *prefixRun) cutOff(ctx context.Context) {
 // failed records and logs the failure of an object.
 func (p *prefixRun) failed(o bucket.Entry, err error) {
 	failure := KeyError{Key: o.Key, Err: err}
-	p.cfg.log.Error("object failed", "bucket", p.bucket.Name, "key", o.Key, "error", err)
+	p.cfg.log.Error("object failed", "bucket", p.bucket.Name(), "key", o.Key, "error", err)
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.res.Failed++

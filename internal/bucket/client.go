@@ -1,10 +1,7 @@
-// Package bucket makes the requests to one bucket, through the SDK's connection, which signs them.
-//
-// It is the only room that knows the SDK's client and options, signatures and credentials. It must not know the engine's
-// retries and slots, files, or which calls and options of the library led to a request.
-//
-// Its invariants: no header and no error that leaves it holds a credential. A request is sent at most twice, the second
-// time only if a new signature may be accepted.
+// Package bucket makes the requests to one bucket; it alone knows the SDK's client, connection and options, and so
+// signatures and credentials. It must not know retries, slots or files, nor which call of the library led to a request. Its
+// invariant: no header and no error that leaves it holds a credential, and a request is sent at most twice, the second time
+// only if a new signature may be accepted.
 package bucket
 
 import (
@@ -24,27 +21,28 @@ import (
 	"github.com/ossdl/ossdl/internal/transport"
 )
 
-// MaxKey is OSS's limit for an object name, in bytes: "must be less than 1024" (its page on error responses).
+// MaxKey is the length of the longest object name, in bytes: it "must be less than 1024" (OSS's page on error responses).
 const MaxKey = 1023
 
 // Client makes requests to one bucket, for any of its objects. It is safe for concurrent use.
 type Client struct {
 	client   *oss.Client
-	Name     string
+	name     string
 	extra    Extra
 	unsigned bool         // there are no credentials
 	skew     atomic.Int64 // nanoseconds to add to this machine's clock
 	answered atomic.Bool  // the credentials were accepted once
 }
 
-// New makes a client that adds extra to each request. It fails if the credentials provider of client does.
-func New(client *oss.Client, bucket string, extra Extra) (*Client, error) {
+// New makes a client for the bucket name that adds extra to each request. It fails if the credentials provider of client
+// does.
+func New(client *oss.Client, name string, extra Extra) (*Client, error) {
 	cred, err := credentials(client)
 	if err != nil {
 		return nil, err
 	}
 	unsigned := cred.GetAccessKeyID() == "" && cred.GetAccessKeySecret() == ""
-	return &Client{client: client, Name: bucket, extra: extra, unsigned: unsigned}, nil
+	return &Client{client: client, name: name, extra: extra, unsigned: unsigned}, nil
 }
 
 func credentials(client *oss.Client) (oss.Credentials, error) {
@@ -59,39 +57,42 @@ func credentials(client *oss.Client) (oss.Credentials, error) {
 	return client.Config.GetCredentials(), nil
 }
 
+// Name returns the name of the bucket.
+func (c *Client) Name() string { return c.name }
+
 // Object returns the source of one object. It makes no request.
-func (b *Client) Object(key string) (*Source, error) {
+func (c *Client) Object(key string) (*Source, error) {
 	if key == "" || len(key) > MaxKey || !utf8.ValidString(key) {
 		return nil, fmt.Errorf("key %q: 1 to %d bytes of UTF-8 are allowed", key, MaxKey)
 	}
-	s := &Source{client: b, id: object.Identity{Bucket: b.Name, Key: key}}
-	if b.unsigned {
+	s := &Source{client: c, id: object.Identity{Bucket: c.name, Key: key}}
+	if c.unsigned {
 		var err error
-		if s.url, err = b.plainURL(key); err != nil {
+		if s.url, err = c.plainURL(key); err != nil {
 			return nil, err
 		}
 	}
 	return s, nil
 }
 
-// plainURL returns the URL of an object, or of the bucket if key is "", for requests without credentials. Without a key
-// the SDK signs with an empty one, which OSS refuses. But the URL that it signs is right, so the signature is cut off.
-func (b *Client) plainURL(key string) (string, error) {
-	bucket, err := b.client.Bucket(b.Name)
+// plainURL returns the URL of an object, or of the bucket if key is "", for requests without credentials. The SDK would sign
+// them with an empty access key, which OSS refuses. The URL that it signs is right, so the signature is cut off.
+func (c *Client) plainURL(key string) (string, error) {
+	bucket, err := c.client.Bucket(c.name)
 	if err != nil {
 		return "", err
 	}
-	name := key
+	named := key
 	if key == "" {
-		name = "x" // the SDK makes URLs of objects only
+		named = "x" // the SDK makes URLs of objects only
 	}
-	signed, err := bucket.SignURL(name, oss.HTTPGet, 1)
+	signed, err := bucket.SignURL(named, oss.HTTPGet, 1)
 	if err != nil {
 		return "", object.WithoutURL(err)
 	}
 	plain, _, _ := strings.Cut(signed, "?")
 	if key == "" {
-		plain = strings.TrimSuffix(plain, name)
+		plain = strings.TrimSuffix(plain, named)
 	}
 	return plain, nil
 }
@@ -106,25 +107,25 @@ type outgoing struct {
 }
 
 // send makes one request.
-func (b *Client) send(ctx context.Context, out outgoing) (*oss.Response, error) {
-	if b.unsigned {
-		return b.client.Conn.DoURLWithContext(ctx, oss.HTTPMethod(out.method), addQuery(out.url, out.params), out.headers, nil, 0, nil)
+func (c *Client) send(ctx context.Context, out outgoing) (*oss.Response, error) {
+	if c.unsigned {
+		return c.client.Conn.DoURLWithContext(ctx, oss.HTTPMethod(out.method), addQuery(out.url, out.params), out.headers, nil, 0, nil)
 	}
 	// Dated by the server's clock if this machine's was found to be wrong.
-	if skew := time.Duration(b.skew.Load()); skew != 0 {
+	if skew := time.Duration(c.skew.Load()); skew != 0 {
 		now := time.Now().Add(skew).UTC()
-		if b.client.Config.AuthVersion == oss.AuthV4 {
+		if c.client.Config.AuthVersion == oss.AuthV4 {
 			out.headers["X-Oss-Date"] = now.Format("20060102T150405Z")
 		} else {
 			out.headers["Date"] = now.Format(http.TimeFormat)
 		}
 	}
 	var sent transport.Secrets
-	resp, err := b.client.Conn.DoWithContext(sent.Watch(ctx, b.client.HTTPClient), out.method, b.Name, out.key, out.params, out.headers, nil, 0, nil)
+	resp, err := c.client.Conn.DoWithContext(sent.Watch(ctx, c.client.HTTPClient), out.method, c.name, out.key, out.params, out.headers, nil, 0, nil)
 	return cleaned(&sent, resp, err)
 }
 
-// cleaned removes what a request carried from what the SDK returned for it.
+// cleaned removes the secrets of a request from what the SDK returned for it.
 func cleaned(sent *transport.Secrets, resp *oss.Response, err error) (*oss.Response, error) {
 	if resp != nil {
 		sent.Clean(resp.Headers)
@@ -147,8 +148,8 @@ func addQuery(u string, params map[string]any) string {
 	return u + "?" + q.Encode()
 }
 
-// failure makes our error of what the SDK returns if an answer is not a success. The SDK reads the bodies of errors but
-// leaves those of redirects open.
+// failure makes the error of an answer that is not a success. The SDK reads the bodies of errors but leaves those of
+// redirects open.
 func failure(ctx context.Context, resp *oss.Response, err error) error {
 	if resp != nil {
 		if resp.Body != nil {
@@ -167,50 +168,50 @@ func failure(ctx context.Context, resp *oss.Response, err error) error {
 	return object.WithoutURL(err)
 }
 
-// correct reports whether the same request may succeed if it is signed again: with the server's time, which it notes, or
-// with what the credentials provider returns by now.
-func (b *Client) correct(err error) bool {
+// correct reports whether the same request may succeed if it is signed again: by the server's clock, which it records, or
+// with what the credentials provider returns by then.
+func (c *Client) correct(err error) bool {
 	var refused *object.StatusError
-	if b.unsigned || !errors.As(err, &refused) {
+	if c.unsigned || !errors.As(err, &refused) {
 		return false
 	}
-	if refused.Service.Code == "RequestTimeTooSkewed" {
-		if refused.Date.IsZero() {
+	if clock, skewed := refused.Skewed(); skewed {
+		if clock.IsZero() {
 			return false
 		}
-		b.skew.Store(int64(time.Until(refused.Date)))
+		c.skew.Store(int64(time.Until(clock)))
 		return true
 	}
-	return object.KeyEnded(refused.Service.Code, b.answered.Load())
+	return refused.KeyEnded(c.answered.Load())
 }
 
-// open asks for something else than the bytes of an object. The answer is a success of OSS, with its body unread. Like
-// bucketSource.get, it repeats the request once if a new signature may be accepted.
-func (b *Client) open(ctx context.Context, method, key string, params map[string]any) (*oss.Response, error) {
-	resp, err := b.openOnce(ctx, method, key, params)
-	if err != nil && b.correct(err) {
-		return b.openOnce(ctx, method, key, params)
+// open asks for something other than the bytes of an object. The answer is a success of OSS, with its body unread. Like
+// [Source.Get], it repeats the request once if a new signature may be accepted.
+func (c *Client) open(ctx context.Context, method, key string, params map[string]any) (*oss.Response, error) {
+	resp, err := c.openOnce(ctx, method, key, params)
+	if err != nil && c.correct(err) {
+		return c.openOnce(ctx, method, key, params)
 	}
 	return resp, err
 }
 
-func (b *Client) openOnce(ctx context.Context, method, key string, params map[string]any) (*oss.Response, error) {
+func (c *Client) openOnce(ctx context.Context, method, key string, params map[string]any) (*oss.Response, error) {
 	out := outgoing{method: method, key: key, params: params, headers: map[string]string{"Accept-Encoding": "identity"}}
-	for k, v := range b.extra.Headers {
-		if !strings.EqualFold(k, oss.HTTPHeaderOssTrafficLimit) { // it is meant for the bytes of objects
+	for k, v := range c.extra.Headers {
+		if !strings.EqualFold(k, oss.HTTPHeaderOssTrafficLimit) { // meant for the bytes of objects
 			out.headers[k] = v
 		}
 	}
-	if payer, ok := b.extra.Params["x-oss-request-payer"]; ok {
+	if payer, ok := c.extra.Params["x-oss-request-payer"]; ok {
 		params["x-oss-request-payer"] = payer
 	}
-	if b.unsigned {
+	if c.unsigned {
 		var err error
-		if out.url, err = b.plainURL(key); err != nil {
+		if out.url, err = c.plainURL(key); err != nil {
 			return nil, err
 		}
 	}
-	resp, err := b.send(ctx, out)
+	resp, err := c.send(ctx, out)
 	if err != nil || resp == nil {
 		return nil, failure(ctx, resp, err)
 	}
@@ -218,6 +219,6 @@ func (b *Client) openOnce(ctx context.Context, method, key string, params map[st
 		resp.Body.Close()
 		return nil, fmt.Errorf("status %d, request ID %s, %s: not an answer of OSS", resp.StatusCode, object.OrNone(id), object.OrNone(resp.Headers.Get("Content-Type")))
 	}
-	b.answered.Store(true)
+	c.answered.Store(true)
 	return resp, nil
 }

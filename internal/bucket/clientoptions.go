@@ -6,14 +6,14 @@ import (
 	"github.com/aliyun/aliyun-oss-go-sdk/oss"
 )
 
-// CheckClient refuses, by name, options of the SDK's client that do nothing because the client was made with
-// oss.HTTPClient: the SDK reads them only when it makes a transport itself (Conn.init and newTransport). Silence would be
-// worse than an error: a proxy would be bypassed, a certificate checked that was not to be, or the other way round.
+// CheckClient returns an error that names an option of the SDK's client that has no effect, if there is one. With
+// oss.HTTPClient the SDK ignores those that it reads only when it makes a transport itself (Conn.init and newTransport).
+// Silence would be worse than an error: a proxy would be bypassed, or a certificate verified that was not to be.
 func CheckClient(client *oss.Client) error {
 	if client == nil || client.HTTPClient == nil {
 		return nil
 	}
-	// The defaults are the SDK's to choose. Of the answer, nothing is used but the configuration.
+	// The SDK chooses the defaults. Nothing of this client is used but its configuration.
 	standard, err := oss.New("oss.invalid", "", "", oss.HTTPClient(client.HTTPClient))
 	if err != nil {
 		return err
@@ -30,7 +30,7 @@ func deadOption(c, standard *oss.Config) (name, instead string) {
 	change := func(what string) string { return what + " in ossdl.HTTPClient(func(t *http.Transport) { … })" }
 	switch {
 	case c.IsAuthProxy:
-		// Besides, the SDK sends the proxy's password to the service, in a header of each request.
+		// The SDK would also send the proxy's password to the service, in a header of each request.
 		return "oss.AuthProxy", change("t.Proxy = http.ProxyURL(u), with user and password in u,")
 	case c.IsUseProxy:
 		return "oss.Proxy", change("t.Proxy = http.ProxyURL(u)")

@@ -7,9 +7,9 @@ import (
 	"github.com/ossdl/ossdl/internal/object"
 )
 
-// Head asks what the service says of an object.
-func (b *Client) Head(ctx context.Context, key string) (object.Facts, error) {
-	resp, err := b.open(ctx, http.MethodHead, key, map[string]any{})
+// Head asks for the facts of an object, without its bytes.
+func (c *Client) Head(ctx context.Context, key string) (object.Facts, error) {
+	resp, err := c.open(ctx, http.MethodHead, key, map[string]any{})
 	if err != nil {
 		return object.Facts{}, err
 	}

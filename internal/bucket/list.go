@@ -14,12 +14,12 @@ import (
 )
 
 const (
-	pageKeys = "1000" // in one page, the most that OSS gives
-	// pageLimit bounds what is read of a page, in bytes. A thousand keys of 1023 bytes, all escaped, need a quarter of it.
+	pageKeys = "1000" // in one page, the most that OSS returns
+	// pageLimit bounds how much of a page is read, in bytes. A thousand keys of 1023 bytes, all escaped, need a quarter of it.
 	pageLimit = 16 << 20
-	// MaxEmpty bounds how many pages in a row may hold no key and say that there are more. OSS may pass over deleted keys to
-	// find one that is left, but not over a thousand pages of them.
-	MaxEmpty = 1000
+	// maxEmpty bounds how many pages in a row may hold no key and yet say that there are more. OSS may skip deleted keys to
+	// find one that is left, but not a thousand pages of them.
+	maxEmpty = 1000
 )
 
 // Entry is an object as a listing describes it.
@@ -27,7 +27,7 @@ type Entry struct {
 	Key      string
 	Size     int64
 	Modified time.Time
-	Symlink  bool // size and time may be the link's, not the target's
+	Symlink  bool // size and time may be those of the link and not of its target
 }
 
 // listDocument is the part of ListObjectsV2's answer that is used here.
@@ -43,16 +43,16 @@ type listDocument struct {
 	}
 }
 
-// Cursor is how far a listing has been read. The zero value is its beginning.
+// Cursor says how far a listing has been read. The zero value is its beginning.
 type Cursor struct {
-	Token string // asks for the next page; "" for the first one
-	after string // the last key so far; "" for none
+	Token string // asks for the next page; "": the first one
+	after string // the last key so far; "": none
 	empty int    // pages in a row without a key
 }
 
-// List asks for one page of the keys that begin with prefix, and returns the place of the next page. Its token is "" if
-// there is none. The answer is read through what body makes of it.
-func (b *Client) List(ctx context.Context, prefix string, at Cursor, body func(io.Reader) io.Reader) ([]Entry, Cursor, error) {
+// List asks for the page at a cursor of the keys that begin with prefix. It returns the page's entries and the cursor of the
+// next page, whose token is "" if there is none. The answer is read through the reader that body returns for it.
+func (c *Client) List(ctx context.Context, prefix string, at Cursor, body func(io.Reader) io.Reader) ([]Entry, Cursor, error) {
 	params := map[string]any{"list-type": "2", "encoding-type": "url", "max-keys": pageKeys}
 	if prefix != "" {
 		params["prefix"] = prefix
@@ -60,7 +60,7 @@ func (b *Client) List(ctx context.Context, prefix string, at Cursor, body func(i
 	if at.Token != "" {
 		params["continuation-token"] = at.Token
 	}
-	resp, err := b.open(ctx, http.MethodGet, "", params)
+	resp, err := c.open(ctx, http.MethodGet, "", params)
 	if err != nil {
 		return nil, Cursor{}, err
 	}
@@ -72,11 +72,11 @@ func (b *Client) List(ctx context.Context, prefix string, at Cursor, body func(i
 	return readPage(doc, at)
 }
 
-// readPage reads the page that was asked for at a place, and returns the place of the next one.
+// readPage parses the page that was asked for at a cursor, and returns the cursor of the next one.
 //
 // Keys must come in the order of their bytes, each once, as OSS lists them. A listing that goes back might never end, and
-// whether one key lies below another could not be known in a single pass.
-func readPage(doc []byte, at Cursor) (objects []Entry, next Cursor, err error) {
+// a single pass could not find out whether one key lies below another.
+func readPage(doc []byte, at Cursor) (entries []Entry, next Cursor, err error) {
 	var d listDocument
 	if err := xml.Unmarshal(doc, &d); err != nil {
 		return nil, Cursor{}, fmt.Errorf("the answer is no listing: %w", err)
@@ -95,17 +95,17 @@ func readPage(doc []byte, at Cursor) (objects []Entry, next Cursor, err error) {
 			return nil, Cursor{}, &object.PermanentError{Err: fmt.Errorf("the listing is out of order: %q comes after %q", key, next.after)}
 		}
 		next.after, next.empty = key, 0
-		objects = append(objects, Entry{key, c.Size, c.LastModified, strings.EqualFold(c.Type, "Symlink")})
+		entries = append(entries, Entry{key, c.Size, c.LastModified, strings.EqualFold(c.Type, "Symlink")})
 	}
 	if !d.IsTruncated {
-		return objects, next, nil
+		return entries, next, nil
 	}
 	if next.Token, err = unescape(d.Next); err != nil || next.Token == "" || next.Token == at.Token {
 		// Asking with the same token again would never end.
 		return nil, Cursor{}, &object.PermanentError{Err: fmt.Errorf("the listing is cut short: token %q for the next page, after %q", d.Next, at.Token)}
 	}
-	if next.empty >= MaxEmpty {
+	if next.empty >= maxEmpty {
 		return nil, Cursor{}, &object.PermanentError{Err: fmt.Errorf("the listing does not end: %d pages in a row hold no key, after %q", next.empty, next.after)}
 	}
-	return objects, next, nil
+	return entries, next, nil
 }

@@ -13,7 +13,7 @@ func FuzzListing(f *testing.F) {
 		"<Error><Code>AccessDenied</Code></Error>", head + "<Contents><Key></Key></Contents>", "",
 	} {
 		f.Add([]byte(doc), "t", "", 0)
-		f.Add([]byte(doc), "u", "a", MaxEmpty-1)
+		f.Add([]byte(doc), "u", "a", maxEmpty-1)
 	}
 	f.Fuzz(func(t *testing.T, doc []byte, token, after string, empty int) {
 		at := Cursor{token, after, empty}
@@ -32,7 +32,7 @@ func FuzzListing(f *testing.F) {
 			last = o.Key
 		}
 		// Either the listing ends, or it has come further, or it has fewer pages left without a key.
-		if next.after != last || next.Token != "" && (next.Token == token || len(objects) == 0 && (next.empty != empty+1 || next.empty >= MaxEmpty)) {
+		if next.after != last || next.Token != "" && (next.Token == token || len(objects) == 0 && (next.empty != empty+1 || next.empty >= maxEmpty)) {
 			t.Errorf("the page at %+v is followed by that at %+v", at, next)
 		}
 	})

@@ -11,30 +11,30 @@ import (
 	"github.com/aliyun/aliyun-oss-go-sdk/oss"
 )
 
-// Extra are what a caller adds to each request.
+// Extra is what a caller adds to each request.
 type Extra struct {
 	Headers map[string]string
 	Params  map[string]any
 }
 
-// WithAgent returns r with a User-Agent for each request, unless the caller has set one.
-func (r Extra) WithAgent(agent string) Extra {
-	for name := range r.Headers {
+// WithAgent returns e with a User-Agent for each request, unless the caller has set one.
+func (e Extra) WithAgent(agent string) Extra {
+	for name := range e.Headers {
 		if http.CanonicalHeaderKey(name) == "User-Agent" {
-			return r
+			return e
 		}
 	}
-	r.Headers = maps.Clone(r.Headers)
-	if r.Headers == nil {
-		r.Headers = map[string]string{}
+	e.Headers = maps.Clone(e.Headers)
+	if e.Headers == nil {
+		e.Headers = map[string]string{}
 	}
-	r.Headers["User-Agent"] = strings.TrimSpace(agent)
-	return r
+	e.Headers["User-Agent"] = strings.TrimSpace(agent)
+	return e
 }
 
-// SDKOption is one option of the SDK, as the SDK keeps it.
+// SDKOption is the value of one option of the SDK, as the SDK keeps it.
 type SDKOption struct {
-	kind  string // the SDK's: sdkHeader, sdkParam, or that of an argument of a function
+	kind  string // as the SDK names it: sdkHeader, sdkParam, or that of an argument of a function
 	Value any
 }
 
@@ -43,8 +43,8 @@ const (
 	sdkParam  = "HTTPParameter"
 )
 
-// ReadOptions returns the SDK's options by name. The SDK can look up an option by name but does not list what was set.
-// So the options are applied to a map of the type that they take.
+// ReadOptions returns the SDK's options by name. The SDK can look up an option by name but does not list what was set. So
+// the options are applied to a map of the type that they take.
 func ReadOptions(opts []oss.Option) (map[string]SDKOption, error) {
 	raw := reflect.MakeMap(reflect.TypeFor[oss.Option]().In(0))
 	for i, o := range opts {
@@ -72,28 +72,28 @@ func ReadExtra(opts []oss.Option) (Extra, error) {
 	return NewExtra(all)
 }
 
-// NewExtra sorts the SDK's options into headers and parameters. An option that is neither, or that conflicts with
-// what the library sets itself, is an error.
+// NewExtra sorts the SDK's options into headers and parameters. An option that is neither, or that conflicts with what the
+// library sets itself, is an error.
 func NewExtra(all map[string]SDKOption) (Extra, error) {
-	r := Extra{Headers: map[string]string{}, Params: map[string]any{}}
+	e := Extra{Headers: map[string]string{}, Params: map[string]any{}}
 	for _, name := range slices.Sorted(maps.Keys(all)) {
 		o := all[name]
 		if why, refused := refusedRequestOptions[strings.ToLower(name)]; refused {
-			return r, fmt.Errorf("%s is refused: %s", sdkFunction(name, o), why)
+			return e, fmt.Errorf("%s is refused: %s", sdkFunction(name, o), why)
 		}
 		text, ok := o.Value.(string)
 		switch {
 		case o.kind != sdkHeader && o.kind != sdkParam:
-			return r, fmt.Errorf("%s is refused: it is neither a header nor a parameter", sdkFunction(name, o))
+			return e, fmt.Errorf("%s is refused: it is neither a header nor a parameter", sdkFunction(name, o))
 		case !ok:
-			return r, fmt.Errorf("%s is refused: its value is a %T, only a string can be sent", name, o.Value)
+			return e, fmt.Errorf("%s is refused: its value is a %T, only a string can be sent", name, o.Value)
 		case o.kind == sdkHeader:
-			r.Headers[name] = text
+			e.Headers[name] = text
 		default:
-			r.Params[name] = text
+			e.Params[name] = text
 		}
 	}
-	return r, nil
+	return e, nil
 }
 
 // sdkFunction returns the name that a caller knows an option by: the header or parameter that it sets, or the function of

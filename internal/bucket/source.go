@@ -26,10 +26,10 @@ func (s *Source) Identity() object.Identity { return s.id }
 // Versions reports whether requests may carry a version ID: only signed ones do.
 func (s *Source) Versions() bool { return !s.client.unsigned }
 
-// Ready returns at once, since each request is signed anew.
+// Ready returns immediately, since each request has a new signature.
 func (s *Source) Ready(context.Context) error { return nil }
 
-// Get makes one request, and repeats it once if a new signature may be accepted.
+// Get makes one request. It repeats the request once if a new signature may be accepted.
 func (s *Source) Get(ctx context.Context, r object.Request) (*object.Answer, error) {
 	a, err := s.getOnce(ctx, r)
 	if err != nil && s.client.correct(err) {
@@ -66,7 +66,7 @@ func (s *Source) build(r object.Request) outgoing {
 	if !r.Whole {
 		out.headers["Range"] = r.Header()
 		if !s.client.unsigned {
-			// Without it OSS ignores a range that is not wholly inside the object, and sends all of it with a 200.
+			// Without it OSS ignores a range that is not wholly inside the object, and sends the whole object with a 200.
 			out.headers["x-oss-range-behavior"] = "standard"
 		}
 	}

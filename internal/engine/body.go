@@ -16,28 +16,28 @@ const (
 	drainBytes = 256 << 10             // at most this much is read and dropped to keep a connection
 )
 
-// receive writes a body into the sink, as far as its bytes belong to the part.
-func (t *Engine) receive(ctx context.Context, p *parts.Part, r object.Request, a *object.Answer, m *Meter) error {
+// receive writes those bytes of a body that belong to the part into the sink.
+func (e *Engine) receive(ctx context.Context, p *parts.Part, r object.Request, a *object.Answer, m *Meter) error {
 	defer a.Body.Close()
-	pos := t.Base + t.Parts.Rest(p).Off // in the object
+	pos := e.Base + e.Parts.Rest(p).Off // in the object
 	if !a.Partial {
-		t.Parts.Extend(p, min(a.End-t.Base, t.Parts.Totals().Size))
-		if err := t.skip(ctx, a, pos-a.Off, m); err != nil {
+		e.Parts.Extend(p, min(a.End-e.Base, e.Parts.Totals().Size))
+		if err := e.skip(ctx, a, pos-a.Off, m); err != nil {
 			return err
 		}
 	}
-	buf := t.Buffers.Get()
-	defer t.Buffers.Put(buf)
+	buf := e.Buffers.Get()
+	defer e.Buffers.Put(buf)
 	for pos < a.End {
-		n, err := t.gather(ctx, a.Body, buf[:min(int64(len(buf)), a.End-pos)], m)
+		n, err := e.gather(ctx, a.Body, buf[:min(int64(len(buf)), a.End-pos)], m)
 		pos += int64(n)
 		if n > 0 {
-			whole, werr := t.store(ctx, p, buf[:n])
+			whole, werr := e.store(ctx, p, buf[:n])
 			if werr != nil {
 				return werr
 			}
 			if whole {
-				return t.drain(ctx, a, pos, err, m)
+				return e.drain(ctx, a, pos, err, m)
 			}
 		}
 		if err == io.EOF && pos < a.End {
@@ -51,20 +51,20 @@ func (t *Engine) receive(ctx context.Context, p *parts.Part, r object.Request, a
 }
 
 // store hashes and writes bytes at the part's position. It reports whether the part has all it needs.
-func (t *Engine) store(ctx context.Context, p *parts.Part, b []byte) (whole bool, err error) {
+func (e *Engine) store(ctx context.Context, p *parts.Part, b []byte) (whole bool, err error) {
 	select {
-	case <-t.ready: // checked first: bytes already received are kept even if the request was canceled
+	case <-e.ready: // checked first: bytes already received are kept even if the request was canceled
 	default:
 		select {
-		case <-t.ready:
+		case <-e.ready:
 		case <-ctx.Done():
 			return false, context.Cause(ctx)
 		}
 	}
 	for len(b) > 0 && !whole {
-		own := t.Parts.Hold(p, len(b))
+		own := e.Parts.Hold(p, len(b))
 		if own.Room != nil {
-			if err := t.waitForRoom(ctx, own.Room); err != nil {
+			if err := e.waitForRoom(ctx, own.Room); err != nil {
 				return false, err
 			}
 			continue
@@ -73,31 +73,31 @@ func (t *Engine) store(ctx context.Context, p *parts.Part, b []byte) (whole bool
 			return true, nil
 		}
 		crc := crc64.Update(own.CRC, b[:own.Size])
-		n, err := t.Sink.WriteAt(b[:own.Size], own.Off)
+		n, err := e.Sink.WriteAt(b[:own.Size], own.Off)
 		if err == nil && n < own.Size {
 			err = io.ErrShortWrite
 		}
 		if err != nil {
-			if own.Size = min(n, own.Size); own.Size > 0 { // a full disk may have taken some of it
-				t.Parts.Advance(p, own, crc64.Update(own.CRC, b[:own.Size]))
+			if own.Size = min(n, own.Size); own.Size > 0 { // a full disk may have accepted some of it
+				e.Parts.Advance(p, own, crc64.Update(own.CRC, b[:own.Size]))
 			}
 			return false, &sinkError{err}
 		}
-		whole = t.Parts.Advance(p, own, crc)
+		whole = e.Parts.Advance(p, own, crc)
 		b = b[own.Size:]
 	}
 	return whole, nil
 }
 
-// waitForRoom waits, without the request's slot, until the horizon moves. A range that was taken lies before the horizon;
-// only the body of a server without ranges reaches it.
-func (t *Engine) waitForRoom(ctx context.Context, room <-chan struct{}) error {
-	t.Lane.Release()
+// waitForRoom waits, without the slot of the request, until the horizon moves. Parts are taken below the horizon, so only
+// the body of a server without ranges reaches it.
+func (e *Engine) waitForRoom(ctx context.Context, room <-chan struct{}) error {
+	e.Lane.Release()
 	select {
 	case <-room:
 	case <-ctx.Done():
 	}
-	return t.Lane.Reenter(ctx)
+	return e.Lane.Reenter(ctx)
 }
 
 // sinkError marks an error of the caller's disk or writer, for which no retry helps.
@@ -106,19 +106,19 @@ type sinkError struct{ err error }
 func (e *sinkError) Error() string { return e.err.Error() }
 func (e *sinkError) Unwrap() error { return e.err }
 
-// gather reads until the buffer is full or what it holds has waited long enough. That makes few large writes of many small
-// reads: TLS hands out one record at a time.
-func (t *Engine) gather(ctx context.Context, body io.Reader, buf []byte, m *Meter) (n int, err error) {
+// gather reads until the buffer is full or its bytes have waited for gatherTime. That turns many small reads into few large
+// writes: TLS returns one record at a time.
+func (e *Engine) gather(ctx context.Context, body io.Reader, buf []byte, m *Meter) (n int, err error) {
 	var since time.Duration
 	for n < len(buf) && err == nil {
 		var k int
-		limit := t.Lane.ReadLimit(len(buf) - n)
-		m.Waits()
+		limit := e.Lane.ReadLimit(len(buf) - n)
+		m.waits()
 		k, err = body.Read(buf[n : n+limit])
-		now := m.Got(k)
+		now := m.got(k)
 		n += k
-		t.count(k)
-		if lerr := t.Lane.Throttle(ctx, k); lerr != nil {
+		e.count(k)
+		if lerr := e.Lane.Throttle(ctx, k); lerr != nil {
 			return n, lerr
 		}
 		if since == 0 {
@@ -130,17 +130,17 @@ func (t *Engine) gather(ctx context.Context, body io.Reader, buf []byte, m *Mete
 	return n, err
 }
 
-func (t *Engine) count(n int) {
-	t.Stats.Downloaded.Add(int64(n))
-	t.Gate.Received(n)
+func (e *Engine) count(n int) {
+	e.Stats.Downloaded.Add(int64(n))
+	e.Gate.Received(n)
 }
 
 // skip reads and drops n bytes of a body.
-func (t *Engine) skip(ctx context.Context, a *object.Answer, n int64, m *Meter) error {
-	buf := t.Buffers.Get()
-	defer t.Buffers.Put(buf)
+func (e *Engine) skip(ctx context.Context, a *object.Answer, n int64, m *Meter) error {
+	buf := e.Buffers.Get()
+	defer e.Buffers.Put(buf)
 	for n > 0 {
-		k, err := t.gather(ctx, a.Body, buf[:min(n, int64(len(buf)))], m)
+		k, err := e.gather(ctx, a.Body, buf[:min(n, int64(len(buf)))], m)
 		n -= int64(k)
 		if n > 0 && err != nil {
 			if err == io.EOF {
@@ -152,11 +152,11 @@ func (t *Engine) skip(ctx context.Context, a *object.Answer, n int64, m *Meter) 
 	return nil
 }
 
-// drain reads the rest of a body whose part was cut short, if it is little, so that its connection can be used again.
-func (t *Engine) drain(ctx context.Context, a *object.Answer, pos int64, err error, m *Meter) error {
+// drain reads the rest of a body whose part was cut short, if that is little, so that its connection can be reused.
+func (e *Engine) drain(ctx context.Context, a *object.Answer, pos int64, err error, m *Meter) error {
 	if left := a.End - pos; err == nil && left > 0 && left <= drainBytes {
 		// The part is complete: an error only costs the connection.
-		_ = t.skip(ctx, a, left, m)
+		_ = e.skip(ctx, a, left, m)
 	}
 	return nil
 }

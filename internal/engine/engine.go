@@ -25,8 +25,8 @@ import (
 // Sink is where the bytes of one call go. Offset 0 is the first byte asked for.
 type Sink interface {
 	io.WriterAt
-	// Begin prepares the sink for size bytes, of which missing are still to come. It runs in parallel with the first
-	// request's body; no write comes before it has returned nil.
+	// Begin prepares the sink for size bytes, of which missing are still to come. It runs while the first body arrives.
+	// No write comes before it has returned nil.
 	Begin(size, missing int64) error
 }
 
@@ -37,14 +37,14 @@ type Load struct {
 	Rate       float64 // bytes per second of one connection; 0: not known
 	Limit      int     // requests that may be in flight now, of all calls
 	Ceiling    int     // requests that this call can have in flight at most
-	Room       int64   // bytes that the sink has room for; 0: for all
+	Room       int64   // bytes that the sink has room for; 0: no bound
 }
 
-// LeastRoomShare is the least that is asked for because of a lack of room, in bytes.
+// LeastRoomShare is the smallest share of a sink's room, in bytes.
 const LeastRoomShare = 64 << 10
 
-// RoomShare is how much of a sink's room one request may fill. All requests in flight must fit in and one more, so that a
-// connection that is done with its share first need not wait for the others.
+// RoomShare returns how many bytes of a sink's room one request may fill. All requests in flight must fit in, and one more,
+// so that the connection that first completes its share need not wait for the others.
 func (l Load) RoomShare() int64 {
 	n := max(LeastRoomShare, l.Room/int64(min(l.Ceiling, l.Limit)+1))
 	if n > BufferSize {
@@ -57,9 +57,9 @@ func (l Load) RoomShare() int64 {
 type Want struct {
 	ETag      string        // given by the caller, or ""
 	Version   string        // given by the caller, or ""
-	Earlier   *object.Facts // the object that the claims in the set are of; nil: there are none
+	Earlier   *object.Facts // the object that the claims in the map are of; nil: there are none
 	Empty     bool          // the object is said to have no bytes: no range is asked for
-	OneStream bool          // the server takes neither ranges nor conditions
+	OneStream bool          // the server accepts neither ranges nor conditions
 }
 
 // Stats are a call's counters. Several runs may share them.
@@ -69,55 +69,55 @@ type Stats struct {
 	InFlight            atomic.Int64
 }
 
-// Config is all that the engine is given. It does not change during a run.
+// Config is everything that an engine needs. It does not change during a run.
 type Config struct {
 	Source  Source
 	Sink    Sink
-	Disk    io.ReaderAt // the sink's content, to compare claims with; nil: it cannot be read
+	Disk    io.ReaderAt // the content of the sink, to compare claims with; nil: it cannot be read
 	Parts   *parts.Map  // what is there already, and what is missing
 	Gate    *slots.Gate
 	Lane    *slots.Lane
 	Buffers *Buffers
 
 	Base        int64 // offset in the object of the sink's first byte
-	Length      int64 // bytes asked for; -1: all from base to the end
-	Room        int64 // bytes that the sink takes beyond those it has passed on, see set.setHorizon; 0: all
-	MaxRequests int   // requests in flight, if the sink bounds them further than the lane does; 0: it does not
+	Length      int64 // bytes asked for; -1: all from Base to the end
+	Room        int64 // bytes that the sink can hold, see [parts.Map.SetHorizon]; 0: no bound
+	MaxRequests int   // requests in flight, if the sink limits them further than the lane does; 0: it does not
 	Want        Want
 
 	Size       func(Load) int64                                 // bytes of the next request; called once for each
-	Workers    func(left int64, ceiling int) int                // how many requests at once so many bytes are work for
-	RangeError func(s span.Span, attempts int, err error) error // the error of a range of the object that could not be fetched
-	Beside     []func(context.Context) error                    // run from the sink's begin until all is done or ctx ends
+	Workers    func(left int64, ceiling int) int                // how many requests at once are useful for the bytes left
+	RangeError func(s span.Span, attempts int, err error) error // makes the error of a range of the object that cannot be fetched
+	Beside     []func(context.Context) error                    // run from when the sink is ready until all is done or ctx ends
 	Retry      slots.Retry
-	Stall      time.Duration // requests that bring next to nothing for this long are ended
+	Stall      time.Duration // a request that delivers next to nothing for this long is ended
 	Stats      *Stats
 	Log        *slog.Logger
 }
 
-// Engine is the engine of one call. It fetches from a source into a sink what its set says is missing. Workers take
-// ranges, with a slot for each request, and a watchdog looks at the requests. Entry points differ in source and sink and
-// in what they do before and after; there is no other fetch loop.
+// Engine fetches what its map says is missing, from a source into a sink, for one call. Workers take parts, with a slot for
+// each request, and a watchdog inspects the requests. All calls of the library use it; there is no other fetch loop.
 type Engine struct {
 	Config
 	pin   *pin
-	tries Retrier
+	tries *Retrier
 	dog   *Watchdog
 
-	began chan struct{} // closed once the first answer is accepted and the size known
-	ready chan struct{} // closed once the sink has begun
+	began chan struct{} // closed once the first answer is accepted and the size is known
+	ready chan struct{} // closed once the sink is ready
 
 	firstByte    atomic.Int64  // nanoseconds from a request to its answer, smoothed
 	connRateBits atomic.Uint64 // see connRate
 }
 
+// New makes an engine. It makes no request before Run.
 func New(config Config) *Engine {
 	return &Engine{
 		Config: config,
 		pin:    newPin(config.Want, config.Source.Versions(), config.Log),
-		tries: Retrier{
-			Gate: config.Gate, Lane: config.Lane, Policy: config.Retry, Log: config.Log, Ready: config.Source.Ready,
-			Retried: func() { config.Stats.Retries.Add(1) },
+		tries: &Retrier{
+			gate: config.Gate, lane: config.Lane, policy: config.Retry, log: config.Log, ready: config.Source.Ready,
+			retried: func() { config.Stats.Retries.Add(1) },
 		},
 		dog:   NewWatchdog(config.Stall),
 		began: make(chan struct{}),
@@ -125,79 +125,82 @@ func New(config Config) *Engine {
 	}
 }
 
-// errFinished ends what workers wait for once every byte is done.
+// errFinished is the cause with which the context of the workers ends once every byte is done.
 var errFinished = errors.New("all done")
 
-// Run fetches until nothing is missing and no claim unproved. After an error what was done stays done, and run may be
-// called again. Everything that it started has ended when it returns.
-func (t *Engine) Run(ctx context.Context) error {
-	end := t.Lane.Begin()
+// Run fetches until nothing is missing and every claim is verified. After an error, what was done stays done, and Run may be
+// called again. Everything that Run started has ended when it returns.
+func (e *Engine) Run(ctx context.Context) error {
+	end := e.Lane.Begin()
 	defer end()
-	stop := t.dog.Start(t.beat)
+	stop := e.dog.Start(e.beat)
 	defer stop()
 
 	group, ctx := errgroup.WithContext(ctx)
 	ctx, finish := context.WithCancelCause(ctx)
 	defer finish(nil)
-	ceiling := t.ceiling()
+	ceiling := e.ceiling()
 	const begin, proof, rangeCheck = 1, 1, 1
-	group.SetLimit(ceiling + begin + proof + rangeCheck + len(t.Beside))
+	group.SetLimit(ceiling + begin + proof + rangeCheck + len(e.Beside))
 
-	worker := func() error { return t.work(ctx, finish) }
-	t.startFirst(ctx, group, worker)
-	if t.HasBegun() && cause(ctx) == nil { // an empty object may be done by now
-		t.startRest(ctx, group, worker, ceiling)
+	worker := func() error { return e.work(ctx, finish) }
+	e.startFirst(ctx, group, worker)
+	if e.HasBegun() && cause(ctx) == nil { // an empty object may be done by now
+		e.startRest(ctx, group, worker, ceiling)
 	}
 	err := group.Wait()
-	if err == nil && !t.IsReady() { // an empty object was done as ctx ended
+	if err == nil && !e.IsReady() { // an empty object was done as ctx ended
 		err = context.Cause(ctx)
 	}
 	return err
 }
 
 // startFirst starts one worker, and returns once the first answer is accepted or none will come.
-func (t *Engine) startFirst(ctx context.Context, group *errgroup.Group, worker func() error) {
+func (e *Engine) startFirst(ctx context.Context, group *errgroup.Group, worker func() error) {
 	group.Go(func() error {
-		if err := t.checkUnchanged(ctx); err != nil {
+		if err := e.checkUnchanged(ctx); err != nil {
 			return err
 		}
 		return worker()
 	})
 	select {
-	case <-t.began:
+	case <-e.began:
 	case <-ctx.Done():
 	}
 }
 
 // startRest starts what can only run once the object is known.
-func (t *Engine) startRest(ctx context.Context, group *errgroup.Group, worker func() error, ceiling int) {
-	group.Go(t.begin)
-	if t.Disk != nil {
-		group.Go(func() error { return t.Prove(ctx, func(n int64) { t.Stats.Resumed.Add(n) }) })
+func (e *Engine) startRest(ctx context.Context, group *errgroup.Group, worker func() error, ceiling int) {
+	group.Go(e.begin)
+	if e.Disk != nil {
+		group.Go(func() error { return e.Prove(ctx, func(n int64) { e.Stats.Resumed.Add(n) }) })
 	}
-	if t.pin.rangeSupport() == untried {
-		group.Go(func() error { return t.checkRanges(ctx) })
+	if e.pin.rangeSupport() == untried {
+		group.Go(func() error { return e.checkRanges(ctx) })
 	}
-	for _, fn := range t.Beside {
-		group.Go(func() error { return t.onceReady(ctx, fn) })
+	for _, fn := range e.Beside {
+		group.Go(func() error { return e.onceReady(ctx, fn) })
 	}
-	sums := t.Parts.Totals()
-	for range t.Workers(sums.Size-sums.Done, ceiling) - 1 {
+	sums := e.Parts.Totals()
+	for range e.Workers(sums.Size-sums.Done, ceiling) - 1 {
 		group.Go(worker)
 	}
 }
 
-// Facts are the facts of the object, once an answer has fixed them.
-func (t *Engine) Facts() (f object.Facts, fixed bool) { return t.pin.current() }
+// Facts returns the facts of the object, once an answer has fixed them.
+func (e *Engine) Facts() (f object.Facts, fixed bool) { return e.pin.current() }
 
 // Header returns the headers of the answer that fixed the object; nil: there is none yet. They must not be changed.
-func (t *Engine) Header() http.Header { return t.pin.answerHeader() }
+func (e *Engine) Header() http.Header { return e.pin.answerHeader() }
 
-// Began is closed once the first answer is accepted and the size known.
-func (t *Engine) Began() <-chan struct{} { return t.began }
+// Began returns a channel that is closed once the first answer is accepted and the size is known.
+func (e *Engine) Began() <-chan struct{} { return e.began }
 
-func (t *Engine) IsReady() bool  { return isClosed(t.ready) }
-func (t *Engine) HasBegun() bool { return isClosed(t.began) }
+// HasBegun reports whether the channel that Began returns is closed.
+func (e *Engine) HasBegun() bool { return isClosed(e.began) }
+
+// IsReady reports whether the sink is ready: its Begin has returned nil.
+func (e *Engine) IsReady() bool { return isClosed(e.ready) }
 
 func isClosed(c <-chan struct{}) bool {
 	select {
@@ -208,31 +211,31 @@ func isClosed(c <-chan struct{}) bool {
 	}
 }
 
-// ceiling is the most requests, and workers, that this call can have at once.
-func (t *Engine) ceiling() int {
-	if n := t.Lane.Ceiling(); t.MaxRequests <= 0 || n < t.MaxRequests {
+// ceiling returns the most requests, and workers, that this call can have at once.
+func (e *Engine) ceiling() int {
+	if n := e.Lane.Ceiling(); e.MaxRequests <= 0 || n < e.MaxRequests {
 		return n
 	}
-	return t.MaxRequests
+	return e.MaxRequests
 }
 
-// begin prepares the sink, once, in parallel with the first body.
-func (t *Engine) begin() error {
-	if t.IsReady() {
+// begin prepares the sink, once, while the first body arrives.
+func (e *Engine) begin() error {
+	if e.IsReady() {
 		return nil
 	}
-	sums := t.Parts.Totals()
-	if err := t.Sink.Begin(sums.Size, sums.Size-sums.Have); err != nil {
+	sums := e.Parts.Totals()
+	if err := e.Sink.Begin(sums.Size, sums.Size-sums.Have); err != nil {
 		return err
 	}
-	close(t.ready)
+	close(e.ready)
 	return nil
 }
 
-// onceReady runs fn once the sink has begun.
-func (t *Engine) onceReady(ctx context.Context, fn func(context.Context) error) error {
+// onceReady runs fn once the sink is ready.
+func (e *Engine) onceReady(ctx context.Context, fn func(context.Context) error) error {
 	select {
-	case <-t.ready:
+	case <-e.ready:
 		return fn(ctx)
 	case <-ctx.Done():
 		return nil
@@ -240,9 +243,9 @@ func (t *Engine) onceReady(ctx context.Context, fn func(context.Context) error) 
 }
 
 // work fetches parts until none is left, and then ends what waits for the others.
-func (t *Engine) work(ctx context.Context, end context.CancelCauseFunc) error {
+func (e *Engine) work(ctx context.Context, end context.CancelCauseFunc) error {
 	for {
-		finished, err := t.waitForWork(ctx)
+		finished, err := e.waitForWork(ctx)
 		if err != nil {
 			return err
 		}
@@ -250,11 +253,11 @@ func (t *Engine) work(ctx context.Context, end context.CancelCauseFunc) error {
 			end(errFinished)
 			return nil
 		}
-		p, err := t.fetch(ctx)
+		p, err := e.fetch(ctx)
 		if err != nil {
 			end(err) // before the part is given back, or an idle worker would retry it
 			if p != nil {
-				t.Parts.GiveBack(p)
+				e.Parts.GiveBack(p)
 			}
 			return err
 		}
@@ -262,10 +265,10 @@ func (t *Engine) work(ctx context.Context, end context.CancelCauseFunc) error {
 }
 
 // waitForWork returns once there is something to take, or everything is done.
-func (t *Engine) waitForWork(ctx context.Context) (finished bool, err error) {
+func (e *Engine) waitForWork(ctx context.Context) (finished bool, err error) {
 	for {
-		available, changed := t.Parts.Wait(t.terms()) // first: isFinished could become true in between unnoticed
-		finished := t.Parts.Finished()
+		available, changed := e.Parts.Wait(e.terms()) // before Finished, or the last byte could be missed
+		finished := e.Parts.Finished()
 		if available || finished {
 			return finished, nil
 		}
@@ -279,15 +282,15 @@ func (t *Engine) waitForWork(ctx context.Context) (finished bool, err error) {
 
 // take gives a worker that has a slot a part to fetch: missing bytes, or a share of what another worker is fetching. It
 // returns nil if there is none.
-func (t *Engine) take() *parts.Part {
-	p := t.Parts.Take(func(unfinished int64) int64 { return t.Size(t.load(unfinished)) })
+func (e *Engine) take() *parts.Part {
+	p := e.Parts.Take(func(unfinished int64) int64 { return e.Size(e.load(unfinished)) })
 	if p == nil {
-		p = t.Parts.TakeOver(t.terms())
+		p = e.Parts.TakeOver(e.terms())
 	}
 	return p
 }
 
-// cause is why ctx has ended; nil if it has not, or only because everything is done.
+// cause returns why ctx has ended; nil if it has not, or only because everything is done.
 func cause(ctx context.Context) error { return ignoring(context.Cause(ctx), errFinished) }
 
 func ignoring(err, harmless error) error {
@@ -297,50 +300,50 @@ func ignoring(err, harmless error) error {
 	return err
 }
 
-func (t *Engine) load(unfinished int64) Load {
-	_, known := t.pin.current()
+func (e *Engine) load(unfinished int64) Load {
+	_, known := e.pin.current()
 	return Load{
-		Unfinished: unfinished, Known: known, Rate: t.connRate(), Limit: t.Gate.Limit(), Ceiling: t.ceiling(), Room: t.Room,
+		Unfinished: unfinished, Known: known, Rate: e.connRate(), Limit: e.Gate.Limit(), Ceiling: e.ceiling(), Room: e.Room,
 	}
 }
 
-// RoomShare is how much of the sink's room one request may fill now.
-func (t *Engine) RoomShare() int64 {
-	return Load{Limit: t.Gate.Limit(), Ceiling: t.ceiling(), Room: t.Room}.RoomShare()
+// RoomShare returns how many bytes of the sink's room one request may fill now.
+func (e *Engine) RoomShare() int64 {
+	return Load{Limit: e.Gate.Limit(), Ceiling: e.ceiling(), Room: e.Room}.RoomShare()
 }
 
-// terms are what taking over must be worth now.
-func (t *Engine) terms() parts.Terms {
-	if t.Lane.Limited() {
+// terms returns what taking over a part must be worth now.
+func (e *Engine) terms() parts.Terms {
+	if e.Lane.Limited() {
 		return parts.Terms{} // all requests share the rate limit: taking over would gain nothing
 	}
-	tm := parts.Terms{Now: time.Now(), FirstByte: time.Duration(t.firstByte.Load()), Rate: t.connRate()}
-	if t.Room > 0 {
-		tm.Least = min(parts.MinGain, t.RoomShare()/4)
+	tm := parts.Terms{Now: time.Now(), FirstByte: time.Duration(e.firstByte.Load()), Rate: e.connRate()}
+	if e.Room > 0 {
+		tm.Least = min(parts.MinGain, e.RoomShare()/4)
 	}
 	return tm
 }
 
-// connRate is the smoothed speed of one connection in bytes per second; 0: not known yet.
-func (t *Engine) connRate() float64 { return math.Float64frombits(t.connRateBits.Load()) }
+// connRate returns the smoothed speed of one connection in bytes per second; 0: not known yet.
+func (e *Engine) connRate() float64 { return math.Float64frombits(e.connRateBits.Load()) }
 
-// observeRate smooths a measured speed of one connection. The result falls slower than it rises: at the end the slow
+// observeRate adds a measured speed of one connection to connRate. That falls slower than it rises: at the end only the slow
 // connections are left, and a new one would be faster than they are.
-func (t *Engine) observeRate(rate float64) {
-	switch old := t.connRate(); {
+func (e *Engine) observeRate(rate float64) {
+	switch old := e.connRate(); {
 	case old == 0:
 	case rate < old:
 		rate = old + (rate-old)/32
 	default:
 		rate = old + (rate-old)/4
 	}
-	t.connRateBits.Store(math.Float64bits(rate))
+	e.connRateBits.Store(math.Float64bits(rate))
 }
 
-// observeFirstByte smooths how long a request waited for its answer.
-func (t *Engine) observeFirstByte(d time.Duration) {
-	if old := time.Duration(t.firstByte.Load()); old > 0 {
+// observeFirstByte adds how long a request waited for its answer to the smoothed time.
+func (e *Engine) observeFirstByte(d time.Duration) {
+	if old := time.Duration(e.firstByte.Load()); old > 0 {
 		d = old + (d-old)/4
 	}
-	t.firstByte.Store(int64(d))
+	e.firstByte.Store(int64(d))
 }

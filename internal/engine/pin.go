@@ -11,10 +11,11 @@ import (
 	"github.com/ossdl/ossdl/internal/span"
 )
 
-// ErrStale says that what an earlier run left is of another object than the one that is there now. The run starts anew.
+// ErrStale says that what an earlier run left is of another object than the one that is there now. The caller must start
+// over.
 var ErrStale = errors.New("the partial download is of another object")
 
-// support is what is known of a capability of a server.
+// support is what is known about a capability of a server.
 type support uint8
 
 const (
@@ -34,13 +35,13 @@ type pin struct {
 	facts  object.Facts
 	header http.Header // of the answer that fixed it
 
-	ranges     support // unsupported stays, whatever answers come in late
+	ranges     support // once unsupported it stays so, even if late answers say otherwise
 	conditions support // If-Match together with Range; it counts as supported until it is refused
 	versions   support // requests with the pinned version
 	ignored    int     // ranges answered with the whole object before any 206
 }
 
-// newPin makes a pin that no answer has fixed. Versions reports whether requests may carry a version ID.
+// newPin makes a pin that no answer has fixed. versions reports whether requests may carry a version ID.
 func newPin(want Want, versions bool, log *slog.Logger) *pin {
 	p := &pin{want: want, log: log}
 	if want.OneStream {
@@ -52,8 +53,8 @@ func newPin(want Want, versions bool, log *slog.Logger) *pin {
 	return p
 }
 
-// request is the request for a span of the object.
-func (p *pin) request(sp span.Span) object.Request {
+// requestFor returns the request for a span of the object.
+func (p *pin) requestFor(sp span.Span) object.Request {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	r := object.Request{Span: sp, VersionID: p.want.Version}
@@ -77,7 +78,7 @@ func (p *pin) request(sp span.Span) object.Request {
 	return r
 }
 
-// accept compares an answer with the pin, or fixes the pin with the first one. An error is errStale or ErrObjectChanged.
+// accept compares an answer with the pin, or fixes the pin by the first one. Its error wraps ErrStale or ErrObjectChanged.
 func (p *pin) accept(r object.Request, a *object.Answer) (first bool, err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -120,7 +121,7 @@ func (p *pin) compare(f object.Facts) error {
 	return nil
 }
 
-// changed is the error of an object that differs, or nil if there is no difference.
+// changed returns the error of an object that differs, or nil if why is empty.
 func changed(why string, by object.Origin) error {
 	if why == "" {
 		return nil
@@ -128,7 +129,7 @@ func changed(why string, by object.Origin) error {
 	return &object.FindingError{Means: object.ErrObjectChanged, Why: why, Origin: by}
 }
 
-// remedy is what to do about an answer that was no success, other than to repeat the request.
+// remedy is what to do about an answer that is no success, other than to repeat the request.
 type remedy uint8
 
 const (
@@ -143,19 +144,21 @@ func (p *pin) refused(r object.Request, err error) (remedy, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	var odd *object.MismatchError
-	if errors.As(err, &odd) && odd.Size >= 0 {
-		return p.ignoredRange(r, odd)
+	if errors.As(err, &odd) {
+		if size, whole := odd.Whole(); whole {
+			return p.ignoredRange(r, odd, size)
+		}
 	}
 	var status *object.StatusError
 	if !errors.As(err, &status) {
 		return giveUp, err
 	}
-	switch status.Service.StatusCode {
+	switch status.Status() {
 	case http.StatusForbidden:
-		if r.VersionID != "" && r.VersionID != p.want.Version && p.versions != supported && status.Means == nil {
+		if r.VersionID != "" && r.VersionID != p.want.Version && p.versions != supported && status.Means() == nil {
 			if p.versions == untried {
 				p.versions = unsupported
-				p.log.Warn("version pin dropped: no permission oss:GetObjectVersion", "requestId", status.Service.RequestID)
+				p.log.Warn("version pin dropped: no permission oss:GetObjectVersion", "requestId", status.RequestID())
 			}
 			return askAgain, nil
 		}
@@ -180,20 +183,20 @@ func (p *pin) refused(r object.Request, err error) (remedy, error) {
 	return giveUp, err
 }
 
-// ignoredRange decides about a 200 with the whole object in answer to a range that does not start at 0. OSS sends it for a
-// range that is not wholly inside the object, if the request may not carry x-oss-range-behavior.
-func (p *pin) ignoredRange(r object.Request, odd *object.MismatchError) (remedy, error) {
+// ignoredRange decides about an answer with the whole object, of size bytes, to a range that does not start at 0. OSS sends
+// it for a range that is not wholly inside the object, if the request may not carry x-oss-range-behavior.
+func (p *pin) ignoredRange(r object.Request, odd *object.MismatchError, size int64) (remedy, error) {
 	switch {
-	case p.fixed && odd.Size != p.facts.Size:
-		return giveUp, changed(fmt.Sprintf("size %d, was %d", odd.Size, p.facts.Size), odd.Origin)
+	case p.fixed && size != p.facts.Size:
+		return giveUp, changed(fmt.Sprintf("size %d, was %d", size, p.facts.Size), odd.Origin)
 	case p.ranges == supported:
 		return giveUp, odd
-	case !p.fixed && p.want.Earlier != nil && odd.Size != p.want.Earlier.Size:
-		return giveUp, fmt.Errorf("%w: size %d, was %d", ErrStale, odd.Size, p.want.Earlier.Size)
-	case r.Off >= odd.Size:
-		return giveUp, &object.PermanentError{Err: fmt.Errorf("%w: offset %d of %d bytes: %w", object.ErrRange, r.Off, odd.Size, odd)}
-	case r.End > odd.Size:
-		return giveUp, &ClampError{odd.Size, odd.Origin}
+	case !p.fixed && p.want.Earlier != nil && size != p.want.Earlier.Size:
+		return giveUp, fmt.Errorf("%w: size %d, was %d", ErrStale, size, p.want.Earlier.Size)
+	case r.Off >= size:
+		return giveUp, &object.PermanentError{Err: fmt.Errorf("%w: offset %d of %d bytes: %w", object.ErrRange, r.Off, size, odd)}
+	case r.End > size:
+		return giveUp, &clampError{size, odd.Origin}
 	}
 	if p.ignored++; p.ignored < 2 {
 		return askAgain, nil
@@ -205,15 +208,15 @@ func (p *pin) ignoredRange(r object.Request, odd *object.MismatchError) (remedy,
 	return askAgain, nil
 }
 
-// ClampError says that the range asked for goes beyond the end of the object, whose size is now known.
-type ClampError struct {
+// clampError says that the range asked for goes beyond the end of the object, whose size is now known.
+type clampError struct {
 	size int64
 	object.Origin
 }
 
-func (e *ClampError) Error() string { return fmt.Sprintf("the object has %d bytes", e.size) }
+func (e *clampError) Error() string { return fmt.Sprintf("the object has %d bytes", e.size) }
 
-// probed decides what a 412 meant: f are the facts of an answer to the request without its condition.
+// probed decides what a 412 meant. f are the facts of an answer to the request without its condition.
 func (p *pin) probed(f object.Facts, refusal error) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -224,7 +227,7 @@ func (p *pin) probed(f object.Facts, refusal error) error {
 		return fmt.Errorf("%w: %w", err, refusal)
 	}
 	if !p.fixed && p.want.ETag != "" && p.want.ETag != f.ETag {
-		p.want.ETag = f.ETag // as the service spells it: whether it compares case-insensitively is not documented
+		p.want.ETag = f.ETag // as the service spells it: OSS does not document whether it ignores the case
 		return nil
 	}
 	if p.conditions != unsupported {
@@ -241,7 +244,7 @@ func (p *pin) current() (object.Facts, bool) {
 	return p.facts, p.fixed
 }
 
-// answerHeader returns the headers of the answer that fixed the pin; nil if none has yet. They are not to be changed.
+// answerHeader returns the headers of the answer that fixed the pin; nil: none has yet. They must not be changed.
 func (p *pin) answerHeader() http.Header {
 	p.mu.Lock()
 	defer p.mu.Unlock()

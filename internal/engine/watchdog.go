@@ -16,11 +16,11 @@ import (
 )
 
 var (
-	// ErrStalled ends a request that brought less than stallRate over the stall time-out.
-	ErrStalled = errors.New("stalled: under 1 KiB/s over the time-out")
-	// errSlow ends a request that was far slower than the others; the same range goes on over a new connection.
+	// errStalled ends a request that received less than stallRate over the stall timeout.
+	errStalled = errors.New("stalled: under 1 KiB/s over the time-out")
+	// errSlow ends a request that was far slower than the others; the same range continues over a new connection.
 	errSlow = errors.New("connection far slower than the others")
-	// errTaken ends a request whose range another worker has taken over completely.
+	// errTaken ends a request whose remaining bytes another worker has taken over.
 	errTaken = errors.New("range taken over")
 )
 
@@ -32,19 +32,21 @@ const (
 	rateHalfLife = time.Second            // of the smoothed speed of a request
 )
 
-// Watchdog ends requests that stall. It serves all requests of a call, also those for no object's bytes.
+// Watchdog ends requests that stall. It serves all requests of a call, including those that are not for the bytes of an
+// object.
 type Watchdog struct {
 	stall  time.Duration
 	mu     sync.Mutex
 	meters map[*Meter]struct{} // of the requests in flight
 }
 
+// NewWatchdog makes a Watchdog that ends a request once it has received next to nothing for stall. It does so from Start on.
 func NewWatchdog(stall time.Duration) *Watchdog {
 	return &Watchdog{stall: stall, meters: map[*Meter]struct{}{}}
 }
 
-// Start inspects the requests every tickTime until stop is called, and then calls beat. When stop returns, beat does not
-// run any more.
+// Start inspects the requests every tickTime until stop is called, and calls beat after each inspection. Once stop has
+// returned, beat does not run any more.
 func (w *Watchdog) Start(beat func(now time.Time)) (stop func()) {
 	done := make(chan struct{})
 	var running sync.WaitGroup
@@ -67,22 +69,21 @@ func (w *Watchdog) Start(beat func(now time.Time)) (stop func()) {
 	}
 }
 
-// Do makes a request, by fn, which the watchdog ends if it stalls. fn tells the meter when it waits for the network and
-// what it got.
+// Do calls fn to make a request, and cancels its context if the request stalls. fn must read a body through [Meter.Reader].
 func (w *Watchdog) Do(ctx context.Context, fn func(context.Context, *Meter) error) error {
 	return w.watch(ctx, &Meter{}, fn)
 }
 
-// watch is do with a meter that says more of the request.
+// watch is Do with a meter that says what the request is for.
 func (w *Watchdog) watch(ctx context.Context, m *Meter, fn func(context.Context, *Meter) error) error {
 	ctx, m.cancel = context.WithCancelCause(ctx)
 	defer m.cancel(nil)
 	m.start = time.Now()
 	w.add(m)
 	defer w.remove(m)
-	m.Waits()
+	m.waits()
 	err := fn(ctx, m)
-	var local *sinkError // says more than that the request was ended meanwhile
+	var local *sinkError // which says more than that the request was ended meanwhile
 	if why := context.Cause(ctx); err != nil && why != nil && !errors.As(err, &local) {
 		return why
 	}
@@ -101,13 +102,14 @@ func (w *Watchdog) remove(m *Meter) {
 	delete(w.meters, m)
 }
 
-// InFlight is the number of requests under way.
+// InFlight returns the number of requests in flight.
 func (w *Watchdog) InFlight() int {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return len(w.meters)
 }
 
+// snapshot returns the meters of the requests in flight.
 func (w *Watchdog) snapshot() []*Meter {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -121,36 +123,36 @@ func (w *Watchdog) snapshot() []*Meter {
 func (w *Watchdog) endStalled() {
 	for _, m := range w.snapshot() {
 		if m.stalled(w.stall) {
-			m.cancel(fmt.Errorf("%w of %v", ErrStalled, w.stall))
+			m.cancel(fmt.Errorf("%w of %v", errStalled, w.stall))
 		}
 	}
 }
 
-// Meter measures one request: how many bytes came, and how long it waited for the network. The worker writes it without
-// locks while the watchdog reads it.
+// Meter measures one request: how many bytes it received, and how long it waited for the network. The request's goroutine
+// writes it without locks while the watchdog reads it.
 type Meter struct {
 	watched
 	cancel   context.CancelCauseFunc
 	start    time.Time
 	bytes    atomic.Int64
 	waited   atomic.Int64 // nanoseconds spent waiting, in waits that have ended
-	since    atomic.Int64 // start of the wait under way, in nanoseconds since start, plus one; 0: none
+	since    atomic.Int64 // when the wait in progress began, in nanoseconds since start, plus one; 0: there is none
 	measured atomic.Bool  // the watchdog knows its rate
 
-	// The watchdog's own.
-	rate  float64 // smoothed, bytes per second
-	at    time.Duration
-	seen  int64
-	marks []mark
+	// Used by the watchdog alone.
+	rate  float64       // smoothed, in bytes per second
+	at    time.Duration // age when rate was last updated
+	seen  int64         // bytes at that age
+	marks []mark        // since the time for which a stall is judged
 }
 
 // watched says what a request is for.
 type watched struct {
-	part        *parts.Part // nil: for no bytes of the set
-	replaceable bool        // it may be ended for being slow
+	part        *parts.Part // nil: it fetches no part
+	replaceable bool        // it may be ended because it is slow
 }
 
-// mark is a point in a request's life: so many bytes after so much waiting.
+// mark says how many bytes a request had received after how much waiting.
 type mark struct {
 	waited time.Duration
 	bytes  int64
@@ -158,11 +160,11 @@ type mark struct {
 
 func (m *Meter) age() time.Duration { return time.Since(m.start) }
 
-// Waits begins a wait for the network.
-func (m *Meter) Waits() { m.since.Store(int64(m.age()) + 1) }
+// waits begins a wait for the network.
+func (m *Meter) waits() { m.since.Store(int64(m.age()) + 1) }
 
-// Got ends a wait that brought n bytes and returns the request's age.
-func (m *Meter) Got(n int) time.Duration {
+// got ends a wait after which n bytes were received, and returns the age of the request.
+func (m *Meter) got(n int) time.Duration {
 	now := m.age()
 	if since := m.since.Swap(0); since > 0 {
 		m.waited.Add(int64(now) - since + 1)
@@ -171,7 +173,7 @@ func (m *Meter) Got(n int) time.Duration {
 	return now
 }
 
-// waitedSoFar includes the wait under way.
+// waitedSoFar returns how long the request has waited, including the wait in progress.
 func (m *Meter) waitedSoFar(now time.Duration) time.Duration {
 	w := m.waited.Load()
 	if since := m.since.Load(); since > 0 {
@@ -180,7 +182,8 @@ func (m *Meter) waitedSoFar(now time.Duration) time.Duration {
 	return time.Duration(w)
 }
 
-// Reader reads a body that is not an object's within the rate limits of a lane, and measures it.
+// Reader returns a reader of body that measures it and keeps within the rate limits of a lane. It is for bodies that are not
+// the bytes of an object.
 func (m *Meter) Reader(ctx context.Context, l *slots.Lane, body io.Reader) io.Reader {
 	return &meteredReader{ctx, l, m, body}
 }
@@ -193,9 +196,9 @@ type meteredReader struct {
 }
 
 func (r *meteredReader) Read(b []byte) (int, error) {
-	r.m.Waits()
+	r.m.waits()
 	n, err := r.body.Read(b[:r.lane.ReadLimit(min(len(b), BufferSize))])
-	r.m.Got(n)
+	r.m.got(n)
 	if lerr := r.lane.Throttle(r.ctx, n); lerr != nil {
 		return n, lerr
 	}
@@ -219,7 +222,7 @@ func (m *Meter) measure() {
 	m.at, m.seen = now, n
 }
 
-// stalled reports whether the last limit of waiting brought less than stallRate.
+// stalled reports whether the request received less than stallRate during the last limit of waiting.
 func (m *Meter) stalled(limit time.Duration) bool {
 	now := mark{m.waitedSoFar(m.age()), m.bytes.Load()}
 	if n := len(m.marks); n == 0 || now.waited-m.marks[n-1].waited >= limit/16 {
@@ -232,45 +235,46 @@ func (m *Meter) stalled(limit time.Duration) bool {
 	return over >= limit && float64(now.bytes-m.marks[0].bytes) < stallRate*over.Seconds()
 }
 
-// guard makes a request, by fn, under the watchdog, and tells the set how its part gets on. The engine makes no request
+// guard calls fn to make a request under the watchdog, and records the request's pace in the map. The engine makes no request
 // without it.
-func (t *Engine) guard(ctx context.Context, what watched, fn func(context.Context, *Meter) error) error {
-	t.Stats.InFlight.Add(1)
-	defer t.Stats.InFlight.Add(-1)
-	return t.dog.watch(ctx, &Meter{watched: what}, func(ctx context.Context, m *Meter) error {
+func (e *Engine) guard(ctx context.Context, what watched, fn func(context.Context, *Meter) error) error {
+	e.Stats.InFlight.Add(1)
+	defer e.Stats.InFlight.Add(-1)
+	return e.dog.watch(ctx, &Meter{watched: what}, func(ctx context.Context, m *Meter) error {
 		if m.part != nil {
-			t.Parts.SetPace(m.part, parts.Pace{Since: m.start, Abandon: func() { m.cancel(errTaken) }})
-			defer t.settle(m)
+			e.Parts.SetPace(m.part, parts.Pace{Since: m.start, Abandon: func() { m.cancel(errTaken) }})
+			defer e.settle(m)
 		}
 		return fn(ctx, m)
 	})
 }
 
-// settle takes what there is to learn from a request for a part that has ended.
-func (t *Engine) settle(m *Meter) {
-	t.Parts.SetPace(m.part, parts.Pace{})
-	if age, n := m.age(), m.bytes.Load(); n >= ProgressUnit && age > 0 && !m.measured.Load() {
-		t.observeRate(float64(n) / age.Seconds()) // it was too short for the watchdog to have measured it
+// settle records what there is to learn from a request for a part that has ended.
+func (e *Engine) settle(m *Meter) {
+	e.Parts.SetPace(m.part, parts.Pace{})
+	if age, n := m.age(), m.bytes.Load(); n >= progressUnit && age > 0 && !m.measured.Load() {
+		e.observeRate(float64(n) / age.Seconds()) // it ended before the watchdog could measure it
 	}
 }
 
-// beat runs after each look of the watchdog. It lets idle workers and the gate look again, too.
-func (t *Engine) beat(now time.Time) {
-	t.inspect()
-	t.Gate.Tick(now)
-	t.Parts.Wake()
+// beat runs after each inspection by the watchdog. It inspects the pace of the requests, and lets the gate and idle workers
+// look again.
+func (e *Engine) beat(now time.Time) {
+	e.inspect()
+	e.Gate.Tick(now)
+	e.Parts.Wake()
 }
 
 // inspect measures the requests and replaces those that are far slower than the others.
-func (t *Engine) inspect() {
-	meters := t.dog.snapshot()
+func (e *Engine) inspect() {
+	meters := e.dog.snapshot()
 	rates := make([]float64, 0, len(meters))
 	for _, m := range meters {
 		m.measure()
 		if m.rate > 0 {
 			rates = append(rates, m.rate)
 			if m.part != nil {
-				t.Parts.SetRate(m.part, m.rate)
+				e.Parts.SetRate(m.part, m.rate)
 			}
 		}
 	}
@@ -279,29 +283,29 @@ func (t *Engine) inspect() {
 	}
 	slices.Sort(rates)
 	usual := rates[len(rates)/2]
-	t.observeRate(usual)
-	if len(rates) < 3 || t.Lane.Limited() { // if a rate limit makes requests take turns, none is slow
+	e.observeRate(usual)
+	if len(rates) < 3 || e.Lane.Limited() { // if a rate limit makes requests take turns, none is slow
 		return
 	}
 	for _, m := range meters {
-		if m.replaceable && t.slow(m, usual) && t.worthReplacing(m, usual) {
+		if m.replaceable && e.slow(m, usual) && e.worthReplacing(m, usual) {
 			m.cancel(errSlow)
 		}
 	}
 }
 
-// slow reports whether a request is far below the usual speed. One that waits for its first byte is given a few times as
-// long as others waited.
-func (t *Engine) slow(m *Meter, usual float64) bool {
+// slow reports whether a request is far below the usual speed. Before its first byte it may take several times as long as
+// others waited.
+func (e *Engine) slow(m *Meter, usual float64) bool {
 	age := slowAge
 	if m.bytes.Load() == 0 {
-		age = max(age, parts.Patience(time.Duration(t.firstByte.Load())))
+		age = max(age, parts.Patience(time.Duration(e.firstByte.Load())))
 	}
 	return m.rate*slowShare < usual && m.age() > age
 }
 
 // worthReplacing reports whether a new connection at the usual speed would fetch the rest clearly sooner.
-func (t *Engine) worthReplacing(m *Meter, usual float64) bool {
-	left := float64(t.Parts.Rest(m.part).Len())
+func (e *Engine) worthReplacing(m *Meter, usual float64) bool {
+	left := float64(e.Parts.Rest(m.part).Len())
 	return left/max(m.rate, 1) > left/usual+1
 }

@@ -20,41 +20,41 @@ type noSource struct{ Source }
 
 func (noSource) Versions() bool { return false }
 
-// watchedRequests are requests that the watchdog inspects, one for each rate in bytes per second; with a rate of 0 nothing
-// has come yet. All are as old as the clock of the bubble says.
-func watchedRequests(firstByte time.Duration, limited bool, rates ...float64) (t *Engine, ended []error) {
+// watchedRequests lets the watchdog inspect requests for three seconds, one for each rate in bytes per second. With a rate of
+// 0, nothing is received. It returns the errors that ended the requests.
+func watchedRequests(firstByte time.Duration, limited bool, rates ...float64) (e *Engine, ended []error) {
 	var limits []*rate.Limiter
 	if limited {
 		limits = append(limits, slots.NewLimiter(1<<20, BufferSize))
 	}
 	g := slots.NewGate(0, 64)
-	t = New(Config{
+	e = New(Config{
 		Source: noSource{}, Parts: parts.New(int64(len(rates)) << 30), Log: slog.New(slog.NewTextHandler(io.Discard, nil)),
 		Gate: g, Lane: g.Lane(0, limits...), Stats: &Stats{}, Stall: 30 * time.Second,
 	})
-	t.firstByte.Store(int64(firstByte))
+	e.firstByte.Store(int64(firstByte))
 	ended = make([]error, len(rates))
 	meters := make([]*Meter, len(rates))
 	for i := range rates {
-		p := t.Parts.Take(func(int64) int64 { return 1 << 30 })
+		p := e.Parts.Take(func(int64) int64 { return 1 << 30 })
 		m := &Meter{watched: watched{p, true}, cancel: func(err error) { ended[i] = err }, start: time.Now()}
-		t.Parts.SetPace(p, parts.Pace{Since: m.start})
-		t.dog.add(m)
-		m.Waits()
+		e.Parts.SetPace(p, parts.Pace{Since: m.start})
+		e.dog.add(m)
+		m.waits()
 		meters[i] = m
 	}
 	for range 30 {
 		time.Sleep(tickTime)
 		for i, m := range meters {
 			if rates[i] > 0 {
-				m.Got(int(rates[i] * tickTime.Seconds()))
-				m.Waits()
+				m.got(int(rates[i] * tickTime.Seconds()))
+				m.waits()
 			}
 		}
-		t.dog.endStalled()
-		t.inspect()
+		e.dog.endStalled()
+		e.inspect()
 	}
-	return t, ended
+	return e, ended
 }
 
 // TestSlowConnectionIsReplaced checks that a connection is replaced only if it is far slower than the others.
@@ -69,7 +69,7 @@ func TestSlowConnectionIsReplaced(t *testing.T) {
 	}{
 		{"far below the others", 10 * time.Millisecond, false, usual / 20, errSlow},
 		{"half of the others", 10 * time.Millisecond, false, usual / 2, nil},
-		{"nothing came, and others were answered at once", 10 * time.Millisecond, false, 0, errSlow},
+		{"nothing came, and others were answered immediately", 10 * time.Millisecond, false, 0, errSlow},
 		{"nothing came, and others waited as long", 2 * time.Second, false, 0, nil},
 		{"a rate limit lets requests take turns", 10 * time.Millisecond, true, usual / 20, nil},
 	} {
@@ -88,29 +88,29 @@ func TestSlowConnectionIsReplaced(t *testing.T) {
 }
 
 // TestUsualSpeedOutlivesTheFast checks that the usual speed falls slowly once the fast connections are done: the slow one
-// that is left says little about what a new one would bring.
+// that is left says little about the speed of a new one.
 func TestUsualSpeedOutlivesTheFast(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		tr, _ := watchedRequests(10*time.Millisecond, false, 20<<20, 20<<20, 20<<20, 100<<10)
-		before := tr.connRate()
-		for _, m := range tr.dog.snapshot() {
-			tr.dog.remove(m)
+		e, _ := watchedRequests(10*time.Millisecond, false, 20<<20, 20<<20, 20<<20, 100<<10)
+		before := e.connRate()
+		for _, m := range e.dog.snapshot() {
+			e.dog.remove(m)
 		}
 		slow := &Meter{cancel: context.CancelCauseFunc(func(error) {}), start: time.Now()}
-		tr.dog.add(slow)
+		e.dog.add(slow)
 		for range 5 {
 			time.Sleep(tickTime)
-			slow.Got(int(100 << 10 * tickTime.Seconds()))
-			tr.inspect()
+			slow.got(int(100 << 10 * tickTime.Seconds()))
+			e.inspect()
 		}
-		if now := tr.connRate(); now < before/2 {
+		if now := e.connRate(); now < before/2 {
 			t.Errorf("half a second after the fast ended %.0f bytes per second are usual; it was %.0f", now, before)
 		}
 	})
 }
 
-// TestWatchdog checks that a request is ended once it has stalled for the time-out, and left alone while bytes come or its
-// own reader is what it waits for.
+// TestWatchdog checks that a request is ended once it has stalled for the timeout. It is left alone while bytes arrive, or
+// while it waits for its own reader and not for the network.
 func TestWatchdog(t *testing.T) {
 	const stall = 2 * time.Second
 	for _, c := range []struct {
@@ -136,21 +136,21 @@ func TestWatchdog(t *testing.T) {
 					}
 					for range 100 {
 						if !c.waits {
-							m.Got(0)
+							m.got(0)
 						}
 						select {
 						case <-time.After(tickTime):
 						case <-ctx.Done():
 							return context.Cause(ctx)
 						}
-						m.Got(c.bytes)
-						m.Waits()
+						m.got(c.bytes)
+						m.waits()
 					}
 					return nil
 				})
 				stop()
 				took := time.Since(start)
-				if errors.Is(err, ErrStalled) != c.ends || !c.ends && err != nil {
+				if errors.Is(err, errStalled) != c.ends || !c.ends && err != nil {
 					t.Errorf("after %v: %v", took, err)
 				}
 				if c.ends && (took < stall || took > stall+stall/2) {

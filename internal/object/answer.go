@@ -23,22 +23,22 @@ type Answer struct {
 	Body      io.ReadCloser
 }
 
-// Facts are what an answer says of the object. A run is pinned to those of its first answer.
+// Facts are what an answer says about the object.
 type Facts struct {
 	Size         int64
-	ETag         string // as received, with its quotes; "" if there was none
-	VersionID    string // "" if there was none
-	CRC          uint64
+	ETag         string // as received, with its quotes; "": there was none
+	VersionID    string // "": there was none
+	CRC          uint64 // CRC-64 of the whole object, if HasCRC
 	HasCRC       bool
 	LastModified time.Time
-	Symlink      bool // the headers may be the link's, not the target's
+	Symlink      bool // the headers may be those of the link and not of its target
 	Origin
 }
 
 // Origin identifies the answer that something was learned from.
 type Origin struct {
-	Status    int
-	RequestID string // "" if there was none
+	status    int
+	RequestID string // "": there was none
 }
 
 // suffix returns what error messages add about the answer.
@@ -54,7 +54,7 @@ func (o Origin) service() error {
 	if o.RequestID == "" {
 		return nil
 	}
-	return oss.ServiceError{StatusCode: o.Status, RequestID: o.RequestID}
+	return oss.ServiceError{StatusCode: o.status, RequestID: o.RequestID}
 }
 
 // Strong reports whether the ETag identifies bytes, so that it may be sent as If-Match. OSS calls the ETag of a folder object
@@ -63,11 +63,11 @@ func (f Facts) Strong() bool {
 	return len(f.ETag) > 2 && f.ETag[0] == '"' && f.ETag[len(f.ETag)-1] == '"' && f.ETag != `"null"`
 }
 
-// nameless reports whether nothing identifies the object. OSS sends ETag, CRC-64 and time; if it omits one of the first two,
-// the time is still there.
+// nameless reports whether nothing identifies the object. OSS sends ETag, CRC-64 and Last-Modified. If it omits one of the
+// first two, the time is still there.
 func (f Facts) nameless() bool { return f.ETag == "" && !f.HasCRC && f.LastModified.IsZero() }
 
-// Differs says how the object of another answer is not this one. It returns "" if both may be the same object.
+// Differs says how the object of another answer differs from this one. It returns "" if both may be the same object.
 func (f Facts) Differs(g Facts) string {
 	switch {
 	case f.Size != g.Size:
@@ -84,7 +84,7 @@ func (f Facts) Differs(g Facts) string {
 	return ""
 }
 
-// SameETag compares the ETag that a caller gave with the one that the service sent. OSS writes upper-case hex in quotes;
+// SameETag reports whether the ETag that a caller gave is the one that the service sent. OSS writes upper-case hex in quotes;
 // callers may not.
 func SameETag(a, b string) bool {
 	return strings.EqualFold(strings.Trim(a, `"`), strings.Trim(b, `"`))
@@ -98,14 +98,15 @@ func OrNone(s string) string {
 	return s
 }
 
-// Read judges status and headers of an answer to r that came from a server of kind k. A 200 is accepted if the range
-// starts at 0, and then its body is the whole object. For any other range it is refused.
+// Read makes an Answer, without a body, from status and headers of an answer to r. It returns a [*MismatchError] if a server
+// of kind k does not answer like that, or if the answer does not fit r. A 200 fits a range that starts at 0, and its body is
+// the whole object.
 func Read(r Request, status int, h http.Header, k Kind) (*Answer, error) {
 	a := &Answer{Facts: readFacts(h), Header: h}
-	a.Status = status
+	a.status = status
 	length, hasLength := contentLength(h)
 	// A stored Content-Encoding is metadata of the object and comes with ETag and length. A body that was compressed on the
-	// way lacks one of them, and its bytes are not the object's.
+	// way lacks one of them, and its bytes are not those of the object.
 	if enc := h.Get("Content-Encoding"); enc != "" && !strings.EqualFold(enc, "identity") && (a.ETag == "" || !hasLength) {
 		return nil, Mismatch(r, a.Origin, "a body compressed on the way (Content-Encoding %q)", enc)
 	}
@@ -127,7 +128,7 @@ func Read(r Request, status int, h http.Header, k Kind) (*Answer, error) {
 	return a, nil
 }
 
-// readPartial takes a 206, which must hold what was asked for as far as the object has it.
+// readPartial reads a 206, which must hold what was asked for as far as the object has it.
 func (a *Answer) readPartial(r Request, length int64, hasLength bool) error {
 	field := strings.Join(a.Header.Values("Content-Range"), ", ") // two such headers are as useless as two ranges in one
 	got, total, ok := parseContentRange(field)
@@ -143,7 +144,7 @@ func (a *Answer) readPartial(r Request, length int64, hasLength bool) error {
 	return nil
 }
 
-// readWhole takes a 200. Without a length nothing could tell whether its body is complete.
+// readWhole reads a 200. Without a length, a body that breaks off would seem complete.
 func (a *Answer) readWhole(r Request, length int64, hasLength bool) error {
 	contentRange := a.Header.Get("Content-Range")
 	switch {
@@ -152,7 +153,7 @@ func (a *Answer) readWhole(r Request, length int64, hasLength bool) error {
 	case contentRange != "":
 		return Mismatch(r, a.Origin, "200 with Content-Range %q", contentRange)
 	case r.Off != 0:
-		return oversized(r, a.Origin, length)
+		return wholeInstead(r, a.Origin, length)
 	}
 	a.Span, a.Size = span.Span{Off: 0, End: length}, length
 	return nil
@@ -191,7 +192,7 @@ func contentLength(h http.Header) (int64, bool) {
 	return n, err == nil && n >= 0 && v[0] != '+'
 }
 
-// parseContentRange reads "bytes a-b/total". It refuses a field that does not give all three numbers, or gives numbers that
+// parseContentRange parses "bytes a-b/total". It rejects a field that does not give all three numbers, or gives numbers that
 // contradict each other.
 func parseContentRange(v string) (got span.Span, total int64, ok bool) {
 	rest, ok := strings.CutPrefix(v, "bytes ")

@@ -23,7 +23,7 @@ func FuzzAnswer(f *testing.F) {
 	f.Add(int64(0), int64(100), false, false, 206, "bytes 00-099/*", "+100", `""`, "br", "1_0", "", "0")
 	f.Fuzz(func(t *testing.T, off, n int64, whole, fromOSS bool, status int, contentRange, contentLength, etag, encoding, crc, requestID, modified string) {
 		if off < 0 || n < 1 || off+n < 0 {
-			t.Skip("not a range that we ask for")
+			t.Skip("not a range that is ever asked for")
 		}
 		r := Request{Span: span.Span{Off: off, End: off + n}, Whole: whole}
 		if whole {

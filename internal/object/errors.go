@@ -15,11 +15,11 @@ import (
 	"github.com/aliyun/aliyun-oss-go-sdk/oss"
 )
 
-// What an answer can say of an object, as errors.
+// What an answer can say about an object, as errors.
 var (
 	// ErrNotFound says that the bucket, object or version does not exist, or the version is a delete marker.
 	ErrNotFound = errors.New("object not found")
-	// ErrObjectChanged says that the object is not, or is no longer, the one that was asked for.
+	// ErrObjectChanged says that the object is not the one that was asked for, or no longer is.
 	ErrObjectChanged = errors.New("object changed")
 	// ErrRange says that the range that was asked for is not within the object.
 	ErrRange = errors.New("range outside the object")
@@ -30,29 +30,29 @@ var (
 )
 
 // StatusError is an answer whose status is not a success. It unwraps to the SDK's ServiceError, which holds the request ID,
-// and to the error above that the status means.
+// and to what it means.
 type StatusError struct {
-	Means      error // ErrNotFound and the like, or nil
-	Service    oss.ServiceError
-	RetryAfter time.Duration // what the server asked for; 0 for nothing
-	Date       time.Time     // the server's clock; zero if it was not sent
-	location   string        // the host of a redirect
+	means      error // ErrNotFound and the like, or nil
+	service    oss.ServiceError
+	retryAfter time.Duration // what the server asked for; 0: nothing
+	date       time.Time     // the server's clock; zero: it was not sent
+	location   string        // the host of a redirect; "": it is none
 }
 
 // NewStatusError makes the error of an answer whose status is not a success. It keeps the service's message but not its raw
 // text: for a signature error, that holds the string to sign, which has the token in it.
 func NewStatusError(status int, h http.Header, se oss.ServiceError) *StatusError {
-	e := &StatusError{Means: meaning(status, se.Code, se.Message), Service: oss.ServiceError{
+	e := &StatusError{means: meaning(status, se.Code, se.Message), service: oss.ServiceError{
 		Code: se.Code, Message: se.Message, RequestID: h.Get("x-oss-request-id"), HostID: se.HostID,
 		Endpoint: se.Endpoint, Ec: se.Ec, StatusCode: status,
 	}}
 	if s, err := strconv.Atoi(h.Get("Retry-After")); err == nil && s > 0 {
-		e.RetryAfter = time.Duration(min(s, 1<<20)) * time.Second
+		e.retryAfter = time.Duration(min(s, 1<<20)) * time.Second
 	} else if t, err := http.ParseTime(h.Get("Retry-After")); err == nil {
-		e.RetryAfter = max(0, time.Until(t))
+		e.retryAfter = max(0, time.Until(t))
 	}
 	if t, err := http.ParseTime(h.Get("Date")); err == nil {
-		e.Date = t
+		e.date = t
 	}
 	if status/100 == 3 && status != http.StatusNotModified {
 		if u, err := url.Parse(h.Get("Location")); err == nil {
@@ -62,7 +62,7 @@ func NewStatusError(status int, h http.Header, se oss.ServiceError) *StatusError
 	return e
 }
 
-// meaning returns the error that a refusal stands for, or nil. Sources: OSS's page on error responses, and its pages on the
+// meaning returns the error that a refusal means, or nil. Sources: OSS's page on error responses, and its pages on the
 // statuses 403 and 404.
 func meaning(status int, code, message string) error {
 	switch {
@@ -83,54 +83,84 @@ func meaning(status int, code, message string) error {
 
 func (e *StatusError) Error() string {
 	var b strings.Builder
-	if e.Means != nil {
-		fmt.Fprintf(&b, "%v: ", e.Means)
+	if e.means != nil {
+		fmt.Fprintf(&b, "%v: ", e.means)
 	}
-	fmt.Fprintf(&b, "the server answered %d", e.Service.StatusCode)
-	if e.Service.Code != "" {
-		fmt.Fprintf(&b, " %s", e.Service.Code)
+	fmt.Fprintf(&b, "the server answered %d", e.service.StatusCode)
+	if e.service.Code != "" {
+		fmt.Fprintf(&b, " %s", e.service.Code)
 	}
-	if e.Service.Message != "" {
-		fmt.Fprintf(&b, ", %q", e.Service.Message)
+	if e.service.Message != "" {
+		fmt.Fprintf(&b, ", %q", e.service.Message)
 	}
 	if e.location != "" {
 		fmt.Fprintf(&b, ", a redirect to %s that is not followed", e.location)
 	}
-	if e.Service.RequestID != "" {
-		fmt.Fprintf(&b, ", request ID %s", e.Service.RequestID)
+	if e.service.RequestID != "" {
+		fmt.Fprintf(&b, ", request ID %s", e.service.RequestID)
 	}
-	if e.Service.Ec != "" {
-		fmt.Fprintf(&b, ", EC %s", e.Service.Ec)
+	if e.service.Ec != "" {
+		fmt.Fprintf(&b, ", EC %s", e.service.Ec)
 	}
 	return b.String()
 }
 
 func (e *StatusError) Unwrap() []error {
-	if e.Means == nil {
-		return []error{e.Service}
+	if e.means == nil {
+		return []error{e.service}
 	}
-	return []error{e.Means, e.Service}
+	return []error{e.means, e.service}
 }
+
+// Status returns the status of the answer.
+func (e *StatusError) Status() int { return e.service.StatusCode }
+
+// RequestID returns the ID that OSS gave the request, or "".
+func (e *StatusError) RequestID() string { return e.service.RequestID }
+
+// Means returns ErrNotFound or another of the errors above, or nil if the answer means none of them.
+func (e *StatusError) Means() error { return e.means }
 
 // Gone reports whether the object that was asked for does not exist, or no longer does.
 func (e *StatusError) Gone() bool {
-	switch e.Means {
+	switch e.means {
 	case ErrNotFound, ErrRange, ErrObjectChanged:
 		return true
 	}
 	return false
 }
 
+// KeyEnded reports whether the server refused the request because its temporary key has ended. wasGood says that the key is
+// temporary, or was accepted before: then an unknown key ID, too, is that of a key that has ended, and not a wrong one.
+func (e *StatusError) KeyEnded(wasGood bool) bool {
+	switch e.service.Code {
+	case "SecurityTokenExpired", "InvalidSecurityToken", "AccessKeyIdAndSecurityTokenNotMatch":
+		return true
+	case "InvalidAccessKeyId":
+		return wasGood
+	}
+	return false
+}
+
+// MarkExpired makes the refusal mean ErrExpired, for a source that knows that its key has ended.
+func (e *StatusError) MarkExpired() { e.means = ErrExpired }
+
+// Skewed reports whether the server refused the request because its date is too far from the server's clock, and returns
+// that clock. It is zero if the server did not send it.
+func (e *StatusError) Skewed() (serverClock time.Time, skewed bool) {
+	return e.date, e.service.Code == "RequestTimeTooSkewed"
+}
+
 // temporary reports whether the same request may succeed later.
 func (e *StatusError) temporary() bool {
-	switch code := e.Service.StatusCode; code {
+	switch code := e.service.StatusCode; code {
 	case http.StatusNotImplemented:
 		return false
 	case http.StatusTooManyRequests, http.StatusRequestTimeout:
 		return true
 	case http.StatusBadRequest:
 		// The connection was too slow for the server. The next one may not be.
-		return e.Service.Code == "RequestTimeout"
+		return e.service.Code == "RequestTimeout"
 	default:
 		return code >= 500
 	}
@@ -140,19 +170,25 @@ func (e *StatusError) temporary() bool {
 type MismatchError struct {
 	asked Request
 	got   string
-	Size  int64 // of the object, if a range was answered with all of it; -1 otherwise
+	whole bool  // a range was answered with the whole object
+	size  int64 // of the object, if whole
 	Origin
 }
 
 // Mismatch makes the error of an answer that cannot be used.
 func Mismatch(asked Request, from Origin, format string, args ...any) *MismatchError {
-	return &MismatchError{asked: asked, got: fmt.Sprintf(format, args...), Size: -1, Origin: from}
+	return &MismatchError{asked: asked, got: fmt.Sprintf(format, args...), Origin: from}
 }
 
-// oversized makes the error of a range that was answered with the whole object, which has size bytes.
-func oversized(asked Request, from Origin, size int64) *MismatchError {
-	return &MismatchError{asked: asked, got: fmt.Sprintf("200 with the whole object of %d bytes", size), Size: size, Origin: from}
+// wholeInstead makes the error of a range that was answered with the whole object, which has size bytes.
+func wholeInstead(asked Request, from Origin, size int64) *MismatchError {
+	e := Mismatch(asked, from, "200 with the whole object of %d bytes", size)
+	e.whole, e.size = true, size
+	return e
 }
+
+// Whole reports whether a range was answered with the whole object, and returns the size of the object.
+func (e *MismatchError) Whole() (size int64, whole bool) { return e.size, e.whole }
 
 func (e *MismatchError) Error() string {
 	return fmt.Sprintf("asked for %v, got %s", e.asked, e.got) + e.suffix()
@@ -160,9 +196,9 @@ func (e *MismatchError) Error() string {
 
 func (e *MismatchError) Unwrap() error { return e.service() }
 
-// FindingError is what an answer that is a success by itself means, given what else is known.
+// FindingError says what an answer means that is a success by itself, given what else is known.
 type FindingError struct {
-	Means error // ErrObjectChanged and the like
+	Means error // such as ErrObjectChanged
 	Why   string
 	Origin
 }
@@ -176,13 +212,13 @@ func (e *FindingError) Unwrap() []error {
 	return []error{e.Means}
 }
 
-// PermanentError is a failure that no further attempt can mend.
+// PermanentError is a failure that no further attempt can repair.
 type PermanentError struct{ Err error }
 
 func (e *PermanentError) Error() string { return e.Err.Error() }
 func (e *PermanentError) Unwrap() error { return e.Err }
 
-// ExpiredError says that a URL or key has expired. The source can make requests again once it has been renewed.
+// ExpiredError says that the URL of a request has expired. The source can make requests again once it has a new one.
 type ExpiredError struct{ Err error }
 
 func (e *ExpiredError) Error() string { return e.Err.Error() }
@@ -211,33 +247,21 @@ func Retryable(err error) bool {
 	return !errors.As(err, &permanent)
 }
 
-// SlowDown returns how long the server asked to wait, 0 if it did not, and whether it asked for fewer requests.
+// SlowDown returns how long the server asked to wait, or 0, and whether it asked for fewer requests.
 func SlowDown(err error) (after time.Duration, slow bool) {
 	var status *StatusError
 	if !errors.As(err, &status) {
 		return 0, false
 	}
-	switch status.Service.StatusCode {
+	switch status.Status() {
 	case http.StatusTooManyRequests, http.StatusServiceUnavailable:
 		slow = true
 	}
-	return status.RetryAfter, slow
-}
-
-// KeyEnded reports whether an error code of OSS says that the temporary key of a request has ended. wasGood tells that the
-// key is temporary, or was accepted before: then an unknown key ID, too, is one that has ended and not a wrong one.
-func KeyEnded(code string, wasGood bool) bool {
-	switch code {
-	case "SecurityTokenExpired", "InvalidSecurityToken", "AccessKeyIdAndSecurityTokenNotMatch":
-		return true
-	case "InvalidAccessKeyId":
-		return wasGood
-	}
-	return false
+	return status.retryAfter, slow
 }
 
 // WithoutURL removes the URL from an error of net/http or net/url, because its query may be signed. It also removes what
-// these errors quote of an answer that is not HTTP: a server that echoes what it was sent would quote a signature.
+// such an error quotes of an answer that is not HTTP: a server that echoes its requests would make it quote a signature.
 func WithoutURL(err error) error {
 	var u *url.Error
 	if errors.As(err, &u) {
@@ -251,8 +275,8 @@ func WithoutURL(err error) error {
 	return err
 }
 
-// ServiceErrorOf reads the body of an error answer, for requests that the SDK did not make. It is empty if the body is no
-// error document of OSS.
+// ServiceErrorOf parses the body of an error answer, for requests that the SDK did not make. It returns an empty error if
+// the body is no error document of OSS.
 func ServiceErrorOf(body []byte) (se oss.ServiceError) {
 	if xml.Unmarshal(body, &se) != nil {
 		return oss.ServiceError{}

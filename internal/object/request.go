@@ -1,11 +1,7 @@
-// Package object is the vocabulary of one GET of one object: what is asked, what an answer means, and what each failure is
-// called.
-//
-// It knows the headers and statuses of HTTP and OSS. It must not know who sends a request or writes its bytes, nor
-// connections, files, checkpoints, options or what other answers of the same run said.
-//
-// Its invariant: an [answer] that was accepted holds exactly the bytes that its [request] asked for, as far as the object
-// has them. Whether to try again is decided in one place, [retryable].
+// Package object is the vocabulary of one GET of one object: it knows what is asked for, what the headers and statuses of
+// HTTP and OSS mean, and what each failure is called. It must not know who sends a request or writes its bytes, nor
+// connections, files, checkpoints, options or what other answers of the same run said. Its invariant: an [Answer] holds
+// exactly the bytes that its [Request] asked for, as far as the object has them, or the whole object from its start.
 package object
 
 import (
@@ -28,13 +24,13 @@ func (id Identity) String() string {
 	return "oss://" + id.Bucket + "/" + id.Key
 }
 
-// Request is one GET.
+// Request is one GET: which bytes of which version, and under which condition.
 type Request struct {
 	span.Span               // the bytes asked for, in the object
 	Whole     bool          // send no Range header: the span starts at 0, and its end is not known
-	IfMatch   string        // the ETag to send as If-Match; "" for none
-	VersionID string        // "" for the current version
-	Resent    *atomic.Int64 // counts what the source sends for this request beyond the first
+	IfMatch   string        // the ETag to send as If-Match; "": none
+	VersionID string        // "": the current version
+	Resent    *atomic.Int64 // counts the requests that the source sends for this one beyond the first
 }
 
 // String describes the bytes asked for.
@@ -45,9 +41,10 @@ func (r Request) String() string {
 	return r.Header()
 }
 
-// Kind is what is expected to have sent an answer.
+// Kind says what sort of server must have sent an answer.
 type Kind uint8
 
+// The kinds of servers.
 const (
 	Plain Kind = iota // any web server
 	OSS               // OSS: every answer has a request ID and identifies the object

@@ -1,10 +1,7 @@
-// Package transport makes the HTTP client for ranges, and keeps credentials out of what comes back.
-//
-// It knows connections, redirects and which headers and parameters let a request in. It must not know objects, ranges,
-// retries or who makes a request.
-//
-// Its invariants: no redirect of a request with credentials is followed, no body of a refusal is read without end, and what
-// [secrets] has cleaned holds none of what the request carried.
+// Package transport makes the HTTP client, and keeps credentials out of what comes back: it knows connections, redirects, and
+// which headers and parameters are credentials. It must not know objects, ranges, retries or who makes a request. Its
+// invariant: no redirect of a request with credentials is followed, no body of a refusal is read without a bound, and what
+// [Secrets] has cleaned holds none of the credentials of its request.
 package transport
 
 import (
@@ -18,15 +15,15 @@ const (
 	dialTimeout      = 10 * time.Second
 	handshakeTimeout = 10 * time.Second
 	idleTimeout      = 50 * time.Second
-	// ErrorBodyLimit bounds how much is read of the body of an answer that is not a success.
+	// ErrorBodyLimit bounds how much is read of the body of an answer that is not a success, in bytes.
 	ErrorBodyLimit = 1 << 20
-	// HeadLimit bounds the head of an answer, in bytes. That of OSS has a few KiB, with 8 KiB of metadata at most.
-	HeadLimit = 256 << 10
+	// headLimit bounds the head of an answer, in bytes. One of OSS has a few KiB, and at most 8 KiB of metadata.
+	headLimit = 256 << 10
 )
 
 // NewClient makes a client whose pool keeps conns connections to one host. It speaks HTTP/1.1, since HTTP/2 would put
-// all ranges on one connection. A body has no time limit: whoever reads it has to watch for stalls. The functions may change
-// the transport, see tune.
+// all ranges on one connection. A body has no time limit: its reader must watch for stalls. Each of changes may alter the
+// transport, except for what the client promises; see tune.
 func NewClient(conns int, changes ...func(*http.Transport)) *http.Client {
 	dialer := &net.Dialer{Timeout: dialTimeout, KeepAlive: 30 * time.Second}
 	d := &spreadingDialer{connect: dialer.DialContext, lookup: net.DefaultResolver.LookupIPAddr}
@@ -40,13 +37,13 @@ func NewClient(conns int, changes ...func(*http.Transport)) *http.Client {
 			MaxIdleConnsPerHost:   conns,
 			IdleConnTimeout:       idleTimeout,
 		}},
-		CheckRedirect: CheckRedirect,
+		CheckRedirect: checkRedirect,
 	}
 	return tune(client, changes)
 }
 
-// Transport bounds the bodies of answers that are not a success, because the SDK reads them whole. If such a body breaks
-// off, transport ends it as if it were complete: the SDK would return the error and drop the status, which says more.
+// Transport limits the bodies of answers that are not a success, because the SDK reads them whole. If such a body breaks
+// off, Transport ends it as if it were complete: the SDK would return the error and drop the status, which says more.
 type Transport struct{ *http.Transport }
 
 // RoundTrip implements [http.RoundTripper].

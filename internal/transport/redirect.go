@@ -5,24 +5,25 @@ import (
 	"net/http"
 )
 
-// MaxRedirects is how many redirects net/http follows by default.
-const MaxRedirects = 10
+// maxRedirects is how many redirects net/http follows by default.
+const maxRedirects = 10
 
-var ErrRedirects = fmt.Errorf("more than %d redirects", MaxRedirects)
+// ErrRedirects ends a request that is redirected once more than maxRedirects.
+var ErrRedirects = fmt.Errorf("more than %d redirects", maxRedirects)
 
-// CheckRedirect is the rule for redirects, for [http.Client.CheckRedirect]. It follows none of a request with credentials.
-// From other requests it removes headers of OSS if they would go to another host.
-func CheckRedirect(next *http.Request, via []*http.Request) error {
+// checkRedirect is the rule for redirects, for the CheckRedirect of an [http.Client]. It follows no redirect of a request
+// with credentials. From other requests it removes the headers of OSS before they go to another host.
+func checkRedirect(next *http.Request, via []*http.Request) error {
 	first := via[0]
 	if first.Header.Get("Authorization") != "" || first.Header.Get("x-oss-security-token") != "" {
 		return http.ErrUseLastResponse
 	}
-	if len(via) >= MaxRedirects {
+	if len(via) >= maxRedirects {
 		return ErrRedirects
 	}
 	if next.URL.Host != first.URL.Host {
 		for name := range next.Header {
-			if IsOSSHeader(name) {
+			if isOSSHeader(name) {
 				next.Header.Del(name)
 			}
 		}
@@ -31,12 +32,12 @@ func CheckRedirect(next *http.Request, via []*http.Request) error {
 	return nil
 }
 
-// WithRedirectRules returns a copy of a client with our rule for redirects. A rule of the client's own is kept, but the
-// address of the page before is not sent on.
+// WithRedirectRules returns a copy of a client that follows the same rule for redirects as one of [NewClient]. If it has a
+// rule of its own, that is kept, and only the address that the redirect came from is not sent on.
 func WithRedirectRules(c *http.Client) *http.Client {
 	client := *c
 	if theirs := c.CheckRedirect; theirs == nil {
-		client.CheckRedirect = CheckRedirect
+		client.CheckRedirect = checkRedirect
 	} else {
 		client.CheckRedirect = func(next *http.Request, via []*http.Request) error {
 			dropReferer(next)
@@ -49,6 +50,6 @@ func WithRedirectRules(c *http.Client) *http.Client {
 // dropReferer removes the address that the redirect came from: its query may hold a signature.
 func dropReferer(next *http.Request) { next.Header.Del("Referer") }
 
-func IsOSSHeader(name string) bool {
+func isOSSHeader(name string) bool {
 	return len(name) > 6 && http.CanonicalHeaderKey(name[:6]) == "X-Oss-"
 }

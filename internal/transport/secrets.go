@@ -14,10 +14,10 @@ import (
 	"github.com/aliyun/aliyun-oss-go-sdk/oss"
 )
 
-// Secrets holds the credentials of one request, to remove them from errors, logs and files. Something on the way to the
-// service may echo what it was sent in any field of an answer. So the answer is cleaned before anything else reads it.
+// Secrets holds the credentials of one request, to remove them from errors, logs and files. A server or proxy may echo what
+// it was sent in any field of an answer. So the answer is cleaned before anything else reads it.
 type Secrets struct {
-	mu    sync.Mutex // the transport may still write the request while its answer is read
+	mu    sync.Mutex // the transport may still be writing the request while its answer is read
 	all   []string
 	first [6]string // the first array behind all: no request through the SDK has more
 }
@@ -42,7 +42,7 @@ func (s *Secrets) add(values ...string) {
 	}
 }
 
-// addHeader adds the secrets of a header that was sent. The name is spelled as net/http does.
+// addHeader adds the secrets of a header that was sent. The name is in net/http's canonical form.
 func (s *Secrets) addHeader(name string, values []string) {
 	switch name {
 	case "Authorization":
@@ -69,11 +69,12 @@ func (s *Secrets) addHeader(name string, values []string) {
 	}
 }
 
-// sentKey is the key at which the context of a request has the secrets that our transport adds to.
+// sentKey is the key of the Secrets in the context of a request, to which a [Transport] adds what it sends.
 type sentKey struct{}
 
-// Watch learns the secrets of a request that is signed on its way, as the SDK's are. It returns the context to make it with.
-// Our own transport reports the headers; with any other, net/http's trace of what it writes does.
+// Watch returns the context for a request that client is to make, so that s learns its secrets. The SDK signs a request when
+// it sends it, so they are not known earlier. A [Transport] reports the headers that it sends; for any other, net/http's
+// trace does.
 func (s *Secrets) Watch(ctx context.Context, client *http.Client) context.Context {
 	if client != nil {
 		if _, ours := client.Transport.(*Transport); ours {
@@ -83,7 +84,7 @@ func (s *Secrets) Watch(ctx context.Context, client *http.Client) context.Contex
 	return httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{WroteHeaderField: s.addHeader})
 }
 
-// learn adds the secrets of a request to those that watch put into its context.
+// learn adds the secrets of a request to the Secrets that Watch put into its context.
 func learn(r *http.Request) {
 	if s, ok := r.Context().Value(sentKey{}).(*Secrets); ok {
 		for _, name := range []string{"Authorization", "Proxy-Authorization", "X-Oss-Security-Token"} {
@@ -94,8 +95,8 @@ func learn(r *http.Request) {
 	}
 }
 
-// AddQuery adds the secrets of a URL's query: all of it, each parameter, and each value that may be a credential. In a URL
-// that OSS signed, any value but the version ID may be one.
+// AddQuery adds the secrets of a URL's query: the whole query, each parameter, and each value that may be a credential. In a
+// URL that is signed for OSS, any value but the version ID may be one.
 func (s *Secrets) AddQuery(query string, signed bool) {
 	s.add(query)
 	for pair := range strings.SplitSeq(query, "&") {
@@ -115,7 +116,7 @@ func (s *Secrets) AddQuery(query string, signed bool) {
 	}
 }
 
-// mayBeCredential judges a parameter by its name. The value of another one, such as v=ETAG, may well be part of the answer.
+// mayBeCredential judges a parameter by its name. Other values, such as that of v=ETAG, may be part of the answer.
 func mayBeCredential(name string) bool {
 	name = strings.ToLower(name)
 	return slices.ContainsFunc([]string{"sig", "token", "key", "auth", "cred", "secret", "pass"}, func(word string) bool {
@@ -123,7 +124,7 @@ func mayBeCredential(name string) bool {
 	})
 }
 
-// hide returns text without the secrets, whether they are in it as they are or escaped as in a URL.
+// hide returns text without the secrets, whether they appear in it verbatim or escaped as in a URL.
 func (s *Secrets) hide(text string) string {
 	if len(text) < minSecret {
 		return text
@@ -172,7 +173,7 @@ func (s *Secrets) CleanError(se oss.ServiceError) oss.ServiceError {
 	return se
 }
 
-// CleanCause returns err. If its text holds a secret, it returns an error with the cleaned text alone.
+// CleanCause returns err, or an error with only the cleaned text of err if that holds a secret.
 func (s *Secrets) CleanCause(err error) error {
 	if text := err.Error(); s.hide(text) != text {
 		return errors.New(s.hide(text))

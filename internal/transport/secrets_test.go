@@ -15,14 +15,14 @@ func TestSecrets(t *testing.T) {
 			"Authorization": {authorization}, "X-Oss-Security-Token": {"token-of-an-hour"}, "User-Agent": {"a-user-agent/1.0"},
 		}
 	}
-	ours := func(authorization string) *Secrets { // through our transport
+	own := func(authorization string) *Secrets { // sent by a Transport
 		s := new(Secrets)
 		r := httptest.NewRequestWithContext(s.Watch(t.Context(), NewClient(1)), http.MethodGet, "http://service.test/", nil)
 		r.Header = sent(authorization)
 		learn(r)
 		return s
 	}
-	headers := func(authorization string) *Secrets { // through another one
+	headers := func(authorization string) *Secrets { // sent by another transport
 		s := new(Secrets)
 		trace := httptrace.ContextClientTrace(s.Watch(t.Context(), http.DefaultClient))
 		for name, values := range sent(authorization) {
@@ -41,8 +41,8 @@ func TestSecrets(t *testing.T) {
 	}{
 		{"V1", "LTAI5tKeyKey abc+def/ghi= abc%2Bdef%2Fghi%3D LTAI5tKeyKey:abc+def/ghi= token-of-an-hour a-user-agent/1.0", "*** *** *** ***:*** *** a-user-agent/1.0",
 			headers("OSS LTAI5tKeyKey:abc+def/ghi=")},
-		{"V1, our transport", "LTAI5tKeyKey abc+def/ghi= abc%2Bdef%2Fghi%3D LTAI5tKeyKey:abc+def/ghi= token-of-an-hour a-user-agent/1.0", "*** *** *** ***:*** *** a-user-agent/1.0",
-			ours("OSS LTAI5tKeyKey:abc+def/ghi=")},
+		{"V1, by a Transport", "LTAI5tKeyKey abc+def/ghi= abc%2Bdef%2Fghi%3D LTAI5tKeyKey:abc+def/ghi= token-of-an-hour a-user-agent/1.0", "*** *** *** ***:*** *** a-user-agent/1.0",
+			own("OSS LTAI5tKeyKey:abc+def/ghi=")},
 		{"V4", "LTAI5tKeyKey LTAI5tKeyKey/20260101/cn-hangzhou/oss/aliyun_v4_request 0123456789abcdef cn-hangzhou", "*** *** *** cn-hangzhou",
 			headers("OSS4-HMAC-SHA256 Credential=LTAI5tKeyKey/20260101/cn-hangzhou/oss/aliyun_v4_request,AdditionalHeaders=cn-hangzhou,Signature=0123456789abcdef")},
 		{"short words", "id and ab", "id and ab", headers("OSS id:ab")},

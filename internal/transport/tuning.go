@@ -8,8 +8,8 @@ import (
 	"slices"
 )
 
-// tune lets functions of a caller change the transport of a new client, and then sets what the client promises whatever
-// they did.
+// tune lets functions of a caller change the transport of a new client. Then it sets what the client promises, whatever they
+// did.
 func tune(client *http.Client, changes []func(*http.Transport)) *http.Client {
 	t := client.Transport.(*Transport).Transport
 	for _, change := range changes {
@@ -17,7 +17,7 @@ func tune(client *http.Client, changes []func(*http.Transport)) *http.Client {
 	}
 	keepToHTTP1(t)
 	t.DisableCompression = true
-	t.MaxResponseHeaderBytes = HeadLimit
+	t.MaxResponseHeaderBytes = headLimit
 	if t.Proxy != nil {
 		t.Proxy = learnProxy(t.Proxy)
 	}
@@ -37,8 +37,8 @@ func keepToHTTP1(t *http.Transport) {
 	}
 }
 
-// learnProxy makes known to [secrets.watch] with which credentials a proxy is asked. net/http adds them to the request only
-// when it writes it.
+// learnProxy adds the credentials for a proxy to the Secrets of a request. net/http adds them to the request only when it
+// writes it, so [Transport] does not see them.
 func learnProxy(proxy func(*http.Request) (*url.URL, error)) func(*http.Request) (*url.URL, error) {
 	return func(r *http.Request) (*url.URL, error) {
 		u, err := proxy(r)

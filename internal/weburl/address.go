@@ -1,10 +1,7 @@
-// Package weburl makes the requests for the object of a URL, without the SDK.
-//
-// It knows what the query of a signed URL says, when it has expired and how to ask for a new one. It must not know buckets
-// and their clients, the engine's retries and slots, or files.
-//
-// Its invariants: neither the query of a URL nor a user name or password in it is in any error, name or answer that leaves
-// the package. An answer for a signed URL comes from OSS.
+// Package weburl makes the requests for the object of a URL: it knows what the query of a signed URL says, when the URL has
+// expired and how to ask for a new one. It must not know buckets and their clients, retries, slots or files. Its invariant:
+// no error, name or header that leaves it holds the query of a URL or a user name or password in it, and an answer for a
+// signed URL comes from OSS.
 package weburl
 
 import (
@@ -21,17 +18,17 @@ import (
 
 // Address is one URL of an object.
 type Address struct {
-	url       string // all of it; only a request may have it
+	url       string // with its query; only a request may see it
 	query     string
 	secret    *transport.Secrets // of the query
 	scheme    string
 	id        object.Identity
 	versionID string
-	process   string    // what OSS is to make of the object (x-oss-process in the query); "" for nothing
+	process   string    // what OSS is to make of the object (x-oss-process in the query); "": nothing
 	signed    bool      // by OSS
-	token     bool      // with a temporary key, which may end before the URL does
-	expires   time.Time // the URL's own date; zero if it has none
-	expired   bool      // the server says so
+	token     bool      // signed with a temporary key, which may end before the URL does
+	expires   time.Time // according to the URL; zero: it does not say
+	expired   bool      // according to the server
 }
 
 // String returns the address without its query.
@@ -43,7 +40,7 @@ func (a *Address) Version() string { return a.versionID }
 // Processed reports whether the answer is made of the object, and is not the object itself.
 func (a *Address) Processed() bool { return a.process != "" }
 
-// kind returns what must answer: OSS, if it signed the URL. How it identifies processed output is not documented.
+// kind returns what must answer: OSS, if the URL is signed for it. How OSS identifies processed output is not documented.
 func (a *Address) kind() object.Kind {
 	if a.signed && !a.Processed() {
 		return object.OSS
@@ -68,7 +65,7 @@ func (e *addressError) Error() string {
 // SafeURL returns what may be shown of the URL: no user name, password or query. It is "" if nothing may.
 func (e *addressError) SafeURL() string { return e.safe }
 
-// Parse reads a URL. Its error is an *addressError.
+// Parse parses a URL. Its error has a method SafeURL() string, which returns what may be shown of the URL.
 func Parse(raw string) (*Address, error) {
 	u, why := parseURL(raw)
 	if why != "" {
@@ -93,7 +90,7 @@ func Parse(raw string) (*Address, error) {
 	return a, nil
 }
 
-// parseURL returns the parts of a URL, or why it is refused.
+// parseURL returns the parts of a URL, or why it is not accepted.
 func parseURL(raw string) (u *url.URL, why string) {
 	if strings.ContainsFunc(raw, func(r rune) bool { return r <= ' ' || r == 0x7f }) {
 		return nil, "white space or a control character is in it"
@@ -121,8 +118,8 @@ func parseURL(raw string) (u *url.URL, why string) {
 
 // safeURL returns what a message may show of a URL that may be malformed in any way: no user name, password or query.
 //
-// Everything between :// and the last @ may be a password, with a ? in it too. If that @ may as well be part of a query,
-// nothing after :// is shown. Without a scheme nothing at all is shown.
+// Everything between :// and the last @ may be a password, even if it contains a question mark. If that @ may also be part
+// of a query, nothing after :// is shown. Without a scheme nothing at all is shown.
 func safeURL(raw string) string {
 	scheme, rest, _ := strings.Cut(raw, "://")
 	if !schemeForm.MatchString(scheme) || len(scheme) == len(raw) {
@@ -142,7 +139,7 @@ func safeURL(raw string) string {
 
 var schemeForm = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9+.-]*$`)
 
-// hostOf returns the host for an identity: in lower case, with the port unless it is the scheme's default.
+// hostOf returns the host for an identity: in lower case, with the port unless it is the default of the scheme.
 func hostOf(u *url.URL) string {
 	host := strings.ToLower(u.Host)
 	if u.Scheme == "http" {
@@ -153,10 +150,11 @@ func hostOf(u *url.URL) string {
 	return strings.TrimSuffix(host, ":")
 }
 
-// maxLife is OSS's limit for the life of a signed URL, in seconds.
+// maxLife is the longest life that OSS allows a signed URL, in seconds.
 const maxLife = 7 * 24 * 3600
 
-// expiry returns the date of a signed URL: Expires in V1, x-oss-date and x-oss-expires in V4. It is zero if there is none.
+// expiry returns when a signed URL expires: by Expires in V1, by x-oss-date and x-oss-expires in V4. It is zero if the URL
+// does not say.
 func expiry(q url.Values) time.Time {
 	name := "Expires"
 	if q.Has("x-oss-signature") {

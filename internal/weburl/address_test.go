@@ -7,6 +7,7 @@ import (
 	"time"
 )
 
+// TestAddressExpiry checks when a URL of either signature version expires.
 func TestAddressExpiry(t *testing.T) {
 	at := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 	unix := strconv.FormatInt(at.Unix(), 10)
@@ -31,6 +32,10 @@ func TestAddressExpiry(t *testing.T) {
 			t.Errorf("%s: signed %v", query, a.signed)
 		}
 	}
+}
+
+// TestAddressString checks the name of a URL: without its query, with the host in lower case and no default port.
+func TestAddressString(t *testing.T) {
 	for raw, want := range map[string]string{
 		"HTTP://Example.COM:80/a%20b":    "http://example.com/a%20b",
 		"https://example.com:443?x":      "https://example.com/",

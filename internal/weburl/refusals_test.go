@@ -24,7 +24,7 @@ import (
 	"github.com/ossdl/ossdl/internal/weburl"
 )
 
-// FuzzErrorBody sends a refusal through the SDK and through our own reading of it. It checks that nothing that is kept of it
+// FuzzErrorBody sends a refusal through the SDK and through a Source of this package. It checks that nothing that is kept of it
 // holds a secret, whichever field of body or head echoed it, and that what a server asks for is bounded.
 func FuzzErrorBody(f *testing.F) {
 	const secret = "STS-TOKEN-AND-SIGNATURE"
@@ -37,7 +37,7 @@ func FuzzErrorBody(f *testing.F) {
 	f.Add(403, secret, "a "+secret, "Ec", secret, secret)
 	f.Add(302, "&lt;", "]]>", "Message", "\x00", "99999999999999999999")
 	var reply func() *http.Response
-	hc := &http.Client{
+	hc := transport.WithRedirectRules(&http.Client{
 		Transport: roundTrip(func(r *http.Request) (*http.Response, error) {
 			if trace := httptrace.ContextClientTrace(r.Context()); trace != nil { // as net/http's transport does
 				for name, values := range r.Header {
@@ -46,8 +46,7 @@ func FuzzErrorBody(f *testing.F) {
 			}
 			return reply(), nil
 		}),
-		CheckRedirect: transport.CheckRedirect,
-	}
+	})
 	client, err := oss.New("http://service.test", osstest.AccessKeyID, osstest.AccessKeySecret, oss.HTTPClient(hc), oss.SecurityToken(secret))
 	if err != nil {
 		f.Fatal(err)
@@ -97,17 +96,18 @@ func FuzzErrorBody(f *testing.F) {
 			if !errors.As(err, &refused) {
 				continue // net/http did not take the answer
 			}
-			if refused.Service.RawMessage != "" || refused.Service.StatusCode != status {
-				t.Errorf("%#v", refused.Service)
+			var service oss.ServiceError
+			if !errors.As(err, &service) || service.RawMessage != "" || service.StatusCode != status || refused.Status() != status {
+				t.Errorf("status %d: %#v", status, service)
 			}
-			if _, slow := object.SlowDown(err); refused.RetryAfter < 0 || slow != (status == 429 || status == 503) {
-				t.Errorf("status %d, retry after %v, slow %t", status, refused.RetryAfter, slow)
+			if after, slow := object.SlowDown(err); after < 0 || slow != (status == 429 || status == 503) {
+				t.Errorf("status %d, retry after %v, slow %t", status, after, slow)
 			}
-			if object.Retryable(err) && status < 500 && status != 408 && status != 429 && refused.Service.Code != "RequestTimeout" {
-				t.Errorf("status %d %s would be tried again", status, refused.Service.Code)
+			if object.Retryable(err) && status < 500 && status != 408 && status != 429 && service.Code != "RequestTimeout" {
+				t.Errorf("status %d %s would be tried again", status, service.Code)
 			}
 			if errors.Is(err, object.ErrNotFound) != (status == 404 || status == 405) {
-				t.Errorf("status %d means %v", status, refused.Means)
+				t.Errorf("status %d means %v", status, refused.Means())
 			}
 		}
 	})

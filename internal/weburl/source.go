@@ -16,11 +16,11 @@ import (
 )
 
 const (
-	// maxSkew is how far a clock may be wrong, as OSS allows for signatures in headers. A URL that is past its date by less
-	// is tried, since the server's clock decides.
+	// maxSkew is how far a clock may be wrong, as OSS allows it for signatures in headers. A URL that expired less than that
+	// ago is tried, since the server's clock decides.
 	maxSkew = 15 * time.Minute
-	// MaxFreshExpired bounds how many URLs in a row may be new and expired.
-	MaxFreshExpired = 3
+	// maxFreshExpired bounds how many new URLs in a row may turn out to have expired.
+	maxFreshExpired = 3
 )
 
 var _ engine.Source = (*Source)(nil)
@@ -30,18 +30,17 @@ type Source struct {
 	client    *http.Client
 	userAgent string
 	first     *Address
-	refresh   func(context.Context) (string, error) // nil if there is none
+	refresh   func(context.Context) (string, error) // nil: there will be no new URL
 
 	mu           sync.Mutex
 	now          *Address
-	renewing     chan struct{} // closed when the refresh under way has ended; nil if none is
-	failed       error         // of the refresh
+	renewing     chan struct{} // closed when the refresh in progress has ended; nil: there is none
+	failed       error         // the refresh failed, so no request can be made any more
 	freshExpired int           // new URLs since the last one that got an answer
-	answered     bool
+	answered     bool          // a URL got an answer
 }
 
-// NewSource makes the source of the object of a. When the URL has expired, refresh is asked for another one; it may be
-// nil.
+// NewSource makes the source of the object at a. When that URL has expired, refresh must return a new one; nil: there is none.
 func NewSource(client *http.Client, userAgent string, a *Address, refresh func(context.Context) (string, error)) *Source {
 	return &Source{client: client, userAgent: userAgent, first: a, now: a, refresh: refresh}
 }
@@ -52,10 +51,10 @@ func (s *Source) String() string { return s.first.String() }
 // Identity returns host and path of the first URL.
 func (s *Source) Identity() object.Identity { return s.first.id }
 
-// Versions returns false: a version is in the URL, and signed.
+// Versions returns false: the version is a part of the URL, and may be signed.
 func (s *Source) Versions() bool { return false }
 
-// Ready returns once there is a URL that has not expired. All who wait for a new one wait for the same refresh.
+// Ready returns once there is a URL that has not expired. All callers that need a new one wait for the same refresh.
 func (s *Source) Ready(ctx context.Context) error {
 	for {
 		if ctx.Err() != nil {
@@ -76,8 +75,8 @@ func (s *Source) Ready(ctx context.Context) error {
 	}
 }
 
-// check reports whether a request can be made now, or why none ever can. If a new URL is needed first, it either tells this
-// caller to renew it (mine), or returns a channel that is closed when another caller has.
+// check returns nil if a request can be made now, or why none ever can. If a new URL is needed first, this caller is either
+// to renew it (mine), or to wait until renewed is closed by the caller that does.
 func (s *Source) check(now time.Time) (renewed <-chan struct{}, mine bool, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -95,7 +94,7 @@ func (s *Source) check(now time.Time) (renewed <-chan struct{}, mine bool, err e
 	return nil, true, nil
 }
 
-// unusable reports whether the URL has expired. It must be called with the mutex held.
+// unusable reports whether the URL has expired. The mutex is held.
 func (s *Source) unusable(now time.Time) bool {
 	a := s.now
 	if a.expired || a.expires.IsZero() {
@@ -107,13 +106,13 @@ func (s *Source) unusable(now time.Time) bool {
 	return now.After(a.expires.Add(maxSkew))
 }
 
-// renew asks the caller for a new URL, for all who wait.
+// renew calls refresh on behalf of all that wait for a new URL.
 func (s *Source) renew(ctx context.Context) {
 	next, err := s.renewURL(ctx)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch {
-	case context.Cause(ctx) != nil: // this run has ended; the next one may ask
+	case context.Cause(ctx) != nil: // only this run has ended: another one may renew the URL
 	case err != nil:
 		s.failed = err
 	default:
@@ -147,7 +146,7 @@ func (s *Source) renewURL(ctx context.Context) (*Address, error) {
 	return next, nil
 }
 
-// Get makes one request. It returns an *expiredError if the URL has expired and can be renewed.
+// Get makes one request. It returns an [*object.ExpiredError] if the URL has expired and can be renewed.
 func (s *Source) Get(ctx context.Context, r object.Request) (*object.Answer, error) {
 	s.mu.Lock()
 	addr := s.now
@@ -158,7 +157,7 @@ func (s *Source) Get(ctx context.Context, r object.Request) (*object.Answer, err
 	switch {
 	case err == nil:
 		s.freshExpired, s.answered = 0, true
-	case s.refresh != nil && errors.Is(err, object.ErrExpired) && s.freshExpired < MaxFreshExpired:
+	case s.refresh != nil && errors.Is(err, object.ErrExpired) && s.freshExpired < maxFreshExpired:
 		addr.expired = true
 		return nil, &object.ExpiredError{Err: err}
 	}
@@ -177,7 +176,7 @@ func (s *Source) getFrom(ctx context.Context, addr *Address, r object.Request) (
 	return s.judge(addr, r, resp)
 }
 
-// build makes the request. It has no other headers, since they could break the signature.
+// build makes the request. It adds no other headers, since they could break the signature.
 func (s *Source) build(ctx context.Context, addr *Address, r object.Request) (*http.Request, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, addr.url, nil)
 	if err != nil {
@@ -194,8 +193,7 @@ func (s *Source) build(ctx context.Context, addr *Address, r object.Request) (*h
 	return req, nil
 }
 
-// send returns the answer if it is a success. Nothing of what it returns holds a secret of the URL, but for the body of a
-// success.
+// send returns the answer if it is a success. What it returns holds no secret of the URL, except for the body of a success.
 func (s *Source) send(req *http.Request, addr *Address) (*http.Response, error) {
 	resp, err := s.client.Do(req)
 	if err != nil {
@@ -209,20 +207,20 @@ func (s *Source) send(req *http.Request, addr *Address) (*http.Response, error) 
 	if resp.StatusCode/100 == 2 {
 		return resp, nil
 	}
-	// If the body cannot be read, the status is left, which says most.
+	// If the body cannot be read there is still the status, which says the most.
 	body, _ := io.ReadAll(io.LimitReader(resp.Body, transport.ErrorBodyLimit))
 	resp.Body.Close()
 	refusal := object.NewStatusError(resp.StatusCode, resp.Header, secret.CleanError(object.ServiceErrorOf(body)))
 	// A permanent key that never worked is wrong. It has not ended.
-	if addr.signed && resp.StatusCode == http.StatusForbidden && object.KeyEnded(refusal.Service.Code, addr.token || s.wasAnswered()) {
-		refusal.Means = object.ErrExpired
+	if addr.signed && resp.StatusCode == http.StatusForbidden && refusal.KeyEnded(addr.token || s.wasAnswered()) {
+		refusal.MarkExpired()
 	}
 	return nil, refusal
 }
 
-// judge makes an answer of a success that fits the request.
+// judge returns the answer of a success, if it fits the request.
 func (s *Source) judge(addr *Address, r object.Request, resp *http.Response) (*object.Answer, error) {
-	// The kind holds after a redirect, too: a page that a network puts in between must not become the file.
+	// The kind is required after a redirect, too: the sign-in page of a network must not become the file.
 	a, err := object.Read(r, resp.StatusCode, resp.Header, addr.kind())
 	if err == nil && addr.signed && a.RequestID == "" {
 		err = object.Mismatch(r, a.Origin, "%d without a request ID (%s): no output of OSS", resp.StatusCode, object.OrNone(resp.Header.Get("Content-Type")))
@@ -230,12 +228,12 @@ func (s *Source) judge(addr *Address, r object.Request, resp *http.Response) (*o
 	if err != nil {
 		resp.Body.Close()
 		if resp.StatusCode == http.StatusOK && resp.ContentLength < 0 && !s.wasAnswered() {
-			return nil, &object.PermanentError{Err: err} // the page is generated: it has no length the next time either
+			return nil, &object.PermanentError{Err: err} // a generated page: it has no length the next time either
 		}
 		return nil, err
 	}
 	if addr.Processed() {
-		a.CRC, a.HasCRC = 0, false // if there is one, it is the object's
+		a.CRC, a.HasCRC = 0, false // that of the object, if there is one
 	}
 	a.Body = resp.Body
 	return a, nil
@@ -247,10 +245,10 @@ func (s *Source) wasAnswered() bool {
 	return s.answered
 }
 
-// secretsOf returns the secrets of a request: those of the address, and those of the URL that redirects led to.
+// secretsOf returns the secrets of a request: those of the address, and those of the URL that a redirect led to.
 func (a *Address) secretsOf(req *http.Request, resp *http.Response) *transport.Secrets {
 	at := req.URL
-	if resp.Request != nil && resp.Request.URL != nil { // a caller's transport may not set it
+	if resp.Request != nil && resp.Request.URL != nil { // a transport given by the caller may not set it
 		at = resp.Request.URL
 	}
 	if at.RawQuery == a.query {
@@ -262,7 +260,7 @@ func (a *Address) secretsOf(req *http.Request, resp *http.Response) *transport.S
 	return all
 }
 
-// withoutQuery removes from an error of net/http what it says of URLs: of this one, and of a redirect, whose host may be
+// withoutQuery removes from an error of net/http what it quotes of URLs: of this one, and of a redirect, whose host may be
 // anything.
 func (a *Address) withoutQuery(err error) error {
 	err = object.WithoutURL(err)
