@@ -77,7 +77,7 @@ func lineNames(s *scenario) []string {
 	if s.special != nil {
 		return []string{crcOurs, crcStd}
 	}
-	b := &bench{peers: []string{bareClient, v1Client, v2Client}}
+	b := &bench{peers: []string{bareClient, sdkClient, sdkV2Client}}
 	var names []string
 	for _, e := range b.entries(s) {
 		names = append(names, " "+e.String()+"  ")
@@ -91,7 +91,7 @@ func TestText(t *testing.T) {
 	if err := run(t.Context(), []string{"-run", "^crc$", "-n", "1", "-dir", t.TempDir()}, &out, t.Output()); err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{"v1: github.com/aliyun/aliyun-oss-go-sdk ", "\ncrc: ", "× hash/crc64", "\ngoals", "goal ≥ 25"} {
+	for _, want := range []string{"aliyun-oss-go-sdk: github.com/aliyun/aliyun-oss-go-sdk ", "\ncrc: ", "× hash/crc64", "\ngoals", "goal ≥ 25"} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("no %q in:\n%s", want, &out)
 		}

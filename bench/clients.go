@@ -18,8 +18,8 @@ const (
 	streamClient = "ossdl stream" // Open instead of Download
 	bareClient   = "bare"
 	drainClient  = "drain" // the bare loop without a file: what the server can do
-	v1Client     = "v1"
-	v2Client     = "v2"
+	sdkClient    = "aliyun-oss-go-sdk"
+	sdkV2Client  = "oss-go-sdk-v2"
 	aria2Client  = "aria2"
 )
 
@@ -36,10 +36,10 @@ func newFetch(client string) (fetch, error) {
 		return fetchBare, nil
 	case drainClient:
 		return fetchDrain, nil
-	case v1Client:
-		return fetchV1, nil
-	case v2Client:
-		return fetchV2, nil
+	case sdkClient:
+		return fetchSDK, nil
+	case sdkV2Client:
+		return fetchSDKV2, nil
 	case aria2Client:
 		return fetchAria2, nil
 	}

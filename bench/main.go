@@ -1,7 +1,7 @@
-// Bench measures ossdl beside the two official SDKs, aria2c and a bare loop, on the rows of "Numbers to reach".
+// Bench compares ossdl with the two official SDKs, aria2c and a bare loop.
 //
 // The clients take turns. Each run has a server process of its own and a client process of its own, and what counts is
-// measured inside of the client, so that the start of a process is in no number. See README.md for the rest.
+// measured inside the client, so the start of a process is in no number. README.md explains rows and options.
 package main
 
 import (
@@ -63,7 +63,7 @@ func parse(args []string, errw io.Writer) (*config, error) {
 	f.IntVar(&c.n, "n", 5, "interleaved `rounds`")
 	size := f.String("size", "", "`size` of the objects that are larger than a megabyte, such as 256MiB, instead of each scenario's own")
 	f.BoolVar(&c.quick, "quick", false, "tiny sizes and one round: shows that it works, not how fast")
-	f.StringVar(&c.peers, "peers", strings.Join([]string{bareClient, v1Client, v2Client, aria2Client}, ","), "`clients` to run beside ossdl")
+	f.StringVar(&c.peers, "peers", strings.Join([]string{bareClient, sdkClient, sdkV2Client, aria2Client}, ","), "`clients` to run beside ossdl")
 	f.BoolVar(&c.json, "json", false, "print one JSON document instead of tables")
 	f.StringVar(&c.write, "write", "warm", "the pair that the goals of the processor rows are about: `warm` or fresh files")
 	f.StringVar(&c.profile, "cpuprofile", "", "write CPU profiles of ossdl's runs to `FILE`.SCENARIO.CLIENT.ROUND")
@@ -241,9 +241,9 @@ func header(b *bench, noAria2 bool) []string {
 		for _, d := range info.Deps {
 			switch d.Path {
 			case "github.com/aliyun/aliyun-oss-go-sdk":
-				lines = append(lines, "v1: "+d.Path+" "+d.Version)
+				lines = append(lines, sdkClient+": "+d.Path+" "+d.Version)
 			case "github.com/aliyun/alibabacloud-oss-go-sdk-v2":
-				lines = append(lines, "v2: "+d.Path+" "+d.Version)
+				lines = append(lines, sdkV2Client+": "+d.Path+" "+d.Version)
 			}
 		}
 	}

@@ -142,7 +142,7 @@ func (b *bench) note(r *result) {
 	case r.Err != "":
 		outcome = "fails: " + r.Err
 	}
-	fmt.Fprintf(b.log, "  %s round %d %-12s %s\n", r.Scenario, r.Round+1, r.Client, outcome)
+	fmt.Fprintf(b.log, "  %s round %d %-17s %s\n", r.Scenario, r.Round+1, r.Client, outcome)
 }
 
 func (b *bench) warmFile() string { return filepath.Join(b.dir, "warm") }

@@ -15,7 +15,7 @@ const (
 	mb  = 1_000_000
 )
 
-// scenario is one row of the numbers to reach.
+// scenario is one row of the tables.
 type scenario struct {
 	name  string
 	title string
@@ -78,19 +78,21 @@ func (s *scenario) quick() {
 }
 
 // Clients of the rows.
-func everyone() []string { return []string{bareClient, ossdlClient, v1Client, v2Client, aria2Client} }
+func everyone() []string {
+	return []string{bareClient, ossdlClient, sdkClient, sdkV2Client, aria2Client}
+}
 
-// scenarios are the rows of "Numbers to reach", in its order.
+// scenarios are the rows, in the order of README.md.
 func scenarios() []*scenario {
 	line := serverConfig{Latency: 30 * time.Millisecond, ConnRate: 20 * mb}
 	slow := line
 	slow.SlowEvery, slow.SlowRate = 8, 1*mb
 	wide := serverConfig{Latency: 30 * time.Millisecond, ConnRate: 10 * mb, TotalRate: 200 * mb}
-	eight := map[string]int64{bareClient: 8 * mib, v1Client: 8 * mib, v2Client: 8 * mib}
+	eight := map[string]int64{bareClient: 8 * mib, sdkClient: 8 * mib, sdkV2Client: 8 * mib}
 	tiny := func() map[string]int64 {
-		return map[string]int64{bareClient: kib, ossdlClient: kib, v1Client: kib, v2Client: kib}
+		return map[string]int64{bareClient: kib, ossdlClient: kib, sdkClient: kib, sdkV2Client: kib}
 	}
-	sequential := []string{bareClient, ossdlClient, v1Client, v2Client}
+	sequential := []string{bareClient, ossdlClient, sdkClient, sdkV2Client}
 	return []*scenario{
 		{
 			name: "cpu-http", title: "processor time over HTTP, 4 connections, CRC-64 and checkpoint on",
@@ -138,7 +140,7 @@ func scenarios() []*scenario {
 		{
 			name: "auto", title: "no flags at all, 10 MB/s a connection, 200 MB/s in all, 30 ms away",
 			size: gib, objects: 1, server: wide, shrink: 64,
-			shares:  map[string]int64{v1Client: 8, v2Client: 4, aria2Client: 8},
+			shares:  map[string]int64{sdkClient: 8, sdkV2Client: 4, aria2Client: 8},
 			clients: append(everyone(), streamClient), always: []string{streamClient},
 			metric: timesIdeal(), goals: []goal{
 				{what: "wall × ideal", limit: 1.20, value: metricOf(ossdlClient)},
@@ -148,8 +150,8 @@ func scenarios() []*scenario {
 		{
 			name: "kill", title: "kill -9 at random moments, 8 connections, 200 MB/s",
 			size: 768 * mib, objects: 1, conns: 8, server: serverConfig{TotalRate: 200 * mb}, shrink: 24,
-			parts:   map[string]int64{v1Client: 6 * mib, v2Client: 6 * mib},
-			clients: []string{ossdlClient, v1Client, v2Client, aria2Client},
+			parts:   map[string]int64{sdkClient: 6 * mib, sdkV2Client: 6 * mib},
+			clients: []string{ossdlClient, sdkClient, sdkV2Client, aria2Client},
 			kills:   4, killMin: 300 * time.Millisecond, killMax: time.Second,
 			metric: perKill(), goals: []goal{{what: "MiB fetched again per kill", limit: 8, value: metricOf(ossdlClient)}},
 		},
@@ -168,9 +170,9 @@ func scenarios() []*scenario {
 		{
 			name: "reset", title: "RST after a random 1 to 6 MiB of each answer, 8 MiB parts, 8 connections",
 			size: 256 * mib, objects: 1, conns: 8, shrink: 16,
-			parts:   map[string]int64{ossdlClient: 8 * mib, v1Client: 8 * mib, v2Client: 8 * mib},
+			parts:   map[string]int64{ossdlClient: 8 * mib, sdkClient: 8 * mib, sdkV2Client: 8 * mib},
 			server:  serverConfig{ResetMin: 1 * mib, ResetMax: 6 * mib},
-			clients: []string{ossdlClient, v1Client, v2Client, aria2Client},
+			clients: []string{ossdlClient, sdkClient, sdkV2Client, aria2Client},
 			metric:  wall(), goals: []goal{
 				{what: "body bytes sent / size", limit: 1.005, value: sentOverSize},
 				{what: "wall s", limit: 0.6, value: metricOf(ossdlClient)},

@@ -184,7 +184,7 @@ func (t *table) columns() []column {
 	}
 	return append(cs,
 		times("× bare", bareOf),
-		times("× v1", func(string) string { return v1Client }),
+		times("× "+sdkClient, func(string) string { return sdkClient }),
 		column{"least–most", t.spread},
 		of("server CPU s", func(r *result) float64 { return r.ServerCPU }),
 		column{"", t.remark},

@@ -18,113 +18,116 @@ import (
 )
 
 // usage is what -h prints.
-var usage = fmt.Sprintf(`ossget downloads an object of Alibaba Cloud OSS to a file: whole and proved, or not
-at all. Interrupted, killed or cut off, the same command continues where it was.
+var usage = fmt.Sprintf(`ossget downloads an object of Alibaba Cloud OSS to a file. The file appears once it is
+complete and verified. If ossget is interrupted or fails, run the same command again to
+resume.
 
   ossget [flags] SOURCE [DEST]
 
   SOURCE  oss://bucket/key, an http(s) URL (signed or public), or oss://bucket/prefix/
           with -recursive
-  DEST    file or folder; default: the key's last element in the current folder; with
-          -recursive: a folder, which need not exist; default: the current one
-          - writes the object or URL to standard output, in order; a file named - is ./-
+  DEST    file or folder; default: the key's last element in the current folder. With
+          -recursive: a folder, which need not exist; default: the current folder.
+          - writes to standard output, in order. For a file named - give ./-
 
-A URL needs no credentials, and takes none of the flags below "Service and
-credentials", and no -version-id. Put it in quotes: its & means something to a shell.
-Its query is never shown.
+A URL needs no credentials; -version-id and the flags of "Service and credentials" do
+not apply to it. Put it in quotes, since & has a meaning in a shell. Its query is never
+shown.
 
 Service and credentials:
-  -endpoint URL         for example https://oss-cn-hangzhou.aliyuncs.com; without a
-                        scheme https (default: OSS_ENDPOINT)
+  -endpoint URL         for example https://oss-cn-hangzhou.aliyuncs.com; https if there
+                        is no scheme (default: OSS_ENDPOINT)
   -region NAME          for V4 signatures, for example cn-hangzhou (default: OSS_REGION,
-                        or read from the endpoint; where none is known, V1)
-  -cname                the endpoint is a domain of your own, bound to the bucket
-  -config FILE          configuration file of ossutil, for what neither a flag nor the
-                        environment says: endpoint, region, keys (default:
-                        ~/.ossutilconfig, where it is there)
-  -credentials WHICH    where the keys are from (default: auto):
-      auto     OSS_ACCESS_KEY_ID, OSS_ACCESS_KEY_SECRET and, for temporary ones,
-               OSS_SESSION_TOKEN; without these the configuration file; without keys
-               in it requests are not signed. Nobody is asked over the network
-      env      these variables; without them ALIBABA_CLOUD_ACCESS_KEY_ID,
+                        or read from the endpoint; if it is unknown, V1 is used)
+  -cname                the endpoint is a custom domain, bound to the bucket
+  -config FILE          configuration file of ossutil. It supplies endpoint, region and
+                        keys that neither a flag nor the environment gives (default:
+                        ~/.ossutilconfig, if it exists)
+  -credentials WHICH    where the keys come from (default: auto):
+      auto     OSS_ACCESS_KEY_ID, OSS_ACCESS_KEY_SECRET and, for temporary keys,
+               OSS_SESSION_TOKEN; otherwise the configuration file; otherwise requests
+               are not signed. No service is asked for keys
+      env      the same variables; otherwise ALIBABA_CLOUD_ACCESS_KEY_ID,
                ALIBABA_CLOUD_ACCESS_KEY_SECRET and ALIBABA_CLOUD_SECURITY_TOKEN
-      config   the configuration file, whatever the environment says
-      profile  ALIBABA_CLOUD_CREDENTIALS_FILE, ~/.alibabacloud/credentials or, from the
-               Alibaba Cloud CLI, ~/.aliyun/config.json; ALIBABA_CLOUD_PROFILE chooses
+      config   the configuration file, even if the variables are set
+      profile  ALIBABA_CLOUD_CREDENTIALS_FILE, ~/.alibabacloud/credentials or, of the
+               Alibaba Cloud CLI, ~/.aliyun/config.json. ALIBABA_CLOUD_PROFILE chooses
+               the profile
       ecs      the role of the ECS instance, from http://100.100.100.200
       oidc     the role of the pod, from STS, for ALIBABA_CLOUD_OIDC_TOKEN_FILE
-      chain    the first that has any, of environment (ALIBABA_CLOUD_...), oidc,
-               profiles and ecs
+      chain    the first of these that has keys: environment (ALIBABA_CLOUD_...), oidc,
+               profiles, ecs
       none     requests are not signed
-  Temporary keys of profile, ecs, oidc and chain are renewed while the download goes
-  on. Those of the variables and of the configuration file (OSS_SESSION_TOKEN, stsToken)
-  are not: once they have expired the command fails, and continues with new ones.
-  HTTP_PROXY, HTTPS_PROXY and NO_PROXY are honoured, for ecs and oidc too: with ecs,
-  NO_PROXY should have 100.100.100.200.
+  Temporary keys of profile, ecs, oidc and chain are renewed during the download. Those
+  of the variables and of the configuration file (OSS_SESSION_TOKEN, stsToken) are not:
+  when they expire the command fails. Run it again with new keys to resume.
+  Proxies come from HTTP_PROXY, HTTPS_PROXY and NO_PROXY, also for ecs and oidc. With
+  ecs, NO_PROXY should contain 100.100.100.200.
 
-What:
-  -range OFFSET:LENGTH  only these bytes; an empty LENGTH, or -1: to the end
+What to download:
+  -range OFFSET:LENGTH  only these bytes; an empty LENGTH, or -1, means to the end
   -version-id ID        this version (default: the current one)
-  -if-match ETAG        only while the object has this ETag, else exit code 1
-  -sha256 HEX           the digest the file must have
-  These are for one object; the next for a prefix:
-  -recursive            all objects whose keys begin with what stands behind
-                        oss://bucket/, into the folder DEST. End it with a slash for
-                        one folder: oss://bucket/sub also brings sub2/a and sub.txt.
-                        The local name is the key without the prefix up to its last
-                        slash. What is there, of the same size and time, is skipped
-  -include PATTERN      only keys whose local name matches, or its last element where
-                        PATTERN has no slash; *, ? and [class] match no slash; may be
-                        given several times
-  -exclude PATTERN      not these; wins over -include; may be given several times
-  -shard I/N            only one of N shares of the keys, counted from 0: 0/4 to 3/4 are
-                        together the whole, each key in one, for ever the same
+  -if-match ETAG        only while the object has this ETag; otherwise exit code 1
+  -sha256 HEX           the digest that the file must have
+  The flags above are for one object, those below for a prefix:
+  -recursive            all objects whose keys begin with what follows oss://bucket/,
+                        into the folder DEST. For one folder end it with a slash:
+                        oss://bucket/sub also matches sub2/a and sub.txt. The local
+                        name is the key without the prefix up to its last slash. A file
+                        that has the size and time of its object is skipped
+  -include PATTERN      only keys whose local name matches, or its last element if the
+                        pattern has no slash. *, ? and [class] do not match a slash. May
+                        be given several times
+  -exclude PATTERN      no keys that match, even if -include matches; may be given
+                        several times
+  -shard I/N            one of N shares of the keys, counted from 0. Together 0/4 to 3/4
+                        are all keys; a key is always in the same share
 
-How:
-  -part-size SIZE       most that one request asks for, 1 to 5GiB (default: chosen
-                        by the engine)
-  -concurrency N        most requests in flight, 1 to %d (default: adaptive)
+How to download:
+  -part-size SIZE       one request asks for at most this much, 1 to 5GiB (default:
+                        chosen by ossget)
+  -concurrency N        requests in flight at most, 1 to %d (default: adaptive)
   -rate-limit SIZE      bytes per second read from the network (default: no limit)
-  -retries N            further attempts in a row that bring nothing, before giving up;
+  -retries N            further attempts in a row without progress before giving up;
                         0: none (default: %d)
-  -stall-timeout TIME   a connection slower than 1 KiB/s for this long is replaced
+  -stall-timeout TIME   replace a connection that is slower than 1 KiB/s for this long
                         (default: %v)
 
-Checkpoint, kept until the file is there (default: DEST.cp; with -recursive always in
-DEST/.ossdl; there is none for standard output):
+Checkpoint, removed once the file is complete (default: DEST.cp; with -recursive always
+in DEST/.ossdl; none for standard output):
   -checkpoint FILE      keep it in this file
   -checkpoint-dir DIR   keep it in this folder, under a name of its own
-  -no-checkpoint        keep none; nothing is left behind on failure
+  -no-checkpoint        keep none; a failed download leaves nothing
 
 Output:
   -json                 the result as one JSON line on standard output: path size etag
                         crc64 verified resumedBytes downloadedBytes requests retries
                         seconds; on failure also error code requestId.
-                        With -recursive: path done skipped failed bytes seconds failures,
-                        the last a list of key error code requestId, 1000 at most.
-                        With DEST - it is the last line on standard error instead
-  -quiet                no progress; else a bar on a terminal and plain lines elsewhere,
-                        on standard error. With -recursive it is of the whole, and on a
-                        terminal there is a line for each of the objects in flight, up
-                        to eight
-  -version              the version, the commit and Go's own version
-  -h                    this text
+                        With -recursive: path done skipped failed bytes seconds failures;
+                        failures lists key error code requestId, at most 1000 times.
+                        If DEST is -, it is the last line on standard error
+  -quiet                no progress. Otherwise there is a bar on a terminal, and plain
+                        lines elsewhere, on standard error. With -recursive it is of the
+                        whole; a terminal also shows up to eight objects in flight
+  -version              print the version, the commit and the version of Go
+  -h                    print this text
 
 SIZE is a whole number of bytes, or of KiB, MiB or GiB: 1048576, 8MiB. TIME is a number
 with a unit: 500ms, 30s, 2m. OFFSET and LENGTH are SIZEs.
 
-Exit codes: 0 done
-            1 failed; the same command later continues (network, in use, disk full,
-              expired; with -recursive: some key failed), or starts anew (object
-              changed; with -if-match that takes the ETag it has now)
-            2 wrong usage
-            3 fails again as it is (no such object, access denied, archived, range
-              refused, digest mismatch; and before any request: a DEST or checkpoint
-              that cannot be written)
-          130 interrupted; the same command continues
-          141 whoever read standard output is gone; nothing is said of it
-With -no-checkpoint, and to standard output, the same command always starts anew.
-What was written to standard output is proved only once the command ends with 0.
+Exit codes:
+    0  done
+    1  failed. The same command resumes (network, destination in use, disk full, expired;
+       with -recursive: some object failed), or starts over (object changed; with
+       -if-match it fails until the object has that ETag again)
+    2  wrong usage
+    3  the same command will fail again: no such object, access denied, archived, range
+       outside the object, wrong digest; before any request: DEST or the checkpoint
+       cannot be written
+  130  interrupted; the same command resumes
+  141  the reader of standard output is gone; no message is printed
+With -no-checkpoint, and to standard output, the same command always starts over. What
+was written to standard output is verified only if the command ends with exit code 0.
 `, ossdl.MaxConcurrency, ossdl.DefaultAttempts-1, ossdl.DefaultStallTimeout)
 
 // command is what the arguments and the environment ask for.
@@ -309,10 +312,10 @@ func define[T any](flags *flag.FlagSet, name string, parse func(string) (T, erro
 func (c *command) operands(args []string) (err error) {
 	switch len(args) {
 	case 0:
-		return errors.New("SOURCE is missing; " + objectForm + " (ossget -h tells more)")
+		return errors.New("SOURCE is missing; " + objectForm + " (ossget -h explains more)")
 	case 1, 2:
 	default:
-		return fmt.Errorf("%q is one operand too many; expected SOURCE and DEST (ossget -h tells more)", args[2])
+		return fmt.Errorf("%q is one operand too many; expected SOURCE and DEST (ossget -h explains more)", args[2])
 	}
 	dest := ""
 	if len(args) == 2 {

@@ -1,11 +1,11 @@
-// Command ossget downloads an object of Alibaba Cloud OSS, a URL, or all objects below a prefix to files: whole and proved,
-// or not at all. Interrupted, killed or cut off, the same command continues where it was. To standard output it writes an
-// object or a URL in order, proved once it has ended.
+// Command ossget downloads an object of Alibaba Cloud OSS, a URL, or all objects below a prefix to files. A file appears once
+// it is complete and verified. If the command is interrupted or fails, run it again to resume. It can also write an object
+// or a URL to standard output, in order; that is verified at the end.
 //
 //	go install github.com/ossdl/ossdl/cmd/ossget@latest
 //	ossget [flags] SOURCE [DEST]
 //
-// Run ossget -h for the flags, the environment and the exit codes, and ossget -version for what is installed.
+// Run ossget -h for the flags, the environment and the exit codes, and ossget -version for the installed version.
 package main
 
 import (

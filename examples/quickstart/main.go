@@ -3,8 +3,8 @@
 //	go run ./examples/quickstart
 //
 // It starts an OSS server in this process, downloads an object from it in a process of its own, kills that process
-// half-way, and starts it again. Then it tells what was kept and what came twice, and proves the file. It fails where
-// nothing was kept, or where more than 32 MiB came twice.
+// half-way, and starts it again. Then it prints what was kept and what was sent twice, and verifies the file. It fails if
+// nothing was kept, or if more than a quarter of the object was sent twice.
 package main
 
 import (

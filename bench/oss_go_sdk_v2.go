@@ -9,8 +9,8 @@ import (
 	"github.com/ossdl/ossdl/internal/osstest"
 )
 
-// fetchV2 is the second SDK's Downloader with a checkpoint. Its CRC-64 is on by default.
-func fetchV2(ctx context.Context, j *job) error {
+// fetchSDKV2 is the Downloader of oss-go-sdk-v2 with a checkpoint. Its CRC-64 is on by default.
+func fetchSDKV2(ctx context.Context, j *job) error {
 	cfg := oss.LoadDefaultConfig().WithRegion(osstest.Region).WithEndpoint(j.Endpoint).WithUsePathStyle(true).
 		WithCredentialsProvider(credentials.NewStaticCredentialsProvider(j.AccessKeyID, j.AccessKeySecret))
 	d := oss.NewDownloader(oss.NewClient(cfg), func(o *oss.DownloaderOptions) {

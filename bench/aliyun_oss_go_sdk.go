@@ -6,11 +6,11 @@ import (
 	"github.com/aliyun/aliyun-oss-go-sdk/oss"
 )
 
-// v1PartSize is the size of a request where the job leaves it to the client; DownloadFile has no default of its own.
-const v1PartSize = 8 << 20
+// sdkPartSize is the size of a request where the job leaves it to the client; DownloadFile has no default of its own.
+const sdkPartSize = 8 << 20
 
-// fetchV1 is Bucket.DownloadFile with a checkpoint. Its CRC-64 is on by default.
-func fetchV1(ctx context.Context, j *job) error {
+// fetchSDK is Bucket.DownloadFile of aliyun-oss-go-sdk with a checkpoint. Its CRC-64 is on by default.
+func fetchSDK(ctx context.Context, j *job) error {
 	client, err := oss.New(j.Endpoint, j.AccessKeyID, j.AccessKeySecret)
 	if err != nil {
 		return err
@@ -21,7 +21,7 @@ func fetchV1(ctx context.Context, j *job) error {
 	}
 	part := j.PartSize
 	if part == 0 {
-		part = v1PartSize
+		part = sdkPartSize
 	}
 	for i, key := range j.Keys {
 		opts := []oss.Option{oss.Checkpoint(true, j.Paths[i]+".cp"), oss.WithContext(ctx)}
