@@ -1,7 +1,9 @@
 package fsys_test
 
 import (
+	"bytes"
 	"errors"
+	"fmt"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -9,6 +11,7 @@ import (
 	"syscall"
 	"testing"
 	"time"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 
@@ -232,4 +235,240 @@ func TestChtimesSetsBoth(t *testing.T) {
 			t.Errorf("%T: the access time is still %v", f, at)
 		}
 	}
+}
+
+// TestMounts checks what mounts are told apart by, with real ones: a tmpfs, the same folder mounted twice, a plain file
+// that is a mount point.
+func TestMounts(t *testing.T) {
+	dir := t.TempDir()
+	at := func(name string) string { return filepath.Join(dir, name) }
+	for _, name := range []string{"tmpfs", "twice", "plain"} {
+		if err := os.Mkdir(at(name), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := errors.Join(os.WriteFile(at("file"), nil, 0o600), os.WriteFile(at("other"), nil, 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	mounted(t, "tmpfs", at("tmpfs"), "tmpfs", 0, "size=1m,nr_inodes=3")
+	mounted(t, at("plain"), at("twice"), "", unix.MS_BIND, "")
+	mounted(t, at("other"), at("file"), "", unix.MS_BIND, "")
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer root.Close()
+	for f, name := range map[fsys.FS]func(string) string{fsys.OS(): at, fsys.Rooted(root): func(name string) string { return name }} {
+		here, err := f.Volume(name("."))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for below, same := range map[string]bool{"plain": true, "tmpfs": false, "twice": false} {
+			v, err := f.Volume(name(below))
+			if err != nil || fsys.SameMount(here, v) != same {
+				t.Errorf("%T, %s: %+v, %v; want the mount of %+v: %t", f, below, v, err, here, same)
+			}
+			was, is := name("other"), name(filepath.Join(below, "moved"))
+			if err := f.Rename(was, is); errors.Is(err, syscall.EXDEV) == same {
+				t.Errorf("%T: the rename into %s: %v", f, below, err)
+			} else if err == nil {
+				if err := f.Rename(is, was); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		for file, want := range map[string]bool{"file": true, "other": false, "none": false, "plain": false, "twice": true} {
+			if is, err := f.MountPoint(name(file)); is != want || err != nil {
+				t.Errorf("%T: %s is a mount point: %t, %v", f, file, is, err)
+			}
+		}
+		if err := fsys.CheckReplaceable(f, name("file")); !errors.Is(err, syscall.EBUSY) {
+			t.Errorf("%T: a mount point: %v", f, err)
+		}
+		if err := f.Rename(name("other"), name("file")); !errors.Is(err, syscall.EBUSY) {
+			t.Errorf("%T: the rename over it: %v", f, err)
+		}
+		v, err := f.Volume(name("tmpfs"))
+		if err != nil || v.Files != 2 || v.Free > 1<<20 { // the folder itself is one of three
+			t.Fatalf("%T, tmpfs: %+v, %v", f, v, err)
+		}
+		for i := range 3 {
+			err := fsys.WriteFile(f, name(fmt.Sprintf("tmpfs/%d", i)), nil, 0o600)
+			if i < 2 && err != nil || i == 2 && !fsys.IsNoSpace(err) {
+				t.Errorf("%T: file %d: %v", f, i, err)
+			}
+		}
+		if v, err := f.Volume(name("tmpfs")); err != nil || v.Files != 0 || v.Free <= 0 {
+			t.Errorf("%T, inodes used up: %+v, %v", f, v, err)
+		}
+		for i := range 2 {
+			if err := f.Remove(name(fmt.Sprintf("tmpfs/%d", i))); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+}
+
+// TestFreeUnknown checks that a file system without an idea of its size is not taken for a full one.
+func TestFreeUnknown(t *testing.T) {
+	mount := t.TempDir()
+	mounted(t, "ramfs", mount, "ramfs", 0, "")
+	if n, err := fsys.OS().Free(mount); !errors.Is(err, errors.ErrUnsupported) {
+		t.Errorf("Free = %d, %v", n, err)
+	}
+	if v, err := fsys.OS().Volume(mount); err != nil || v.Free != -1 || v.Files != -1 || v.MaxName != 255 {
+		t.Errorf("%+v, %v", v, err)
+	}
+	if err := fsys.WriteFile(fsys.OS(), filepath.Join(mount, "file"), []byte("content"), 0o600); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestMaxSizeOfProcess checks that ulimit -f is a bound for files.
+func TestMaxSizeOfProcess(t *testing.T) {
+	var was unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_FSIZE, &was); err != nil {
+		t.Fatal(err)
+	}
+	const most = 1 << 40
+	if err := unix.Setrlimit(unix.RLIMIT_FSIZE, &unix.Rlimit{Cur: most, Max: was.Max}); err != nil {
+		t.Skip(err)
+	}
+	defer func() {
+		if err := unix.Setrlimit(unix.RLIMIT_FSIZE, &was); err != nil {
+			t.Fatal(err)
+		}
+	}()
+	dir := t.TempDir()
+	if v, err := fsys.OS().Volume(dir); err != nil || v.MaxSize != most {
+		t.Errorf("%+v, %v", v, err)
+	}
+	f, err := fsys.OS().OpenFile(filepath.Join(dir, "file"), os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := f.Truncate(most + 1); !fsys.IsTooLarge(err) {
+		t.Errorf("one byte more: %v", err)
+	}
+	if err := f.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestDropBox checks a folder that may be written to and not read (0733), for those who are not root.
+func TestDropBox(t *testing.T) {
+	dir := t.TempDir()
+	box := filepath.Join(dir, "box")
+	if err := errors.Join(os.Mkdir(box, 0o733), os.Chmod(box, 0o733), os.Chmod(filepath.Dir(dir), 0o755), os.Chmod(dir, 0o755)); err != nil {
+		t.Fatal(err)
+	}
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer root.Close()
+	asAnother(t, func() {
+		for f, name := range map[fsys.FS]string{fsys.OS(): box, fsys.Rooted(root): "box"} {
+			v, err := f.Volume(name)
+			if err != nil || v.Free <= 0 {
+				t.Errorf("%T: %+v, %v", f, v, err)
+			}
+			if err := f.Writable(name); err != nil {
+				t.Errorf("%T: %v", f, err)
+			}
+			if err := f.SyncDir(name); os.Geteuid() != 0 && (!errors.Is(err, os.ErrPermission) || errors.Is(err, errors.ErrUnsupported)) {
+				t.Errorf("%T: SyncDir: %v, want that it is forbidden", f, err)
+			}
+		}
+	})
+}
+
+// TestCheckReplaceableForReal checks in a sticky folder that the check says what the kernel does.
+func TestCheckReplaceableForReal(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("only root can make a file of another user")
+	}
+	dir := t.TempDir()
+	shared := filepath.Join(dir, "shared")
+	name, ours := filepath.Join(shared, "theirs"), filepath.Join(shared, "ours")
+	if err := errors.Join(os.Chmod(filepath.Dir(dir), 0o755), os.Chmod(dir, 0o755), os.Mkdir(shared, 0o755), os.Chmod(shared, 0o777|os.ModeSticky),
+		os.WriteFile(name, nil, 0o666), os.Chown(name, 12345, -1)); err != nil {
+		t.Fatal(err)
+	}
+	asAnother(t, func() {
+		f := fsys.OS()
+		if err := fsys.WriteFile(f, ours, nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := fsys.CheckReplaceable(f, ours); err != nil {
+			t.Error(err)
+		}
+		if err := fsys.CheckReplaceable(f, name); !errors.Is(err, syscall.EPERM) {
+			t.Errorf("theirs: %v", err)
+		}
+		if err := f.Rename(ours, name); !errors.Is(err, syscall.EPERM) {
+			t.Errorf("the rename: %v", err)
+		}
+	})
+}
+
+// TestDropCacheDrops checks that written pages leave the cache, so that they do not count against a container's memory.
+func TestDropCacheDrops(t *testing.T) {
+	dir := t.TempDir()
+	var st unix.Statfs_t
+	if err := unix.Statfs(dir, &st); err != nil || st.Type == unix.TMPFS_MAGIC || st.Type == unix.OVERLAYFS_SUPER_MAGIC {
+		t.Skip("its pages have nowhere to go, ", err)
+	}
+	path := filepath.Join(dir, "file")
+	f, err := fsys.OS().OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	const size = 8 << 20
+	data := make([]byte, size)
+	for i := range data {
+		data[i] = byte(i >> 12)
+	}
+	if _, err := f.WriteAt(data, 0); err != nil {
+		t.Fatal(err)
+	}
+	before := cachedPages(t, path, size)
+	if err := f.WriteBack(0, size); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.DropCache(0, size); err != nil {
+		t.Fatal(err)
+	}
+	if after := cachedPages(t, path, size); before == 0 || after > before/2 {
+		t.Errorf("%d pages in memory before, %d after", before, after)
+	}
+	got := make([]byte, size)
+	if _, err := f.ReadAt(got, 0); err != nil || !bytes.Equal(got, data) {
+		t.Errorf("the file is not what was written, %v", err)
+	}
+}
+
+// cachedPages counts the pages of the file that are in memory.
+func cachedPages(t *testing.T, path string, size int) int {
+	t.Helper()
+	f, err := os.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	m, err := unix.Mmap(int(f.Fd()), 0, size, unix.PROT_READ, unix.MAP_SHARED)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Munmap(m)
+	pages := make([]byte, (size+os.Getpagesize()-1)/os.Getpagesize())
+	if _, _, e := unix.Syscall(unix.SYS_MINCORE, uintptr(unsafe.Pointer(&m[0])), uintptr(size), uintptr(unsafe.Pointer(&pages[0]))); e != 0 {
+		t.Skip(e)
+	}
+	n := 0
+	for _, p := range pages {
+		n += int(p & 1)
+	}
+	return n
 }
