@@ -222,3 +222,15 @@ type madeUp struct {
 func (m madeUp) Mode() fs.FileMode { return m.mode }
 
 func (m madeUp) Sys() any { return &syscall.Stat_t{Uid: m.uid} }
+
+// TestCountsOf checks that FAT is known by its number, and that old kernels' missing fragment size is no zero.
+func TestCountsOf(t *testing.T) {
+	fat := countsOf(&unix.Statfs_t{Type: unix.MSDOS_SUPER_MAGIC, Bsize: 512, Blocks: 10, Bfree: 3, Bavail: 2, Namelen: 1530})
+	if want := (counts{blockSize: 512, blocks: 10, free: 3, available: 2, maxName: 1530, fat: true}); fat != want {
+		t.Errorf("vfat: %+v, want %+v", fat, want)
+	}
+	ext := countsOf(&unix.Statfs_t{Type: unix.EXT4_SUPER_MAGIC, Bsize: 4096, Frsize: 1024, Files: 5, Ffree: 4})
+	if want := (counts{blockSize: 1024, files: 5, freeFiles: 4}); ext != want {
+		t.Errorf("ext4: %+v, want %+v", ext, want)
+	}
+}
