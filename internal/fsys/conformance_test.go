@@ -1,10 +1,12 @@
 package fsys_test
 
 import (
+	"io/fs"
 	"os"
 	"path/filepath"
 	"runtime"
 	"testing"
+	"time"
 
 	"github.com/ossdl/ossdl/internal/fsys"
 	"github.com/ossdl/ossdl/internal/fsys/faultfs"
@@ -30,8 +32,13 @@ func TestConformance(t *testing.T) {
 		},
 		"MemoryPoor": func(t *testing.T) fstest.Target {
 			g := memTarget(t)
-			f := memfs.New(memfs.Config{NoReserve: true, NoLocks: true, Capacity: 64 << 20, MaxFileSize: 64 << 20})
+			f := memfs.New(memfs.Config{
+				NoReserve: true, NoLocks: true, Capacity: 64 << 20, MaxFileSize: 64 << 20, MaxFiles: 100, MaxName: 143, TimeStep: 2 * time.Second,
+			})
 			g.FS, g.Dir, g.Symlink, g.Link = f, "/", f.Symlink, f.Link
+			if g.Chown != nil {
+				g.Chown, g.Chmod = f.Chown, f.Chmod
+			}
 			g.Reserves, g.Locks = false, false
 			return g
 		},
@@ -45,6 +52,10 @@ func osTarget(t *testing.T) fstest.Target {
 	g.Locks = runtime.GOOS == "linux" || runtime.GOOS == "darwin" || runtime.GOOS == "windows"
 	if runtime.GOOS != "windows" { // where making one is a privilege
 		g.Symlink = os.Symlink
+	}
+	if os.Geteuid() == 0 {
+		g.Chown = func(name string, uid uint32) error { return os.Lchown(name, int(uid), -1) }
+		g.Chmod = os.Chmod
 	}
 	return g
 }
@@ -66,6 +77,10 @@ func rootedTarget(t *testing.T) fstest.Target {
 	if g.Symlink != nil {
 		g.Symlink = root.Symlink
 	}
+	if g.Chown != nil {
+		g.Chown = func(name string, uid uint32) error { return root.Lchown(name, int(uid), -1) }
+		g.Chmod = func(name string, mode fs.FileMode) error { return os.Chmod(filepath.Join(dir, name), mode) }
+	}
 	return g
 }
 
@@ -84,5 +99,9 @@ func memTarget(t *testing.T) fstest.Target {
 	if err := f.Mkdir(dir, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	return fstest.Target{FS: f, Dir: dir, Symlink: f.Symlink, Link: f.Link, Reserves: true, Locks: true}
+	g := fstest.Target{FS: f, Dir: dir, Symlink: f.Symlink, Link: f.Link, Reserves: true, Locks: true}
+	if runtime.GOOS != "windows" { // where nobody owns anything, in memory neither
+		g.Chown, g.Chmod = f.Chown, f.Chmod
+	}
+	return g
 }

@@ -7,10 +7,20 @@ import (
 	"syscall"
 )
 
-// IsNoSpace reports whether err says that the disk, or what the user may have of it, is full.
+// enotsupp is what Linux uses within the kernel for "not supported". Drivers let it out now and then.
+const enotsupp syscall.Errno = 524
+
+// noSync are the ways to say that there is no such sync.
+var noSync = []syscall.Errno{syscall.EINVAL, syscall.ENOSYS, syscall.ENOTSUP, syscall.EOPNOTSUPP, syscall.ENOTTY, enotsupp}
+
+// IsNoSpace reports whether err says that the disk, or what the user may have of it, is full. It says so too when the
+// inodes are used up (Volume.Files).
 func IsNoSpace(err error) bool {
 	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT)
 }
+
+// IsTooLarge reports whether err says that the file is too large: for the file system, or for the limit of the process.
+func IsTooLarge(err error) bool { return errors.Is(err, syscall.EFBIG) }
 
 // vanishing: a removed name is gone at once here.
 func vanishing(error) bool { return false }

@@ -5,11 +5,13 @@ import (
 	"os"
 )
 
-// Inode is what FileInfo.Sys of a file system that is not the operating system's implements, for Links, Allocated
-// and SameFile.
+// Inode is what FileInfo.Sys of a file system that is not the operating system's implements, for Links, Allocated,
+// Owner, Device and SameFile.
 type Inode interface {
 	Links() uint64
 	Allocated() int64
+	Owner() (uid uint32, ok bool)
+	Device() uint64
 	// Same reports whether other, the Sys of another FileInfo, is the same file.
 	Same(other any) bool
 }

@@ -3,6 +3,7 @@ package fsys
 import (
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"sync"
@@ -28,6 +29,54 @@ const lockAttempts = 100
 // On Windows a file that others have open may refuse to go or go late. It stays behind then, empty and without a lock,
 // and the next Lock takes it.
 func Lock(f FS, name string) (unlock func() error, systemwide bool, err error) {
+	return lock(f, name, 0o600, "")
+}
+
+// LockNamed is Lock with a lock file that has the mode perm less the umask and says who holds it: its content is replaced
+// by note, for Holder. The caller sees to it that a file which is at name already is one of ours.
+func LockNamed(f FS, name string, perm fs.FileMode, note string) (unlock func() error, systemwide bool, err error) {
+	return lock(f, name, perm, note)
+}
+
+// maxNote bounds what Holder reads.
+const maxNote = 1 << 10
+
+// Holder reports whether the lock of the file name is held, and the holder's note. It makes no file and opens none for
+// writing, so that it may be asked about a file that is not ours. For a moment it holds a lock that is free.
+func Holder(f FS, name string) (note string, held bool, err error) {
+	file, err := f.OpenFile(name, os.O_RDONLY, 0)
+	if errors.Is(err, fs.ErrNotExist) {
+		return "", false, nil
+	}
+	if err != nil {
+		return "", false, err
+	}
+	defer file.Close() // nothing was written
+	err = file.TryLock()
+	if errors.Is(err, errors.ErrUnsupported) {
+		err = heldHere(f, name)
+	}
+	if !errors.Is(err, ErrLocked) {
+		return "", false, err
+	}
+	buf := make([]byte, maxNote)
+	n, err := file.ReadAt(buf, 0)
+	if err == io.EOF {
+		err = nil
+	}
+	return string(buf[:n]), true, err
+}
+
+// heldHere returns ErrLocked if this process holds the lock.
+func heldHere(f FS, name string) error {
+	key, err := f.Key(name)
+	if err == nil && held.has(key) {
+		err = ErrLocked
+	}
+	return err
+}
+
+func lock(f FS, name string, perm fs.FileMode, note string) (unlock func() error, systemwide bool, err error) {
 	key, err := f.Key(name)
 	if err != nil {
 		return nil, false, err
@@ -43,7 +92,7 @@ func Lock(f FS, name string) (unlock func() error, systemwide bool, err error) {
 
 	var last error
 	for range lockAttempts {
-		file, err := f.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o600)
+		file, err := f.OpenFile(name, os.O_RDWR|os.O_CREATE, perm)
 		if err != nil {
 			if vanishing(err) {
 				last = err
@@ -64,6 +113,7 @@ func Lock(f FS, name string) (unlock func() error, systemwide bool, err error) {
 			return nil, false, errors.Join(err, file.Close())
 		}
 		if same {
+			sign(file, note)
 			return sync.OnceValue(func() error {
 				// Last: a call that comes in between must not open the file that is about to go.
 				defer held.give(key)
@@ -92,6 +142,13 @@ func Claim(f FS, name string) (release func(), err error) {
 		return nil, &fs.PathError{Op: "claim", Path: name, Err: ErrLocked}
 	}
 	return sync.OnceFunc(func() { held.give(key) }), nil
+}
+
+// sign makes note the content of the lock file. The lock counts without it, on a full disk for example.
+func sign(file File, note string) {
+	if note != "" && file.Truncate(0) == nil {
+		_, _ = file.WriteAt([]byte(note), 0)
+	}
 }
 
 // release removes the name while the lock is held, and ends the lock.
@@ -140,6 +197,13 @@ func (r *registry) take(key any) bool {
 	}
 	r.keys[key] = struct{}{}
 	return true
+}
+
+func (r *registry) has(key any) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	_, ok := r.keys[key]
+	return ok
 }
 
 func (r *registry) give(key any) {

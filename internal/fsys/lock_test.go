@@ -469,3 +469,57 @@ func TestLockFaults(t *testing.T) {
 	}
 	t.Logf("%d faults", faults)
 }
+
+// TestHolder checks that a held lock says who holds it, on every kind of file system, and that asking harms nothing.
+func TestHolder(t *testing.T) {
+	for name, f := range map[string]fsys.FS{"OS": fsys.OS(), "memory": memfs.New(memfs.Config{}), "without locks": memfs.New(memfs.Config{NoLocks: true})} {
+		path := "/lock"
+		if name == "OS" {
+			path = filepath.Join(t.TempDir(), "lock")
+		}
+		ask := func(when, want string, held bool) {
+			t.Helper()
+			if note, is, err := fsys.Holder(f, path); note != want || is != held || err != nil {
+				t.Errorf("%s, %s: %q, held: %t, %v", name, when, note, is, err)
+			}
+		}
+		ask("no file", "", false)
+		mustWrite(t, f, path, "a dead process, which said rather a lot about itself")
+		ask("left behind", "", false)
+		unlock, _, err := fsys.LockNamed(f, path, 0o644, "pid 1 on host")
+		if err != nil {
+			t.Fatal(err)
+		}
+		ask("held", "pid 1 on host", true)
+		if _, _, err := fsys.LockNamed(f, path, 0o644, "pid 2"); !errors.Is(err, fsys.ErrLocked) {
+			t.Errorf("%s: a second one: %v", name, err)
+		}
+		ask("still held", "pid 1 on host", true)
+		if err := unlock(); err != nil {
+			t.Error(err)
+		}
+		ask("free", "", false)
+		unlock, _, err = fsys.LockNamed(f, path, 0o644, "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if fi, err := f.Lstat(path); err != nil || runtime.GOOS != "windows" && fi.Mode().Perm()&0o600 != 0o600 {
+			t.Errorf("%s: mode %v, %v", name, fi.Mode(), err)
+		}
+		if err := unlock(); err != nil {
+			t.Error(err)
+		}
+	}
+	// A disk too full for the note is none for the lock.
+	full := faultfs.New(memfs.New(memfs.Config{}), faultfs.Plan{Kind: faultfs.Write, Err: syscall.ENOSPC})
+	unlock, _, err := fsys.LockNamed(full, "/lock", 0o644, "pid 1")
+	if err != nil || !full.Fired() {
+		t.Fatalf("%v, %v", err, full)
+	}
+	if note, held, err := fsys.Holder(full, "/lock"); note != "" || !held || err != nil {
+		t.Errorf("%q, %t, %v", note, held, err)
+	}
+	if err := unlock(); err != nil {
+		t.Error(err)
+	}
+}

@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 	"syscall"
 	"time"
 )
@@ -32,18 +33,31 @@ func (osFS) Mkdir(name string, perm fs.FileMode) error { return os.Mkdir(name, p
 
 func (osFS) Rename(oldname, newname string) error { return rename(oldname, newname) }
 
-func (osFS) Remove(name string) error { return os.Remove(name) }
+func (osFS) Remove(name string) error { return patiently(func() error { return os.Remove(name) }) }
 
 func (osFS) SyncDir(name string) error {
-	return withFolder(os.OpenFile, name, syncDir)
+	return withFolder(os.OpenFile, name, 0, syncDir)
 }
 
 func (osFS) Free(dir string) (int64, error) {
-	n, err := freeAt(dir)
-	if err != nil {
-		return 0, &fs.PathError{Op: "statfs", Path: dir, Err: err}
+	v, err := volumeAt(dir)
+	return freeOf(dir, v, err)
+}
+
+func (osFS) Volume(dir string) (Volume, error) { return volumeAt(dir) }
+
+func (osFS) User() (uid uint32, ok bool) { return effectiveUser() }
+
+func (osFS) MountPoint(name string) (bool, error) {
+	fi, err := os.Lstat(name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
 	}
-	return n, nil
+	if err != nil {
+		return false, err
+	}
+	folder, err := os.Stat(filepath.Dir(name))
+	return err == nil && mountPointAt(folder, fi, name), err
 }
 
 func (osFS) Writable(dir string) error {
@@ -55,13 +69,13 @@ func (osFS) Writable(dir string) error {
 	if err != nil {
 		return err
 	}
-	if err := writableAt(dir); err != nil {
+	if err := certain(writableAt(dir)); err != nil {
 		return &fs.PathError{Op: "access", Path: dir, Err: err}
 	}
 	return nil
 }
 
-func (osFS) Chtimes(name string, mtime time.Time) error { return os.Chtimes(name, time.Time{}, mtime) }
+func (osFS) Chtimes(name string, mtime time.Time) error { return os.Chtimes(name, time.Now(), mtime) }
 
 func (osFS) Resolve(name string) (string, error) { return Resolve(name) }
 
@@ -75,30 +89,49 @@ func (osFS) Key(name string) (any, error) {
 }
 
 // osFile is a plain file of the operating system, opened by OS or by Rooted.
-type osFile struct{ *os.File }
+type osFile struct {
+	*os.File
+	lost atomic.Pointer[error] // of a write-back that failed; the system tells it only once
+}
 
-func (f osFile) Stat() (fs.FileInfo, error) { return stat(f.File) }
+func (f *osFile) Stat() (fs.FileInfo, error) { return stat(f.File) }
 
-func (f osFile) Reserve(off, size int64) error {
+func (f *osFile) Reserve(off, size int64) error {
 	if off < 0 || size < 0 {
 		return &fs.PathError{Op: "reserve", Path: f.Name(), Err: syscall.EINVAL}
 	}
 	if size == 0 {
 		return nil // fallocate(2) takes it for an error
 	}
-	return f.control("reserve", func(fd uintptr) error { return reserve(f.File, fd, off, size) })
+	return control(f.File, "reserve", func(fd uintptr) error { return ReserveError(reserve(f.File, fd, off, size)) })
 }
 
-func (f osFile) Sync() error {
-	return f.control("sync", func(fd uintptr) error { return syncData(f.File, fd) })
+func (f *osFile) Sync() error {
+	err := control(f.File, "sync", func(fd uintptr) error { return SyncError(syncData(f.File, fd)) })
+	if lost := f.lost.Swap(nil); lost != nil {
+		return *lost
+	}
+	return err
 }
 
-func (f osFile) TryLock() error {
-	return f.control("lock", tryLock)
+func (f *osFile) WriteBack(off, size int64) error {
+	return control(f.File, "write back", func(fd uintptr) error { return writeBack(fd, off, size) })
+}
+
+func (f *osFile) DropCache(off, size int64) error {
+	err := control(f.File, "drop cache", func(fd uintptr) error { return dropCache(fd, off, size) })
+	if err != nil {
+		f.lost.Store(&err)
+	}
+	return err
+}
+
+func (f *osFile) TryLock() error {
+	return control(f.File, "lock", tryLock)
 }
 
 // control runs fn while the descriptor cannot be closed and given to another file.
-func (f osFile) control(op string, fn func(fd uintptr) error) error {
+func control(f *os.File, op string, fn func(fd uintptr) error) error {
 	conn, err := f.SyscallConn()
 	if err != nil {
 		return &fs.PathError{Op: op, Path: f.Name(), Err: err}
@@ -122,14 +155,14 @@ func plainFile(f *os.File) (File, error) {
 	if err != nil {
 		return nil, errors.Join(err, f.Close())
 	}
-	return osFile{f}, nil
+	return &osFile{File: f}, nil
 }
 
-// withFolder runs fn with the folder open. Nothing but a folder is taken, and nothing is waited for.
+// withFolder runs fn with the folder open, by flags beyond those that keep it from waiting. Nothing but a folder is taken.
 func withFolder(
-	open func(name string, flag int, perm fs.FileMode) (*os.File, error), name string, fn func(*os.File) error,
+	open func(name string, flag int, perm fs.FileMode) (*os.File, error), name string, flag int, fn func(*os.File) error,
 ) error {
-	d, err := open(name, os.O_RDONLY|openGuards, 0)
+	d, err := open(name, os.O_RDONLY|openGuards|flag, 0)
 	if err != nil {
 		return err
 	}

@@ -2,12 +2,23 @@ package fsys
 
 import (
 	"os"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 )
 
 // ReserveStep is small enough for a file system that fills the pages it allocates, as tmpfs does: no write waits long.
 const ReserveStep = 32 << 20
+
+// openAt opens a folder that need not be readable, for all but reading it and syncing it.
+const openAt = unix.O_PATH | unix.O_DIRECTORY
+
+// Replaced by tests.
+var (
+	fallocate     = unix.Fallocate
+	fdatasync     = unix.Fdatasync
+	syncFileRange = unix.SyncFileRange
+)
 
 // reserve is fallocate(2) itself: where the file system has no such thing the C library's posix_fallocate would write
 // a byte into each block, which takes as long as the download.
@@ -16,7 +27,7 @@ func reserve(_ *os.File, fd uintptr, off, size int64) error {
 	end := off + size
 	for step := size; off < end; {
 		step = min(step, end-off)
-		switch err := unix.Fallocate(int(fd), 0, off, step); err {
+		switch err := fallocate(int(fd), 0, off, step); err {
 		case nil:
 			off += step
 		case unix.EINTR:
@@ -33,26 +44,32 @@ func reserve(_ *os.File, fd uintptr, off, size int64) error {
 // syncData is fdatasync(2): it flushes the bytes, the size and the block map, which is what reading them again takes,
 // and spares the journal the times.
 func syncData(_ *os.File, fd uintptr) error {
-	return ignoringEINTR(func() error { return unix.Fdatasync(int(fd)) })
+	return ignoringEINTR(func() error { return fdatasync(int(fd)) })
 }
 
-func freeAt(dir string) (int64, error) {
-	var st unix.Statfs_t
-	err := ignoringEINTR(func() error { return unix.Statfs(dir, &st) })
-	return free(&st), err
+// writeBack starts the writing. It waits only if the queue of the disk is full.
+func writeBack(fd uintptr, off, size int64) error {
+	return hint(ignoringEINTR(func() error {
+		return syncFileRange(int(fd), off, size, unix.SYNC_FILE_RANGE_WRITE)
+	}))
 }
 
-func freeFd(fd int) (int64, error) {
-	var st unix.Statfs_t
-	err := ignoringEINTR(func() error { return unix.Fstatfs(fd, &st) })
-	return free(&st), err
-}
-
-// free counts f_bavail, what is left to those who are not root, in units of f_frsize.
-func free(st *unix.Statfs_t) int64 {
-	size := st.Frsize
-	if size == 0 {
-		size = st.Bsize // kernels before 2.6.36 leave f_frsize empty on some file systems
+// dropCache must wait for the writing first: POSIX_FADV_DONTNEED passes over pages that are not on the disk.
+func dropCache(fd uintptr, off, size int64) error {
+	const flags = unix.SYNC_FILE_RANGE_WAIT_BEFORE | unix.SYNC_FILE_RANGE_WRITE | unix.SYNC_FILE_RANGE_WAIT_AFTER
+	err := hint(ignoringEINTR(func() error { return syncFileRange(int(fd), off, size, flags) }))
+	if err != nil {
+		return err
 	}
-	return product(st.Bavail, uint64(size))
+	// Best effort: whatever it says, the bytes are where they were.
+	_ = unix.Fadvise(int(fd), off, size, unix.FADV_DONTNEED)
+	return nil
+}
+
+// hint is an error of sync_file_range(2), unless the file system or a filter does not know the call.
+func hint(err error) error {
+	if isErrno(err, syscall.EINVAL, syscall.ENOSYS, syscall.EPERM, syscall.ESPIPE, syscall.ENOTSUP, enotsupp) {
+		return nil
+	}
+	return err
 }

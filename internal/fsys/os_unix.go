@@ -5,9 +5,8 @@ package fsys
 import (
 	"errors"
 	"io/fs"
-	"math"
-	"math/bits"
 	"os"
+	"path/filepath"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -15,47 +14,85 @@ import (
 
 // openGuards keep an open from waiting for the other end of a pipe and from making a terminal ours. They mean nothing
 // for a plain file.
-const openGuards = unix.O_NONBLOCK | unix.O_NOCTTY
+const openGuards = unix.O_NONBLOCK | waitGuards
+
+// waitGuards are openGuards for what may be waited for.
+const waitGuards = unix.O_NOCTTY
 
 // Holes says that a write behind the end of a file leaves a hole before it.
 const Holes = true
 
 func openNoFollow(name string, flag int, perm fs.FileMode) (*os.File, error) {
-	return os.OpenFile(name, flag|unix.O_NOFOLLOW|openGuards, perm)
+	f, err := os.OpenFile(name, flag|unix.O_NOFOLLOW|openGuards, perm)
+	if leased(err) && isPlain(os.Lstat, name) {
+		f, err = os.OpenFile(name, flag|unix.O_NOFOLLOW|waitGuards, perm)
+	}
+	return f, err
+}
+
+// leased: another process has a lease on the file (a file server, mostly) and is being asked to give it up. The system
+// takes it away after some time (/proc/sys/fs/lease-break-time), so that the next open does not wait for ever.
+func leased(err error) bool { return errors.Is(err, unix.EWOULDBLOCK) }
+
+func isPlain(lstat func(string) (fs.FileInfo, error), name string) bool {
+	fi, err := lstat(name)
+	return err == nil && fi.Mode().IsRegular()
 }
 
 func stat(f *os.File) (fs.FileInfo, error) { return f.Stat() }
 
 func rename(oldname, newname string) error { return os.Rename(oldname, newname) }
 
-// syncDir is fsync(2) of an open folder. Network and user-space file systems that cannot do it say so in many ways,
-// and then there is nothing to wait for.
+func renameIn(root *os.Root, oldname, newname string) error { return root.Rename(oldname, newname) }
+
+// patiently: what others have open can be renamed and removed here.
+func patiently(fn func() error) error { return fn() }
+
+func effectiveUser() (uid uint32, ok bool) { return uint32(os.Geteuid()), true }
+
+// syncDir is fsync(2) of an open folder.
 func syncDir(d *os.File) error {
-	err := d.Sync()
-	if noSuchSync(err) {
-		return nil
-	}
-	return err
+	return control(d, "sync", func(fd uintptr) error { return SyncDirError(fsyncFolder(int(fd))) })
 }
 
-func noSuchSync(err error) bool {
-	return errors.Is(err, errors.ErrUnsupported) || errors.Is(err, syscall.EINVAL) || errors.Is(err, syscall.ENOTTY)
-}
+// fsyncFolder is replaced by tests.
+var fsyncFolder = func(fd int) error { return ignoringEINTR(func() error { return unix.Fsync(fd) }) }
 
-func writableAt(dir string) error { return access(unix.AT_FDCWD, dir) }
+// faccessat is replaced by tests.
+var faccessat = access
+
+func writableAt(dir string) error { return faccessat(unix.AT_FDCWD, dir) }
 
 // writableDir is writableAt for an open folder.
 func writableDir(d *os.File) error {
-	return osFile{d}.control("access", func(fd uintptr) error { return access(int(fd), ".") })
+	return control(d, "access", func(fd uintptr) error { return certain(faccessat(int(fd), ".")) })
 }
 
-// freeDir is freeAt for an open folder.
-func freeDir(d *os.File) (n int64, err error) {
-	err = osFile{d}.control("statfs", func(fd uintptr) error {
-		n, err = freeFd(int(fd))
+// certain is an error of access(2), if it is one that is believed. EACCES may be wrong under an ACL or on a server, EPERM
+// and ENOSYS are what a seccomp filter or an old kernel says to faccessat2(2).
+func certain(err error) error {
+	if errors.Is(err, syscall.EROFS) {
 		return err
+	}
+	return nil
+}
+
+// mountPointAt reports whether the file is a mount point of its own.
+func mountPointAt(folder, file fs.FileInfo, name string) bool {
+	return mountPoint(folder, file, unix.AT_FDCWD, filepath.Dir(name), name)
+}
+
+// mountPointDir is mountPointAt for a file in an open folder.
+func mountPointDir(d *os.File, file fs.FileInfo, name string) (is bool, err error) {
+	folder, err := d.Stat()
+	if err != nil {
+		return false, err
+	}
+	err = control(d, "stat", func(fd uintptr) error {
+		is = mountPoint(folder, file, int(fd), ".", name)
+		return nil
 	})
-	return n, err
+	return is, err
 }
 
 // bare is what os.SameFile knows: every FileInfo says itself how many names the file has.
@@ -96,11 +133,13 @@ func ignoringEINTR(fn func() error) error {
 	}
 }
 
-// product is blocks times size, or as much of it as an int64 holds.
-func product(blocks, size uint64) int64 {
-	hi, lo := bits.Mul64(blocks, size)
-	if hi != 0 || lo > math.MaxInt64 {
-		return math.MaxInt64
+// Owner is the user whom the file belongs to; false if the system does not say.
+func Owner(fi fs.FileInfo) (uid uint32, ok bool) {
+	switch st := fi.Sys().(type) {
+	case *syscall.Stat_t:
+		return st.Uid, true
+	case Inode:
+		return st.Owner()
 	}
-	return int64(lo)
+	return 0, false
 }

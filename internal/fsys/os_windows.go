@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 	"syscall"
+	"time"
 	"unsafe"
 
 	"golang.org/x/sys/windows"
@@ -15,6 +16,15 @@ import (
 
 // openGuards: a file of another kind is seen by its type after the open; there is nothing to wait for.
 const openGuards = 0
+
+const (
+	waitGuards = 0
+	openAt     = 0
+)
+
+func leased(error) bool { return false }
+
+func isPlain(func(string) (fs.FileInfo, error), string) bool { return false }
 
 // shareAll lets others read, write, rename and remove what we have open. os.OpenFile leaves the last two out, so that a
 // partial file could not be renamed before it is closed, nor a lock file removed while it is held.
@@ -67,21 +77,172 @@ func openNoFollow(name string, flag int, perm fs.FileMode) (*os.File, error) {
 	return f, nil
 }
 
-// rename is MoveFileEx with MOVEFILE_WRITE_THROUGH, which returns when the move is on the disk; that is what SyncDir is
-// elsewhere. It fails with a sharing violation while another program has one of the two open without sharing deletion.
+// rename returns when the new name is on the disk; that is what SyncDir is elsewhere. It waits some seconds for others
+// that have one of the two open without sharing deletion.
 func rename(oldname, newname string) error {
-	from, err := longPath(oldname)
-	if err == nil {
-		var to *uint16
-		if to, err = longPath(newname); err == nil {
-			err = windows.MoveFileEx(from, to, windows.MOVEFILE_REPLACE_EXISTING|windows.MOVEFILE_WRITE_THROUGH)
+	err := patiently(func() error {
+		err := renamePOSIX(oldname, newname)
+		if noPOSIX(err) {
+			err = renamePlain(oldname, newname)
 		}
-	}
+		if isFolder(newname) { // nothing ever replaces it, and the system's error is the one that means "wait"
+			err = permanent(err)
+		}
+		return err
+	})
 	if err != nil {
 		return &os.LinkError{Op: "rename", Old: oldname, New: newname, Err: err}
 	}
 	return nil
 }
+
+// renamePOSIX replaces newname also while others read it, who keep the file they have. NTFS can do it since Windows 10
+// 1607. FILE_FLAG_WRITE_THROUGH has NTFS flush the rename, as MOVEFILE_WRITE_THROUGH does.
+func renamePOSIX(oldname, newname string) error {
+	from, err := longPath(oldname)
+	if err != nil {
+		return err
+	}
+	to, err := filepath.Abs(newname)
+	if err != nil {
+		return err
+	}
+	target, err := windows.UTF16FromString(extended(to))
+	if err != nil {
+		return err
+	}
+	h, err := windows.CreateFile(from, windows.DELETE|windows.SYNCHRONIZE, shareAll, nil, windows.OPEN_EXISTING,
+		windows.FILE_FLAG_BACKUP_SEMANTICS|windows.FILE_FLAG_OPEN_REPARSE_POINT|windows.FILE_FLAG_WRITE_THROUGH, 0)
+	if err != nil {
+		return err
+	}
+	info := renameInfo(target)
+	return errors.Join(
+		windows.SetFileInformationByHandle(h, windows.FileRenameInfoEx, &info[0], uint32(len(info))),
+		windows.CloseHandle(h))
+}
+
+// renameInfo is a FILE_RENAME_INFO for the name, which ends in a zero.
+func renameInfo(name []uint16) []byte {
+	type header struct {
+		flags  uint32
+		root   windows.Handle
+		length uint32 // bytes of the name without the zero
+		name   [1]uint16
+	}
+	const at = unsafe.Offsetof(header{}.name)
+	buf := make([]byte, max(int(at)+2*len(name), int(unsafe.Sizeof(header{}))))
+	h := (*header)(unsafe.Pointer(&buf[0]))
+	h.flags = windows.FILE_RENAME_REPLACE_IF_EXISTS | windows.FILE_RENAME_POSIX_SEMANTICS
+	h.length = uint32(2 * (len(name) - 1))
+	copy(unsafe.Slice((*uint16)(unsafe.Pointer(&buf[at])), len(name)), name)
+	return buf
+}
+
+// noPOSIX reports whether err says that the system or the file system does not know such a rename, or that MoveFileEx
+// may do better: it copies a file to another volume not even when asked, but its error says why.
+func noPOSIX(err error) bool {
+	return isErrno(err, windows.ERROR_INVALID_PARAMETER, windows.ERROR_INVALID_FUNCTION, windows.ERROR_NOT_SUPPORTED,
+		windows.ERROR_CALL_NOT_IMPLEMENTED, windows.ERROR_NOT_SAME_DEVICE, windows.ERROR_INVALID_NAME)
+}
+
+func renamePlain(oldname, newname string) error {
+	from, err := longPath(oldname)
+	if err != nil {
+		return err
+	}
+	to, err := longPath(newname)
+	if err != nil {
+		return err
+	}
+	return windows.MoveFileEx(from, to, windows.MOVEFILE_REPLACE_EXISTING|windows.MOVEFILE_WRITE_THROUGH)
+}
+
+// renameIn renames within the root, and has the file flush its new name: os.Root cannot write through.
+func renameIn(root *os.Root, oldname, newname string) error {
+	err := patiently(func() error {
+		err := root.Rename(oldname, newname)
+		if fi, lerr := root.Lstat(newname); err != nil && lerr == nil && fi.IsDir() {
+			err = permanent(err)
+		}
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	// If it cannot be opened, by a scanner that has it or for want of rights, there is nothing more to be done.
+	var f *os.File
+	if patiently(func() (err error) { f, err = root.OpenFile(newname, os.O_WRONLY, 0); return err }) != nil {
+		return nil
+	}
+	return errors.Join(f.Sync(), f.Close())
+}
+
+// How long a file that somebody else has open is waited for. Scanners and indexers are done with it within a second or two.
+const (
+	patience   = 5 * time.Second
+	firstPause = 5 * time.Millisecond
+	mostPause  = 250 * time.Millisecond
+)
+
+// patiently does fn again while the file is in somebody else's hands.
+func patiently(fn func() error) error {
+	end := time.Now().Add(patience)
+	for pause := firstPause; ; pause = min(2*pause, mostPause) {
+		err := fn()
+		if final, ok := errors.AsType[permanentError](err); ok {
+			return final.error
+		}
+		if !busy(err) || time.Now().After(end) {
+			return err
+		}
+		time.Sleep(pause)
+	}
+}
+
+// permanent is err as one that waiting does not help.
+func permanent(err error) error {
+	if err == nil {
+		return nil
+	}
+	return permanentError{err}
+}
+
+type permanentError struct{ error }
+
+func isFolder(name string) bool {
+	fi, err := os.Lstat(name)
+	return err == nil && fi.IsDir()
+}
+
+// Files have owners here too, in ACLs, by which nothing is decided.
+
+func effectiveUser() (uid uint32, ok bool) { return 0, false }
+
+// Owner is the user whom the file belongs to; false if the system does not say, as here.
+func Owner(fi fs.FileInfo) (uid uint32, ok bool) {
+	if i, ok := fi.Sys().(Inode); ok {
+		return i.Owner()
+	}
+	return 0, false
+}
+
+// Device tells file systems apart; false if the system does not say, as here.
+func Device(fi fs.FileInfo) (dev uint64, ok bool) {
+	if i, ok := fi.Sys().(Inode); ok {
+		return i.Device(), true
+	}
+	return 0, false
+}
+
+func mountPointAt(fs.FileInfo, fs.FileInfo, string) bool { return false }
+
+func mountPointDir(*os.File, fs.FileInfo, string) (bool, error) { return false, nil }
+
+// writeBack and dropCache: nothing here begins the writing without waiting for it.
+func writeBack(uintptr, int64, int64) error { return nil }
+
+func dropCache(uintptr, int64, int64) error { return nil }
 
 // syncDir: a folder opened for reading cannot be flushed here.
 func syncDir(*os.File) error { return nil }
@@ -106,9 +267,6 @@ func reserve(f *os.File, fd uintptr, off, size int64) error {
 	}
 	for _, class := range []uint32{windows.FileAllocationInfo, windows.FileEndOfFileInfo} {
 		err := windows.SetFileInformationByHandle(windows.Handle(fd), class, (*byte)(unsafe.Pointer(&size)), uint32(unsafe.Sizeof(size)))
-		if err == windows.ERROR_INVALID_FUNCTION || err == windows.ERROR_INVALID_PARAMETER {
-			err = errors.ErrUnsupported
-		}
 		if err != nil {
 			return err
 		}
@@ -132,23 +290,48 @@ func tryLock(fd uintptr) error {
 	return err
 }
 
-func freeAt(dir string) (int64, error) {
+func volumeAt(dir string) (Volume, error) {
+	fi, err := os.Stat(dir)
+	if err == nil && !fi.IsDir() {
+		err = &fs.PathError{Op: "statfs", Path: dir, Err: syscall.ENOTDIR}
+	}
+	if err != nil {
+		return Volume{}, err
+	}
+	v := counts{}.volume(false, math.MaxInt64)
 	p, err := longPath(dir)
 	if err != nil {
-		return 0, err
+		return v, &fs.PathError{Op: "statfs", Path: dir, Err: err}
 	}
-	var free uint64
-	err = windows.GetDiskFreeSpaceEx(p, &free, nil, nil)
-	return int64(min(free, math.MaxInt64)), err
+	var free, total uint64
+	if err := windows.GetDiskFreeSpaceEx(p, &free, &total, nil); err == nil && total > 0 {
+		v.Free = int64(min(free, math.MaxInt64))
+	}
+	describe(&v, p)
+	return v, nil
 }
 
-func freeDir(d *os.File) (int64, error) {
-	n, err := freeAt(d.Name())
-	if err != nil {
-		return 0, &fs.PathError{Op: "statfs", Path: d.Name(), Err: err}
+// describe adds what the volume says of itself. A share need not say anything.
+func describe(v *Volume, dir *uint16) {
+	var top [windows.MAX_LONG_PATH]uint16
+	if windows.GetVolumePathName(dir, &top[0], uint32(len(top))) != nil {
+		return
 	}
-	return n, nil
+	var serial, longest uint32
+	var kind [windows.MAX_PATH + 1]uint16
+	if windows.GetVolumeInformation(&top[0], nil, 0, &serial, &longest, nil, &kind[0], uint32(len(kind))) != nil {
+		return
+	}
+	v.Mount.Device = uint64(serial)
+	if longest > 0 {
+		v.MaxName = int(longest)
+	}
+	if strings.HasPrefix(windows.UTF16ToString(kind[:]), "FAT") { // FAT, FAT32; not exFAT
+		v.MaxSize = maxFAT
+	}
 }
+
+func volumeDir(d *os.File) (Volume, error) { return volumeAt(d.Name()) }
 
 // writableAt opens the folder with the right to add a file to it, so that the system itself looks at the ACL and at the
 // volume's write protection.
@@ -164,6 +347,9 @@ func writableAt(dir string) error {
 	}
 	return windows.CloseHandle(h)
 }
+
+// certain: that was the system's own look, at the ACL too.
+func certain(err error) error { return err }
 
 func writableDir(d *os.File) error {
 	if err := writableAt(d.Name()); err != nil {
@@ -195,7 +381,7 @@ func stat(f *os.File) (fs.FileInfo, error) {
 		return nil, err
 	}
 	var by windows.ByHandleFileInformation
-	err = osFile{f}.control("stat", func(fd uintptr) error {
+	err = control(f, "stat", func(fd uintptr) error {
 		return windows.GetFileInformationByHandle(windows.Handle(fd), &by)
 	})
 	if err != nil {
@@ -204,7 +390,8 @@ func stat(f *os.File) (fs.FileInfo, error) {
 	return counted{fi, uint64(by.NumberOfLinks)}, nil
 }
 
-// IsNoSpace reports whether err says that the disk, or what the user may have of it, is full.
+// IsNoSpace reports whether err says that the disk, or what the user may have of it, is full. It says so too when the
+// inodes are used up (Volume.Files).
 func IsNoSpace(err error) bool {
 	for _, full := range []error{windows.ERROR_DISK_FULL, windows.ERROR_HANDLE_DISK_FULL, windows.ERROR_DISK_QUOTA_EXCEEDED,
 		syscall.ENOSPC, syscall.EDQUOT} {
@@ -214,6 +401,14 @@ func IsNoSpace(err error) bool {
 	}
 	return false
 }
+
+// IsTooLarge reports whether err says that the file is too large for the file system.
+func IsTooLarge(err error) bool {
+	return errors.Is(err, windows.ERROR_FILE_TOO_LARGE) || errors.Is(err, syscall.EFBIG)
+}
+
+// noSync are the ways to say that there is no such sync.
+var noSync = []syscall.Errno{windows.ERROR_INVALID_FUNCTION, windows.ERROR_NOT_SUPPORTED, syscall.EINVAL, syscall.ENOSYS}
 
 // vanishing: a removed file that someone still has open denies access until the last of them closes it.
 func vanishing(err error) bool {
@@ -233,13 +428,20 @@ func longPath(name string) (*uint16, error) {
 		if err != nil {
 			return nil, err
 		}
-		if unc, ok := strings.CutPrefix(abs, `\\`); ok {
-			name = `\\?\UNC\` + unc
-		} else {
-			name = `\\?\` + abs
-		}
+		name = extended(abs)
 	}
 	return windows.UTF16PtrFromString(name)
+}
+
+// extended is the absolute path in the form that has no limit of length.
+func extended(abs string) string {
+	if strings.HasPrefix(abs, `\\?\`) || strings.HasPrefix(abs, `\\.\`) {
+		return abs
+	}
+	if unc, ok := strings.CutPrefix(abs, `\\`); ok {
+		return `\\?\UNC\` + unc
+	}
+	return `\\?\` + abs
 }
 
 // counted is a FileInfo of a system whose own does not say how many names the file has.

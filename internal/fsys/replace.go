@@ -15,7 +15,7 @@ const TempSuffix = ".ossdl-tmp"
 
 // WriteFile replaces the file name by one that holds data, with the mode perm less the umask. Another process sees the
 // old content (or no file) until the rename, and the new content after it; never a part. Once WriteFile has returned nil
-// a power loss does not bring the old content back.
+// a power loss does not bring the old content back, unless the file system cannot sync at all.
 //
 // After an error the name holds the old content or, where only the last step failed, the new one, and the temporary is
 // gone unless that too failed. A temporary left by a killed process is removed, never opened: it may be a link to
@@ -37,7 +37,7 @@ func WriteFile(f FS, name string, data []byte, perm fs.FileMode) (err error) {
 	_, err = file.WriteAt(data, 0)
 	if err == nil {
 		// Without it the rename can reach the disk before the bytes, and a power loss leaves an empty file in place of the old.
-		err = file.Sync()
+		err = unlessUnsupported(file.Sync())
 	}
 	if cerr := file.Close(); err == nil {
 		err = cerr
@@ -49,7 +49,15 @@ func WriteFile(f FS, name string, data []byte, perm fs.FileMode) (err error) {
 		return err
 	}
 	// Without it a power loss can bring the old content back after we said that it was replaced.
-	return f.SyncDir(filepath.Dir(name))
+	return unlessUnsupported(f.SyncDir(filepath.Dir(name)))
+}
+
+// unlessUnsupported: more than the file system has cannot be had.
+func unlessUnsupported(err error) error {
+	if errors.Is(err, errors.ErrUnsupported) {
+		return nil
+	}
+	return err
 }
 
 // createTemp makes the file, which must not exist; what an earlier process left there is removed.

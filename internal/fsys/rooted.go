@@ -54,7 +54,11 @@ func (r *rootFS) open(name string, flag int, perm fs.FileMode) (File, error) {
 			return nil, err
 		}
 	}
-	f, err := r.root.OpenFile(name, flag&^(creating|os.O_TRUNC)|openGuards, perm)
+	plain := flag &^ (creating | os.O_TRUNC)
+	f, err := r.root.OpenFile(name, plain|openGuards, perm)
+	if leased(err) && isPlain(r.root.Lstat, name) {
+		f, err = r.root.OpenFile(name, plain|waitGuards, perm)
+	}
 	if errors.Is(err, fs.ErrNotExist) {
 		if fi, lerr := r.root.Lstat(name); lerr == nil && fi.Mode()&fs.ModeSymlink != 0 {
 			return nil, notRegular("open", name, fi.Mode()) // a dangling link
@@ -93,41 +97,64 @@ func (r *rootFS) Lstat(name string) (fs.FileInfo, error) { return r.root.Lstat(n
 
 func (r *rootFS) Mkdir(name string, perm fs.FileMode) error { return r.root.Mkdir(name, perm) }
 
-func (r *rootFS) Rename(oldname, newname string) error { return r.root.Rename(oldname, newname) }
+func (r *rootFS) Rename(oldname, newname string) error { return renameIn(r.root, oldname, newname) }
 
-func (r *rootFS) Remove(name string) error { return r.root.Remove(name) }
+func (r *rootFS) Remove(name string) error {
+	return patiently(func() error { return r.root.Remove(name) })
+}
 
 func (r *rootFS) SyncDir(name string) error { return r.withDir(name, syncDir) }
 
-func (r *rootFS) Free(dir string) (n int64, err error) {
-	err = r.withDir(dir, func(d *os.File) error {
-		n, err = freeDir(d)
-		return err
-	})
-	return n, err
+func (r *rootFS) Free(dir string) (int64, error) {
+	v, err := r.Volume(dir)
+	return freeOf(dir, v, err)
 }
 
-func (r *rootFS) Writable(dir string) error { return r.withDir(dir, writableDir) }
+func (r *rootFS) Volume(dir string) (v Volume, err error) {
+	err = r.atDir(dir, func(d *os.File) error {
+		v, err = volumeDir(d)
+		return err
+	})
+	return v, err
+}
+
+func (r *rootFS) User() (uid uint32, ok bool) { return effectiveUser() }
+
+func (r *rootFS) MountPoint(name string) (is bool, err error) {
+	fi, err := r.root.Lstat(name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	err = r.atDir(filepath.Dir(name), func(d *os.File) error {
+		is, err = mountPointDir(d, fi, filepath.Base(name))
+		return err
+	})
+	return is, err
+}
+
+func (r *rootFS) Writable(dir string) error {
+	err := r.atDir(dir, writableDir)
+	if errors.Is(err, fs.ErrPermission) { // to look at the folder, or to write to it
+		return nil
+	}
+	return err
+}
 
 // withDir opens the folder within the root: by its path it would be looked up again, links and all.
 func (r *rootFS) withDir(name string, fn func(*os.File) error) error {
-	return withFolder(r.root.OpenFile, name, fn)
+	return withFolder(r.root.OpenFile, name, 0, fn)
+}
+
+// atDir is withDir for a folder that need not be readable, if the system can open such a one.
+func (r *rootFS) atDir(name string, fn func(*os.File) error) error {
+	return withFolder(r.root.OpenFile, name, openAt, fn)
 }
 
 func (r *rootFS) Chtimes(name string, mtime time.Time) error {
-	return r.root.Chtimes(name, time.Time{}, mtime)
-}
-
-// Resolve follows links within the root only, and does not rewrite links to folders on the way: os.Root follows those
-// itself, safely.
-func (r *rootFS) Resolve(name string) (string, error) {
-	return resolve(name, func(dir string) (string, error) {
-		if dir == "" {
-			dir = "."
-		}
-		err := r.withDir(dir, func(*os.File) error { return nil })
-		return dir, err
-	}, r.root.Lstat, r.root.Readlink)
+	return r.root.Chtimes(name, time.Now(), mtime)
 }
 
 // Key is of the same kind as that of OS, so that the two exclude each other.

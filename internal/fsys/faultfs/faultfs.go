@@ -22,6 +22,7 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -32,7 +33,7 @@ import (
 // code under test does about it must not matter, and does not reach the file system.
 var ErrStopped = errors.New("faultfs: stopped dead")
 
-// Kind is a method of fsys.FS or fsys.File. Key and File.Name are no operations.
+// Kind is a method of fsys.FS or fsys.File. Key, User and File.Name are no operations.
 type Kind string
 
 const (
@@ -55,9 +56,18 @@ const (
 	Reserve  Kind = "reserve"
 	Sync     Kind = "sync"
 	Lock     Kind = "lock"
+
+	Volume     Kind = "volume"
+	MountPoint Kind = "mountpoint"
+	Chmod      Kind = "chmod"
+	WriteBack  Kind = "writeback"
+	DropCache  Kind = "dropcache"
 )
 
-// Kinds is every Kind.
+// Hints is every Kind that only helps: a download can do without the answer.
+func Hints() []Kind { return []Kind{Volume, MountPoint, Chmod, WriteBack, DropCache} }
+
+// Kinds is every other Kind.
 func Kinds() []Kind {
 	return []Kind{
 		Open, Lstat, Mkdir, Rename, Remove, SyncDir, Free, Writable, Chtimes, Resolve,
@@ -71,8 +81,8 @@ type Op struct {
 	Kind   Kind
 	Name   string
 	To     string // Rename: the new name
-	Offset int64  // Read, Write
-	Size   int64  // Read, Write: bytes; Truncate, Reserve: the size asked for
+	Offset int64  // Read, Write, WriteBack, DropCache
+	Size   int64  // Read, Write, WriteBack, DropCache: bytes; Truncate, Reserve: the size asked for
 	Flag   int    // Open
 }
 
@@ -81,7 +91,7 @@ func (o Op) String() string {
 	switch o.Kind {
 	case Rename:
 		s += " to " + o.To
-	case Read, Write:
+	case Read, Write, WriteBack, DropCache:
 		s += fmt.Sprintf(" [%d,%d)", o.Offset, o.Offset+o.Size)
 	case Truncate, Reserve:
 		s += fmt.Sprintf(" %d", o.Size)
@@ -97,7 +107,9 @@ type Plan struct {
 	Kind Kind   // count operations of this kind only; empty: all
 	Name string // count operations on names that end so; empty: all. A rename has two names
 
-	Err error // the cause; nil: EIO
+	// Err is the cause; nil: EIO. It stands for what the system says: Reserve, Sync and SyncDir return what those of
+	// fsys.OS make of it (fsys.ReserveError, fsys.SyncError, fsys.SyncDirError).
+	Err error
 
 	// How it fails; by default once, and nothing has happened.
 	Forever bool // and so do all later ones that Kind and Name let through
@@ -313,6 +325,12 @@ func failure(o Op, err error) error {
 	switch {
 	case err == nil:
 		return nil
+	case o.Kind == Reserve:
+		err = fsys.ReserveError(err)
+	case o.Kind == Sync:
+		err = fsys.SyncError(err)
+	case o.Kind == SyncDir:
+		err = fsys.SyncDirError(err)
 	case o.Kind == Rename:
 		return &os.LinkError{Op: string(o.Kind), Old: o.Name, New: o.To, Err: err}
 	}
@@ -376,6 +394,25 @@ func (f *FS) Free(dir string) (n int64, err error) {
 	return n, nil
 }
 
+func (f *FS) Volume(dir string) (v fsys.Volume, err error) {
+	err = f.do(Op{Kind: Volume, Name: dir}, func() error {
+		v, err = f.below.Volume(dir)
+		return err
+	})
+	if err != nil {
+		return fsys.Volume{}, err
+	}
+	return v, nil
+}
+
+func (f *FS) MountPoint(name string) (is bool, err error) {
+	err = f.do(Op{Kind: MountPoint, Name: name}, func() error {
+		is, err = f.below.MountPoint(name)
+		return err
+	})
+	return is && err == nil, err
+}
+
 func (f *FS) Writable(dir string) error {
 	return f.do(Op{Kind: Writable, Name: dir}, func() error { return f.below.Writable(dir) })
 }
@@ -395,11 +432,14 @@ func (f *FS) Resolve(name string) (path string, err error) {
 	return path, nil
 }
 
+func (f *FS) User() (uid uint32, ok bool) { return f.below.User() }
+
 func (f *FS) Key(name string) (any, error) { return f.below.Key(name) }
 
 type file struct {
 	fs    *FS
 	below fsys.File
+	lost  atomic.Pointer[error] // of a DropCache that failed
 }
 
 func (o *file) op(k Kind) Op { return Op{Kind: k, Name: o.below.Name()} }
@@ -475,14 +515,50 @@ func (o *file) Sync() error {
 	op := o.op(Sync)
 	v := o.fs.begin(op)
 	if v.err == nil {
-		return o.below.Sync()
+		err := o.below.Sync()
+		if lost := o.lost.Swap(nil); lost != nil {
+			return *lost
+		}
+		return err
 	}
+	err := failure(op, v.err)
 	if v.done {
 		o.below.Sync() // the answer of which is lost
-	} else if l, ok := o.below.(interface{ LoseUnsynced() }); ok && v.err != ErrStopped {
+	} else if !errors.Is(err, errors.ErrUnsupported) {
+		o.loseUnsynced(v.err)
+	}
+	return err
+}
+
+// loseUnsynced is what the system does with the pages that it could not write.
+func (o *file) loseUnsynced(cause error) {
+	if l, ok := o.below.(interface{ LoseUnsynced() }); ok && cause != ErrStopped {
 		l.LoseUnsynced()
 	}
-	return failure(op, v.err)
+}
+
+func (o *file) WriteBack(off, size int64) error {
+	op := o.op(WriteBack)
+	op.Offset, op.Size = off, size
+	return o.fs.do(op, func() error { return o.below.WriteBack(off, size) })
+}
+
+// DropCache that fails on a memfs loses what was not synced, as a Sync that fails does, and the next Sync fails.
+func (o *file) DropCache(off, size int64) error {
+	op := o.op(DropCache)
+	op.Offset, op.Size = off, size
+	v := o.fs.begin(op)
+	if v.err == nil {
+		return o.below.DropCache(off, size)
+	}
+	err := failure(op, v.err)
+	o.lost.Store(&err)
+	o.loseUnsynced(v.err)
+	return err
+}
+
+func (o *file) Chmod(mode fs.FileMode) error {
+	return o.fs.do(o.op(Chmod), func() error { return o.below.Chmod(mode) })
 }
 
 func (o *file) TryLock() error {

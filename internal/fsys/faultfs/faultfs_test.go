@@ -311,3 +311,52 @@ func TestConcurrent(t *testing.T) {
 		}
 	}
 }
+
+// TestHints checks that the operations which only help are counted and failed like others.
+func TestHints(t *testing.T) {
+	for _, kind := range faultfs.Hints() {
+		f := faultfs.New(memfs.New(memfs.Config{}), faultfs.Plan{Kind: kind})
+		file, err := f.OpenFile("/file", os.O_RDWR|os.O_CREATE, 0o600)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, verr := f.Volume("/")
+		_, merr := f.MountPoint("/file")
+		for of, err := range map[faultfs.Kind]error{
+			faultfs.Volume: verr, faultfs.MountPoint: merr, faultfs.Chmod: file.Chmod(0o644), faultfs.WriteBack: file.WriteBack(0, 1), faultfs.DropCache: file.DropCache(0, 1),
+		} {
+			if errors.Is(err, syscall.EIO) != (of == kind) || of == kind && !strings.Contains(err.Error(), "/") {
+				t.Errorf("%s planned, %s: %v", kind, of, err)
+			}
+		}
+		if !f.Fired() || f.Count(kind) != 1 {
+			t.Errorf("%v", f)
+		}
+	}
+}
+
+// TestDropCacheLoses checks that a write-back which failed is a Sync that failed, now and at the next Sync.
+func TestDropCacheLoses(t *testing.T) {
+	below := memfs.New(memfs.Config{})
+	f := faultfs.New(below, faultfs.Plan{Kind: faultfs.DropCache})
+	file, err := f.OpenFile("/file", os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := file.WriteAt([]byte("content"), 0); err != nil {
+		t.Fatal(err)
+	}
+	if err := file.DropCache(0, 7); !errors.Is(err, syscall.EIO) {
+		t.Errorf("DropCache: %v", err)
+	}
+	if err := file.Sync(); !errors.Is(err, syscall.EIO) {
+		t.Errorf("the next Sync: %v", err)
+	}
+	if err := errors.Join(file.Sync(), f.SyncDir("/")); err != nil {
+		t.Errorf("the Sync after that: %v", err)
+	}
+	got, err := fsys.ReadFile(below.Crash(rand.New(rand.NewPCG(1, 1))), "/file", 100)
+	if err != nil || string(got) == "content" {
+		t.Errorf("the bytes that were lost: %q, %v", got, err)
+	}
+}

@@ -27,6 +27,10 @@ type Target struct {
 	Symlink func(target, name string) error
 	Link    func(oldname, newname string) error
 
+	// What tests need to be somebody else, on names that are not links. nil: that cannot be.
+	Chown func(name string, uid uint32) error
+	Chmod func(name string, mode fs.FileMode) error // also fs.ModeSticky
+
 	// Where false, errors.ErrUnsupported is accepted too.
 	Reserves, Locks bool
 }
@@ -59,6 +63,12 @@ func Run(t *testing.T, target func(t *testing.T) Target) {
 		{"Writable", testWritable},
 		{"Chtimes", testChtimes},
 		{"TryLock", testTryLock},
+		{"Chmod", testChmod},
+		{"WriteBack", testWriteBack},
+		{"Volume", testVolume},
+		{"MountPoint", testMountPoint},
+		{"Owner", testOwner},
+		{"Sticky", testSticky},
 		{"Links", testLinks},
 		{"SameFile", testSameFile},
 		{"Resolve", testResolve},
@@ -240,6 +250,7 @@ func testClosed(t *testing.T, g Target) {
 	for op, err := range map[string]error{
 		"close": f.Close(), "read": read, "write": write, "stat": stat, "truncate": f.Truncate(1),
 		"reserve": f.Reserve(0, 1), "sync": f.Sync(), "lock": f.TryLock(),
+		"chmod": f.Chmod(0o600), "write back": f.WriteBack(0, 1), "drop cache": f.DropCache(0, 1),
 	} {
 		if !errors.Is(err, fs.ErrClosed) {
 			t.Errorf("%s of a closed file: %v", op, err)
@@ -422,6 +433,188 @@ func testChtimes(t *testing.T, g Target) {
 		t.Errorf("time %v, want %v", got, want)
 	}
 	wantPathError(t, g.FS.Chtimes(g.path("none"), want), fs.ErrNotExist, "none")
+	if is, err := fsys.SetTime(g.FS, g.path("file"), want.Add(time.Hour)); err != nil || !is.Equal(want.Add(time.Hour)) {
+		t.Errorf("SetTime = %v, %v", is, err)
+	}
+	_, err := fsys.SetTime(g.FS, g.path("none"), want)
+	wantPathError(t, err, fs.ErrNotExist, "none")
+}
+
+func testChmod(t *testing.T, g Target) {
+	if runtime.GOOS == "windows" {
+		t.Skip("files have no mode")
+	}
+	f := open(t, g.FS, g.path("file"), os.O_RDWR|os.O_CREATE)
+	defer closed(t, f)
+	for _, mode := range []fs.FileMode{0o640, 0o755, 0o600} {
+		if err := f.Chmod(mode); err != nil {
+			t.Fatal(err)
+		}
+		if fi := lstat(t, g.FS, g.path("file")); fi.Mode() != mode {
+			t.Errorf("mode %v, want %v", fi.Mode(), mode)
+		}
+	}
+}
+
+func testWriteBack(t *testing.T, g Target) {
+	data := bytes.Repeat([]byte("0123456789"), 100_000)
+	f := open(t, g.FS, g.path("file"), os.O_RDWR|os.O_CREATE)
+	if _, err := f.WriteAt(data, 0); err != nil {
+		t.Fatal(err)
+	}
+	for _, err := range []error{
+		f.WriteBack(0, 500_000), f.DropCache(0, 500_000), f.DropCache(500_000, 500_000), f.WriteBack(2_000_000, 10), f.Sync(),
+	} {
+		if err != nil {
+			t.Error(err)
+		}
+	}
+	closed(t, f)
+	wantContent(t, g.FS, g.path("file"), string(data))
+}
+
+func testVolume(t *testing.T, g Target) {
+	v, err := g.FS.Volume(g.Dir)
+	if err != nil || v.Free <= 0 || v.Files == 0 || v.MaxSize < 1<<20 || v.MaxName < 100 {
+		t.Errorf("%+v, %v", v, err)
+	}
+	if n, err := g.FS.Free(g.Dir); err != nil || n <= 0 {
+		t.Errorf("Free = %d, %v", n, err)
+	}
+	if err := g.FS.Mkdir(g.path("dir"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	below, err := g.FS.Volume(g.path("dir"))
+	if err != nil || !fsys.SameMount(v, below) || below.Mount != v.Mount {
+		t.Errorf("the folder below: %+v, %v; want the mount %v", below, err, v.Mount)
+	}
+	put(t, g.FS, g.path("file"), "")
+	for _, name := range []string{"none", "file"} {
+		_, err := g.FS.Volume(g.path(name))
+		wantPathError(t, err, nil, name)
+	}
+}
+
+func testMountPoint(t *testing.T, g Target) {
+	put(t, g.FS, g.path("file"), "")
+	for _, name := range []string{"none", "file"} {
+		if is, err := g.FS.MountPoint(g.path(name)); is || err != nil {
+			t.Errorf("%s is a mount point: %t, %v", name, is, err)
+		}
+		if err := fsys.CheckReplaceable(g.FS, g.path(name)); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+func testOwner(t *testing.T, g Target) {
+	put(t, g.FS, g.path("file"), "")
+	f := open(t, g.FS, g.path("file"), os.O_RDWR)
+	defer closed(t, f)
+	user, ok := g.FS.User()
+	made, madeOK, err := fsys.MadeBy(g.FS, g.Dir)
+	owner, ownerOK := fsys.Owner(lstat(t, g.FS, g.path("file")))
+	if err != nil || ok != madeOK || ok != ownerOK {
+		t.Fatalf("a user: %t, an owner: %t and %t, %v", ok, madeOK, ownerOK, err)
+	}
+	wantNames(t, g, "file")
+	if owner != made {
+		t.Errorf("our file belongs to user %d, and to %d in the next moment", owner, made)
+	}
+	opened, err := f.Stat()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if again, _ := fsys.Owner(opened); again != owner {
+		t.Errorf("the open file belongs to user %d, that at its name to %d", again, owner)
+	}
+	if ours, err := fsys.Ours(g.FS, g.Dir, opened); !ours || err != nil {
+		t.Errorf("a file of user %d, made by user %d, is ours: %t, %v", owner, user, ours, err)
+	}
+	if g.Chown == nil {
+		return
+	}
+	if err := g.Chown(g.path("file"), stranger); err != nil {
+		t.Fatal(err)
+	}
+	fi := lstat(t, g.FS, g.path("file"))
+	if owner, _ := fsys.Owner(fi); owner != stranger {
+		t.Errorf("owner %d", owner)
+	}
+	if ours, err := fsys.Ours(g.FS, g.Dir, fi); ours || err != nil {
+		t.Errorf("a stranger's file is ours: %t, %v", ours, err)
+	}
+	wantNames(t, g, "file")
+	_, _, err = fsys.MadeBy(g.FS, g.path("none"))
+	wantPathError(t, err, fs.ErrNotExist, "none")
+}
+
+const stranger = 12345
+
+// testSticky is the rule for links in sticky folders that everybody may write to.
+func testSticky(t *testing.T, g Target) {
+	if g.Chown == nil || g.Symlink == nil {
+		t.Skip("nobody else to be")
+	}
+	shared := g.path("dir")
+	if err := g.FS.Mkdir(shared, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if fsys.Sticky(lstat(t, g.FS, shared)) {
+		t.Error("a new folder is sticky")
+	}
+	put(t, g.FS, g.path("file"), "")
+	for name, target := range map[string]string{"file": "../file", "dir": "..", "mine": "../file"} {
+		if err := g.Symlink(filepath.FromSlash(target), filepath.Join(shared, name)); err != nil {
+			t.Fatal(err)
+		}
+		if name == "mine" {
+			continue
+		}
+		if err := g.Chown(filepath.Join(shared, name), stranger); err != nil {
+			t.Fatal(err)
+		}
+	}
+	follows := func(what string, want bool) {
+		t.Helper()
+		for _, name := range []string{"file", filepath.Join("dir", "file"), filepath.Join("dir", "new")} {
+			_, err := g.FS.Resolve(filepath.Join(shared, name))
+			if want && err != nil {
+				t.Errorf("%s: %v", what, err)
+			}
+			if !want {
+				wantPathError(t, err, fsys.ErrForeignLink, filepath.Join("dir", strings.Split(name, string(filepath.Separator))[0])+":")
+				wantPathError(t, err, fs.ErrPermission, "12345")
+			}
+		}
+		if _, err := g.FS.Resolve(filepath.Join(shared, "mine")); err != nil {
+			t.Errorf("%s, our own link: %v", what, err)
+		}
+	}
+	chmod := func(mode fs.FileMode) {
+		t.Helper()
+		if err := g.Chmod(shared, mode); err != nil {
+			t.Fatal(err)
+		}
+	}
+	follows("a plain folder", true)
+	chmod(0o755 | fs.ModeSticky)
+	follows("a sticky folder", true)
+	chmod(0o777)
+	follows("a folder that all may write to", true)
+	chmod(0o777 | fs.ModeSticky)
+	if !fsys.Sticky(lstat(t, g.FS, shared)) {
+		t.Error("not sticky")
+	}
+	follows("a sticky folder that all may write to", false)
+	if err := g.Chown(shared, stranger); err != nil {
+		t.Fatal(err)
+	}
+	follows("a sticky folder of the link's owner", true)
+	if err := g.Chown(shared, stranger+1); err != nil {
+		t.Fatal(err)
+	}
+	follows("a sticky folder of a third user", false)
 }
 
 func testTryLock(t *testing.T, g Target) {

@@ -12,7 +12,7 @@ func (f *FS) Kill() *FS {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	copies := make(copier)
-	g := &FS{config: f.config, root: copies.inode(f.root)}
+	g := &FS{config: f.config, root: copies.inode(f.root), user: f.user, mounts: f.mounts}
 	for _, d := range f.journal {
 		var c dirChange
 		for _, e := range d {
@@ -62,7 +62,7 @@ func (c copier) inode(n *inode) *inode {
 		return m
 	}
 	m := &inode{
-		mode: n.mode, mtime: n.mtime, target: n.target,
+		mode: n.mode, mtime: n.mtime, target: n.target, uid: n.uid, mount: n.mount, mounted: n.mounted,
 		now: n.now.share(), disk: n.disk.share(), pending: slices.Clone(n.pending), reserved: n.reserved,
 	}
 	c[n] = m

@@ -22,7 +22,9 @@
 // open beyond that: bytes are not ordered before names (ext4 data=writeback, XFS), and syncing a file does not sync its
 // name. The same rng gives the same state.
 //
-// Permissions are remembered and not enforced.
+// Permissions are remembered and not enforced, except what sticky folders forbid: to rename, replace or remove what
+// belongs to another user, and to follow such a user's link (fsys.MayFollow). Files belong to the user of SetUser that
+// made them.
 package memfs
 
 import (
@@ -47,8 +49,15 @@ import (
 type Config struct {
 	Capacity    int64 // bytes for the content of files, in blocks of 4 KiB; 0: no limit
 	MaxFileSize int64 // a longer file is EFBIG; 0: no limit
+	MaxFiles    int64 // files, folders and links; one more is ENOSPC; 0: no limit
+	MaxName     int   // bytes; a longer name is ENAMETOOLONG; 0: no limit
 	NoReserve   bool  // File.Reserve is errors.ErrUnsupported
 	NoLocks     bool  // File.TryLock is errors.ErrUnsupported
+	NoSync      bool  // File.Sync is errors.ErrUnsupported, and makes nothing certain
+	NoSyncDir   bool  // SyncDir is errors.ErrUnsupported, and makes nothing certain
+	NoSizes     bool  // Free is errors.ErrUnsupported
+
+	TimeStep time.Duration // the times that Chtimes sets are rounded down to it, as FAT does; 0: not rounded
 }
 
 // FS is a file system in memory. The zero value is not one; New, Crash and Kill make them. Names are separated by slashes (on Windows by backslashes too) and start at /, also
@@ -59,6 +68,8 @@ type FS struct {
 	root    *inode
 	journal []dirChange // changes of folders that are not certain to be on the disk, oldest first
 	used    int64       // blocks
+	user    uint32      // who makes files
+	mounts  uint64
 }
 
 var _ fsys.FS = (*FS)(nil)
@@ -73,6 +84,63 @@ func (f *FS) SetCapacity(bytes int64) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.config.Capacity = bytes
+}
+
+// SetUser changes who the process is: User says so, new files belong to that user, and sticky folders are bounds unless
+// the user is 0, as at the beginning.
+func (f *FS) SetUser(uid uint32) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.user = uid
+}
+
+// User is the user of SetUser.
+func (f *FS) User() (uid uint32, ok bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.user, true
+}
+
+// Chown gives a file, folder or link to a user.
+func (f *FS) Chown(name string, uid uint32) error {
+	return f.on("chown", name, func(n *inode) { n.uid = uid })
+}
+
+// Chmod sets the permissions, and whether a folder is sticky (fs.ModeSticky).
+func (f *FS) Chmod(name string, mode fs.FileMode) error {
+	return f.on("chmod", name, func(n *inode) { n.mode = n.mode.Type() | mode.Perm() | mode&fs.ModeSticky })
+}
+
+// Mount makes a file or folder a mount point: it cannot be renamed, replaced or removed (EBUSY), and between what is
+// below it and the rest nothing can be renamed (EXDEV).
+func (f *FS) Mount(name string) error {
+	return f.on("mount", name, func(n *inode) {
+		f.mounts++
+		var below func(n *inode)
+		below = func(n *inode) {
+			n.mount = f.mounts
+			for _, e := range n.entries {
+				below(e)
+			}
+		}
+		below(n)
+		n.mounted = true
+	})
+}
+
+// on does fn to what is at name, which is not followed if it is a link.
+func (f *FS) on(op, name string, fn func(*inode)) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	at, err := f.find(name, false)
+	if err == nil && at.node == nil {
+		err = syscall.ENOENT
+	}
+	if err != nil {
+		return &fs.PathError{Op: op, Path: name, Err: err}
+	}
+	fn(at.node)
+	return nil
 }
 
 // Names is every name, folders with a slash at the end, sorted.
@@ -104,7 +172,10 @@ func (f *FS) Symlink(target, name string) error {
 	if err != nil {
 		return err
 	}
-	f.change(edit{at.dir, at.base, &inode{mode: fs.ModeSymlink | 0o777, target: target, mtime: time.Now()}})
+	if err := f.admit(at); err != nil {
+		return &fs.PathError{Op: "symlink", Path: name, Err: err}
+	}
+	f.change(edit{at.dir, at.base, f.made(at.dir, &inode{mode: fs.ModeSymlink | 0o777, target: target, mtime: time.Now()})})
 	return nil
 }
 
@@ -143,7 +214,10 @@ func (f *FS) OpenFile(name string, flag int, perm fs.FileMode) (fsys.File, error
 	case at.node == nil && flag&os.O_CREATE == 0:
 		return fail(syscall.ENOENT)
 	case at.node == nil:
-		at.node = &inode{mode: perm.Perm(), mtime: time.Now()}
+		if err := f.admit(at); err != nil {
+			return fail(err)
+		}
+		at.node = f.made(at.dir, &inode{mode: perm.Perm(), mtime: time.Now()})
 		f.change(edit{at.dir, at.base, at.node})
 	case flag&(os.O_CREATE|os.O_EXCL) == os.O_CREATE|os.O_EXCL:
 		return fail(syscall.EEXIST)
@@ -177,7 +251,10 @@ func (f *FS) Mkdir(name string, perm fs.FileMode) error {
 	if err != nil {
 		return err
 	}
-	f.change(edit{at.dir, at.base, newFolder(perm)})
+	if err := f.admit(at); err != nil {
+		return &fs.PathError{Op: "mkdir", Path: name, Err: err}
+	}
+	f.change(edit{at.dir, at.base, f.made(at.dir, newFolder(perm))})
 	return nil
 }
 
@@ -204,6 +281,14 @@ func (f *FS) rename(oldname, newname string) error {
 		return syscall.ENOENT
 	case from.dir == nil || to.dir == nil:
 		return syscall.EBUSY // the root
+	case from.node.mounted || to.node != nil && to.node.mounted:
+		return syscall.EBUSY
+	case from.dir.mount != to.dir.mount:
+		return syscall.EXDEV
+	case len(to.base) > f.config.maxName():
+		return syscall.ENAMETOOLONG
+	case f.guarded(from) || f.guarded(to):
+		return syscall.EPERM
 	case to.node != nil && to.node.entries != nil && (from.node != to.node || oldname == newname):
 		return syscall.EEXIST // os.Rename replaces no folder
 	case from.node == to.node:
@@ -225,8 +310,10 @@ func (f *FS) Remove(name string) error {
 	case err != nil:
 	case at.node == nil:
 		err = syscall.ENOENT
-	case at.dir == nil:
+	case at.dir == nil || at.node.mounted:
 		err = syscall.EBUSY
+	case f.guarded(at):
+		err = syscall.EPERM
 	case len(at.node.entries) > 0:
 		err = syscall.ENOTEMPTY
 	}
@@ -244,21 +331,53 @@ func (f *FS) SyncDir(name string) error {
 	if err != nil {
 		return &fs.PathError{Op: "sync", Path: name, Err: err}
 	}
+	if f.config.NoSyncDir {
+		return &fs.PathError{Op: "sync", Path: name, Err: fsys.Unsupported(syscall.EINVAL)}
+	}
 	f.commit(dir)
 	return nil
 }
 
 // Free is math.MaxInt64 without a limit.
 func (f *FS) Free(dir string) (int64, error) {
+	v, err := f.Volume(dir)
+	if err == nil && v.Free < 0 {
+		err = &fs.PathError{Op: "statfs", Path: dir, Err: errors.ErrUnsupported}
+	}
+	if err != nil {
+		return 0, err
+	}
+	return v.Free, nil
+}
+
+func (f *FS) Volume(dir string) (fsys.Volume, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if _, err := f.folder(dir); err != nil {
-		return 0, &fs.PathError{Op: "statfs", Path: dir, Err: err}
+	node, err := f.folder(dir)
+	if err != nil {
+		return fsys.Volume{}, &fs.PathError{Op: "statfs", Path: dir, Err: err}
 	}
-	if f.config.Capacity == 0 {
-		return math.MaxInt64, nil
+	v := fsys.Volume{
+		Free: math.MaxInt64, Files: -1, MaxSize: f.config.maxSize(), MaxName: f.config.maxName(),
+		Mount: fsys.Mount{Device: 1, ID: node.mount + 1},
 	}
-	return f.room() * pageSize, nil
+	if f.config.NoSizes {
+		v.Free = -1
+	} else if f.config.Capacity != 0 {
+		v.Free = f.room() * pageSize
+	}
+	if f.config.MaxFiles > 0 {
+		v.Files = max(f.config.MaxFiles-f.files(), 0)
+	}
+	return v, nil
+}
+
+func (f *FS) MountPoint(name string) (is bool, err error) {
+	err = f.on("stat", name, func(n *inode) { is = n.mounted })
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	return is, err
 }
 
 func (f *FS) Writable(dir string) error {
@@ -281,6 +400,9 @@ func (f *FS) Chtimes(name string, mtime time.Time) error {
 		return &fs.PathError{Op: "chtimes", Path: name, Err: err}
 	}
 	at.node.mtime = mtime
+	if step := f.config.TimeStep; step > 0 {
+		at.node.mtime = mtime.Truncate(step)
+	}
 	return nil
 }
 
@@ -288,6 +410,9 @@ func (f *FS) Resolve(name string) (string, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	at, err := f.find(name, true)
+	if link, ok := errors.AsType[*fs.PathError](err); ok {
+		return "", link
+	}
 	if err != nil {
 		return "", &fs.PathError{Op: "resolve", Path: name, Err: err}
 	}
@@ -358,6 +483,10 @@ func (f *FS) find(name string, follow bool) (place, error) {
 		case node != nil && node.mode&fs.ModeSymlink != 0 && (!last || follow):
 			if links++; links > maxLinks {
 				return place{}, syscall.ELOOP
+			}
+			if err := fsys.MayFollow(f.user, here.info(""), node.info(elem)); err != nil {
+				link := filepath.FromSlash(path.Join("/", strings.Join(names, "/"), elem))
+				return place{}, &fs.PathError{Op: "resolve", Path: link, Err: err}
 			}
 			if strings.HasPrefix(node.target, "/") {
 				here, above, names = f.root, above[:0], names[:0]
@@ -540,7 +669,34 @@ func (o *file) Sync() error {
 	if o.closed {
 		return o.fail("sync", fs.ErrClosed)
 	}
+	if o.fs.config.NoSync {
+		return o.fail("sync", fsys.Unsupported(syscall.EINVAL))
+	}
 	o.node.commit()
+	return nil
+}
+
+func (o *file) WriteBack(off, size int64) error { return o.hint("write back") }
+
+func (o *file) DropCache(off, size int64) error { return o.hint("drop cache") }
+
+// hint does nothing: there is no cache.
+func (o *file) hint(op string) error {
+	o.fs.mu.Lock()
+	defer o.fs.mu.Unlock()
+	if o.closed {
+		return o.fail(op, fs.ErrClosed)
+	}
+	return nil
+}
+
+func (o *file) Chmod(mode fs.FileMode) error {
+	o.fs.mu.Lock()
+	defer o.fs.mu.Unlock()
+	if o.closed {
+		return o.fail("chmod", fs.ErrClosed)
+	}
+	o.node.mode = o.node.mode.Type() | mode.Perm()
 	return nil
 }
 
@@ -574,6 +730,13 @@ func (c Config) maxSize() int64 {
 	return math.MaxInt64
 }
 
+func (c Config) maxName() int {
+	if c.MaxName > 0 {
+		return c.MaxName
+	}
+	return math.MaxInt32
+}
+
 // info is a FileInfo as of now.
 type info struct {
 	name  string
@@ -591,7 +754,7 @@ func (n *inode) info(name string) fs.FileInfo {
 	if name == "" {
 		name = "/"
 	}
-	return info{name, size, n.mode, n.mtime, sys{n, uint64(n.links), n.blocks() * pageSize}}
+	return info{name, size, n.mode, n.mtime, sys{n, uint64(n.links), n.blocks() * pageSize, n.uid, n.mount + 1}}
 }
 
 func (i info) Name() string       { return i.name }
@@ -605,6 +768,8 @@ type sys struct {
 	node      *inode
 	links     uint64
 	allocated int64
+	uid       uint32
+	device    uint64
 }
 
 var _ fsys.Inode = sys{}
@@ -612,6 +777,10 @@ var _ fsys.Inode = sys{}
 func (s sys) Links() uint64 { return s.links }
 
 func (s sys) Allocated() int64 { return s.allocated }
+
+func (s sys) Owner() (uid uint32, ok bool) { return s.uid, true }
+
+func (s sys) Device() uint64 { return s.device }
 
 func (s sys) Same(other any) bool {
 	o, ok := other.(sys)

@@ -5,6 +5,7 @@ import (
 	"maps"
 	"math"
 	"slices"
+	"syscall"
 	"time"
 )
 
@@ -16,6 +17,10 @@ type inode struct {
 	mtime time.Time
 	links int // names
 	opens int // open files
+	uid   uint32
+
+	mount   uint64 // tells mounts apart; 0: that of the root
+	mounted bool   // it is the mount point of mount
 
 	// A folder.
 	entries map[string]*inode // as seen; nil: no folder
@@ -229,6 +234,42 @@ func (n *inode) commit() {
 	}
 	n.disk.resize(n.now.size)
 	n.pending = nil
+}
+
+// made is a new inode, as it comes into the folder.
+func (f *FS) made(dir, n *inode) *inode {
+	n.uid, n.mount = f.user, dir.mount
+	return n
+}
+
+// admit returns what keeps a new name out of its folder.
+func (f *FS) admit(at place) error {
+	switch {
+	case len(at.base) > f.config.maxName():
+		return syscall.ENAMETOOLONG
+	case f.config.MaxFiles > 0 && f.files() >= f.config.MaxFiles:
+		return syscall.ENOSPC
+	}
+	return nil
+}
+
+// files is how many files, folders and links there are.
+func (f *FS) files() int64 {
+	seen := map[*inode]bool{}
+	var walk func(dir *inode)
+	walk = func(dir *inode) {
+		for _, n := range dir.entries {
+			seen[n] = true
+			walk(n)
+		}
+	}
+	walk(f.root)
+	return int64(len(seen))
+}
+
+// guarded: the folder is sticky, and neither it nor what is there belongs to the user.
+func (f *FS) guarded(at place) bool {
+	return at.node != nil && at.dir.mode&fs.ModeSticky != 0 && f.user != 0 && at.node.uid != f.user && at.dir.uid != f.user
 }
 
 // edit gives a name in a folder to a node, or with nil to none.

@@ -1,0 +1,45 @@
+package fsys
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"syscall"
+)
+
+// Unsupported is err as the reason why the file system cannot do something that can be left out: errors.ErrUnsupported,
+// and still err.
+func Unsupported(err error) error { return fmt.Errorf("%w: %w", errors.ErrUnsupported, err) }
+
+// ReserveError is what File.Reserve returns for an error of the system. A full disk, a used-up quota and a file that is
+// too large for the file system would meet the writes as well. Everything else is taken for "cannot": file systems and
+// filters say that in many ways (EPERM, EINVAL, EIO, ENODEV, 524), and the writes tell whether the disk is sound.
+func ReserveError(err error) error {
+	if !isErrno(err) || IsNoSpace(err) || IsTooLarge(err) {
+		return err
+	}
+	return Unsupported(err)
+}
+
+// SyncError is what File.Sync returns for an error of the system.
+func SyncError(err error) error {
+	if isErrno(err, append(noSync, syscall.EPERM)...) {
+		return Unsupported(err)
+	}
+	return err
+}
+
+// SyncDirError is what FS.SyncDir returns for an error of the system. EPERM and EACCES stay what they are: somebody
+// forbids it.
+func SyncDirError(err error) error {
+	if isErrno(err, append(noSync, syscall.EBADF)...) {
+		return Unsupported(err)
+	}
+	return err
+}
+
+// isErrno reports whether err is an error of the system, and one of these if any are given.
+func isErrno(err error, these ...syscall.Errno) bool {
+	errno, ok := errors.AsType[syscall.Errno](err)
+	return ok && (len(these) == 0 || slices.Contains(these, errno))
+}

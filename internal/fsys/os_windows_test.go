@@ -1,0 +1,78 @@
+package fsys_test
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/windows"
+
+	"github.com/ossdl/ossdl/internal/fsys"
+)
+
+// selfish opens the file as scanners do: nobody else may rename or remove it meanwhile.
+func selfish(t *testing.T, name string) windows.Handle {
+	t.Helper()
+	p, err := windows.UTF16PtrFromString(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	h, err := windows.CreateFile(p, windows.GENERIC_READ, windows.FILE_SHARE_READ, nil, windows.OPEN_EXISTING, 0, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return h
+}
+
+// TestRenameAndRemoveWaitForScanner checks that a file which a scanner has for a moment is renamed, replaced and removed
+// in the end.
+func TestRenameAndRemoveWaitForScanner(t *testing.T) {
+	dir := t.TempDir()
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer root.Close()
+	for f, at := range map[fsys.FS]func(string) string{
+		fsys.OS(): func(name string) string { return filepath.Join(dir, name) }, fsys.Rooted(root): func(name string) string { return name },
+	} {
+		for _, scanned := range []string{"from", "to"} {
+			for _, name := range []string{"from", "to"} {
+				if err := os.WriteFile(filepath.Join(dir, name), []byte(name), 0o600); err != nil {
+					t.Fatal(err)
+				}
+			}
+			h := selfish(t, filepath.Join(dir, scanned))
+			time.AfterFunc(300*time.Millisecond, func() { windows.CloseHandle(h) })
+			if err := f.Rename(at("from"), at("to")); err != nil {
+				t.Errorf("%T, a scanner has %s: %v", f, scanned, err)
+			}
+			if got, err := os.ReadFile(filepath.Join(dir, "to")); string(got) != "from" {
+				t.Errorf("%T: holds %q, %v", f, got, err)
+			}
+		}
+		h := selfish(t, filepath.Join(dir, "to"))
+		time.AfterFunc(300*time.Millisecond, func() { windows.CloseHandle(h) })
+		if err := f.Remove(at("to")); err != nil {
+			t.Errorf("%T: remove: %v", f, err)
+		}
+	}
+}
+
+// TestRenameOverFolderIsQuick checks that what waiting does not help is not waited for.
+func TestRenameOverFolderIsQuick(t *testing.T) {
+	dir := t.TempDir()
+	from, to := filepath.Join(dir, "from"), filepath.Join(dir, "to")
+	if err := errors.Join(os.WriteFile(from, nil, 0o600), os.Mkdir(to, 0o755)); err != nil {
+		t.Fatal(err)
+	}
+	began := time.Now()
+	if err := fsys.OS().Rename(from, to); err == nil {
+		t.Error("replaced a folder")
+	}
+	if took := time.Since(began); took > 2*time.Second {
+		t.Errorf("took %v", took)
+	}
+}
