@@ -33,6 +33,7 @@ func goodCheckpoint() *checkpoint {
 	}
 }
 
+// TestCheckpointEncodeDecode checks that what is read is what was written.
 func TestCheckpointEncodeDecode(t *testing.T) {
 	for _, edit := range []func(*checkpoint){
 		func(*checkpoint) {},
@@ -58,6 +59,7 @@ func TestCheckpointEncodeDecode(t *testing.T) {
 	}
 }
 
+// TestCheckpointDocument checks the names of the fields, and that each CRC-64 is a decimal string.
 func TestCheckpointDocument(t *testing.T) {
 	data, err := json.Marshal(goodCheckpoint())
 	if err != nil {
@@ -81,6 +83,7 @@ func TestCheckpointDocument(t *testing.T) {
 	}
 }
 
+// TestCheckpointDamaged checks that a document that is cut off, or says what no run would write, is refused.
 func TestCheckpointDamaged(t *testing.T) {
 	good, err := json.Marshal(goodCheckpoint())
 	if err != nil {
@@ -123,6 +126,8 @@ func TestCheckpointDamaged(t *testing.T) {
 	}
 }
 
+// TestCheckpointStaysWithinItsBounds checks that a map of very many parts, and the longest names, become a document that is
+// short enough.
 func TestCheckpointStaysWithinItsBounds(t *testing.T) {
 	s := parts.New(48_800_000_000_000)
 	for i := range int64(5000) {
@@ -148,6 +153,7 @@ func TestCheckpointStaysWithinItsBounds(t *testing.T) {
 	}
 }
 
+// TestCheckpointFits checks which calls may use a checkpoint.
 func TestCheckpointFits(t *testing.T) {
 	id := object.Identity{Bucket: "bkt", Key: goodCheckpoint().Key}
 	for _, c := range []struct {
@@ -180,7 +186,7 @@ func TestCheckpointFits(t *testing.T) {
 }
 
 // FuzzCheckpoint checks that the decoder never panics, takes memory for what it reads and not for what that promises, and
-// what it accepts lays out a sound set and survives encoding.
+// what it accepts makes a sound map of parts and survives encoding.
 func FuzzCheckpoint(f *testing.F) {
 	good, err := json.Marshal(goodCheckpoint())
 	if err != nil {
@@ -196,7 +202,7 @@ func FuzzCheckpoint(f *testing.F) {
 		var err error
 		spent := allocated(func() {
 			if c, err = decodeCheckpoint(data); err == nil {
-				s, err = c.set()
+				s, err = c.partsMap()
 			}
 		})
 		if most := checkpointMemory(len(data)); spent > most {
@@ -215,7 +221,7 @@ func FuzzCheckpoint(f *testing.F) {
 		if length, err := c.length(); err != nil || s.Totals() != (parts.Totals{Size: length, Have: have}) {
 			t.Fatalf("%s: %+v of %d bytes, %v", data, s.Totals(), length, err)
 		}
-		// By the encoder, with all the parts: they become what they were, and what the set claims is the same.
+		// By the encoder, with all the parts: they become what they were, and what the map claims is the same.
 		again, err := c.encode(func(int) []parts.Claim { return claimsOf(c) })
 		if err != nil {
 			t.Fatal(err)
@@ -227,7 +233,7 @@ func FuzzCheckpoint(f *testing.F) {
 		claims := s.Snapshot(math.MaxInt)
 		for i, want := range claimsOf(c) {
 			if got := claims[i]; got.Off != want.Off || got.Done != want.Done || got.CRC != want.CRC {
-				t.Fatalf("%s: claim %d of the set is %+v, want %+v", data, i, got, want)
+				t.Fatalf("%s: claim %d of the map is %+v, want %+v", data, i, got, want)
 			}
 		}
 	})
@@ -259,7 +265,7 @@ func TestCheckpointMemory(t *testing.T) {
 	for name, doc := range checkpoints.Hostile(t) {
 		spent := allocated(func() {
 			if c, err := decodeCheckpoint(doc); err == nil {
-				c.set()
+				c.partsMap()
 			}
 		})
 		if most := checkpointMemory(len(doc)); spent > most {
@@ -268,8 +274,8 @@ func TestCheckpointMemory(t *testing.T) {
 	}
 }
 
-// TestHugeObjectInTheSet fetches, as far as the set is concerned, all of the largest object there can be, with a crash in
-// its middle: no number overflows, the checkpoint stays small, and the CRC-64 of a million ranges is that of the object.
+// TestHugeObjectInTheSet checks that a map of parts and its checkpoint can hold the largest object there can be, with a crash
+// in its middle: no number overflows, the checkpoint stays small, and the CRC-64 of a million ranges is that of the object.
 func TestHugeObjectInTheSet(t *testing.T) {
 	const piece = 512 << 20
 	whole := osstest.Zeros(piece).CRC64()
@@ -302,7 +308,7 @@ func TestHugeObjectInTheSet(t *testing.T) {
 		t.Fatal(err)
 	}
 	done := s.Totals().Done
-	if s, err = c.set(); err != nil {
+	if s, err = c.partsMap(); err != nil {
 		t.Fatal(err)
 	}
 	for p := s.NextClaim(); p != nil; p = s.NextClaim() {
@@ -344,7 +350,7 @@ func BenchmarkCheckpointEncode(b *testing.B) {
 // renames counts the checkpoints that were put in place.
 func renames(f *faultfs.FS) (n int) {
 	for _, op := range f.Ops() {
-		if op.Kind == faultfs.Rename && strings.HasSuffix(op.To, localfile.CheckpointSuffix) {
+		if op.Kind == faultfs.Rename && strings.HasSuffix(op.To, ".cp") {
 			n++
 		}
 	}
@@ -361,8 +367,8 @@ func passes(ctx context.Context, d time.Duration) bool {
 	}
 }
 
-// TestSaveCadence saves beside a line that brings a gigabyte a second: at most twenty times a second, and at most a twentieth
-// of the time, however slow the disk is. With little to save a second passes between two.
+// TestSaveCadence checks how often the checkpoint is saved: at most twenty times a second, and for at most a twentieth of the
+// time, however fast the line and however slow the disk. With little to save a second passes between two saves.
 func TestSaveCadence(t *testing.T) {
 	for name, c := range map[string]struct {
 		every       time.Duration // a MiB comes
@@ -390,20 +396,20 @@ func TestSaveCadence(t *testing.T) {
 					return nil
 				})
 				cfg := defaults()
-				parts := parts.New(1 << 40)
+				m := parts.New(1 << 40)
 				dst, err := localfile.Check(localfile.Config{FS: f, Log: cfg.log, Path: "/dir/file", KeepPartial: true})
 				if err != nil {
 					t.Fatal(err)
 				}
-				k := newKeeper(dst, parts, object.Identity{Bucket: "b", Key: "k"}, &cfg.object, cfg.log)
-				k.run = begun{object.Facts{Size: 1 << 40, ETag: `"e"`}}
+				k := newKeeper(dst, m, object.Identity{Bucket: "b", Key: "k"}, &cfg.object, cfg.log)
+				k.engine = begun{object.Facts{Size: 1 << 40, ETag: `"e"`}}
 				ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 				defer cancel()
 				var line sync.WaitGroup
 				line.Go(func() {
 					for passes(ctx, c.every) {
-						p := parts.Take(func(int64) int64 { return 1 << 20 })
-						parts.Advance(p, parts.Hold(p, 1<<20), 0)
+						p := m.Take(func(int64) int64 { return 1 << 20 })
+						m.Advance(p, m.Hold(p, 1<<20), 0)
 					}
 				})
 				if err := k.saves(ctx); err != nil {
@@ -418,7 +424,7 @@ func TestSaveCadence(t *testing.T) {
 	}
 }
 
-// begun is a run of an object that is known, into a destination that has begun.
+// begun is the state of an engine that knows its object, and whose destination has begun.
 type begun struct{ f object.Facts }
 
 func (b begun) Facts() (object.Facts, bool) { return b.f, true }

@@ -255,7 +255,7 @@ func TestDestinationRefusedBeforeAnyRequest(t *testing.T) {
 		{"negative offset", filepath.Join(dir, "file"), "offset", []ossdl.Option{ossdl.WithRange(-1, 1)}},
 		{"weak ETag", filepath.Join(dir, "file"), "strong", []ossdl.Option{ossdl.WithIfMatch(`W/"a"`)}},
 		{"digest of another length", filepath.Join(dir, "file"), "32", []ossdl.Option{ossdl.WithChecksum(sha256.New, []byte("x"))}},
-		{"option of another entrance", filepath.Join(dir, "file"), "WithReadAhead", []ossdl.Option{ossdl.WithReadAhead(1 << 20)}},
+		{"option of another entry point", filepath.Join(dir, "file"), "WithReadAhead", []ossdl.Option{ossdl.WithReadAhead(1 << 20)}},
 		{"Range by the SDK", filepath.Join(dir, "file"), "WithRange", []ossdl.Option{ossdl.WithRequestOptions(oss.Range(0, 1))}},
 		{"version by the SDK", filepath.Join(dir, "file"), "WithVersionID", []ossdl.Option{ossdl.WithRequestOptions(oss.VersionId("v"))}},
 		{"condition by the SDK", filepath.Join(dir, "file"), "If-None-Match", []ossdl.Option{ossdl.WithRequestOptions(oss.IfNoneMatch("v"))}},

@@ -388,7 +388,7 @@ type memory []byte
 func (m memory) WriteAt(b []byte, off int64) (int, error) { return copy(m[off:], b), nil }
 
 // DownloadURL needs nothing but a signed URL. When the URL expires during the download, WithURLRefresh gets another one from
-// whoever issues such URLs, and the download continues.
+// the program that issues such URLs, and the download continues.
 func ExampleDownloader_DownloadURL() {
 	server, err := osstest.Start() // stands in for OSS
 	if err != nil {

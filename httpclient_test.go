@@ -64,8 +64,8 @@ func TestHTTPClientKeepsToHTTP1(t *testing.T) {
 // TestPoolKeepsAConnectionForEachRequest checks that many requests share as many connections as requests are in flight.
 func TestPoolKeepsAConnectionForEachRequest(t *testing.T) {
 	const n, parts = 32, 400
-	for _, entrance := range []string{"Download", "DownloadURL"} {
-		t.Run(entrance, func(t *testing.T) {
+	for _, entryPoint := range []string{"Download", "DownloadURL"} {
+		t.Run(entryPoint, func(t *testing.T) {
 			s := harness.NewServer(t)
 			s.CreateBucket("public", osstest.PublicRead())
 			content := osstest.Random(1, parts<<10)
@@ -87,7 +87,7 @@ func TestPoolKeepsAConnectionForEachRequest(t *testing.T) {
 			t.Cleanup(d.CloseIdleConnections)
 			path := filepath.Join(t.TempDir(), "file")
 			var err error
-			if entrance == "Download" {
+			if entryPoint == "Download" {
 				_, err = d.Download(t.Context(), "public", "k", path)
 			} else {
 				_, err = d.DownloadURL(t.Context(), s.URL("public", "k"), path)
@@ -314,7 +314,7 @@ func TestOwnDialer(t *testing.T) {
 	}
 }
 
-// newHTTP2Server makes a server that speaks HTTP/2 to whoever offers it, and HTTP/1.1 to others. It answers with content.
+// newHTTP2Server makes a server that speaks HTTP/2 to clients that offer it, and HTTP/1.1 to others. It answers with content.
 func newHTTP2Server(t *testing.T, protocols *sync.Map, content string) (s *httptest.Server, trust *tls.Config) {
 	t.Helper()
 	s = httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

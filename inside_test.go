@@ -49,7 +49,7 @@ func plainDownloader(t *testing.T, opts ...Option) (*Downloader, *osstest.Server
 // order.
 func TestPrefixProgressOfTheOldest(t *testing.T) {
 	d, _ := plainDownloader(t)
-	p, err := d.newPrefixRun("bkt", "", t.TempDir(), d.cfg)
+	p, err := d.newPrefixCall("bkt", "", t.TempDir(), d.cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -90,7 +90,7 @@ func TestWithoutCheckpointPartsAreJoined(t *testing.T) {
 }
 
 // TestReaderHoldsNoMoreThanItsMemory checks that blocks and buffers stay within the read-ahead, however many connections
-// there are, while nobody reads.
+// there are, while nothing is read.
 func TestReaderHoldsNoMoreThanItsMemory(t *testing.T) {
 	const ahead = 4 << 20
 	for _, conns := range []int{1, 4, 64} {

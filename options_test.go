@@ -28,10 +28,10 @@ import (
 	"github.com/ossdl/ossdl/internal/testhook"
 )
 
-// allEntrances are the ways in, by the names that errors have for them.
-var allEntrances = []string{"New", "Download", "DownloadURL", "DownloadTo", "Open", "OpenURL", "DownloadPrefix"}
+// allEntryPoints are the ways in, by the names that errors have for them.
+var allEntryPoints = []string{"New", "Download", "DownloadURL", "DownloadTo", "Open", "OpenURL", "DownloadPrefix"}
 
-// entry is the object "ver/k" with a way to give an option to each entrance. Everything local is in dir, which is empty.
+// entry is the object "ver/k" with a way to give an option to each entry point. Everything local is in dir, which is empty.
 type entry struct {
 	t      *testing.T
 	s      *osstest.Server
@@ -56,10 +56,10 @@ func newEntry(t *testing.T) *entry {
 	return &entry{t, s, client, s.URL("ver", "k"), s.Put("ver", "k", content), sha256.Sum256(harness.Bytes(t, content)), t.TempDir()}
 }
 
-// through gives an option to one entrance and reports whether the call had a result, and its error.
-func (e *entry) through(entrance string, o ossdl.Option) (result bool, err error) {
+// through gives an option to one entry point and reports whether the call had a result, and its error.
+func (e *entry) through(entryPoint string, o ossdl.Option) (result bool, err error) {
 	e.t.Helper()
-	if entrance == "New" {
+	if entryPoint == "New" {
 		d, err := ossdl.New(e.client, o)
 		return d != nil, err
 	}
@@ -69,7 +69,7 @@ func (e *entry) through(entrance string, o ossdl.Option) (result bool, err error
 	}
 	defer d.CloseIdleConnections()
 	path := filepath.Join(e.dir, "file")
-	switch entrance {
+	switch entryPoint {
 	case "Download":
 		res, err := d.Download(e.t.Context(), "ver", "k", path, o)
 		return res != nil, err
@@ -81,7 +81,7 @@ func (e *entry) through(entrance string, o ossdl.Option) (result bool, err error
 		return res != nil, err
 	case "Open", "OpenURL":
 		r, err := (*ossdl.Reader)(nil), error(nil)
-		if entrance == "Open" {
+		if entryPoint == "Open" {
 			r, err = d.Open(e.t.Context(), "ver", "k", o)
 		} else {
 			r, err = d.OpenURL(e.t.Context(), e.url, o)
@@ -98,7 +98,7 @@ func (e *entry) through(entrance string, o ossdl.Option) (result bool, err error
 		res, err := d.DownloadPrefix(e.t.Context(), "ver", "", filepath.Join(e.dir, "tree"), o)
 		return res != nil, err
 	}
-	e.t.Fatal("no such entrance: ", entrance)
+	e.t.Fatal("no such entry point: ", entryPoint)
 	return false, nil
 }
 
@@ -186,18 +186,18 @@ func TestEveryOptionAtEveryEntrance(t *testing.T) {
 		t.Errorf("the package has the options\n\t%v\nand the table\n\t%v", got, want)
 	}
 	for name, row := range table {
-		for _, entrance := range allEntrances {
-			t.Run(name+"/"+entrance, func(t *testing.T) {
+		for _, entryPoint := range allEntryPoints {
+			t.Run(name+"/"+entryPoint, func(t *testing.T) {
 				e := newEntry(t)
-				result, err := e.through(entrance, row.give(e))
-				if slices.Contains(strings.Fields(row.where), entrance) {
+				result, err := e.through(entryPoint, row.give(e))
+				if slices.Contains(strings.Fields(row.where), entryPoint) {
 					if err != nil || !result {
 						t.Errorf("result %t, %v", result, err)
 					}
 					return
 				}
-				if err == nil || !strings.Contains(err.Error(), name+" does not apply to "+entrance+";") || result {
-					t.Errorf("result %t, %v; want an error that names %s and %s", result, err, name, entrance)
+				if err == nil || !strings.Contains(err.Error(), name+" does not apply to "+entryPoint+";") || result {
+					t.Errorf("result %t, %v; want an error that names %s and %s", result, err, name, entryPoint)
 				}
 				e.untouched(name)
 			})
@@ -205,7 +205,7 @@ func TestEveryOptionAtEveryEntrance(t *testing.T) {
 	}
 }
 
-// TestBadOptionsTouchNothing checks that a value out of bounds is refused at each entrance that takes the option, before
+// TestBadOptionsTouchNothing checks that a value out of bounds is refused at each entry point that takes the option, before
 // anything is asked or made.
 func TestBadOptionsTouchNothing(t *testing.T) {
 	const (
@@ -218,7 +218,7 @@ func TestBadOptionsTouchNothing(t *testing.T) {
 		name  string
 		o     ossdl.Option
 		where string
-		says  string // beside the name
+		says  string // with the name
 	}{
 		{"WithPartSize", ossdl.WithPartSize(0), everywhere, "1 to 5368709120"},
 		{"WithPartSize", ossdl.WithPartSize(ossdl.MaxPartSize + 1), everywhere, "1 to 5368709120"},
@@ -249,10 +249,10 @@ func TestBadOptionsTouchNothing(t *testing.T) {
 		{"WithLogger", ossdl.WithLogger(nil), everywhere, "nil"},
 	} {
 		e := newEntry(t)
-		for entrance := range strings.FieldsSeq(c.where) {
-			result, err := e.through(entrance, c.o)
+		for entryPoint := range strings.FieldsSeq(c.where) {
+			result, err := e.through(entryPoint, c.o)
 			if err == nil || !strings.Contains(err.Error(), c.name+": ") || !strings.Contains(err.Error(), c.says) || result {
-				t.Errorf("%s at %s: result %t, %v; want an error with %q", c.name, entrance, result, err, c.says)
+				t.Errorf("%s at %s: result %t, %v; want an error with %q", c.name, entryPoint, result, err, c.says)
 			}
 		}
 		e.untouched(c.name)
@@ -292,17 +292,17 @@ func TestRequestOptionsRefused(t *testing.T) {
 	} {
 		e := newEntry(t)
 		given := []oss.Option{oss.RequestPayer(oss.Requester), o}
-		for _, entrance := range []string{"New", "Download", "DownloadTo", "Open", "DownloadPrefix"} {
-			result, err := e.through(entrance, ossdl.WithRequestOptions(given...))
+		for _, entryPoint := range []string{"New", "Download", "DownloadTo", "Open", "DownloadPrefix"} {
+			result, err := e.through(entryPoint, ossdl.WithRequestOptions(given...))
 			if err == nil || !strings.Contains(err.Error(), "WithRequestOptions: "+name) || result {
-				t.Errorf("%s at %s: result %t, %v", name, entrance, result, err)
+				t.Errorf("%s at %s: result %t, %v", name, entryPoint, result, err)
 			}
 		}
 		e.untouched(name)
 	}
 }
 
-// TestRequestOptionsOnTheWire checks that what is allowed is in each request for an object's bytes, whichever entrance
+// TestRequestOptionsOnTheWire checks that what is allowed is in each request for an object's bytes, whichever entry point
 // makes it. Listings and HEADs get the headers but the traffic limit, which is for bytes, and of the parameters the payer
 // alone: another would change what is listed.
 func TestRequestOptionsOnTheWire(t *testing.T) {
@@ -332,7 +332,7 @@ func TestRequestOptionsOnTheWire(t *testing.T) {
 			if _, err := io.Copy(io.Discard, open(t, d)); err != nil {
 				t.Fatal(err)
 			}
-			for range 2 { // it is brought, and then compared by a HEAD
+			for range 2 { // it is downloaded, and then compared by a HEAD
 				if _, err := d.DownloadPrefix(t.Context(), "bkt", "", filepath.Join(dir, "tree"), ossdl.WithCompareCRC64()); err != nil {
 					t.Fatal(err)
 				}
@@ -397,7 +397,7 @@ func TestOptionsOfTheCallReplaceTheDownloaders(t *testing.T) {
 // testProxyWord is the password of a proxy.
 const testProxyWord = "proxypassword"
 
-// deadOptions are the SDK's options that have no effect beside oss.HTTPClient, by name.
+// deadOptions are the SDK's options that have no effect together with oss.HTTPClient, by name.
 func deadOptions() map[string]oss.ClientOption {
 	return map[string]oss.ClientOption{
 		"oss.Proxy":              oss.Proxy("http://127.0.0.1:1"),
@@ -441,7 +441,7 @@ func TestNewRefusesDeadClientOptions(t *testing.T) {
 	}
 }
 
-// TestNewTakesOtherClientOptions checks that options with an effect are no error beside oss.HTTPClient, nor are those that
+// TestNewTakesOtherClientOptions checks that options with an effect are no error together with oss.HTTPClient, nor are those that
 // set what is the default anyway.
 func TestNewTakesOtherClientOptions(t *testing.T) {
 	s := harness.NewServer(t)
@@ -481,7 +481,7 @@ func TestNewTakesOtherClientOptions(t *testing.T) {
 }
 
 // TestDownloadFileWithDeadClientOptions checks that a program that moves over goes on as it was: with the SDK, too, these
-// options do nothing beside oss.HTTPClient.
+// options do nothing together with oss.HTTPClient.
 func TestDownloadFileWithDeadClientOptions(t *testing.T) {
 	s := harness.NewServer(t)
 	content := osstest.Random(1, 1000)

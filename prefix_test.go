@@ -220,7 +220,7 @@ func TestPrefixSymlinkObject(t *testing.T) {
 	harness.CheckCounts(t, res, err, 0, 2, 0)
 }
 
-// TestPrefixFailures checks that one object's failure stops no other, and each is told with its cause; the cause of the
+// TestPrefixFailures checks that one object's failure stops no other, and each is reported with its cause; the cause of the
 // first is that of the call.
 func TestPrefixFailures(t *testing.T) {
 	s := harness.NewServer(t)
@@ -326,9 +326,9 @@ func TestPrefixCapsFailures(t *testing.T) {
 	var log harness.Records
 	res, err := harness.NewDownloader(t, s).DownloadPrefix(t.Context(), "bkt", "", t.TempDir(), ossdl.WithLogger(log.Logger()))
 	if err == nil || res.Failed != n || len(res.Failures) != 1000 || res.Failures[0].Key != "/k0000" {
-		t.Errorf("%d failed, %d are told, %v", res.Failed, len(res.Failures), err)
+		t.Errorf("%d failed, %d are listed, %v", res.Failed, len(res.Failures), err)
 	}
-	logged := log.String() // of each key, whether it is told or not
+	logged := log.String() // of each key, whether it is listed or not
 	for i := range n {
 		if c := strings.Count(logged, fmt.Sprintf(`msg="object failed" bucket=bkt key=/k%04d `, i)); c != 1 {
 			t.Fatalf("the failure of key %d is logged %d times", i, c)
@@ -360,7 +360,7 @@ func TestPrefixFilters(t *testing.T) {
 	}
 }
 
-// TestPrefixShards checks that four shards at the same time into one folder bring everything once.
+// TestPrefixShards checks that four shards at the same time into one folder download everything once.
 func TestPrefixShards(t *testing.T) {
 	t.Parallel()
 	s := harness.NewServer(t)
@@ -695,7 +695,7 @@ func TestPrefixProgress(t *testing.T) {
 	}
 }
 
-// TestPrefixProgressOfObjects holds ten objects in the middle: the same eight of them, which were begun first, are told with
+// TestPrefixProgressOfObjects holds ten objects in the middle: the same eight of them, which were begun first, are reported with
 // how far they are, and none once all is done.
 func TestPrefixProgressOfObjects(t *testing.T) {
 	s := harness.NewServer(t)

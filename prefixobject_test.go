@@ -140,7 +140,7 @@ func TestPrefixInTheWay(t *testing.T) {
 	}
 }
 
-// foldFS is a file system that does not tell upper from lower case, and keeps the lower.
+// foldFS is a file system that is case-insensitive and stores names in lower case.
 type foldFS struct {
 	fsys.FS
 	more *strings.Replacer // what else it takes for the same; nil: nothing
@@ -215,7 +215,7 @@ func TestPrefixCaseTwins(t *testing.T) {
 // key replaces the file of another unseen, and none comes among the working files.
 func TestPrefixNamesOnlyTheFileSystemFolds(t *testing.T) {
 	if runtime.GOOS == "windows" {
-		t.Skip("files are not told apart here without opening them")
+		t.Skip("files cannot be distinguished here without opening them")
 	}
 	more := strings.NewReplacer("\u00df", "ss", "\u00e9", "e\u0301", "\u200d", "")
 	folding := harness.WithFolderFS(func(r *os.Root) fsys.FS { return foldFS{fsys.Rooted(r), more} })
@@ -246,7 +246,7 @@ func TestPrefixNamesOnlyTheFileSystemFolds(t *testing.T) {
 		failed := map[string]bool{}
 		for _, f := range res.Failures {
 			failed[f.Key] = true
-			// In use: its twin in the same folder was being brought, under another name of the folder.
+			// In use: the other key with this name was being downloaded, under another name of the folder.
 			if !strings.Contains(f.Err.Error(), "for that of another key") && !errors.Is(f.Err, ossdl.ErrInUse) && !strings.HasPrefix(f.Key, ".o") {
 				t.Errorf("%q: %v", f.Key, f.Err)
 			}
@@ -273,7 +273,7 @@ func TestPrefixNamesOnlyTheFileSystemFolds(t *testing.T) {
 	}
 }
 
-// TestPrefixHardLinks checks that two names that the user has given to one file are no twins, whatever the file system
+// TestPrefixHardLinks checks that two names that the user has given to one file are no collision, whatever the file system
 // folds.
 func TestPrefixHardLinks(t *testing.T) {
 	s := harness.NewServer(t)
@@ -297,7 +297,7 @@ func TestPrefixHardLinks(t *testing.T) {
 	harness.CheckCounts(t, res, err, 1, 1, 0)
 }
 
-// TestPrefixInUse makes two calls for one folder at once: what one of them is at fails in the other, and comes whole.
+// TestPrefixInUse checks that of two calls for the same folder at the same time, one fails for what the other is downloading.
 func TestPrefixInUse(t *testing.T) {
 	s := harness.NewServer(t)
 	all := harness.Put(s, map[string]int64{"a": 1000, "b": 1000})
@@ -482,7 +482,7 @@ func TestPrefixInterruptUntilDone(t *testing.T) {
 	}
 	harness.CheckTree(t, dir, all)
 	if done != len(all) {
-		t.Errorf("%d objects brought, there are %d", done, len(all))
+		t.Errorf("%d objects downloaded, there are %d", done, len(all))
 	}
 	listings := int64(0)
 	for _, r := range s.Requests() {

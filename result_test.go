@@ -242,7 +242,7 @@ func TestResultBesideAnError(t *testing.T) {
 	}
 }
 
-// checkHeader checks that headers are of the object with its metadata, as a HEAD would bring them.
+// checkHeader checks that headers are of the object with its metadata, as a HEAD would return them.
 func checkHeader(t *testing.T, what string, h http.Header, o *osstest.Object) {
 	t.Helper()
 	for name, want := range map[string]string{

@@ -293,7 +293,8 @@ func TestCheckpointOfNothing(t *testing.T) {
 	harness.CheckFile(t, path, osstest.Bytes(nil))
 }
 
-// TestCheckpointWhoseTemporaryIsThePath checks that the names that a checkpoint brings along are the download's, too.
+// TestCheckpointWhoseTemporaryIsThePath checks that the names of a checkpoint and of its temporary may not be those of the
+// download.
 func TestCheckpointWhoseTemporaryIsThePath(t *testing.T) {
 	s := harness.NewServer(t)
 	s.Put("bkt", "k", osstest.Random(1, 1000))
@@ -555,7 +556,8 @@ func TestCheckpointDirByAnotherName(t *testing.T) {
 	}
 }
 
-// TestCheckpointDirIsShared by calls that begin at once and find no folder; one that is there keeps its mode.
+// TestCheckpointDirIsShared checks that calls which begin at the same time and find no folder share one, and that an existing
+// folder keeps its mode.
 func TestCheckpointDirIsShared(t *testing.T) {
 	s := harness.NewServer(t)
 	content := osstest.Random(1, 4*harness.PartSize)
