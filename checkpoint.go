@@ -20,8 +20,8 @@ import (
 
 const checkpointVersion = 1
 
-// checkpoint is the JSON document that says which bytes of which object an earlier run has written. Its parts are claims:
-// none counts before the bytes on disk are found to have its CRC-64.
+// checkpoint is the JSON document that says which bytes of which object an earlier run wrote. Its parts are claims: none
+// counts until the bytes on disk were found to have its CRC-64.
 type checkpoint struct {
 	Version      int              `json:"version"`
 	URL          bool             `json:"url,omitempty"` // bucket and key are host and path of a URL
@@ -37,6 +37,7 @@ type checkpoint struct {
 	Parts        []checkpointPart `json:"parts"`
 }
 
+// checkpointRange is the range that WithRange asked for.
 type checkpointRange struct {
 	Offset int64 `json:"offset"`
 	Length int64 `json:"length"` // -1: to the end
@@ -93,7 +94,7 @@ func (c *checkpoint) check() error {
 	return nil
 }
 
-// length is how many bytes the download has: those of the range, if there is one.
+// length returns how many bytes the download has: those of the range, if there is one.
 func (c *checkpoint) length() (int64, error) {
 	r := c.Range
 	switch {
@@ -117,7 +118,7 @@ func (c *checkpoint) complete() bool {
 	return err == nil && n == length
 }
 
-// facts is what identifies the object.
+// facts returns what identifies the object.
 func (c *checkpoint) facts() *object.Facts {
 	f := &object.Facts{Size: c.Size, ETag: c.ETag}
 	if c.CRC64 != nil {
@@ -129,28 +130,29 @@ func (c *checkpoint) facts() *object.Facts {
 	return f
 }
 
-// set makes the set of parts that the document claims.
-func (c *checkpoint) set() (*parts.Map, error) {
+// partsMap returns a map of parts with the claims of the document.
+func (c *checkpoint) partsMap() (*parts.Map, error) {
 	length, err := c.length()
 	if err != nil {
 		return nil, err
 	}
-	s := parts.New(length)
+	m := parts.New(length)
 	for _, p := range c.Parts {
-		if err := s.Claim(span.Span{Off: p.Offset, End: p.Offset + p.Done}, p.CRC64); err != nil {
+		if err := m.Claim(span.Span{Off: p.Offset, End: p.Offset + p.Done}, p.CRC64); err != nil {
 			return nil, err
 		}
 	}
-	return s, nil
+	return m, nil
 }
 
-// encode writes the document with the parts of a snapshot. If it would exceed checkpointLimit it takes a coarser snapshot.
+// encode writes the document with the parts of a snapshot. If it would exceed [localfile.CheckpointLimit] it takes a coarser
+// snapshot.
 func (c *checkpoint) encode(snapshot func(limit int) []parts.Claim) ([]byte, error) {
 	for limit := parts.MaxClaims; ; limit /= 2 {
 		claims := snapshot(limit)
 		c.Parts = make([]checkpointPart, len(claims))
-		for i, cl := range claims {
-			c.Parts[i] = checkpointPart{cl.Off, cl.Size, cl.Done, cl.CRC}
+		for i, claim := range claims {
+			c.Parts[i] = checkpointPart{claim.Off, claim.Size, claim.Done, claim.CRC}
 		}
 		data, err := json.Marshal(c)
 		if err != nil || len(data) < localfile.CheckpointLimit || limit <= 1 {
@@ -159,7 +161,7 @@ func (c *checkpoint) encode(snapshot func(limit int) []parts.Claim) ([]byte, err
 	}
 }
 
-// isCheckpointOf reports whether data is a checkpoint that calls its destination name.
+// isCheckpointOf reports whether data is a checkpoint that calls its destination by this name.
 func isCheckpointOf(data []byte, name string) bool {
 	c, err := decodeCheckpoint(data)
 	return err == nil && c.Path == name
@@ -182,7 +184,7 @@ func (c *call) loadCheckpoint(dst *localfile.Destination) (*checkpoint, error) {
 		}
 	}
 	if err != nil {
-		c.cfg.log.Warn("ignoring checkpoint; starting over", "checkpoint", dst.CheckpointName(), "reason", err)
+		c.cfg.log.Warn("ignoring checkpoint; starting over", "checkpoint", dst.CheckpointPath(), "reason", err)
 		return nil, nil
 	}
 	return c.adopt(dst, cp)
@@ -202,16 +204,16 @@ func (c *call) adopt(dst *localfile.Destination, cp *checkpoint) (*checkpoint, e
 	return cp, nil
 }
 
-// fits returns an error that says why the checkpoint is not of this call, for a destination that it must call name.
-func (c *checkpoint) fits(name string, id object.Identity, cfg *objectOptions) error {
+// fits returns an error that says why the checkpoint is not of this call. name is what it must call the destination.
+func (c *checkpoint) fits(name string, id object.Identity, want *objectOptions) error {
 	switch {
 	case c.URL != id.URL || c.Bucket != id.Bucket || c.Key != id.Key:
 		return errors.New("of another object")
-	case cfg.versionID != "" && c.VersionID != cfg.versionID:
+	case want.versionID != "" && c.VersionID != want.versionID:
 		return fmt.Errorf("of version %q", c.VersionID)
-	case cfg.ifMatch != "" && !object.SameETag(cfg.ifMatch, c.ETag):
+	case want.ifMatch != "" && !object.SameETag(want.ifMatch, c.ETag):
 		return fmt.Errorf("of ETag %s", object.OrNone(c.ETag))
-	case (c.Range == nil) != (cfg.asked == nil), c.Range != nil && *c.Range != (checkpointRange{cfg.asked.offset, cfg.asked.length}):
+	case (c.Range == nil) != (want.asked == nil), c.Range != nil && *c.Range != (checkpointRange{want.asked.offset, want.asked.length}):
 		return errors.New("of another range")
 	case c.Path != name:
 		return fmt.Errorf("of another destination, %q", c.Path)
@@ -221,6 +223,7 @@ func (c *checkpoint) fits(name string, id object.Identity, cfg *objectOptions) e
 	return nil
 }
 
+// When a keeper saves and syncs.
 const (
 	saveBytes    = 4 << 20               // so many new bytes are worth a save
 	saveTime     = 50 * time.Millisecond // least time between two saves
@@ -235,25 +238,25 @@ const (
 type keeper struct {
 	dst    *localfile.Destination
 	parts  *parts.Map
-	run    run // set before it begins
+	engine engineState // set before the engine runs
 	id     object.Identity
-	cfg    *objectOptions
+	want   *objectOptions
 	log    *slog.Logger
 	active bool  // there is something to save
 	saved  int64 // bytes that the last save covered
 	failed bool  // a save failed
 }
 
-// run is what a keeper asks of the engine.
-type run interface {
+// engineState is what a keeper asks of an [engine.Engine].
+type engineState interface {
 	Facts() (f object.Facts, fixed bool)
 	HasBegun() bool // the size of the object is known
 	IsReady() bool  // the destination holds what may be claimed
 }
 
-// newKeeper makes the keeper of an attempt that fills parts.
-func newKeeper(dst *localfile.Destination, parts *parts.Map, id object.Identity, cfg *objectOptions, log *slog.Logger) *keeper {
-	return &keeper{dst: dst, parts: parts, id: id, cfg: cfg, log: log, active: dst.Saves()}
+// newKeeper makes the keeper of an attempt that fetches what is missing in m.
+func newKeeper(dst *localfile.Destination, m *parts.Map, id object.Identity, want *objectOptions, log *slog.Logger) *keeper {
+	return &keeper{dst: dst, parts: m, id: id, want: want, log: log, active: dst.Saves()}
 }
 
 // saves saves the checkpoint now and then, until ctx is done.
@@ -268,16 +271,16 @@ func (k *keeper) saves(ctx context.Context) error {
 	})
 }
 
-// saveIsDue reports whether there is enough to save, so long after the last save.
+// saveIsDue reports whether there is enough to save. idle is how long ago the last save ended.
 func (k *keeper) saveIsDue(idle time.Duration) bool {
 	// Negative: claims of an earlier run were disproved.
 	fresh := k.parts.Totals().Have - k.saved
 	return fresh >= saveBytes || fresh != 0 && idle >= saveLongTime
 }
 
-// syncs puts the data on stable storage now and then, until ctx is done. Only synced ranges may be joined in the
-// checkpoint, and little is lost if power is lost. A failed sync ends the run: what it was to cover may be lost from memory
-// and disk alike.
+// syncs puts the data on stable storage now and then, until ctx is done. So little is lost if power is lost, and synced ranges
+// may be joined in the checkpoint. A failed sync ends the attempt: what it was to cover may be lost from memory and disk
+// alike.
 func (k *keeper) syncs(ctx context.Context) error {
 	if !k.active {
 		return nil
@@ -292,8 +295,8 @@ func (k *keeper) syncs(ctx context.Context) error {
 	})
 }
 
-// everySoOften calls do until ctx is done or do fails. At each interval it asks due, which is told how long ago the last
-// call of do ended. A call that took long is followed by share times as long without one.
+// everySoOften calls do whenever due reports true, until ctx is done or do fails. It calls due at each interval, with how long
+// ago the last call of do ended. A call of do that took long is followed by share times as long without one.
 func everySoOften(ctx context.Context, interval time.Duration, share int, due func(idle time.Duration) bool, do func() error) error {
 	last, cost := time.Now(), time.Duration(0)
 	tick := time.NewTicker(interval)
@@ -323,8 +326,9 @@ func (k *keeper) save() { k.write(false) }
 // saveLast saves the checkpoint once nothing else of the attempt is running.
 func (k *keeper) saveLast() { k.write(true) }
 
+// write saves the checkpoint. A failure is logged once.
 func (k *keeper) write(last bool) {
-	if !k.active || !k.run.IsReady() { // not ready: the file does not hold what would be claimed
+	if !k.active || !k.engine.IsReady() { // not ready: the file does not hold what would be claimed
 		return
 	}
 	have := k.parts.Totals().Have
@@ -337,19 +341,20 @@ func (k *keeper) write(last bool) {
 		k.saved = have
 	case !k.failed:
 		k.failed = true
-		k.log.Warn("checkpoint not saved", "checkpoint", k.dst.CheckpointName(), "error", err)
+		k.log.Warn("checkpoint not saved", "checkpoint", k.dst.CheckpointPath(), "error", err)
 	}
 }
 
+// document returns the checkpoint without its parts.
 func (k *keeper) document() *checkpoint {
-	f, _ := k.run.Facts()
+	f, _ := k.engine.Facts()
 	id := k.id
 	c := &checkpoint{
 		Version: checkpointVersion, URL: id.URL, Bucket: id.Bucket, Key: id.Key, VersionID: f.VersionID, ETag: f.ETag,
 		Size: f.Size, Path: k.dst.NameInCheckpoint(),
 	}
-	if k.cfg.versionID != "" {
-		c.VersionID = k.cfg.versionID
+	if k.want.versionID != "" {
+		c.VersionID = k.want.versionID
 	}
 	if !f.LastModified.IsZero() {
 		c.LastModified = f.LastModified.UTC().Format(time.RFC3339)
@@ -357,18 +362,18 @@ func (k *keeper) document() *checkpoint {
 	if f.HasCRC {
 		c.CRC64 = &f.CRC
 	}
-	if w := k.cfg.asked; w != nil {
-		c.Range = &checkpointRange{w.offset, w.length}
+	if r := k.want.asked; r != nil {
+		c.Range = &checkpointRange{r.offset, r.length}
 	}
 	return c
 }
 
-// abandon ends an attempt that failed with err: with a checkpoint of everything that was done, or with nothing. It returns
-// err, with the figures of the disk if that is full.
+// abandon ends an attempt that failed with err. It leaves a checkpoint of everything that was done, or nothing. It returns err,
+// with the figures of the disk if that is full.
 func (k *keeper) abandon(err error) error {
 	if k.dst.SyncFailed() {
 		k.parts.Distrust()
-		k.dst.DropCheckpoint() // should the last save fail, too, no claims are better than wrong ones
+		k.dst.DropCheckpoint() // if the last save fails as well, no claims are better than wrong ones
 	}
 	sums := k.parts.Totals()
 	left := keepWhat(err)
@@ -380,13 +385,13 @@ func (k *keeper) abandon(err error) error {
 	}
 	k.dst.Abandon(left)
 	missing := int64(0)
-	if k.run.HasBegun() {
+	if k.engine.HasBegun() {
 		missing = sums.Size - sums.Have
 	}
-	return k.dst.NoSpace(err, missing)
+	return k.dst.NoSpace(missing, err)
 }
 
-// keepWhat is what an attempt leaves after an error.
+// keepWhat returns what an attempt leaves after an error.
 func keepWhat(err error) localfile.Keep {
 	switch {
 	case startsOver(err):
@@ -397,8 +402,8 @@ func keepWhat(err error) localfile.Keep {
 	return localfile.Partial
 }
 
-// startsOver reports whether the error says that what an earlier run left is of no use: it is of another object, or the
-// file at the path is not what the checkpoint says.
+// startsOver reports whether an error says that what an earlier run left cannot be used: it is of another object, or the file
+// at the path is not what the checkpoint says.
 func startsOver(err error) bool {
 	return errors.Is(err, engine.ErrStale) || errors.Is(err, localfile.ErrNotOurs)
 }

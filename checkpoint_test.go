@@ -1,18 +1,25 @@
 package ossdl
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"math"
 	"reflect"
 	"runtime"
 	"strings"
+	"sync"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/ossdl/ossdl/internal/bucket"
+	"github.com/ossdl/ossdl/internal/fsys/faultfs"
+	"github.com/ossdl/ossdl/internal/fsys/memfs"
 	"github.com/ossdl/ossdl/internal/harness/checkpoints"
 	"github.com/ossdl/ossdl/internal/localfile"
 	"github.com/ossdl/ossdl/internal/object"
+	"github.com/ossdl/ossdl/internal/osstest"
 	"github.com/ossdl/ossdl/internal/parts"
 	"github.com/ossdl/ossdl/internal/span"
 )
@@ -26,6 +33,7 @@ func goodCheckpoint() *checkpoint {
 	}
 }
 
+// TestCheckpointEncodeDecode checks that what is read is what was written.
 func TestCheckpointEncodeDecode(t *testing.T) {
 	for _, edit := range []func(*checkpoint){
 		func(*checkpoint) {},
@@ -51,6 +59,7 @@ func TestCheckpointEncodeDecode(t *testing.T) {
 	}
 }
 
+// TestCheckpointDocument checks the names of the fields, and that each CRC-64 is a decimal string.
 func TestCheckpointDocument(t *testing.T) {
 	data, err := json.Marshal(goodCheckpoint())
 	if err != nil {
@@ -74,6 +83,7 @@ func TestCheckpointDocument(t *testing.T) {
 	}
 }
 
+// TestCheckpointDamaged checks that a document that is cut off, or says what no run would write, is refused.
 func TestCheckpointDamaged(t *testing.T) {
 	good, err := json.Marshal(goodCheckpoint())
 	if err != nil {
@@ -116,6 +126,8 @@ func TestCheckpointDamaged(t *testing.T) {
 	}
 }
 
+// TestCheckpointStaysWithinItsBounds checks that a map of very many parts, and the longest names, become a document that is
+// short enough.
 func TestCheckpointStaysWithinItsBounds(t *testing.T) {
 	s := parts.New(48_800_000_000_000)
 	for i := range int64(5000) {
@@ -141,6 +153,7 @@ func TestCheckpointStaysWithinItsBounds(t *testing.T) {
 	}
 }
 
+// TestCheckpointFits checks which calls may use a checkpoint.
 func TestCheckpointFits(t *testing.T) {
 	id := object.Identity{Bucket: "bkt", Key: goodCheckpoint().Key}
 	for _, c := range []struct {
@@ -173,7 +186,7 @@ func TestCheckpointFits(t *testing.T) {
 }
 
 // FuzzCheckpoint checks that the decoder never panics, takes memory for what it reads and not for what that promises, and
-// what it accepts lays out a sound set and survives encoding.
+// what it accepts makes a sound map of parts and survives encoding.
 func FuzzCheckpoint(f *testing.F) {
 	good, err := json.Marshal(goodCheckpoint())
 	if err != nil {
@@ -189,7 +202,7 @@ func FuzzCheckpoint(f *testing.F) {
 		var err error
 		spent := allocated(func() {
 			if c, err = decodeCheckpoint(data); err == nil {
-				s, err = c.set()
+				s, err = c.partsMap()
 			}
 		})
 		if most := checkpointMemory(len(data)); spent > most {
@@ -208,7 +221,7 @@ func FuzzCheckpoint(f *testing.F) {
 		if length, err := c.length(); err != nil || s.Totals() != (parts.Totals{Size: length, Have: have}) {
 			t.Fatalf("%s: %+v of %d bytes, %v", data, s.Totals(), length, err)
 		}
-		// By the encoder, with all the parts: they become what they were, and what the set claims is the same.
+		// By the encoder, with all the parts: they become what they were, and what the map claims is the same.
 		again, err := c.encode(func(int) []parts.Claim { return claimsOf(c) })
 		if err != nil {
 			t.Fatal(err)
@@ -220,7 +233,7 @@ func FuzzCheckpoint(f *testing.F) {
 		claims := s.Snapshot(math.MaxInt)
 		for i, want := range claimsOf(c) {
 			if got := claims[i]; got.Off != want.Off || got.Done != want.Done || got.CRC != want.CRC {
-				t.Fatalf("%s: claim %d of the set is %+v, want %+v", data, i, got, want)
+				t.Fatalf("%s: claim %d of the map is %+v, want %+v", data, i, got, want)
 			}
 		}
 	})
@@ -252,7 +265,7 @@ func TestCheckpointMemory(t *testing.T) {
 	for name, doc := range checkpoints.Hostile(t) {
 		spent := allocated(func() {
 			if c, err := decodeCheckpoint(doc); err == nil {
-				c.set()
+				c.partsMap()
 			}
 		})
 		if most := checkpointMemory(len(doc)); spent > most {
@@ -260,3 +273,160 @@ func TestCheckpointMemory(t *testing.T) {
 		}
 	}
 }
+
+// TestHugeObjectInTheSet checks that a map of parts and its checkpoint can hold the largest object there can be, with a crash
+// in its middle: no number overflows, the checkpoint stays small, and the CRC-64 of a million ranges is that of the object.
+func TestHugeObjectInTheSet(t *testing.T) {
+	const piece = 512 << 20
+	whole := osstest.Zeros(piece).CRC64()
+	fetch := func(s *parts.Map, until int64) {
+		for n := 1; s.Totals().Done < until; n++ {
+			p := s.Take(func(int64) int64 { return piece })
+			h := s.Hold(p, piece)
+			crc := whole
+			if h.Size != piece {
+				crc = osstest.Zeros(int64(h.Size)).CRC64()
+			}
+			if !s.Advance(p, h, crc) {
+				t.Fatalf("%d bytes at %d are not all of [%d,%d)", h.Size, h.Off, p.Off, p.End)
+			}
+			if n%100 == 0 {
+				s.BeginSync()
+				s.EndSync()
+			}
+		}
+	}
+	s := parts.New(largestObject)
+	fetch(s, largestObject/2)
+	c := goodCheckpoint()
+	c.Size = largestObject
+	data, err := c.encode(s.Snapshot)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c, err = decodeCheckpoint(data); err != nil {
+		t.Fatal(err)
+	}
+	done := s.Totals().Done
+	if s, err = c.partsMap(); err != nil {
+		t.Fatal(err)
+	}
+	for p, _ := s.NextClaim(); p != nil; p, _ = s.NextClaim() {
+		s.Proved(p, true)
+	}
+	if got := s.Totals(); got.Done != done || got.Size != largestObject {
+		t.Errorf("%d of %d bytes kept of %d", got.Done, got.Size, done)
+	}
+	fetch(s, largestObject)
+	if got, want := s.Sum(), osstest.Zeros(largestObject).CRC64(); got != want {
+		t.Errorf("CRC-64 %d, want %d", got, want)
+	}
+	if n := len(s.Snapshot(1 << 20)); n > 512 {
+		t.Errorf("%d parts in the end", n)
+	}
+}
+
+// largestObject is the size of the largest object that OSS stores.
+const largestObject = 48_800_000_000_000
+
+// BenchmarkCheckpointEncode encodes the largest checkpoint.
+func BenchmarkCheckpointEncode(b *testing.B) {
+	s := parts.New(1 << 40)
+	for i := range int64(parts.MaxClaims) {
+		if err := s.Claim(span.Span{Off: i << 30, End: i<<30 + 1<<20}, uint64(i)*0x9e3779b97f4a7c15); err != nil {
+			b.Fatal(err)
+		}
+	}
+	c := &checkpoint{Version: checkpointVersion, Bucket: "bkt", Key: "key", ETag: `"5B3C1A2E053D763E1B002CC607C5A0FE"`, Size: 1 << 40}
+	for b.Loop() {
+		data, err := c.encode(s.Snapshot)
+		if err != nil {
+			b.Fatal(err)
+		}
+		b.SetBytes(int64(len(data)))
+	}
+}
+
+// renames counts the checkpoints that were put in place.
+func renames(f *faultfs.FS) (n int) {
+	for _, op := range f.Ops() {
+		if op.Kind == faultfs.Rename && strings.HasSuffix(op.To, ".cp") {
+			n++
+		}
+	}
+	return n
+}
+
+// passes waits, and reports whether the context has not ended by then.
+func passes(ctx context.Context, d time.Duration) bool {
+	select {
+	case <-time.After(d):
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// TestSaveCadence checks how often the checkpoint is saved: at most twenty times a second, and for at most a twentieth of the
+// time, however fast the line and however slow the disk. With little to save a second passes between two saves.
+func TestSaveCadence(t *testing.T) {
+	for name, c := range map[string]struct {
+		every       time.Duration // a MiB comes
+		disk        time.Duration // a rename takes
+		least, most int           // saves in ten seconds
+	}{
+		"fast line":               {time.Millisecond, 0, 100, 200},
+		"slow line":               {250 * time.Millisecond, 0, 8, 11},
+		"nothing comes":           {time.Hour, 0, 0, 0},
+		"slow disk":               {time.Millisecond, 40 * time.Millisecond, 8, 13},
+		"disk that is very slow":  {time.Millisecond, 200 * time.Millisecond, 2, 3},
+		"slow disk and slow line": {250 * time.Millisecond, 40 * time.Millisecond, 7, 11},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				disk := memfs.New(memfs.Config{})
+				if err := disk.Mkdir("/dir", 0o755); err != nil {
+					t.Fatal(err)
+				}
+				f := faultfs.New(disk)
+				f.OnOp(func(op faultfs.Op) error {
+					if op.Kind == faultfs.Rename {
+						time.Sleep(c.disk)
+					}
+					return nil
+				})
+				cfg := defaults()
+				m := parts.New(1 << 40)
+				dst, err := localfile.Check(localfile.Config{FS: f, Log: cfg.log, Path: "/dir/file", KeepPartial: true})
+				if err != nil {
+					t.Fatal(err)
+				}
+				k := newKeeper(dst, m, object.Identity{Bucket: "b", Key: "k"}, &cfg.object, cfg.log)
+				k.engine = begun{object.Facts{Size: 1 << 40, ETag: `"e"`}}
+				ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+				defer cancel()
+				var line sync.WaitGroup
+				line.Go(func() {
+					for passes(ctx, c.every) {
+						p := m.Take(func(int64) int64 { return 1 << 20 })
+						m.Advance(p, m.Hold(p, 1<<20), 0)
+					}
+				})
+				if err := k.saves(ctx); err != nil {
+					t.Error(err)
+				}
+				line.Wait()
+				if n := renames(f); n < c.least || n > c.most {
+					t.Errorf("%d saves in ten seconds, want %d to %d", n, c.least, c.most)
+				}
+			})
+		})
+	}
+}
+
+// begun is the state of an engine that knows its object, and whose destination has begun.
+type begun struct{ f object.Facts }
+
+func (b begun) Facts() (object.Facts, bool) { return b.f, true }
+func (begun) HasBegun() bool                { return true }
+func (begun) IsReady() bool                 { return true }

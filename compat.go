@@ -23,33 +23,33 @@ import (
 //
 // # Options
 //
-// These options have the meaning that they have there, with the differences given:
+// These options mean what they mean to the SDK, except for the differences given here:
 //
 //   - oss.Routines: the most requests in flight; below 1 it is 1, above 100 it is 100. Without it the number adapts to the
 //     network.
 //   - oss.Checkpoint, oss.CheckpointDir: without them, or with false, there is no checkpoint, and a failed call leaves nothing.
 //     An empty name means path + ".cp"; the SDK keeps no checkpoint then. A folder that does not exist is created. A
 //     checkpoint that the SDK wrote is not used: the download starts over.
-//   - oss.Range, oss.NormalizedRange: one range, as a-b, a- or -n. One outside the object is [ErrRange]; the SDK downloads the
-//     whole object instead. If n is more than the object's size, the whole object is downloaded. For -n the object must have a
-//     strong ETag, and one request more is made, to learn the size.
+//   - oss.Range, oss.NormalizedRange: one range, as a-b, a- or -n. A range outside the object is [ErrRange]; the SDK downloads
+//     the whole object instead. If n is more than the object's size, the whole object is downloaded. For -n the object must
+//     have a strong ETag, and one more request is made, to learn the size.
 //   - oss.VersionId, oss.IfMatch, oss.WithContext.
-//   - oss.Progress: the listener is told started, then data, then completed or failed, never concurrently. It is told completed
-//     only once the file is in place, and nothing if the call fails before the size is known. Started counts what an earlier
-//     call left, as far as that is verified by then; RwBytes add up to the rest.
-//   - oss.GetResponseHeader: what [Result].Header holds. If no answer was accepted, they are unchanged.
-//   - Headers and parameters, also those of oss.SetHeader and oss.AddParam: they are sent with each request.
+//   - oss.Progress: the listener receives started, then data, then completed or failed, never concurrently. Completed comes
+//     only once the file is in place. If the call fails before the size is known, there are no events. Started counts what an
+//     earlier call left, as far as that is verified by then; RwBytes add up to the rest.
+//   - oss.GetResponseHeader: the headers are those of [Result].Header. If no answer was accepted, they are unchanged.
+//   - Headers and parameters, including those of oss.SetHeader and oss.AddParam: they are sent with each request.
 //
-// A nil option is ignored. All others are errors that name them, before any request: other conditions, processing, an
-// Accept-Encoding other than identity, several ranges, and options that are not for downloads.
+// A nil option is ignored. Any other option is an error that names it, before any request: other conditions, processing, an
+// Accept-Encoding other than identity, several ranges, and options that are not for downloads. A nil bucket is an error, too.
 //
 // # Differences
 //
 // The file is always verified, with oss.EnableCRC or without. The data is in path + ".part" until it is complete; path is not
-// touched before. Failed requests are retried. Transport and time-outs are those of the bucket's client, see [HTTPClient].
-// Options of the client that the SDK ignores beside oss.HTTPClient, which [New] refuses, stay ignored.
+// touched before. Failed requests are retried. Transport and time-outs are those of the bucket's client; see [HTTPClient].
+// Options of the client that the SDK ignores if oss.HTTPClient is given, which [New] refuses, stay ignored.
 //
-// The errors are those of Download.
+// The errors are those of [Downloader.Download].
 func DownloadFile(bucket *oss.Bucket, key, path string, partSize int64, options ...oss.Option) error {
 	if bucket == nil {
 		return errors.New("ossdl: DownloadFile: nil bucket")
@@ -67,7 +67,7 @@ func DownloadFile(bucket *oss.Bucket, key, path string, partSize int64, options 
 // compat is one call of DownloadFile.
 type compat struct {
 	opts   []Option
-	suffix int64 // how many bytes from the end of the object are asked for; 0: the end is not asked for
+	suffix int64 // bytes asked for, counted from the end of the object; 0: the range is not given that way
 	events *events
 	header *http.Header // where the caller wants the headers; nil: not at all
 
@@ -76,8 +76,8 @@ type compat struct {
 	cfg settings
 }
 
-// readCompat turns the SDK's options into ours. Those that are not for downloads are treated like those of
-// WithRequestOptions, which refuses by name what it cannot send.
+// readCompat turns the SDK's options into those of this package. Those that are not for downloads are treated like those of
+// [WithRequestOptions], which refuses by name what it cannot send.
 func readCompat(partSize int64, options []oss.Option) (context.Context, *compat, error) {
 	given := slices.DeleteFunc(slices.Clone(options), func(o oss.Option) bool { return o == nil })
 	all, err := bucket.ReadOptions(given)
@@ -190,7 +190,7 @@ func (c *compat) takeRange(v string) error {
 	return nil
 }
 
-// prepare makes the Downloader and the source. It finds what is wrong whatever the bucket contains.
+// prepare makes the Downloader and the source. It returns the errors that do not depend on what the bucket contains.
 func (c *compat) prepare(bucket *oss.Bucket, key string) error {
 	var err error
 	if c.d, err = newForClient(&bucket.Client, nil); err != nil {
@@ -203,6 +203,7 @@ func (c *compat) prepare(bucket *oss.Bucket, key string) error {
 	return err
 }
 
+// download downloads the object to a file, and sends the events of that.
 func (c *compat) download(ctx context.Context, path string) error {
 	main := c.d.newCall(c.src, c.cfg)
 	if c.suffix > 0 {
@@ -235,7 +236,7 @@ func (c *compat) findSuffix(ctx context.Context, path string) (object.Facts, err
 		_, err = probe.result(ctx, path, err)
 		return object.Facts{}, err
 	}
-	res, err := probe.toWriter(ctx, &writerSink{w: discardAt{}})
+	res, err := probe.downloadToWriter(ctx, &writerSink{w: discardAt{}})
 	c.giveHeader(res)
 	if err != nil {
 		return object.Facts{}, err
@@ -267,6 +268,7 @@ type events struct {
 	done, total int64
 }
 
+// update sends the events that a progress report stands for.
 func (e *events) update(p Progress) {
 	if p.Total == 0 {
 		return
@@ -281,27 +283,30 @@ func (e *events) end(res *Result, err error) {
 	case err == nil:
 		e.start(res.ResumedBytes, res.Size)
 		e.data(res.Size)
-		e.tell(oss.TransferCompletedEvent, 0)
+		e.send(oss.TransferCompletedEvent, 0)
 	case e.started:
-		e.tell(oss.TransferFailedEvent, 0)
+		e.send(oss.TransferFailedEvent, 0)
 	}
 }
 
+// start sends that done of total bytes are there, unless it was sent before.
 func (e *events) start(done, total int64) {
 	if e.started {
 		return
 	}
 	e.started, e.done, e.total = true, done, total
-	e.tell(oss.TransferStartedEvent, 0)
+	e.send(oss.TransferStartedEvent, 0)
 }
 
+// data sends how many bytes came since the last event, if any.
 func (e *events) data(done int64) {
 	if n := done - e.done; n > 0 {
 		e.done = done
-		e.tell(oss.TransferDataEvent, n)
+		e.send(oss.TransferDataEvent, n)
 	}
 }
 
-func (e *events) tell(kind oss.ProgressEventType, n int64) {
+// send calls the listener.
+func (e *events) send(kind oss.ProgressEventType, n int64) {
 	e.listener.ProgressChanged(&oss.ProgressEvent{ConsumedBytes: e.done, TotalBytes: e.total, RwBytes: n, EventType: kind})
 }

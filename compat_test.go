@@ -46,7 +46,7 @@ func versioned(t testing.TB) (s *osstest.Server, old, current *osstest.Object) {
 	return s, old, s.Put("bkt", "k", osstest.Random(3, 400_000))
 }
 
-// TestDownloadFileBringsWhatTheSDKBrings checks that what one brings with an option, the other brings too.
+// TestDownloadFileBringsWhatTheSDKBrings checks that DownloadFile and the SDK download the same with each option.
 func TestDownloadFileBringsWhatTheSDKBrings(t *testing.T) {
 	t.Parallel()
 	s, old, current := versioned(t)

@@ -14,7 +14,7 @@
 //	}
 //	res, err := d.Download(ctx, "backups", "db.dump", "/data/db.dump")
 //
-// One Downloader serves a whole program. Its calls are:
+// One Downloader serves a whole program. Its methods are:
 //
 //   - [Downloader.Download] downloads an object to a file
 //   - [Downloader.DownloadURL] downloads the object of a signed or public URL to a file
@@ -54,13 +54,13 @@
 // # Errors
 //
 // Errors that a caller can act on are found with [errors.Is]: [ErrNotFound], [ErrObjectChanged], [ErrChecksum], [ErrRange],
-// [ErrInUse], [ErrArchived], [ErrExpired] and [ErrNoSpace]. A [*PartError] says which bytes could not be downloaded. Whenever
-// the service answered, [errors.As] finds an oss.ServiceError with the request ID. No error, log line or file contains a
+// [ErrInUse], [ErrArchived], [ErrExpired] and [ErrNoSpace]. A [*PartError] says which bytes could not be downloaded. If the
+// service answered, [errors.As] finds an oss.ServiceError with the request ID. No error, log line or file contains a
 // credential, a token or the query of a signed URL.
 //
 // # Options
 //
-// Options given to [New] are the defaults of all calls, see [Option].
+// Options given to [New] are the defaults of all calls; see [Option].
 //
 //   - requests: [WithPartSize], [WithConcurrency], [WithRateLimit], [WithRetry], [WithStallTimeout], [WithRequestOptions]
 //   - what to download: [WithVersionID], [WithIfMatch], [WithRange], [WithChecksum]
@@ -96,7 +96,7 @@ import (
 )
 
 // Version is the version of this library. Every request names it in its User-Agent: after what the SDK's client sends
-// there, or alone where the library makes the request itself. A User-Agent given with [WithRequestOptions] is sent as it is.
+// there, or alone if the library makes the request itself. A User-Agent given with [WithRequestOptions] is sent as it is.
 const Version = "0.1.0"
 
 // userAgent names the library in requests that the SDK does not make.
@@ -115,19 +115,176 @@ type Downloader struct {
 }
 
 // New makes a Downloader for the buckets that client reaches, with the client's credentials. If there are none (an empty
-// access key), its requests are not signed. A nil client serves [Downloader.DownloadURL] and [Downloader.OpenURL] alone.
+// access key), its requests are not signed. With a nil client only [Downloader.DownloadURL] and [Downloader.OpenURL] work.
+// New makes no request.
 //
-// Make the client with oss.HTTPClient(ossdl.HTTPClient()): what needs a transport (connections for all ranges, proxies from
-// the environment, redirects refused) is promised for that one only; see [HTTPClient].
+// Make the client with oss.HTTPClient(ossdl.HTTPClient()). What depends on the transport (connections for all ranges, proxies
+// from the environment, redirects refused) is promised for that one only; see [HTTPClient].
 //
-// An option that does not apply is an error. So is an option of the SDK's client that has no effect beside oss.HTTPClient
-// and is not at its default: oss.Proxy, oss.AuthProxy, oss.Timeout, oss.MaxConns, oss.InsecureSkipVerify, oss.SetLocalAddr and
-// oss.RedirectEnabled. The error says what to set instead.
+// An option that does not apply is an error. So is an option of the SDK's client that has no effect together with
+// oss.HTTPClient and is not at its default: oss.Proxy, oss.AuthProxy, oss.Timeout, oss.MaxConns, oss.InsecureSkipVerify,
+// oss.SetLocalAddr and oss.RedirectEnabled. The error says what to set instead.
 func New(client *oss.Client, opts ...Option) (*Downloader, error) {
 	if err := bucket.CheckClient(client); err != nil {
 		return nil, fmt.Errorf("ossdl: %w", err)
 	}
 	return newForClient(client, opts)
+}
+
+// Download downloads the object key of bucket to the file path, whose folder must exist.
+//
+// If path is a symbolic link, the file it points to is written. An existing file is replaced atomically once the new one is
+// complete and verified. Until then, and after an error, it is untouched. The new file has mode 0666 less the umask, and the
+// current time. A path that is a folder, a device or not writable is an error before any request.
+//
+// If the service has no CRC-64 of the bytes, the file appears all the same, and Result.Verified is false. That is so for some
+// older or copied objects, for a part of an object, and for some symbolic links. [WithChecksum] verifies those as well.
+//
+// # Resuming
+//
+// To resume after an error, repeat the call: PATH.part holds the data, and PATH.cp says which ranges of it are done. Any file
+// that is at PATH.cp is taken for a checkpoint, and may be replaced. After [ErrChecksum], and with [WithoutCheckpoint],
+// nothing is left behind.
+//
+// # Several calls at once
+//
+// While another call or process writes to path, Download fails with [ErrInUse] immediately.
+//
+// # Errors
+//
+// Download returns promptly when ctx is done, with the error of ctx. Other errors are [ErrNotFound], [ErrObjectChanged],
+// [ErrChecksum], [ErrRange], [ErrInUse], [ErrArchived], [ErrExpired] and [ErrNoSpace]. A [*PartError] says which range could
+// not be downloaded. If the service answered, the error wraps an oss.ServiceError.
+func (d *Downloader) Download(ctx context.Context, bucket, key, path string, opts ...Option) (*Result, error) {
+	c, err := d.bucketCall(inDownload, "download", bucket, key, opts)
+	if err != nil {
+		return nil, err
+	}
+	return c.downloadToFile(ctx, path)
+}
+
+// call is one call of the library for one object: what it is to do, and what it has done so far.
+type call struct {
+	job
+	d     *Downloader
+	lane  *slots.Lane
+	cfg   settings
+	stats engine.Stats
+	start time.Time
+
+	verdict              // on the whole; zero until it is verified
+	streamHash hash.Hash // of what a Reader returned; nil for other calls
+
+	mu     sync.Mutex
+	engine *engine.Engine // that of the current attempt; nil before the first
+}
+
+// job is what one call is to download, as far as its entry point knows.
+type job struct {
+	src           source
+	objectOptions      // as given, or as the entry point knows better: the version in a URL, the range that a suffix is
+	knownEmpty    bool // the object is said to have no bytes: do not ask for a range
+	oneStream     bool // ask for neither ranges nor conditions
+	objectTimes   bool // give the file the object's Last-Modified
+}
+
+// source is an [engine.Source] that has a name.
+type source interface {
+	engine.Source
+	// Identity names the object in the checkpoint, without credentials.
+	Identity() object.Identity
+	// String names the object in messages.
+	fmt.Stringer
+}
+
+// downloadToFile downloads to the file path, if something can be written there.
+func (c *call) downloadToFile(ctx context.Context, path string) (*Result, error) {
+	progress := startReporter(c.cfg.progress, c.snapshot, c.stats.Downloaded.Load)
+	dst, err := localfile.Check(c.fileConfig(path))
+	if err == nil {
+		path, err = dst.Path(), c.toFile(ctx, dst)
+	}
+	progress.end(err)
+	return c.result(ctx, path, err)
+}
+
+// toFile is the story of a download to a file. Each step either takes effect completely or leaves what was there before.
+func (c *call) toFile(ctx context.Context, dst *localfile.Destination) error {
+	unlock, err := dst.Lock()
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	cp, err := c.loadCheckpoint(dst) // after the lock: until then another call may be writing it
+	if err != nil {
+		return err
+	}
+	err = c.attempt(ctx, dst, cp)
+	if cp == nil || !startsOver(err) {
+		return err
+	}
+	c.cfg.log.Warn("ignoring checkpoint; starting over", "reason", err)
+	c.stats.Resumed.Store(0)
+	return c.attempt(ctx, dst, nil)
+}
+
+// attempt fetches, verifies and commits once: from the start if cp is nil, or from the checkpoint cp. After an error the
+// destination holds what the next call continues with.
+func (c *call) attempt(ctx context.Context, dst *localfile.Destination, cp *checkpoint) error {
+	e, keep, err := c.newFileEngine(dst, cp)
+	if err != nil {
+		dst.Abandon(localfile.AsFound)
+		return err
+	}
+	c.verdict, err = c.fetchUntilVerified(ctx, e)
+	if err == nil {
+		err = dst.Commit(e.Parts.Totals().Size, c.modTime(e))
+	}
+	if err != nil {
+		return keep.abandon(err)
+	}
+	return nil
+}
+
+// maxRounds limits how often ranges that differ from their record on disk are downloaded again.
+const maxRounds = 3
+
+// fetchUntilVerified fetches what is missing until the whole has the right checksum. After a mismatch it reads the disk. Ranges
+// that differ from their record are fetched again. If none does, the network delivered wrong bytes, and everything is fetched
+// once more.
+func (c *call) fetchUntilVerified(ctx context.Context, e *engine.Engine) (verdict, error) {
+	anew := false
+	for round := 1; ; round++ {
+		if err := e.Run(ctx); err != nil {
+			return verdict{}, err
+		}
+		v, err := c.verify(ctx, e)
+		if err != nil {
+			return verdict{}, err
+		}
+		if v.mismatch == nil {
+			return v, nil
+		}
+		if v.final {
+			return verdict{}, v.mismatch
+		}
+		c.cfg.log.Warn("checksum mismatch", "error", v.mismatch)
+		if e.Disk != nil && round <= maxRounds {
+			e.Parts.Unprove()
+			if err := e.Prove(ctx, func(int64) {}); err != nil {
+				return verdict{}, err
+			}
+			if sums := e.Parts.Totals(); sums.Done < sums.Size {
+				continue
+			}
+		}
+		if anew {
+			return verdict{}, v.mismatch
+		}
+		anew = true
+		e.Parts.Reset()
+		c.stats.Resumed.Store(0)
+	}
 }
 
 // newForClient is New for a client whose options are left as they are.
@@ -148,39 +305,7 @@ func newForClient(client *oss.Client, opts []Option) (*Downloader, error) {
 	return d, nil
 }
 
-// Download downloads the object key of bucket to the file path, whose folder must exist.
-//
-// If path is a symbolic link, the file it points to is written. An existing file is replaced atomically once the new one is
-// complete and verified. Until then, and after an error, it is untouched. The new file has mode 0666 less the umask, and the
-// current time. A path that is a folder, a device or not writable is an error before any request.
-//
-// If the service has no CRC-64 of the bytes, the file appears all the same, and Result.Verified is false. That is so for some
-// older or copied objects, for a part of an object, and for some symbolic links. [WithChecksum] verifies those as well.
-//
-// # Resuming
-//
-// To resume after an error, repeat the call: PATH.part holds the data, and PATH.cp says what of it is done. Any file that is
-// at PATH.cp is taken for a checkpoint, and may be replaced. After [ErrChecksum], and with [WithoutCheckpoint], nothing is
-// left behind.
-//
-// # Several calls at once
-//
-// While another call or process writes to path, Download fails with [ErrInUse] at once.
-//
-// # Errors
-//
-// Download returns promptly when ctx is done, with its error. Other errors are [ErrNotFound], [ErrObjectChanged],
-// [ErrChecksum], [ErrRange], [ErrInUse], [ErrArchived], [ErrExpired] and [ErrNoSpace]. A [*PartError] says which range could
-// not be downloaded. If the service answered, the error wraps an oss.ServiceError.
-func (d *Downloader) Download(ctx context.Context, bucket, key, path string, opts ...Option) (*Result, error) {
-	c, err := d.bucketCall(inDownload, "download", bucket, key, opts)
-	if err != nil {
-		return nil, err
-	}
-	return c.downloadToFile(ctx, path)
-}
-
-// bucketCall makes a call for an object of a bucket. Its errors begin with what the entry point does, as verb says it.
+// bucketCall makes a call for an object of a bucket. Its errors begin with verb, which says what the entry point does.
 func (d *Downloader) bucketCall(where entryPoints, verb, bucket, key string, opts []Option) (*call, error) {
 	cfg, err := d.cfg.with(where, opts)
 	if err != nil {
@@ -193,11 +318,7 @@ func (d *Downloader) bucketCall(where entryPoints, verb, bucket, key string, opt
 	return d.newCall(src, cfg), nil
 }
 
-// nameError begins an error with what was to be done to which object.
-func nameError(verb, bucket, key string, err error) error {
-	return fmt.Errorf("ossdl: %s %s: %w", verb, objectName(bucket, key), err)
-}
-
+// bucketSource makes the source for an object of a bucket.
 func (d *Downloader) bucketSource(bucket, key string, cfg *settings) (*bucket.Source, error) {
 	b, err := d.bucketClient(bucket, cfg)
 	if err != nil {
@@ -217,44 +338,22 @@ func (d *Downloader) bucketClient(name string, cfg *settings) (*bucket.Client, e
 	return bucket.New(d.client, name, cfg.request.WithAgent(d.client.Config.UserAgent+" ossdl/"+Version))
 }
 
-// source is an engineSource that has a name.
-type source interface {
-	engine.Source
-	// Identity names the object in the checkpoint, without credentials.
-	Identity() object.Identity
-	// String names the object in messages.
-	fmt.Stringer
-}
-
-// job is what one call is to download, as far as its entry point knows.
-type job struct {
-	src           source
-	objectOptions      // as given, or as the entry point knows better: the version in a URL, the range that a suffix is
-	knownEmpty    bool // the object is said to have no bytes: do not ask for a range
-	oneStream     bool // ask for neither ranges nor conditions
-}
-
-// call is one call of the library for one object: what it is to do, and what it has done so far.
-type call struct {
-	job
-	d     *Downloader
-	lane  *slots.Lane
-	cfg   settings
-	stats engine.Stats
-	start time.Time
-
-	verdict              // on the whole; zero until it is verified
-	streamHash hash.Hash // of what a Reader returned; nil for other calls
-
-	mu     sync.Mutex
-	engine *engine.Engine // the current run; nil before the first
-}
-
+// newCall makes a call with a lane of its own.
 func (d *Downloader) newCall(src source, cfg settings) *call {
 	return d.newCallIn(d.newLane(cfg.concurrency, cfg.rateLimit), src, cfg)
 }
 
-// newLane makes a lane with limits of the call's own; 0: none.
+// newCallIn makes one of several calls that share a lane.
+func (d *Downloader) newCallIn(lane *slots.Lane, src source, cfg settings) *call {
+	id := src.Identity()
+	cfg.log = cfg.log.With("bucket", id.Bucket, "key", id.Key)
+	return &call{
+		job: job{src: src, objectOptions: cfg.object, objectTimes: cfg.objectTimes},
+		d:   d, lane: lane, cfg: cfg, start: time.Now(),
+	}
+}
+
+// newLane makes a lane with a call's own limits; 0: none.
 func (d *Downloader) newLane(concurrency int, bytesPerSecond int64) *slots.Lane {
 	limits := d.limits
 	if bytesPerSecond > 0 {
@@ -263,29 +362,11 @@ func (d *Downloader) newLane(concurrency int, bytesPerSecond int64) *slots.Lane 
 	return d.gate.Lane(concurrency, limits...)
 }
 
-// newCallIn makes one of several calls that share a lane.
-func (d *Downloader) newCallIn(l *slots.Lane, src source, cfg settings) *call {
-	id := src.Identity()
-	cfg.log = cfg.log.With("bucket", id.Bucket, "key", id.Key)
-	return &call{job: job{src: src, objectOptions: cfg.object}, d: d, lane: l, cfg: cfg, start: time.Now()}
-}
-
-// downloadToFile downloads to a file.
-func (c *call) downloadToFile(ctx context.Context, path string) (*Result, error) {
-	progress := report(c.cfg.progress, c.snapshot, c.stats.Downloaded.Load)
-	dst, err := localfile.Check(c.fileConfig(path))
-	if err == nil {
-		path, err = dst.Path(), c.toDestination(ctx, dst)
-	}
-	progress.end(err)
-	return c.result(ctx, path, err)
-}
-
-// fileConfig is what the options say about a file at path.
+// fileConfig says where the file path and its working files are.
 func (c *call) fileConfig(path string) localfile.Config {
 	id := c.src.Identity()
 	cfg := localfile.Config{
-		FS: c.cfg.fs, Log: c.cfg.log, Path: path, Sparse: c.cfg.sparse, KeepPartial: !c.cfg.checkpoint.none(),
+		FS: c.cfg.fs, Log: c.cfg.log, Path: path, Sparse: c.cfg.sparse, KeepPartial: !c.cfg.checkpoint.none() && !c.oneStream, // one stream cannot be resumed
 		Source:         fmt.Sprintf("%t\n%q\n%q", id.URL, id.Bucket, id.Key),
 		IsCheckpointOf: isCheckpointOf,
 	}
@@ -298,153 +379,84 @@ func (c *call) fileConfig(path string) localfile.Config {
 	return cfg
 }
 
-// toDestination is the story of a download to a file. Each step either takes effect completely or leaves what was there before.
-func (c *call) toDestination(ctx context.Context, dst *localfile.Destination) error {
-	unlock, err := dst.Lock()
+// newFileEngine makes the engine of an attempt at a file, and the keeper of its checkpoint.
+func (c *call) newFileEngine(dst *localfile.Destination, cp *checkpoint) (*engine.Engine, *keeper, error) {
+	config, err := c.engineConfig(dst, cp)
 	if err != nil {
-		return err
-	}
-	defer unlock()
-	cp, err := c.loadCheckpoint(dst) // after the lock: until then another call may be writing it
-	if err != nil {
-		return err
-	}
-	err = c.attempt(ctx, dst, cp)
-	if cp == nil || !startsOver(err) {
-		return err
-	}
-	c.cfg.log.Warn("ignoring checkpoint; starting over", "reason", err)
-	c.stats.Resumed.Store(0)
-	return c.attempt(ctx, dst, nil)
-}
-
-// attempt fetches, verifies and commits once, from nothing or from the checkpoint cp. After an error the destination holds
-// what the next call continues with.
-func (c *call) attempt(ctx context.Context, dst *localfile.Destination, cp *checkpoint) error {
-	cfg, err := c.configure(dst, cp)
-	if err != nil {
-		dst.Abandon(localfile.AsFound)
-		return err
+		return nil, nil, err
 	}
 	if !dst.HasCheckpoint() {
-		cfg.Parts.SetVolatile()
+		config.Parts.SetVolatile()
 	}
-	keep := newKeeper(dst, cfg.Parts, c.src.Identity(), &c.objectOptions, c.cfg.log)
-	cfg.Disk, cfg.Beside = dst, []func(context.Context) error{dst.Reserve, keep.saves, keep.syncs}
-	t := c.newTransfer(cfg)
-	keep.run = t
-	if err = c.fetchUntilVerified(ctx, t); err == nil {
-		err = dst.Commit(t.Parts.Totals().Size, c.modTime(t))
-	}
-	if err != nil {
-		return keep.abandon(err)
-	}
-	return nil
+	keep := newKeeper(dst, config.Parts, c.src.Identity(), &c.objectOptions, c.cfg.log)
+	config.Disk, config.Beside = dst, []func(context.Context) error{dst.Reserve, keep.saves, keep.syncs}
+	e := c.newEngine(config)
+	keep.engine = e
+	return e, keep, nil
 }
 
-// modTime is the modification time for the file; zero: that of the download.
-func (c *call) modTime(t *engine.Engine) time.Time {
-	if !c.cfg.objectTimes {
-		return time.Time{}
-	}
-	f, _ := t.Facts()
-	return f.LastModified
-}
-
-// configure says how the engine is to fetch into a sink. With a checkpoint, the sink must hold what that claims.
-func (c *call) configure(to engine.Sink, earlier *checkpoint) (engine.Config, error) {
+// engineConfig says how the engine is to fetch into a sink. With a checkpoint, the sink must hold what that claims.
+func (c *call) engineConfig(to engine.Sink, cp *checkpoint) (engine.Config, error) {
 	sizes := partSizer{c.cfg.partSize}
-	e := engine.Config{
+	config := engine.Config{
 		Source: c.src, Sink: to, Gate: c.d.gate, Lane: c.lane, Buffers: &c.d.buffers, Length: -1,
 		Want: engine.Want{ETag: c.ifMatch, Version: c.versionID, Empty: c.knownEmpty, OneStream: c.oneStream},
 		Size: sizes.next, Workers: sizes.workers, RangeError: c.partError,
 		Retry: slots.Retry(c.cfg.retry), Stall: c.cfg.stall, Stats: &c.stats, Log: c.cfg.log,
 	}
-	if w := c.asked; w != nil {
-		e.Base, e.Length = w.offset, w.length
+	if r := c.asked; r != nil {
+		config.Base, config.Length = r.offset, r.length
 	}
-	if earlier == nil {
-		e.Parts = parts.New(sizes.first(e.Base, e.Length))
-		return e, nil
+	if cp == nil {
+		config.Parts = parts.New(sizes.first(config.Base, config.Length))
+		return config, nil
 	}
 	var err error
-	e.Parts, err = earlier.set()
-	e.Want.Earlier = earlier.facts()
-	return e, err
+	config.Parts, err = cp.partsMap()
+	config.Want.Earlier = cp.facts()
+	return config, err
 }
 
-// newTransfer makes the engine of a call, or of one more run of it.
-func (c *call) newTransfer(e engine.Config) *engine.Engine {
-	t := engine.New(e)
+// newEngine makes the engine of a call, or that of its next attempt.
+func (c *call) newEngine(config engine.Config) *engine.Engine {
+	e := engine.New(config)
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.engine = t
-	return t
+	c.engine = e
+	return e
 }
 
-// partError names the object and the range of an error.
+// partError makes the error of a range that could not be fetched.
 func (c *call) partError(s span.Span, attempts int, err error) error {
 	id := c.src.Identity()
 	return &PartError{Bucket: id.Bucket, Key: id.Key, Offset: s.Off, Size: s.Len(), Attempts: attempts, Err: err}
 }
 
-// maxRounds limits how often ranges that differ from their record on disk are downloaded again.
-const maxRounds = 3
-
-// fetchUntilVerified fetches what is missing until the whole has the right checksum. After a mismatch it reads the disk. Ranges
-// that differ from their record are fetched again. If none does, the network delivered wrong bytes, and everything is fetched
-// once more.
-func (c *call) fetchUntilVerified(ctx context.Context, t *engine.Engine) error {
-	anew := false
-	for round := 1; ; round++ {
-		if err := t.Run(ctx); err != nil {
-			return err
-		}
-		v, err := c.verify(ctx, t)
-		if err != nil {
-			return err
-		}
-		if v.mismatch == nil {
-			c.verdict = v
-			return nil
-		}
-		if v.final {
-			return v.mismatch
-		}
-		c.cfg.log.Warn("checksum mismatch", "error", v.mismatch)
-		if t.Disk != nil && round <= maxRounds {
-			t.Parts.Unprove()
-			if err := t.Prove(ctx, func(int64) {}); err != nil {
-				return err
-			}
-			if sums := t.Parts.Totals(); sums.Done < sums.Size {
-				continue
-			}
-		}
-		if anew {
-			return v.mismatch
-		}
-		anew = true
-		t.Parts.Reset()
-		c.stats.Resumed.Store(0)
+// modTime returns the modification time for the file; zero means that of the download.
+func (c *call) modTime(e *engine.Engine) time.Time {
+	if !c.objectTimes {
+		return time.Time{}
 	}
+	f, _ := e.Facts()
+	return f.LastModified
 }
 
 // verdict says whether the bytes of a call are right.
 type verdict struct {
 	crc      uint64 // CRC-64 of the whole
-	verified bool   // it is the service's, or the digest is the caller's
+	verified bool   // it is the service's, or the digest is the one that the caller gave
 	mismatch error  // nil: nothing contradicts the bytes
 	final    bool   // downloading again cannot repair the mismatch
 }
 
-// verify compares the whole with what the service and the caller say about it. The error is one of reading the bytes back.
-func (c *call) verify(ctx context.Context, t *engine.Engine) (verdict, error) {
-	v := c.compareCRC(t)
+// verify compares the whole with what the service and the caller say about it. It returns an error only if the bytes could
+// not be read back.
+func (c *call) verify(ctx context.Context, e *engine.Engine) (verdict, error) {
+	v := c.compareCRC(e)
 	if v.mismatch != nil || c.newHash == nil {
 		return v, nil
 	}
-	got, err := c.digest(ctx, t)
+	got, err := c.digest(ctx, e)
 	if err != nil {
 		return verdict{}, err
 	}
@@ -459,10 +471,10 @@ func (c *call) verify(ctx context.Context, t *engine.Engine) (verdict, error) {
 }
 
 // compareCRC compares the CRC-64 of the whole with that of the object, if the service has one.
-func (c *call) compareCRC(t *engine.Engine) verdict {
-	f, _ := t.Facts()
-	v := verdict{crc: t.Parts.Sum()}
-	whole := t.Base == 0 && t.Parts.Totals().Size == f.Size
+func (c *call) compareCRC(e *engine.Engine) verdict {
+	f, _ := e.Facts()
+	v := verdict{crc: e.Parts.Sum()}
+	whole := e.Base == 0 && e.Parts.Totals().Size == f.Size
 	switch {
 	case !whole || !f.HasCRC:
 	case v.crc == f.CRC:
@@ -477,15 +489,16 @@ func (c *call) compareCRC(t *engine.Engine) verdict {
 	return v
 }
 
-// digest is the caller's hash of what was written. It reads the bytes back unless they were hashed as they passed.
-func (c *call) digest(ctx context.Context, t *engine.Engine) ([]byte, error) {
+// digest returns the hash that the caller gave, of what was written. It reads the bytes back unless they were hashed as they
+// were read.
+func (c *call) digest(ctx context.Context, e *engine.Engine) ([]byte, error) {
 	if c.streamHash != nil {
 		return c.streamHash.Sum(nil), nil
 	}
 	h := c.newHash()
-	buf := t.Buffers.Get()
-	defer t.Buffers.Put(buf)
-	err := engine.ReadThrough(ctx, t.Disk, 0, t.Parts.Totals().Size, buf, func(b []byte) { h.Write(b) })
+	buf := e.Buffers.Get()
+	defer e.Buffers.Put(buf)
+	err := engine.ReadThrough(ctx, e.Disk, 0, e.Parts.Totals().Size, buf, func(b []byte) { h.Write(b) })
 	return h.Sum(nil), err
 }
 
@@ -496,59 +509,14 @@ func (c *call) snapshot() Progress {
 		Retries: int(c.stats.Retries.Load()), Requests: int(c.stats.Requests.Load()),
 	}
 	c.mu.Lock()
-	t := c.engine
+	e := c.engine
 	c.mu.Unlock()
-	if t == nil {
+	if e == nil {
 		return p
 	}
-	if t.HasBegun() {
-		sums := t.Parts.Totals()
+	if e.HasBegun() {
+		sums := e.Parts.Totals()
 		p.Done, p.Total = sums.Done, sums.Size
 	}
 	return p
-}
-
-// result ends a call: the figures, and the error with the names of object and destination.
-func (c *call) result(ctx context.Context, path string, err error) (*Result, error) {
-	res := c.figures(path)
-	if err == nil {
-		return res, nil
-	}
-	if res != nil {
-		res.CRC64, res.Verified = 0, false
-	}
-	return res, c.withNames(ctx, path, err)
-}
-
-// figures are nil where no request was made.
-func (c *call) figures(path string) *Result {
-	if c.stats.Requests.Load() == 0 {
-		return nil
-	}
-	id := c.src.Identity()
-	res := &Result{
-		Path: path, Bucket: id.Bucket, Key: id.Key, CRC64: c.crc, Verified: c.verified,
-		ResumedBytes: c.stats.Resumed.Load(), DownloadedBytes: c.stats.Downloaded.Load(),
-		Requests: int(c.stats.Requests.Load()), Retries: int(c.stats.Retries.Load()), Duration: time.Since(c.start),
-	}
-	if f, fixed := c.engine.Facts(); fixed {
-		res.VersionID, res.ETag, res.LastModified = f.VersionID, f.ETag, f.LastModified
-		res.Header = objectHeader(c.engine.Header(), f.Size)
-	}
-	if c.engine.HasBegun() {
-		res.Size = c.engine.Parts.Totals().Size
-	}
-	return res
-}
-
-// withNames adds the names of object and destination to an error.
-func (c *call) withNames(ctx context.Context, path string, err error) error {
-	// The cause that the caller gave its context is reported together with the error that errors.Is looks for.
-	if ctxErr := ctx.Err(); ctxErr != nil && !errors.Is(err, ctxErr) && errors.Is(err, context.Cause(ctx)) {
-		err = fmt.Errorf("%w: %w", ctxErr, err)
-	}
-	if path != "" {
-		path = " to " + path
-	}
-	return fmt.Errorf("ossdl: download %s%s: %w", c.src, path, err)
 }

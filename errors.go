@@ -1,8 +1,11 @@
 package ossdl
 
 import (
+	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 
 	"github.com/ossdl/ossdl/internal/localfile"
 	"github.com/ossdl/ossdl/internal/object"
@@ -20,18 +23,18 @@ var (
 	// ErrNotFound says that there is no such bucket, object or version, or that the version is a delete marker.
 	ErrNotFound = object.ErrNotFound
 	// ErrObjectChanged says that the object is not, or is no longer, the one that was asked for. It was replaced, appended to
-	// or deleted after this call's first answer, or it does not have the ETag given to [WithIfMatch]. The same call starts
-	// over; with WithIfMatch it fails until the object has that ETag again.
+	// or deleted after this call's first answer, or it does not have the ETag given to [WithIfMatch]. The same call made again
+	// starts over; with WithIfMatch it fails until the object has that ETag again.
 	ErrObjectChanged = object.ErrObjectChanged
 	// ErrChecksum says that the bytes do not have the checksum that the service or the caller named, even after they were
-	// fetched once more. A download to a file leaves neither partial file nor checkpoint. What DownloadTo has written, or a
-	// Reader returned, must not be used.
+	// fetched once more. A download to a file leaves neither partial file nor checkpoint. What DownloadTo wrote, or a Reader
+	// returned, must not be used.
 	ErrChecksum = errors.New("checksum mismatch")
 	// ErrRange says that the range given to [WithRange] is not within the object.
 	ErrRange = object.ErrRange
-	// ErrInUse says that another call or process is writing the destination.
+	// ErrInUse says that another call or process is writing the destination. This call has not touched it.
 	ErrInUse = localfile.ErrInUse
-	// ErrArchived says that the object must be restored before it can be read.
+	// ErrArchived says that the object must be restored before it can be read. This library restores nothing.
 	ErrArchived = object.ErrArchived
 	// ErrExpired says that the signed URL or the security token has expired. The same call with a new one resumes.
 	ErrExpired = object.ErrExpired
@@ -39,18 +42,20 @@ var (
 	ErrNoSpace = localfile.ErrNoSpace
 )
 
-// KeyError is the failure of one object of a prefix. An error of [Downloader.DownloadPrefix] holds a *KeyError;
-// [PrefixResult] lists values, which are errors, too.
+// KeyError is the failure of one object of a prefix. An error of [Downloader.DownloadPrefix] holds a *KeyError.
+// [PrefixResult].Failures holds values, which are errors as well.
 type KeyError struct {
-	Key string `json:"key"`
-	Err error  `json:"error"`
+	Key string `json:"key"`   // of the object, prefix included
+	Err error  `json:"error"` // why it failed; it wraps the errors that [Downloader.Download] returns
 }
 
+// Error returns the key, quoted, and the text of Err.
 func (e KeyError) Error() string { return fmt.Sprintf("%q: %v", e.Key, e.Err) }
 
+// Unwrap returns Err.
 func (e KeyError) Unwrap() error { return e.Err }
 
-// As lets errors.As find a KeyError by pointer and by value, whichever of them the error holds.
+// As lets [errors.As] find a KeyError by pointer and by value, whichever of the two the error holds.
 func (e KeyError) As(target any) bool {
 	switch t := target.(type) {
 	case **KeyError:
@@ -63,5 +68,61 @@ func (e KeyError) As(target any) bool {
 	return true
 }
 
-// objectName is how messages name an object.
+// MarshalJSON writes the key, and the text of Err as error.
+func (e KeyError) MarshalJSON() ([]byte, error) {
+	type fields KeyError
+	return marshal(struct {
+		fields
+		Err string `json:"error"`
+	}{fields(e), errorText(e.Err)})
+}
+
+// UnmarshalJSON reads what MarshalJSON writes. Err is then an error with the same text, and [errors.Is] no longer finds what
+// it wrapped.
+func (e *KeyError) UnmarshalJSON(b []byte) error {
+	type fields KeyError
+	in := struct {
+		*fields
+		Err string `json:"error"`
+	}{(*fields)(e), errorText(e.Err)}
+	if err := json.Unmarshal(b, &in); err != nil {
+		return err
+	}
+	e.Err = textError(in.Err)
+	return nil
+}
+
+// LogValue returns the text, so that a log line has the same kind of value for every error.
+func (e KeyError) LogValue() slog.Value { return slog.StringValue(e.Error()) }
+
+// objectName returns how messages name an object.
 func objectName(bucket, key string) string { return object.Identity{Bucket: bucket, Key: key}.String() }
+
+// nameError begins an error with what was to be done to which object.
+func nameError(verb, bucket, key string, err error) error {
+	return fmt.Errorf("ossdl: %s %s: %w", verb, objectName(bucket, key), err)
+}
+
+// withNames adds the names of object and destination to an error.
+func (c *call) withNames(ctx context.Context, path string, err error) error {
+	if path != "" {
+		path = " to " + path
+	}
+	return fmt.Errorf("ossdl: download %s%s: %w", c.src, path, withContextError(ctx, err))
+}
+
+// withContextError adds ctx.Err() to an error that is only the cause that the caller gave its context: errors.Is finds both.
+func withContextError(ctx context.Context, err error) error {
+	if ctxErr := ctx.Err(); ctxErr != nil && !errors.Is(err, ctxErr) && errors.Is(err, context.Cause(ctx)) {
+		return fmt.Errorf("%w: %w", ctxErr, err)
+	}
+	return err
+}
+
+// byteCount returns a number of bytes with the right form of the noun.
+func byteCount(n int64) string {
+	if n == 1 {
+		return "1 byte"
+	}
+	return fmt.Sprintf("%d bytes", n)
+}

@@ -7,12 +7,15 @@ import (
 	"path/filepath"
 	"runtime"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/aliyun/aliyun-oss-go-sdk/oss"
 
 	"github.com/ossdl/ossdl/internal/engine"
+	"github.com/ossdl/ossdl/internal/object"
 	"github.com/ossdl/ossdl/internal/osstest"
+	"github.com/ossdl/ossdl/internal/slots"
 )
 
 // plainDownloader has a server with the empty bucket "bkt". It is for tests that look inside: what they need to see is of this
@@ -46,7 +49,7 @@ func plainDownloader(t *testing.T, opts ...Option) (*Downloader, *osstest.Server
 // order.
 func TestPrefixProgressOfTheOldest(t *testing.T) {
 	d, _ := plainDownloader(t)
-	p, err := d.newPrefixRun("bkt", "", t.TempDir(), d.cfg)
+	p, err := d.newPrefixCall("bkt", "", t.TempDir(), d.cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -87,7 +90,7 @@ func TestWithoutCheckpointPartsAreJoined(t *testing.T) {
 }
 
 // TestReaderHoldsNoMoreThanItsMemory checks that blocks and buffers stay within the read-ahead, however many connections
-// there are, while nobody reads.
+// there are, while nothing is read.
 func TestReaderHoldsNoMoreThanItsMemory(t *testing.T) {
 	const ahead = 4 << 20
 	for _, conns := range []int{1, 4, 64} {
@@ -130,5 +133,93 @@ func TestObjectHeaderIsACopy(t *testing.T) {
 	h.Del("Etag")
 	if answer.Get("X-Oss-Meta-Colour") != "blue" || answer.Get("Etag") == "" {
 		t.Errorf("%v", answer)
+	}
+}
+
+// TestSpeedIsOfTheLastSeconds checks that what a download was like long ago is not in it.
+func TestSpeedIsOfTheLastSeconds(t *testing.T) {
+	var received int64
+	now := time.Unix(0, 0)
+	r := &reporter{snapshot: func() Progress { return Progress{Done: received, Total: 1 << 40} }, received: func() int64 { return received }, at: now}
+	for _, c := range []struct {
+		rate    int64
+		seconds int
+	}{{1 << 20, 60}, {100 << 10, 10}, {4 << 20, 10}, {0, 30}} {
+		for range 10 * c.seconds {
+			now = now.Add(reportTime)
+			received += c.rate / 10
+			r.last = r.next(now)
+		}
+		if got := r.last.BytesPerSecond; got < 0.75*float64(c.rate) || got > 1.5*float64(c.rate)+1000 {
+			t.Errorf("%.0f bytes a second after %d s of %d", got, c.seconds, c.rate)
+		}
+	}
+}
+
+// TestRetryPolicyFields checks that a field that is zero has its default, and one that is given stands, whatever that
+// default is.
+func TestRetryPolicyFields(t *testing.T) {
+	for _, c := range []struct{ given, want RetryPolicy }{
+		{RetryPolicy{}, RetryPolicy{12, 200 * time.Millisecond, 10 * time.Second}},
+		{RetryPolicy{Attempts: 1}, RetryPolicy{1, 200 * time.Millisecond, 10 * time.Second}},
+		{RetryPolicy{MinDelay: time.Second}, RetryPolicy{12, time.Second, 10 * time.Second}},
+		{RetryPolicy{MinDelay: time.Minute}, RetryPolicy{12, time.Minute, time.Minute}},
+		{RetryPolicy{MaxDelay: time.Minute}, RetryPolicy{12, 200 * time.Millisecond, time.Minute}},
+		{RetryPolicy{MaxDelay: time.Millisecond}, RetryPolicy{12, time.Millisecond, time.Millisecond}},
+		{RetryPolicy{5, 1, 1}, RetryPolicy{5, 1, 1}},
+	} {
+		cfg, err := defaults().with(inNew, []Option{WithRetry(RetryPolicy{3, 4, 5}), WithRetry(c.given)})
+		if err != nil || cfg.retry != c.want {
+			t.Errorf("%+v is %+v, want %+v (%v)", c.given, cfg.retry, c.want, err)
+		}
+	}
+}
+
+// impatient is a policy that hardly waits.
+var impatient = RetryPolicy{Attempts: 3, MinDelay: time.Millisecond, MaxDelay: 2 * time.Millisecond}
+
+// TestRetryAfter checks that what a server asks for in Retry-After is waited for, up to a minute; other refusals wait with
+// jitter. The clock is the bubble's.
+func TestRetryAfter(t *testing.T) {
+	for _, c := range []struct {
+		status      int
+		after       string
+		policy      RetryPolicy
+		fails       int
+		least, most time.Duration
+	}{
+		{503, "7", impatient, 1, 7 * time.Second, 7 * time.Second},
+		{429, "7", impatient, 1, 7 * time.Second, 7 * time.Second},
+		{500, "7", impatient, 1, 7 * time.Second, 7 * time.Second},
+		{503, "date", impatient, 1, 8 * time.Second, 9 * time.Second},
+		{503, "3600", impatient, 1, time.Minute, time.Minute},
+		{503, "3600", RetryPolicy{Attempts: 3, MinDelay: 1, MaxDelay: 2 * time.Minute}, 1, 2 * time.Minute, 2 * time.Minute},
+		{503, "0", impatient, 1, 0, 2 * time.Millisecond},
+		{503, "soon", impatient, 1, 0, 2 * time.Millisecond},
+		{503, "", defaultRetry, 1, 0, 400 * time.Millisecond}, // never at once
+		{503, "", defaultRetry, 3, 0, 800 * time.Millisecond},
+		{500, "", defaultRetry, 1, 0, 0},
+		{500, "", defaultRetry, 2, 0, 400 * time.Millisecond},
+		{500, "", defaultRetry, 9, 0, 10 * time.Second},
+	} {
+		t.Run(fmt.Sprintf("%d, Retry-After %q, attempt %d", c.status, c.after, c.fails), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				begun := time.Now()
+				h := http.Header{}
+				if c.after == "date" {
+					c.after = begun.Add(9 * time.Second).UTC().Format(http.TimeFormat)
+				}
+				if c.after != "" {
+					h.Set("Retry-After", c.after)
+				}
+				after, slow := object.SlowDown(object.NewStatusError(c.status, h, oss.ServiceError{}))
+				if err := slots.NewGate(4, 4).BackOff(t.Context(), slots.Retry(c.policy), c.fails, slots.Hint{After: after, Slow: slow}); err != nil {
+					t.Fatal(err)
+				}
+				if waited := time.Since(begun); waited < c.least || waited > c.most {
+					t.Errorf("waited %v, want %v to %v", waited, c.least, c.most)
+				}
+			})
+		})
 	}
 }

@@ -42,56 +42,6 @@ const (
 	MinReadAhead = 1 << 20
 )
 
-// defaultRetry outlasts a server that is down for about ten seconds, even with the maximum number of workers. Delays are
-// random, and the unluckiest worker decides.
-var defaultRetry = RetryPolicy{Attempts: DefaultAttempts, MinDelay: 200 * time.Millisecond, MaxDelay: 10 * time.Second}
-
-// RetryPolicy says how often and how fast failed requests are retried. A zero field means its default.
-type RetryPolicy struct {
-	// Attempts is how many requests in a row may make no progress on one range before the call fails; the default is
-	// [DefaultAttempts]. With 1 nothing is retried, whether or not there was progress. A request makes progress if it
-	// delivers 64 KiB, or all that was left if that is less.
-	Attempts int
-	// MinDelay and MaxDelay limit the delays between attempts; the defaults are 200 ms and 10 s. The first retry after
-	// progress is immediate. After that each delay is random, between zero and a limit that doubles from MinDelay to
-	// MaxDelay. After a 429 or 503 there is always a delay. The server's Retry-After is honored up to one minute, or up to
-	// MaxDelay if that is longer. If only one of the two is given and the default of the other contradicts it, the default
-	// gives way.
-	MinDelay, MaxDelay time.Duration
-}
-
-// entryPoints is a set of the functions that take options.
-type entryPoints uint8
-
-const (
-	inNew entryPoints = 1 << iota
-	inDownload
-	inDownloadURL
-	inDownloadTo
-	inOpen
-	inOpenURL
-	inDownloadPrefix
-
-	inFile   = inDownload | inDownloadURL
-	inURL    = inDownloadURL | inOpenURL
-	inReader = inOpen | inOpenURL
-	inSDK    = inDownload | inDownloadTo | inOpen | inDownloadPrefix
-	inOne    = inFile | inDownloadTo | inReader
-	inAll    = inOne | inDownloadPrefix
-)
-
-// names returns the names of the functions, in the order of the constants.
-func (e entryPoints) names() (names []string) {
-	for i, name := range []string{"New", "Download", "DownloadURL", "DownloadTo", "Open", "OpenURL", "DownloadPrefix"} {
-		if e&(1<<i) != 0 {
-			names = append(names, name)
-		}
-	}
-	return names
-}
-
-func (e entryPoints) String() string { return strings.Join(e.names(), ", ") }
-
 // Option changes how a [Downloader] or one of its calls works.
 //
 // Options given to [New] are the defaults of all calls that they apply to. An option given to a call replaces the default for
@@ -106,110 +56,9 @@ type Option struct {
 	apply func(*settings) error
 }
 
-// settings are the options of one call, laid over those of its Downloader, in one group for each part that reads them. They
-// hold what the caller asked for; what an entry point finds out is in its job.
-type settings struct {
-	fetchOptions
-	fileOptions
-	webOptions
-	prefixOptions
-	object objectOptions // not embedded: a call reads its own copy, in its job
-
-	progress func(Progress) // nil: nobody is told
-	log      *slog.Logger
-}
-
-// fetchOptions say how bytes are fetched.
-type fetchOptions struct {
-	partSize    int64 // 0: the engine chooses
-	concurrency int   // 0: adaptive
-	rateLimit   int64 // bytes per second; 0: none
-	retry       RetryPolicy
-	stall       time.Duration
-	readAhead   int64 // bytes, for a Reader
-}
-
-// objectOptions say which bytes of which version are wanted.
-type objectOptions struct {
-	asked     *rangeAsked // nil: the whole object
-	versionID string      // "": the current one
-	ifMatch   string      // the only ETag to accept, in quotes; "": any
-	newHash   func() hash.Hash
-	want      []byte // digest by newHash
-}
-
-// fileOptions say how files are written.
-type fileOptions struct {
-	checkpoint  checkpointPlace
-	sparse      bool // do not reserve space
-	objectTimes bool // give the file the object's Last-Modified
-	fs          fsys.FS
-	within      func(*os.Root) fsys.FS // the file system of a folder, for DownloadPrefix
-}
-
-// webOptions say how requests are made.
-type webOptions struct {
-	request    bucket.Extra                          // for buckets
-	refresh    func(context.Context) (string, error) // for URLs; nil: none
-	httpClient *http.Client                          // for URLs; nil: the Downloader's own
-}
-
-// prefixOptions say which keys of a prefix are wanted.
-type prefixOptions struct {
-	include    []string
-	exclude    []string
-	shard      tree.Shard
-	compareCRC bool // compare files by CRC-64 instead of time
-}
-
-// rangeAsked is what WithRange asks for: length bytes from offset on, or all from there if length is -1.
-type rangeAsked struct{ offset, length int64 }
-
-// checkpointPlace says where the checkpoint of a download goes. The zero value is the default, next to the file.
-type checkpointPlace struct {
-	kind placeKind
-	path string // of the file or folder
-}
-
-// none reports whether no checkpoint is kept.
-func (p checkpointPlace) none() bool { return p.kind == placeNone }
-
-type placeKind uint8
-
-const (
-	placeBeside placeKind = iota // next to the file, as its path + ".cp"
-	placeFile                    // a file of a given name
-	placeFolder                  // a file in a given folder, named by source and destination
-	placeNone                    // no checkpoint
-)
-
-func defaults() settings {
-	return settings{
-		fetchOptions: fetchOptions{retry: defaultRetry, stall: DefaultStallTimeout, readAhead: DefaultReadAhead},
-		fileOptions:  fileOptions{fs: fsys.OS(), within: fsys.Rooted},
-		log:          slog.New(slog.DiscardHandler),
-	}
-}
-
-// with returns a copy of the settings with the options of an entry point applied.
-func (s settings) with(where entryPoints, opts []Option) (settings, error) {
-	for _, o := range opts {
-		if o.apply == nil {
-			return s, errors.New("zero Option; use one of the With functions")
-		}
-		if o.where&where == 0 {
-			return s, fmt.Errorf("%s does not apply to %v; it applies to %v", o.name, where, o.where)
-		}
-		if err := o.apply(&s); err != nil {
-			return s, fmt.Errorf("%s: %w", o.name, err)
-		}
-	}
-	return s, nil
-}
-
 // WithPartSize limits how much one request asks for, in bytes: [MinPartSize] to [MaxPartSize].
 //
-// Without it the engine chooses a size that hides round trips: 8 MiB at first, then what a connection delivers in four
+// Without it, sizes are chosen that hide round trips: 8 MiB at first, then what a connection delivers in four
 // seconds, from 1 MiB to 256 MiB. Requests at the end of a download may be smaller. Part size does not matter for resuming,
 // which goes by bytes. A server that does not support ranges sends everything in one answer, whatever the part size.
 //
@@ -258,7 +107,7 @@ func WithRateLimit(bytesPerSecond int64) Option {
 // WithCheckpoint names the checkpoint file of this call. Its folder must exist. The default is the local path + ".cp".
 //
 // Calls that run at the same time need different files, since only the destination is locked. If the name is a symbolic
-// link, the file it points to is used. Any file that exists there may be replaced.
+// link, the file it points to is used. Any file that exists there may be replaced. An empty path is an error.
 //
 // It applies to [Downloader.Download] and [Downloader.DownloadURL].
 func WithCheckpoint(path string) Option {
@@ -331,8 +180,8 @@ func WithIfMatch(etag string) Option {
 // byte asked for is written at offset 0 of the file or writer. If part of the range is outside the object the call fails with
 // [ErrRange].
 //
-// The service's CRC-64 covers only the whole object. Unless the range does so, too, Result.Verified is false or depends on
-// [WithChecksum].
+// The service's CRC-64 covers only the whole object. Unless the range does so, too, Result.Verified depends on [WithChecksum]:
+// without it, it is false.
 //
 // It applies to all calls except [Downloader.DownloadPrefix], and not to [New].
 func WithRange(offset, length int64) Option {
@@ -347,6 +196,7 @@ func WithRange(offset, length int64) Option {
 
 // WithChecksum gives a digest that the bytes must have, for example sha256.New and the 32 bytes of a SHA-256. If they have
 // another, the call fails with [ErrChecksum]. If no CRC-64 vouches for the bytes, they are downloaded once more before that.
+// A digest whose length is not that of the hash is an error.
 //
 // The digest is computed in order before a file appears at its path. A [Reader] computes it from the bytes that are read.
 // [Downloader.DownloadTo] reads the bytes back, so its writer must also be an [io.ReaderAt].
@@ -358,7 +208,7 @@ func WithChecksum(newHash func() hash.Hash, want []byte) Option {
 			return errors.New("nil hash function")
 		}
 		if n := newHash().Size(); n != len(want) {
-			return fmt.Errorf("the digest has %d bytes, the hash makes %d", len(want), n)
+			return fmt.Errorf("the digest has %s, the hash makes %d", byteCount(int64(len(want))), n)
 		}
 		s.object.newHash, s.object.want = newHash, slices.Clone(want)
 		return nil
@@ -397,6 +247,25 @@ func WithRetry(p RetryPolicy) Option {
 	}}
 }
 
+// RetryPolicy says how often and how fast failed requests are retried. A zero field means its default.
+type RetryPolicy struct {
+	// Attempts is how many requests in a row may make no progress on one range before the call fails; the default is
+	// [DefaultAttempts]. With 1 nothing is retried, whether or not there was progress. A request makes progress if it
+	// delivers 64 KiB, or all that was left if that is less.
+	Attempts int
+	// MinDelay and MaxDelay limit the delays between attempts; the defaults are 200 ms and 10 s. The first retry after
+	// progress is immediate. After that each delay is random, between zero and a limit that doubles from MinDelay to
+	// MaxDelay. After a 429 or 503 there is always a delay. The server's Retry-After is honored up to one minute, or up to
+	// MaxDelay if that is longer. If only one of the two is given and the default of the other contradicts it, the default
+	// gives way.
+	MinDelay, MaxDelay time.Duration
+}
+
+// defaultRetry outlasts a server that is down for about ten seconds, even with the maximum number of workers. Delays are
+// random, and the unluckiest worker decides.
+var defaultRetry = RetryPolicy{Attempts: DefaultAttempts, MinDelay: 200 * time.Millisecond, MaxDelay: 10 * time.Second}
+
+// withDefaults returns the policy with a default for each field that is zero.
 func (p RetryPolicy) withDefaults() (RetryPolicy, error) {
 	r := defaultRetry
 	if p.Attempts < 0 || p.MinDelay < 0 || p.MaxDelay < 0 {
@@ -531,7 +400,7 @@ func WithExclude(patterns ...string) Option {
 // WithShard downloads only one share of a prefix: the keys whose FNV-1a 64 hash, modulo count, is index. The hash is of the
 // whole key, and index is 0 to count-1.
 //
-// Each key is in exactly one share, and always in the same. The shares may be downloaded at the same time, also by several
+// Each key is in exactly one share, and always in the same. The shares may be downloaded at the same time, even by several
 // machines, into one folder or several.
 //
 // It applies to [New] and [Downloader.DownloadPrefix].
@@ -570,8 +439,9 @@ func WithoutPreallocation() Option {
 
 // WithLogger sets the logger. Without it nothing is logged.
 //
-// Resumed downloads and retries are logged as Info. Fresh starts, version pins that were dropped because a permission is
-// missing, and anything else that costs something are logged as Warn. Objects of a prefix that failed are logged as Error.
+// Resumed downloads and retries are logged as Info. Checkpoints that are ignored, version pins that were dropped because a
+// permission is missing, and anything else that costs something are logged as Warn. Objects of a prefix that failed are
+// logged as Error.
 //
 // It applies to [New] and all calls.
 func WithLogger(l *slog.Logger) Option {
@@ -584,7 +454,174 @@ func WithLogger(l *slog.Logger) Option {
 	}}
 }
 
-// What tests outside this package may replace.
+// HTTPClient makes an HTTP client for ranges: give it to the SDK's client with oss.HTTPClient. Make one and use it for
+// everything, because every client has its own pool of connections.
+//
+//   - Its pool keeps a connection for each request in flight, and spreads them over the addresses of the endpoint.
+//   - It speaks HTTP/1.1 only, because HTTP/2 would put all ranges on one connection. It asks for no compression.
+//   - Proxies come from the environment. Dialing and the TLS handshake end after 10 s each. A body has no time limit; see
+//     [WithStallTimeout].
+//   - A redirect is followed only for a request without credentials. Headers of OSS are dropped if it leads to another host.
+//   - The header of an answer may have up to 256 KiB. Of a body that reports an error, up to 1 MiB is read.
+//   - Errors do not show the credentials of a request, even if a server sends them back.
+//
+// The functions change the transport before it is used; they are called in order. A nil function panics. Set in them what the
+// SDK's options cannot set together with oss.HTTPClient:
+//
+//	ossdl.HTTPClient(func(t *http.Transport) {
+//		t.Proxy = http.ProxyURL(proxy)
+//		t.TLSClientConfig = &tls.Config{RootCAs: roots, Certificates: certificates}
+//		t.DialContext = (&net.Dialer{Timeout: 10 * time.Second, LocalAddr: local}).DialContext
+//	})
+//
+// HTTP/1.1, no compression and the limits hold whatever the functions set. If they replace DialContext, connections are no
+// longer spread over the addresses, unless the new one calls the old one. Dial, which is deprecated, has no effect. A
+// DialTLSContext must negotiate HTTP/1.1. A smaller pool than the default costs handshakes.
+func HTTPClient(changes ...func(*http.Transport)) *http.Client {
+	return transport.NewClient(MaxConcurrency, changes...)
+}
+
+// settings are the options of one call, laid over those of its Downloader, in one group for each part that reads them. They
+// hold what the caller asked for; what an entry point finds out is in the job of the call.
+type settings struct {
+	fetchOptions
+	fileOptions
+	requestOptions
+	prefixOptions
+	object objectOptions // not embedded: a call reads its own copy, in its job
+	hooks
+
+	progress func(Progress) // nil: no reports
+	log      *slog.Logger
+}
+
+// fetchOptions say how bytes are fetched.
+type fetchOptions struct {
+	partSize    int64 // bytes; 0: chosen for each request
+	concurrency int   // requests; 0: adaptive
+	rateLimit   int64 // bytes per second; 0: none
+	retry       RetryPolicy
+	stall       time.Duration
+	readAhead   int64 // bytes, for a Reader
+}
+
+// objectOptions say which bytes of which version are wanted.
+type objectOptions struct {
+	asked     *rangeAsked // nil: the whole object
+	versionID string      // "": the current one
+	ifMatch   string      // the only ETag to accept, in quotes; "": any
+	newHash   func() hash.Hash
+	want      []byte // digest by newHash
+}
+
+// fileOptions say how files are written.
+type fileOptions struct {
+	checkpoint checkpointPlace
+	sparse     bool // do not reserve space
+}
+
+// requestOptions say what requests carry, and which client makes them.
+type requestOptions struct {
+	request    bucket.Extra                          // for buckets
+	refresh    func(context.Context) (string, error) // for URLs; nil: none
+	httpClient *http.Client                          // for URLs; nil: the Downloader's own
+}
+
+// prefixOptions say which keys of a prefix are wanted.
+type prefixOptions struct {
+	include    []string
+	exclude    []string
+	shard      tree.Shard
+	compareCRC bool // compare files by CRC-64 instead of time
+}
+
+// rangeAsked is what WithRange asks for: length bytes from offset on, or all from there if length is -1.
+type rangeAsked struct{ offset, length int64 }
+
+// checkpointPlace says where the checkpoint of a download goes. The zero value is the default, next to the file.
+type checkpointPlace struct {
+	kind placeKind
+	path string // of the file or folder
+}
+
+// none reports whether no checkpoint is kept.
+func (p checkpointPlace) none() bool { return p.kind == placeNone }
+
+type placeKind uint8
+
+const (
+	placeBeside placeKind = iota // next to the file, as its path + ".cp"
+	placeFile                    // a file of a given name
+	placeFolder                  // a file in a given folder, named by source and destination
+	placeNone                    // no checkpoint
+)
+
+// hooks are what tests outside this package may replace.
+type hooks struct {
+	fs          fsys.FS
+	folderFS    func(*os.Root) fsys.FS // of the folder of DownloadPrefix
+	objectTimes bool                   // Download gives the file the object's Last-Modified, as DownloadPrefix does
+}
+
+// defaults returns the settings without any options.
+func defaults() settings {
+	return settings{
+		fetchOptions: fetchOptions{retry: defaultRetry, stall: DefaultStallTimeout, readAhead: DefaultReadAhead},
+		hooks:        hooks{fs: fsys.OS(), folderFS: fsys.Rooted},
+		log:          slog.New(slog.DiscardHandler),
+	}
+}
+
+// with returns a copy of the settings with the options of an entry point applied.
+func (s settings) with(where entryPoints, opts []Option) (settings, error) {
+	for _, o := range opts {
+		if o.apply == nil {
+			return s, errors.New("zero Option; use one of the With functions")
+		}
+		if o.where&where == 0 {
+			return s, fmt.Errorf("%s does not apply to %v; it applies to %v", o.name, where, o.where)
+		}
+		if err := o.apply(&s); err != nil {
+			return s, fmt.Errorf("%s: %w", o.name, err)
+		}
+	}
+	return s, nil
+}
+
+// entryPoints is a set of the functions that take options.
+type entryPoints uint8
+
+// One for each function, in the order of names, and some sets of them.
+const (
+	inNew entryPoints = 1 << iota
+	inDownload
+	inDownloadURL
+	inDownloadTo
+	inOpen
+	inOpenURL
+	inDownloadPrefix
+
+	inFile   = inDownload | inDownloadURL
+	inURL    = inDownloadURL | inOpenURL
+	inReader = inOpen | inOpenURL
+	inSDK    = inDownload | inDownloadTo | inOpen | inDownloadPrefix
+	inOne    = inFile | inDownloadTo | inReader
+	inAll    = inOne | inDownloadPrefix
+)
+
+// names returns the names of the functions, in the order of the constants.
+func (e entryPoints) names() (names []string) {
+	for i, name := range []string{"New", "Download", "DownloadURL", "DownloadTo", "Open", "OpenURL", "DownloadPrefix"} {
+		if e&(1<<i) != 0 {
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
+func (e entryPoints) String() string { return strings.Join(e.names(), ", ") }
+
+// init sets the hooks of package testhook.
 func init() {
 	testhook.FileSystem = func(f fsys.FS) Option {
 		return Option{"FileSystem", inNew | inFile | inDownloadPrefix, func(s *settings) error {
@@ -594,7 +631,7 @@ func init() {
 	}
 	testhook.FolderFileSystem = func(f func(*os.Root) fsys.FS) Option {
 		return Option{"FolderFileSystem", inDownloadPrefix, func(s *settings) error {
-			s.within = f
+			s.folderFS = f
 			return nil
 		}}
 	}
@@ -605,31 +642,4 @@ func init() {
 		}}
 	}
 	testhook.Transport = func(c *http.Client) *http.Transport { return c.Transport.(*transport.Transport).Transport }
-}
-
-// HTTPClient makes an HTTP client for ranges: give it to the SDK's client with oss.HTTPClient. Make one and use it for all:
-// every client has a pool of connections of its own.
-//
-//   - Its pool keeps a connection for each request in flight, and spreads them over the addresses of the endpoint.
-//   - It speaks HTTP/1.1 only, since HTTP/2 would put all ranges on one connection, and asks for no compression.
-//   - Proxies come from the environment. Dialing and the TLS handshake end after 10 s each. A body has no time limit; see
-//     [WithStallTimeout].
-//   - A redirect is followed only for a request without credentials. Headers of OSS are dropped if it leads to another host.
-//   - The header of an answer, and the body of one that is not a success, are bounded.
-//   - Errors do not show the credentials of a request, even if a server sends them back.
-//
-// The functions change the transport before it is used; they are called in order. A nil function panics. Set there what the
-// SDK's options cannot set beside oss.HTTPClient:
-//
-//	ossdl.HTTPClient(func(t *http.Transport) {
-//		t.Proxy = http.ProxyURL(proxy)
-//		t.TLSClientConfig = &tls.Config{RootCAs: roots, Certificates: certificates}
-//		t.DialContext = (&net.Dialer{Timeout: 10 * time.Second, LocalAddr: local}).DialContext
-//	})
-//
-// HTTP/1.1, no compression and the bounds hold whatever they set. With a DialContext of their own, connections are no
-// longer spread over the addresses, unless it calls the one that it found there; Dial, which is deprecated, has no effect.
-// A DialTLSContext must negotiate HTTP/1.1. A smaller pool than the default costs handshakes.
-func HTTPClient(changes ...func(*http.Transport)) *http.Client {
-	return transport.NewClient(MaxConcurrency, changes...)
 }

@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"maps"
+	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -21,14 +22,16 @@ import (
 	"github.com/aliyun/aliyun-oss-go-sdk/oss"
 
 	"github.com/ossdl/ossdl"
+	"github.com/ossdl/ossdl/internal/fsys"
 	"github.com/ossdl/ossdl/internal/harness"
 	"github.com/ossdl/ossdl/internal/osstest"
+	"github.com/ossdl/ossdl/internal/testhook"
 )
 
-// allEntrances are the ways in, by the names that errors have for them.
-var allEntrances = []string{"New", "Download", "DownloadURL", "DownloadTo", "Open", "OpenURL", "DownloadPrefix"}
+// allEntryPoints are the ways in, by the names that errors have for them.
+var allEntryPoints = []string{"New", "Download", "DownloadURL", "DownloadTo", "Open", "OpenURL", "DownloadPrefix"}
 
-// entry is the object "ver/k" with a way to give an option to each entrance. Everything local is in dir, which is empty.
+// entry is the object "ver/k" with a way to give an option to each entry point. Everything local is in dir, which is empty.
 type entry struct {
 	t      *testing.T
 	s      *osstest.Server
@@ -53,10 +56,10 @@ func newEntry(t *testing.T) *entry {
 	return &entry{t, s, client, s.URL("ver", "k"), s.Put("ver", "k", content), sha256.Sum256(harness.Bytes(t, content)), t.TempDir()}
 }
 
-// through gives an option to one entrance and reports whether the call had a result, and its error.
-func (e *entry) through(entrance string, o ossdl.Option) (result bool, err error) {
+// through gives an option to one entry point and reports whether the call had a result, and its error.
+func (e *entry) through(entryPoint string, o ossdl.Option) (result bool, err error) {
 	e.t.Helper()
-	if entrance == "New" {
+	if entryPoint == "New" {
 		d, err := ossdl.New(e.client, o)
 		return d != nil, err
 	}
@@ -66,7 +69,7 @@ func (e *entry) through(entrance string, o ossdl.Option) (result bool, err error
 	}
 	defer d.CloseIdleConnections()
 	path := filepath.Join(e.dir, "file")
-	switch entrance {
+	switch entryPoint {
 	case "Download":
 		res, err := d.Download(e.t.Context(), "ver", "k", path, o)
 		return res != nil, err
@@ -78,7 +81,7 @@ func (e *entry) through(entrance string, o ossdl.Option) (result bool, err error
 		return res != nil, err
 	case "Open", "OpenURL":
 		r, err := (*ossdl.Reader)(nil), error(nil)
-		if entrance == "Open" {
+		if entryPoint == "Open" {
 			r, err = d.Open(e.t.Context(), "ver", "k", o)
 		} else {
 			r, err = d.OpenURL(e.t.Context(), e.url, o)
@@ -95,7 +98,7 @@ func (e *entry) through(entrance string, o ossdl.Option) (result bool, err error
 		res, err := d.DownloadPrefix(e.t.Context(), "ver", "", filepath.Join(e.dir, "tree"), o)
 		return res != nil, err
 	}
-	e.t.Fatal("no such entrance: ", entrance)
+	e.t.Fatal("no such entry point: ", entryPoint)
 	return false, nil
 }
 
@@ -183,18 +186,18 @@ func TestEveryOptionAtEveryEntrance(t *testing.T) {
 		t.Errorf("the package has the options\n\t%v\nand the table\n\t%v", got, want)
 	}
 	for name, row := range table {
-		for _, entrance := range allEntrances {
-			t.Run(name+"/"+entrance, func(t *testing.T) {
+		for _, entryPoint := range allEntryPoints {
+			t.Run(name+"/"+entryPoint, func(t *testing.T) {
 				e := newEntry(t)
-				result, err := e.through(entrance, row.give(e))
-				if slices.Contains(strings.Fields(row.where), entrance) {
+				result, err := e.through(entryPoint, row.give(e))
+				if slices.Contains(strings.Fields(row.where), entryPoint) {
 					if err != nil || !result {
 						t.Errorf("result %t, %v", result, err)
 					}
 					return
 				}
-				if err == nil || !strings.Contains(err.Error(), name+" does not apply to "+entrance+";") || result {
-					t.Errorf("result %t, %v; want an error that names %s and %s", result, err, name, entrance)
+				if err == nil || !strings.Contains(err.Error(), name+" does not apply to "+entryPoint+";") || result {
+					t.Errorf("result %t, %v; want an error that names %s and %s", result, err, name, entryPoint)
 				}
 				e.untouched(name)
 			})
@@ -202,7 +205,7 @@ func TestEveryOptionAtEveryEntrance(t *testing.T) {
 	}
 }
 
-// TestBadOptionsTouchNothing checks that a value out of bounds is refused at each entrance that takes the option, before
+// TestBadOptionsTouchNothing checks that a value out of bounds is refused at each entry point that takes the option, before
 // anything is asked or made.
 func TestBadOptionsTouchNothing(t *testing.T) {
 	const (
@@ -215,7 +218,7 @@ func TestBadOptionsTouchNothing(t *testing.T) {
 		name  string
 		o     ossdl.Option
 		where string
-		says  string // beside the name
+		says  string // with the name
 	}{
 		{"WithPartSize", ossdl.WithPartSize(0), everywhere, "1 to 5368709120"},
 		{"WithPartSize", ossdl.WithPartSize(ossdl.MaxPartSize + 1), everywhere, "1 to 5368709120"},
@@ -246,10 +249,10 @@ func TestBadOptionsTouchNothing(t *testing.T) {
 		{"WithLogger", ossdl.WithLogger(nil), everywhere, "nil"},
 	} {
 		e := newEntry(t)
-		for entrance := range strings.FieldsSeq(c.where) {
-			result, err := e.through(entrance, c.o)
+		for entryPoint := range strings.FieldsSeq(c.where) {
+			result, err := e.through(entryPoint, c.o)
 			if err == nil || !strings.Contains(err.Error(), c.name+": ") || !strings.Contains(err.Error(), c.says) || result {
-				t.Errorf("%s at %s: result %t, %v; want an error with %q", c.name, entrance, result, err, c.says)
+				t.Errorf("%s at %s: result %t, %v; want an error with %q", c.name, entryPoint, result, err, c.says)
 			}
 		}
 		e.untouched(c.name)
@@ -289,17 +292,17 @@ func TestRequestOptionsRefused(t *testing.T) {
 	} {
 		e := newEntry(t)
 		given := []oss.Option{oss.RequestPayer(oss.Requester), o}
-		for _, entrance := range []string{"New", "Download", "DownloadTo", "Open", "DownloadPrefix"} {
-			result, err := e.through(entrance, ossdl.WithRequestOptions(given...))
+		for _, entryPoint := range []string{"New", "Download", "DownloadTo", "Open", "DownloadPrefix"} {
+			result, err := e.through(entryPoint, ossdl.WithRequestOptions(given...))
 			if err == nil || !strings.Contains(err.Error(), "WithRequestOptions: "+name) || result {
-				t.Errorf("%s at %s: result %t, %v", name, entrance, result, err)
+				t.Errorf("%s at %s: result %t, %v", name, entryPoint, result, err)
 			}
 		}
 		e.untouched(name)
 	}
 }
 
-// TestRequestOptionsOnTheWire checks that what is allowed is in each request for an object's bytes, whichever entrance
+// TestRequestOptionsOnTheWire checks that what is allowed is in each request for an object's bytes, whichever entry point
 // makes it. Listings and HEADs get the headers but the traffic limit, which is for bytes, and of the parameters the payer
 // alone: another would change what is listed.
 func TestRequestOptionsOnTheWire(t *testing.T) {
@@ -329,7 +332,7 @@ func TestRequestOptionsOnTheWire(t *testing.T) {
 			if _, err := io.Copy(io.Discard, open(t, d)); err != nil {
 				t.Fatal(err)
 			}
-			for range 2 { // it is brought, and then compared by a HEAD
+			for range 2 { // it is downloaded, and then compared by a HEAD
 				if _, err := d.DownloadPrefix(t.Context(), "bkt", "", filepath.Join(dir, "tree"), ossdl.WithCompareCRC64()); err != nil {
 					t.Fatal(err)
 				}
@@ -388,5 +391,157 @@ func TestOptionsOfTheCallReplaceTheDownloaders(t *testing.T) {
 		return err
 	}); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// testProxyWord is the password of a proxy.
+const testProxyWord = "proxypassword"
+
+// deadOptions are the SDK's options that have no effect together with oss.HTTPClient, by name.
+func deadOptions() map[string]oss.ClientOption {
+	return map[string]oss.ClientOption{
+		"oss.Proxy":              oss.Proxy("http://127.0.0.1:1"),
+		"oss.AuthProxy":          oss.AuthProxy("http://127.0.0.1:1", "user", testProxyWord),
+		"oss.Timeout":            oss.Timeout(30, 60),
+		"oss.MaxConns":           oss.MaxConns(100, 100, 1),
+		"oss.InsecureSkipVerify": oss.InsecureSkipVerify(true),
+		"oss.SetLocalAddr":       oss.SetLocalAddr(&net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)}),
+		"oss.RedirectEnabled":    oss.RedirectEnabled(false),
+	}
+}
+
+// TestNewRefusesDeadClientOptions checks that New names each option that would be ignored, and says what to do.
+func TestNewRefusesDeadClientOptions(t *testing.T) {
+	s := harness.NewServer(t)
+	for name, option := range deadOptions() {
+		for whose, hc := range map[string]*http.Client{"ours": tuned(t), "another": {}} {
+			for place, options := range map[string][]oss.ClientOption{"before": {option, oss.HTTPClient(hc)}, "behind": {oss.HTTPClient(hc), option}} {
+				client, err := s.Client(options...)
+				if err != nil {
+					t.Fatal(err)
+				}
+				d, err := ossdl.New(client)
+				if d != nil || err == nil {
+					t.Fatalf("%s %s oss.HTTPClient, %s: no error", name, place, whose)
+				}
+				text := err.Error()
+				if !strings.HasPrefix(text, "ossdl: client option "+name+" has no effect beside oss.HTTPClient; leave it out and set ") ||
+					!strings.Contains(text, "ossdl.HTTPClient(func(t *http.Transport)") && name != "oss.RedirectEnabled" || strings.Contains(text, testProxyWord) {
+					t.Errorf("%s %s oss.HTTPClient, %s: %v", name, place, whose, err)
+				}
+			}
+		}
+		client, err := s.Client(option)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := ossdl.New(client); err != nil {
+			t.Errorf("%s without oss.HTTPClient: %v", name, err)
+		}
+	}
+}
+
+// TestNewTakesOtherClientOptions checks that options with an effect are no error together with oss.HTTPClient, nor are those that
+// set what is the default anyway.
+func TestNewTakesOtherClientOptions(t *testing.T) {
+	s := harness.NewServer(t)
+	for name, option := range map[string]oss.ClientOption{
+		"none":                 oss.SecurityToken(""),
+		"UseCname":             oss.UseCname(true),
+		"ForcePathStyle":       oss.ForcePathStyle(true),
+		"UserAgent":            oss.UserAgent("me"),
+		"EnableCRC":            oss.EnableCRC(false),
+		"EnableMD5":            oss.EnableMD5(true),
+		"AuthVersion":          oss.AuthVersion(oss.AuthV4),
+		"AdditionalHeaders":    oss.AdditionalHeaders([]string{"host"}),
+		"SetLogLevel":          oss.SetLogLevel(oss.LogOff),
+		"MaxConns, default":    oss.MaxConns(100, 100, 0),
+		"InsecureSkipVerify":   oss.InsecureSkipVerify(false),
+		"SetLocalAddr":         oss.SetLocalAddr(nil),
+		"RedirectEnabled":      oss.RedirectEnabled(true),
+		"CredentialsProvider":  oss.SetCredentialsProvider(nil),
+		"VerifyObjectStrict":   oss.VerifyObjectStrict(false),
+		"another region":       oss.Region("cn-beijing"),
+		"another product":      oss.Product("oss-cloudbox"),
+		"another cloud box":    oss.CloudBoxId("cb"),
+		"MD5 threshold":        oss.MD5ThresholdCalcInMemory(1),
+		"no logger of its own": oss.SetLogger(nil),
+	} {
+		client, err := s.Client(oss.HTTPClient(ossdl.HTTPClient()), option)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := ossdl.New(client); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if _, err := ossdl.New(nil); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestDownloadFileWithDeadClientOptions checks that a program that moves over goes on as it was: with the SDK, too, these
+// options do nothing together with oss.HTTPClient.
+func TestDownloadFileWithDeadClientOptions(t *testing.T) {
+	s := harness.NewServer(t)
+	content := osstest.Random(1, 1000)
+	s.Put("bkt", "k", content)
+	for name, option := range deadOptions() {
+		client, err := s.Client(oss.HTTPClient(tuned(t)), option)
+		if err != nil {
+			t.Fatal(err)
+		}
+		bucket, err := client.Bucket("bkt")
+		if err != nil {
+			t.Fatal(err)
+		}
+		path := filepath.Join(t.TempDir(), "file")
+		if err := bucket.DownloadFile("k", path, 1<<20); err != nil {
+			t.Errorf("%s, the SDK: %v", name, err)
+		}
+		if err := ossdl.DownloadFile(bucket, "k", path, 1<<20); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		harness.CheckFile(t, path, content)
+	}
+}
+
+// TestDownloadFileOverTheSDKsTransport checks that options of the client keep their effect where the SDK makes the
+// transport.
+func TestDownloadFileOverTheSDKsTransport(t *testing.T) {
+	s := harness.NewServer(t)
+	content := osstest.Random(1, 1000)
+	s.Put("bkt", "k", content)
+	client, err := oss.New("http://oss.test", osstest.AccessKeyID, osstest.AccessKeySecret, oss.Proxy(s.Endpoint()), oss.Timeout(30, 60))
+	if err != nil {
+		t.Fatal(err)
+	}
+	bucket, err := client.Bucket("bkt")
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(t.TempDir(), "file")
+	if err := ossdl.DownloadFile(bucket, "k", path, 1<<20); err != nil {
+		t.Fatal(err)
+	}
+	harness.CheckFile(t, path, content)
+	if host := s.Requests()[0].Host; host != "bkt.oss.test" {
+		t.Errorf("the proxy was asked for %s", host)
+	}
+}
+
+// TestHooksHaveTheirTypes checks the types that package testhook says its hooks have, and that package harness relies on.
+func TestHooksHaveTheirTypes(t *testing.T) {
+	if _, ok := testhook.FileSystem.(func(fsys.FS) ossdl.Option); !ok {
+		t.Errorf("FileSystem is a %T", testhook.FileSystem)
+	}
+	if _, ok := testhook.FolderFileSystem.(func(func(*os.Root) fsys.FS) ossdl.Option); !ok {
+		t.Errorf("FolderFileSystem is a %T", testhook.FolderFileSystem)
+	}
+	if _, ok := testhook.ObjectTimes.(func() ossdl.Option); !ok {
+		t.Errorf("ObjectTimes is a %T", testhook.ObjectTimes)
+	}
+	if _, ok := testhook.Transport.(func(*http.Client) *http.Transport); !ok {
+		t.Errorf("Transport is a %T", testhook.Transport)
 	}
 }

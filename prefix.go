@@ -24,20 +24,6 @@ import (
 	"github.com/ossdl/ossdl/internal/tree"
 )
 
-// PrefixResult describes what a call of [Downloader.DownloadPrefix] did. It is non-nil as soon as one request has been made,
-// even if the error is non-nil.
-type PrefixResult struct {
-	Done    int   `json:"done"`    // objects that were downloaded, and folders that were made for keys that end in a slash
-	Skipped int   `json:"skipped"` // objects and folders that were there already
-	Failed  int   `json:"failed"`  // objects that could not be downloaded; those cut short by cancellation are not counted
-	Bytes   int64 `json:"bytes"`   // of the files that were downloaded
-	// Failures are the first 1,000 of Failed, in the order in which they happened. All are logged.
-	Failures []KeyError `json:"failures"`
-	// Listing is the error that ended the listing early; objects that were not listed are not counted anywhere. It is nil if
-	// everything was listed, and after a cancellation.
-	Listing error `json:"listing"`
-}
-
 // maxFailures limits PrefixResult.Failures.
 const maxFailures = 1000
 
@@ -47,7 +33,7 @@ const maxFailures = 1000
 // downloaded many at a time, large ones in parts. [WithConcurrency] and [WithRateLimit] apply to the whole call, including the
 // requests of the listing. The listing is read page by page, so a million keys need no more memory than a thousand.
 //
-// An empty prefix means the whole bucket. A prefix without objects is no error. dir is created if it does not exist, with its
+// An empty prefix means the whole bucket. A prefix without objects is not an error. dir is created if it does not exist, with its
 // parents; all of it must be on one file system. Folders below it are created as needed. The permissions oss:ListObjects and
 // oss:GetObject are needed.
 //
@@ -57,7 +43,7 @@ const maxFailures = 1000
 // "logs/2024/may.gz" becomes DIR/2024/may.gz; with "logs/2024/" it becomes DIR/may.gz. A key that ends in a slash and has no
 // content becomes a folder.
 //
-// Some keys can have no file. They fail without a request for the object:
+// Some keys cannot have a file. They fail without a request for the object:
 //
 //   - keys whose local name has an empty element, "." or "..", begins with a slash, contains a NUL, or is not UTF-8
 //   - keys at or below .ossdl in dir, in any case or other spelling that leads there
@@ -71,7 +57,7 @@ const maxFailures = 1000
 //   - names at or below a symbolic link inside dir, wherever it leads; dir itself may be a link
 //   - keys that end in a slash and have content
 //
-// A file system may take still other names for the same, such as ß and ss, or the normal forms of Unicode. In a
+// A file system may take other names for the same as well, such as ß and ss, or the normal forms of Unicode. In a
 // case-insensitive dir, except on Windows, and always on macOS, that is detected when a file gets its name. Of two such keys
 // the second one fails, and its bytes are discarded; which one is the second can differ between calls. Elsewhere, for example
 // on a ZFS that normalizes names, it is not detected: both keys count as downloaded, and the file is that of the last one.
@@ -120,7 +106,7 @@ func (d *Downloader) DownloadPrefix(ctx context.Context, bucket, prefix, dir str
 	if err != nil {
 		return nil, nameError("download", bucket, prefix, err)
 	}
-	p, err := d.newPrefixRun(bucket, prefix, dir, cfg)
+	p, err := d.newPrefixCall(bucket, prefix, dir, cfg)
 	if err != nil {
 		return nil, nameError("download", bucket, prefix, err)
 	}
@@ -130,36 +116,36 @@ func (d *Downloader) DownloadPrefix(ctx context.Context, bucket, prefix, dir str
 	return p.result(), nil
 }
 
-// prefixRun is one call of DownloadPrefix.
-type prefixRun struct {
-	d      *Downloader
-	cfg    settings
-	bucket *bucket.Client
-	prefix string
-	dir    string
-	lane   *slots.Lane
-	tries  *engine.Retrier  // of requests for no object's bytes
-	dog    *engine.Watchdog // of the same
-	tree   *tree.Folder     // dir, once open
-	fs     fsys.FS          // within dir
+// prefixCall is one call of DownloadPrefix.
+type prefixCall struct {
+	d        *Downloader
+	cfg      settings
+	bucket   *bucket.Client
+	prefix   string
+	dir      string
+	lane     *slots.Lane
+	retrier  *engine.Retrier  // of requests for anything but an object's bytes
+	watchdog *engine.Watchdog // of the same
+	folder   *tree.Folder     // dir; nil until it is open
+	fs       fsys.FS          // within dir; nil until then
 
-	mu    sync.Mutex
-	asked bool // a request was made
-	res   PrefixResult
-	first error           // the failure that happened first
-	cut   error           // why an object was left unfinished
-	sums  sums            // of the objects that have ended
-	calls map[*call]int64 // those of the objects in flight, with the sizes listed
+	mu         sync.Mutex
+	requested  bool // a request was made
+	res        PrefixResult
+	first      error           // the failure that happened first
+	unfinished error           // why an object was left unfinished
+	sums       sums            // of the objects that have ended
+	calls      map[*call]int64 // those of the objects in flight, with the sizes listed
 }
 
-// sums sums up bytes, and the requests made for them.
+// sums are the bytes of several objects, and the requests made for them.
 type sums struct {
 	done, total, resumed, received int64
 	requests, retries              int
 }
 
-// newPrefixRun prepares a call. It finds what is wrong whatever bucket and folder contain.
-func (d *Downloader) newPrefixRun(name, prefix, dir string, cfg settings) (*prefixRun, error) {
+// newPrefixCall prepares a call. It returns the errors that do not depend on what bucket and folder contain.
+func (d *Downloader) newPrefixCall(name, prefix, dir string, cfg settings) (*prefixCall, error) {
 	b, err := d.bucketClient(name, &cfg)
 	switch {
 	case err != nil:
@@ -169,16 +155,16 @@ func (d *Downloader) newPrefixRun(name, prefix, dir string, cfg settings) (*pref
 	case dir == "":
 		return nil, errors.New("empty destination folder; the current one is \".\"")
 	}
-	p := &prefixRun{
+	p := &prefixCall{
 		d: d, cfg: cfg, bucket: b, prefix: prefix, dir: dir, lane: d.newLane(cfg.concurrency, cfg.rateLimit),
-		dog: engine.NewWatchdog(cfg.stall), calls: map[*call]int64{},
+		watchdog: engine.NewWatchdog(cfg.stall), calls: map[*call]int64{},
 	}
-	p.tries = engine.NewRetrier(d.gate, p.lane, slots.Retry(cfg.retry), cfg.log, p.countRetry)
+	p.retrier = engine.NewRetrier(d.gate, p.lane, slots.Retry(cfg.retry), cfg.log, p.countRetry)
 	return p, nil
 }
 
 // run opens the folder and downloads everything that is listed into it.
-func (p *prefixRun) run(ctx context.Context) error {
+func (p *prefixCall) run(ctx context.Context) error {
 	if err := os.MkdirAll(p.dir, 0o777); err != nil {
 		return localfile.NoSpace(nil, p.dir, 0, err)
 	}
@@ -187,14 +173,14 @@ func (p *prefixRun) run(ctx context.Context) error {
 		return err
 	}
 	defer root.Close()
-	p.fs = p.cfg.within(root)
-	p.tree, err = tree.Open(p.fs, p.dir, p.cfg.log)
+	p.fs = p.cfg.folderFS(root)
+	p.folder, err = tree.Open(p.fs, p.dir, p.cfg.log)
 	if err != nil {
 		return p.noSpace(err)
 	}
-	defer p.tree.Close()
-	p.fs = p.tree.FS
-	progress := report(p.cfg.progress, p.snapshot, p.received)
+	defer p.folder.Close()
+	p.fs = p.folder.FS()
+	progress := startReporter(p.cfg.progress, p.snapshot, p.received)
 	err = p.verdict(ctx, p.fetchAll(ctx))
 	progress.end(err)
 	return err
@@ -202,8 +188,8 @@ func (p *prefixRun) run(ctx context.Context) error {
 
 // fetchAll lists the prefix and downloads its objects, many at a time. The error is that of the listing or the context; those
 // of objects are counted.
-func (p *prefixRun) fetchAll(ctx context.Context) error {
-	stop := p.dog.Start(p.d.gate.Tick) // small objects are done before their own watchdogs look
+func (p *prefixCall) fetchAll(ctx context.Context) error {
+	stop := p.watchdog.Start(p.d.gate.Tick) // small objects are done before their own watchdogs look
 	defer stop()
 	end := p.lane.Begin()
 	defer end()
@@ -219,11 +205,11 @@ func (p *prefixRun) fetchAll(ctx context.Context) error {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.cut
+	return p.unfinished
 }
 
 // list reads the pages of the listing, one after the other.
-func (p *prefixRun) list(ctx context.Context, pages chan<- []bucket.Entry) error {
+func (p *prefixCall) list(ctx context.Context, pages chan<- []bucket.Entry) error {
 	for at := (bucket.Cursor{}); ; {
 		var page []bucket.Entry
 		var next bucket.Cursor
@@ -247,12 +233,12 @@ func (p *prefixRun) list(ctx context.Context, pages chan<- []bucket.Entry) error
 }
 
 // dispatch starts with each wanted object as soon as there is room for it. It returns once all have ended.
-func (p *prefixRun) dispatch(ctx context.Context, pages <-chan []bucket.Entry) error {
+func (p *prefixCall) dispatch(ctx context.Context, pages <-chan []bucket.Entry) error {
 	room := p.objects()
-	slots := semaphore.NewWeighted(room)
+	inFlight := semaphore.NewWeighted(room)
 	var running sync.WaitGroup
 	defer running.Wait()
-	names := tree.NewNames(p.prefix, tree.Rules{Windows: runtime.GOOS == "windows", FoldsCase: p.tree.FoldsCase})
+	names := tree.NewNames(p.prefix, tree.Rules{Windows: runtime.GOOS == "windows", FoldsCase: p.folder.FoldsCase()})
 	for page := range pages {
 		for _, o := range page {
 			name, wanted := p.choose(names, o)
@@ -260,11 +246,11 @@ func (p *prefixRun) dispatch(ctx context.Context, pages <-chan []bucket.Entry) e
 				continue
 			}
 			n := weight(o.Size, room)
-			if err := slots.Acquire(ctx, n); err != nil {
+			if err := inFlight.Acquire(ctx, n); err != nil {
 				return context.Cause(ctx)
 			}
 			running.Go(func() {
-				defer slots.Release(n)
+				defer inFlight.Release(n)
 				p.fetchObject(ctx, o, name)
 			})
 		}
@@ -274,7 +260,7 @@ func (p *prefixRun) dispatch(ctx context.Context, pages <-chan []bucket.Entry) e
 
 // choose names the next object of the listing, and reports whether it is to be downloaded. One that is wanted but can have no
 // name has failed.
-func (p *prefixRun) choose(names *tree.Names, o bucket.Entry) (name string, wanted bool) {
+func (p *prefixCall) choose(names *tree.Names, o bucket.Entry) (name string, wanted bool) {
 	if !tree.Match(names.Relative(o.Key), p.cfg.include, p.cfg.exclude) {
 		return "", false
 	}
@@ -292,16 +278,16 @@ func (p *prefixRun) choose(names *tree.Names, o bucket.Entry) (name string, want
 
 // objects returns how many objects may be in flight: a quarter more than requests, so that the line stays full while some
 // wait for the disk.
-func (p *prefixRun) objects() int64 {
+func (p *prefixCall) objects() int64 {
 	n := p.lane.Ceiling()
 	return int64(n + n/4 + 2)
 }
 
 // result returns what was done, or nil if no request was made.
-func (p *prefixRun) result() *PrefixResult {
+func (p *prefixCall) result() *PrefixResult {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if !p.asked {
+	if !p.requested {
 		return nil
 	}
 	res := p.res
@@ -309,10 +295,8 @@ func (p *prefixRun) result() *PrefixResult {
 }
 
 // verdict returns the error of the whole call; err is that of the listing or the context.
-func (p *prefixRun) verdict(ctx context.Context, err error) error {
-	if ctxErr := ctx.Err(); err != nil && ctxErr != nil && !errors.Is(err, ctxErr) && errors.Is(err, context.Cause(ctx)) {
-		err = fmt.Errorf("%w: %w", ctxErr, err)
-	}
+func (p *prefixCall) verdict(ctx context.Context, err error) error {
+	err = withContextError(ctx, err)
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if ctx.Err() == nil {
@@ -329,21 +313,21 @@ func (p *prefixRun) verdict(ctx context.Context, err error) error {
 }
 
 // expect adds the size of an object that is to be downloaded, unless it is there.
-func (p *prefixRun) expect(size int64) {
+func (p *prefixCall) expect(size int64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.sums.total += size
 }
 
-// begun records that the call for an object of the size listed has begun.
-func (p *prefixRun) begun(c *call, size int64) {
+// begun records that the call for an object has begun. size is the one that was listed.
+func (p *prefixCall) begun(c *call, size int64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.calls[c] = size
 }
 
-// ended adds up the bytes of a call, and its object if it is complete.
-func (p *prefixRun) ended(c *call, size int64, err error) {
+// ended adds the bytes of a call to the sums, and counts its object if it is complete.
+func (p *prefixCall) ended(c *call, size int64, err error) {
 	now := c.snapshot()
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -363,7 +347,7 @@ func (p *prefixRun) ended(c *call, size int64, err error) {
 }
 
 // skipped counts an object that is there already.
-func (p *prefixRun) skipped(o bucket.Entry) {
+func (p *prefixCall) skipped(o bucket.Entry) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.res.Skipped++
@@ -372,21 +356,21 @@ func (p *prefixRun) skipped(o bucket.Entry) {
 }
 
 // madeFolder counts a folder that was made for a key.
-func (p *prefixRun) madeFolder() {
+func (p *prefixCall) madeFolder() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.res.Done++
 }
 
-// cutOff records that an object is unfinished because ctx is done. It has not failed.
-func (p *prefixRun) cutOff(ctx context.Context) {
+// cutOff records that an object is unfinished because ctx is done. That is not a failure.
+func (p *prefixCall) cutOff(ctx context.Context) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.cut = context.Cause(ctx)
+	p.unfinished = context.Cause(ctx)
 }
 
 // failed records and logs the failure of an object.
-func (p *prefixRun) failed(o bucket.Entry, err error) {
+func (p *prefixCall) failed(o bucket.Entry, err error) {
 	failure := KeyError{Key: o.Key, Err: err}
 	p.cfg.log.Error("object failed", "bucket", p.bucket.Name(), "key", o.Key, "error", err)
 	p.mu.Lock()
@@ -404,12 +388,12 @@ func (p *prefixRun) failed(o bucket.Entry, err error) {
 const maxObjects = 8
 
 // snapshot returns the state for a progress report.
-func (p *prefixRun) snapshot() Progress {
+func (p *prefixCall) snapshot() Progress {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	sum := Progress{
 		Done: p.sums.done, Total: p.sums.total, Resumed: p.sums.resumed,
-		Retries: p.sums.retries, Requests: p.sums.requests, InFlight: p.dog.InFlight(),
+		Retries: p.sums.retries, Requests: p.sums.requests, InFlight: p.watchdog.InFlight(),
 	}
 	calls := slices.SortedFunc(maps.Keys(p.calls), func(a, b *call) int { return a.start.Compare(b.start) })
 	for _, c := range calls {
@@ -431,7 +415,7 @@ func (p *prefixRun) snapshot() Progress {
 }
 
 // received returns how many body bytes were read so far.
-func (p *prefixRun) received() int64 {
+func (p *prefixCall) received() int64 {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	n := p.sums.received
@@ -441,24 +425,26 @@ func (p *prefixRun) received() int64 {
 	return n
 }
 
-// ask makes a request for something else than an object's bytes: a listing or a HEAD. It follows the same rules: the request
-// takes a slot, is given up if it stalls, and is retried. What is asked for is named in log lines.
-func (p *prefixRun) ask(ctx context.Context, what string, request func(context.Context, *engine.Meter) error) error {
-	_, err := p.tries.TryUntil(ctx, func(ctx context.Context) error {
+// ask makes a request for anything but an object's bytes: a listing or a HEAD. The same rules apply: the request takes a slot,
+// is abandoned if it stalls, and is retried. what names it in log lines.
+func (p *prefixCall) ask(ctx context.Context, what string, request func(context.Context, *engine.Meter) error) error {
+	_, err := p.retrier.TryUntil(ctx, func(ctx context.Context) error {
 		p.countRequest()
-		return p.dog.Do(ctx, request)
+		return p.watchdog.Do(ctx, request)
 	}, "request", what)
 	return err
 }
 
-func (p *prefixRun) countRequest() {
+// countRequest counts a request made by ask.
+func (p *prefixCall) countRequest() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.asked = true
+	p.requested = true
 	p.sums.requests++
 }
 
-func (p *prefixRun) countRetry() {
+// countRetry counts a retry made by ask.
+func (p *prefixCall) countRetry() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.sums.retries++

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -219,7 +220,7 @@ func TestPrefixSymlinkObject(t *testing.T) {
 	harness.CheckCounts(t, res, err, 0, 2, 0)
 }
 
-// TestPrefixFailures checks that one object's failure stops no other, and each is told with its cause; the cause of the
+// TestPrefixFailures checks that one object's failure stops no other, and each is reported with its cause; the cause of the
 // first is that of the call.
 func TestPrefixFailures(t *testing.T) {
 	s := harness.NewServer(t)
@@ -325,9 +326,9 @@ func TestPrefixCapsFailures(t *testing.T) {
 	var log harness.Records
 	res, err := harness.NewDownloader(t, s).DownloadPrefix(t.Context(), "bkt", "", t.TempDir(), ossdl.WithLogger(log.Logger()))
 	if err == nil || res.Failed != n || len(res.Failures) != 1000 || res.Failures[0].Key != "/k0000" {
-		t.Errorf("%d failed, %d are told, %v", res.Failed, len(res.Failures), err)
+		t.Errorf("%d failed, %d are listed, %v", res.Failed, len(res.Failures), err)
 	}
-	logged := log.String() // of each key, whether it is told or not
+	logged := log.String() // of each key, whether it is listed or not
 	for i := range n {
 		if c := strings.Count(logged, fmt.Sprintf(`msg="object failed" bucket=bkt key=/k%04d `, i)); c != 1 {
 			t.Fatalf("the failure of key %d is logged %d times", i, c)
@@ -359,7 +360,7 @@ func TestPrefixFilters(t *testing.T) {
 	}
 }
 
-// TestPrefixShards checks that four shards at the same time into one folder bring everything once.
+// TestPrefixShards checks that four shards at the same time into one folder download everything once.
 func TestPrefixShards(t *testing.T) {
 	t.Parallel()
 	s := harness.NewServer(t)
@@ -547,5 +548,200 @@ func TestPrefixRequesterPays(t *testing.T) {
 		if limited := r.Header.Get("X-Oss-Traffic-Limit") != ""; limited != (r.Method == http.MethodGet && r.Key != "") {
 			t.Errorf("%s %q: traffic limit %t", r.Method, r.Key, limited)
 		}
+	}
+}
+
+// TestPrefixListing checks that the listing is retried as ranges are, over the same conditions.
+func TestPrefixListing(t *testing.T) {
+	t.Parallel()
+	one := func(f func(n int) *osstest.Fault) func(*osstest.Request) *osstest.Fault {
+		n := -1
+		return func(*osstest.Request) *osstest.Fault { n++; return f(n) }
+	}
+	first := func(fault *osstest.Fault) func(n int) *osstest.Fault {
+		return func(n int) *osstest.Fault {
+			if n == 0 {
+				return fault
+			}
+			return nil
+		}
+	}
+	always := func(fault *osstest.Fault) func(n int) *osstest.Fault {
+		return func(int) *osstest.Fault { return fault }
+	}
+	page := func(body string) *osstest.Fault {
+		return osstest.Inject().Reply(200, "application/xml", `<?xml version="1.0"?><ListBucketResult>`+body+`</ListBucketResult>`)
+	}
+	more := func(token int, keys string) *osstest.Fault {
+		return page(fmt.Sprintf("<IsTruncated>true</IsTruncated><NextContinuationToken>%d</NextContinuationToken>%s", token, keys))
+	}
+	object := func(key string) string { return "<Contents><Key>" + key + "</Key><Size>1</Size></Contents>" }
+	fast := ossdl.WithRetry(ossdl.RetryPolicy{Attempts: 3, MinDelay: time.Microsecond, MaxDelay: time.Microsecond})
+	for name, c := range map[string]struct {
+		faults func(n int) *osstest.Fault
+		lists  int    // requests
+		says   string // "": it goes well
+	}{
+		"busy once":         {first(osstest.Error(503, "ServiceUnavailable")), 2, ""},
+		"html once":         {first(osstest.Inject().HTML(502)), 2, ""},
+		"login page once":   {first(osstest.Inject().LoginPage()), 2, ""},
+		"reset in the body": {first(osstest.Inject().ResetAfter(100)), 2, ""},
+		"cut in the body":   {first(osstest.Inject().UntilClose().CloseAfter(100)), 2, ""},
+		"stalls":            {first(osstest.Inject().StallAfter(100)), 2, ""},
+		"no answer":         {first(osstest.Inject().HoldHeaders(nil)), 2, ""},
+		"always busy":       {always(osstest.Error(503, "ServiceUnavailable")), 3, "503"},
+		"always a page":     {always(osstest.Inject().LoginPage()), 3, "not an answer of OSS"},
+		"no XML":            {always(osstest.Inject().Reply(200, "text/plain", "hello")), 3, "no listing"},
+		"another document":  {always(osstest.Inject().Reply(200, "application/xml", "<Other/>")), 3, "no listing"},
+		"denied":            {always(osstest.Error(403, "AccessDenied")), 1, "AccessDenied"},
+		"no next token":     {always(page("<IsTruncated>true</IsTruncated>")), 1, "cut short"},
+		"a circle":          {always(page("<IsTruncated>true</IsTruncated><NextContinuationToken>t</NextContinuationToken>")), 2, "cut short"},
+		"a larger circle":   {func(n int) *osstest.Fault { return more(n%2, object("x"+strconv.Itoa(n%2))) }, 3, `out of order: "x0" comes after "x1"`},
+		"an empty circle":   {func(n int) *osstest.Fault { return more(n%2, "") }, harness.MaxEmptyPages, "does not end"},
+		"no end":            {func(n int) *osstest.Fault { return more(n, "") }, harness.MaxEmptyPages, "does not end"},
+		"no end after keys": {func(n int) *osstest.Fault { return more(n, strings.Repeat(object("x"), 1-min(n, 1))) }, harness.MaxEmptyPages + 1, `after "x"`},
+		"descending":        {always(page(object("b") + object("a"))), 1, "out of order"},
+		"twice":             {always(page(object("a") + object("a"))), 1, "out of order"},
+		"no key":            {always(page("<Contents><Key></Key></Contents>")), 3, "no listing"},
+		"bad escape":        {always(page("<EncodingType>url</EncodingType><Contents><Key>%</Key></Contents>")), 3, "no listing"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := harness.NewServer(t)
+			all := harness.Put(s, map[string]int64{"k": 100, "l": 100})
+			s.OnList(one(c.faults))
+			dir := t.TempDir()
+			res, err := harness.NewDownloader(t, s, fast, ossdl.WithStallTimeout(200*time.Millisecond)).DownloadPrefix(t.Context(), "bkt", "", dir)
+			if res == nil {
+				t.Fatal(err)
+			}
+			lists := 0
+			for _, r := range s.Requests() {
+				if r.Key == "" {
+					lists++
+				}
+			}
+			if lists != c.lists {
+				t.Errorf("%d listings, want %d", lists, c.lists)
+			}
+			if c.says == "" {
+				harness.CheckCounts(t, res, err, 2, 0, 0)
+				harness.CheckTree(t, dir, all)
+			} else if err == nil || !strings.Contains(err.Error(), c.says) {
+				t.Errorf("%v, want %q in it", err, c.says)
+			}
+		})
+	}
+}
+
+// TestPrefixListingBreaksOff checks that a listing that fails in the middle ends the call after what was listed.
+func TestPrefixListingBreaksOff(t *testing.T) {
+	s := harness.NewServer(t)
+	s.SetVirtual("bkt", 2500, func(i int) (string, osstest.Content) { return fmt.Sprintf("k%04d", i), osstest.Bytes(nil) })
+	n := 0
+	s.OnList(func(*osstest.Request) *osstest.Fault {
+		if n++; n > 2 {
+			return osstest.Error(403, "AccessDenied")
+		}
+		return nil
+	})
+	s.Once(func(r *osstest.Request) bool { return r.Key == "k0007" }, osstest.Error(403, "AccessDenied"))
+	res, err := harness.NewDownloader(t, s).DownloadPrefix(t.Context(), "bkt", "", t.TempDir(), ossdl.WithExclude("k0[1-9]*", "k1*"))
+	if err == nil || !strings.Contains(err.Error(), "listing") || !strings.Contains(err.Error(), "1 of 100 objects failed") || res.Done != 99 || res.Failed != 1 ||
+		res.Listing == nil || strings.Contains(res.Listing.Error(), "objects failed") {
+		t.Errorf("%+v, %v", res, err)
+	}
+}
+
+func TestPrefixProgress(t *testing.T) {
+	s := harness.NewServer(t)
+	harness.Put(s, map[string]int64{"a": 1 << 20, "b": 1000, "c": 0, "d": 5 << 20, "e/": 0})
+	s.OnRequest(func(r *osstest.Request) *osstest.Fault { return osstest.Inject().Rate(3 << 20) })
+	d := harness.NewDownloader(t, s)
+	dir := t.TempDir()
+	total := int64(6<<20 + 1000)
+	p := &harness.ProgressRecorder{T: t}
+	res, err := d.DownloadPrefix(t.Context(), "bkt", "", dir, ossdl.WithProgress(p.AddOfMany), ossdl.WithPartSize(1<<20))
+	harness.CheckCounts(t, res, err, 5, 0, 0)
+	if last := p.Last(); last.Done != total || last.Total != total || last.Resumed != 0 || last.InFlight != 0 || last.Remaining != 0 {
+		t.Errorf("last report %+v", last)
+	}
+	if len(p.All) < 3 {
+		t.Errorf("%d reports", len(p.All))
+	}
+	if err := os.Remove(filepath.Join(dir, "b")); err != nil {
+		t.Fatal(err)
+	}
+	p = &harness.ProgressRecorder{T: t}
+	res, err = d.DownloadPrefix(t.Context(), "bkt", "", dir, ossdl.WithProgress(p.AddOfMany))
+	harness.CheckCounts(t, res, err, 1, 4, 0)
+	if last := p.Last(); last.Done != total || last.Total != total || last.Resumed != 6<<20 {
+		t.Errorf("last report %+v", last)
+	}
+
+	// An object that is another one by the time it is fetched counts as what it is then.
+	p = &harness.ProgressRecorder{T: t}
+	s.Once(func(*osstest.Request) bool { return true }, osstest.Inject().Before(func() { s.Put("bkt", "b", osstest.Random(8, 2<<20)) }))
+	res, err = d.DownloadPrefix(t.Context(), "bkt", "b", t.TempDir(), ossdl.WithProgress(func(r ossdl.Progress) {
+		p.AddOfMany(r)
+		for _, o := range r.Objects {
+			if want := int64(2 << 20); o.Done > 0 && o.Total != want {
+				t.Errorf("%+v, want a total of %d", o, want)
+			}
+		}
+	}))
+	harness.CheckCounts(t, res, err, 1, 0, 0)
+	if last := p.Last(); last.Done != 2<<20 || last.Total != 2<<20 || res.Bytes != 2<<20 {
+		t.Errorf("last report %+v", last)
+	}
+}
+
+// TestPrefixProgressOfObjects holds ten objects in the middle: the same eight of them, which were begun first, are reported with
+// how far they are, and none once all is done.
+func TestPrefixProgressOfObjects(t *testing.T) {
+	s := harness.NewServer(t)
+	const size, gate, n = 6 << 18, 5 << 18, 10 // so small that no request takes a part of another's
+	sizes := map[string]int64{}
+	for i := range n {
+		sizes[fmt.Sprintf("large%d", i)] = size
+	}
+	all := harness.Put(s, sizes)
+	open := make(chan struct{})
+	s.OnRequest(func(*osstest.Request) *osstest.Fault { return osstest.Inject().Gate(gate, open) })
+	var first, last ossdl.Progress
+	same := 0
+	dir := t.TempDir()
+	res, err := harness.NewDownloader(t, s).DownloadPrefix(t.Context(), "bkt", "", dir, ossdl.WithConcurrency(n+2), ossdl.WithProgress(func(p ossdl.Progress) {
+		last = p
+		var done int64
+		for _, o := range p.Objects {
+			if done += o.Done; sizes[o.Key] != o.Total || o.Done < 0 || o.Done > o.Total {
+				t.Errorf("%+v", o)
+			}
+		}
+		if len(p.Objects) > 8 || done > p.Done {
+			t.Errorf("%+v", p)
+		}
+		if len(p.Objects) < 8 || done < 8*gate/2 || same == 3 { // then they go on
+			return
+		}
+		names := func(p ossdl.Progress) (keys []string) {
+			for _, o := range p.Objects {
+				keys = append(keys, o.Key)
+			}
+			return keys
+		}
+		if same == 0 {
+			first = p
+		} else if !slices.Equal(names(first), names(p)) {
+			t.Errorf("%q after %q", names(p), names(first))
+		}
+		if same++; same == 3 {
+			close(open)
+		}
+	}))
+	harness.CheckCounts(t, res, err, n, 0, 0)
+	harness.CheckTree(t, dir, all)
+	if same < 3 || last.Objects != nil || last.Requests != s.Stats().Requests {
+		t.Errorf("seen %d times; last report %+v, of %d requests", same, last, s.Stats().Requests)
 	}
 }

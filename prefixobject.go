@@ -21,7 +21,7 @@ import (
 )
 
 // fetchObject downloads one object to its file, unless it is there, or makes the folder that it stands for.
-func (p *prefixRun) fetchObject(ctx context.Context, o bucket.Entry, name string) {
+func (p *prefixCall) fetchObject(ctx context.Context, o bucket.Entry, name string) {
 	if name == "" || strings.HasSuffix(name, "/") {
 		p.makeFolder(o, strings.TrimSuffix(name, "/"))
 		return
@@ -36,28 +36,28 @@ func (p *prefixRun) fetchObject(ctx context.Context, o bucket.Entry, name string
 }
 
 // makeFolder makes the folder that a key ending in a slash stands for.
-func (p *prefixRun) makeFolder(o bucket.Entry, name string) {
+func (p *prefixCall) makeFolder(o bucket.Entry, name string) {
 	switch {
 	case o.Size > 0:
-		p.failed(o, fmt.Errorf("it has %d bytes of content, but its name is that of a folder", o.Size))
+		p.failed(o, fmt.Errorf("it has %s of content, but its name is that of a folder", byteCount(o.Size)))
 		return
-	case name == "" || p.tree.IsFolder(name):
+	case name == "" || p.folder.IsFolder(name):
 		p.skipped(o)
 		return
 	}
-	if err := p.tree.Make(name); err != nil {
+	if err := p.folder.Make(name); err != nil {
 		p.failed(o, p.noSpace(err))
 		return
 	}
 	p.madeFolder()
 }
 
-// noSpace makes ErrNoSpace of the error of a full disk.
-func (p *prefixRun) noSpace(err error) error { return localfile.NoSpace(p.fs, ".", 0, err) }
+// noSpace turns the error of a full disk into ErrNoSpace.
+func (p *prefixCall) noSpace(err error) error { return localfile.NoSpace(p.fs, ".", 0, err) }
 
 // fetchMissing downloads an object to its file, unless it is there.
-func (p *prefixRun) fetchMissing(ctx context.Context, o bucket.Entry, name string) error {
-	if err := p.tree.Make(path.Dir(name)); err != nil {
+func (p *prefixCall) fetchMissing(ctx context.Context, o bucket.Entry, name string) error {
+	if err := p.folder.Make(path.Dir(name)); err != nil {
 		return p.noSpace(err)
 	}
 	there, err := p.isThere(ctx, o, name)
@@ -67,7 +67,7 @@ func (p *prefixRun) fetchMissing(ctx context.Context, o bucket.Entry, name strin
 	if !there {
 		return p.fetch(ctx, o, name)
 	}
-	if err := p.tree.Claim(name); err != nil {
+	if err := p.folder.Claim(name); err != nil {
 		return err
 	}
 	if err := p.tidy(name); err != nil {
@@ -77,9 +77,9 @@ func (p *prefixRun) fetchMissing(ctx context.Context, o bucket.Entry, name strin
 	return nil
 }
 
-// isThere reports whether the file is the object already, by size and time or by CRC-64.
-func (p *prefixRun) isThere(ctx context.Context, o bucket.Entry, name string) (bool, error) {
-	fi, err := p.tree.File(name)
+// isThere reports whether the file is the object already, judged by size and time or by CRC-64.
+func (p *prefixCall) isThere(ctx context.Context, o bucket.Entry, name string) (bool, error) {
+	fi, err := p.folder.File(name)
 	if fi == nil || err != nil {
 		return false, err
 	}
@@ -106,11 +106,11 @@ func (p *prefixRun) isThere(ctx context.Context, o bucket.Entry, name string) (b
 	return err == nil && sum == f.CRC, err
 }
 
-// sameTime compares times to the second; OSS has none that are finer.
+// sameTime compares two times to the second: those of OSS are no finer.
 func sameTime(a, b time.Time) bool { return a.Unix() == b.Unix() }
 
 // sum returns the CRC-64 of a file.
-func (p *prefixRun) sum(ctx context.Context, name string) (crc uint64, err error) {
+func (p *prefixCall) sum(ctx context.Context, name string) (crc uint64, err error) {
 	f, err := p.fs.OpenFile(filepath.FromSlash(name), os.O_RDONLY, 0)
 	if err != nil {
 		return 0, err
@@ -122,33 +122,32 @@ func (p *prefixRun) sum(ctx context.Context, name string) (crc uint64, err error
 	return crc, err
 }
 
-// fetch downloads one object, with its working files in the folder for them.
-func (p *prefixRun) fetch(ctx context.Context, o bucket.Entry, name string) error {
+// fetch downloads one object. Its working files are in the folder for them.
+func (p *prefixCall) fetch(ctx context.Context, o bucket.Entry, name string) error {
 	src, err := p.bucket.Object(o.Key)
 	if err != nil {
 		return err
 	}
-	cfg := p.cfg
-	cfg.objectTimes = true
-	c := p.d.newCallIn(p.lane, src, cfg)
+	c := p.d.newCallIn(p.lane, src, p.cfg)
+	c.objectTimes = true
 	c.knownEmpty = o.Size == 0 && !o.Symlink
 	p.begun(c, o.Size)
 	dst, err := localfile.Check(p.fileConfig(name))
 	if err == nil {
-		err = c.toDestination(ctx, dst)
+		err = c.toFile(ctx, dst)
 	}
 	switch {
 	case errors.Is(err, tree.ErrCollision): // every later call would end the same way
 		p.discard(name)
-	case err == nil && p.cfg.checkpoint.none() && p.tree.Leftover: // a call with a checkpoint may have left it
+	case err == nil && p.cfg.checkpoint.none() && p.folder.HasLeftovers(): // a call with a checkpoint may have left it
 		p.discard(name)
 	}
 	p.ended(c, o.Size, err)
 	return err
 }
 
-// discard removes the working files of a file.
-func (p *prefixRun) discard(name string) {
+// discard removes the working files of a file, which no later call can use.
+func (p *prefixCall) discard(name string) {
 	if err := localfile.RemoveLeftovers(p.fileConfig(name)); err != nil {
 		p.cfg.log.Warn("working files left behind", "path", name, "error", err)
 	}
@@ -156,7 +155,7 @@ func (p *prefixRun) discard(name string) {
 
 // fileConfig names the working files by a hash of the file's name. So no name is too long, and two calls for one file use
 // the same ones.
-func (p *prefixRun) fileConfig(name string) localfile.Config {
+func (p *prefixCall) fileConfig(name string) localfile.Config {
 	sum := sha256.Sum256([]byte(name))
 	return localfile.Config{
 		FS: p.fs, Log: p.cfg.log, Path: filepath.FromSlash(name), Folder: tree.WorkDir,
@@ -165,9 +164,9 @@ func (p *prefixRun) fileConfig(name string) localfile.Config {
 	}
 }
 
-// tidy removes what a call that was killed left of a file that is there by now.
-func (p *prefixRun) tidy(name string) error {
-	if !p.tree.Leftover {
+// tidy removes the working files that a killed call left for a file that is complete by now.
+func (p *prefixCall) tidy(name string) error {
+	if !p.folder.HasLeftovers() {
 		return nil
 	}
 	return localfile.RemoveLeftovers(p.fileConfig(name))

@@ -6,16 +6,16 @@ import (
 	"time"
 )
 
-// Progress describes how far a download is.
+// Progress describes how far a download is. [WithProgress] reports it.
 type Progress struct {
 	// Done counts the bytes that are written, or were verified to be there already. It never goes back, and reaches Total only
-	// once the result is verified and in place. Total is the size of the object, or of the range asked for; it is 0 until the
-	// first answer. Resumed counts the bytes kept from an earlier call.
+	// once the result is verified and in place. Total is the size of the object, or of the range asked for, in bytes; it is 0
+	// until the first answer. Resumed counts the bytes kept from an earlier call.
 	Done, Total, Resumed int64
-	BytesPerSecond       float64       // over the last few seconds
-	Remaining            time.Duration // at that speed; -1: not known yet
-	InFlight, Retries    int           // requests: in flight now, and retried so far
-	Requests             int           // made so far
+	BytesPerSecond       float64       // received over the last few seconds; 0 until it was measured
+	Remaining            time.Duration // at that speed; -1 if it is not known
+	InFlight, Retries    int           // requests that are in flight now, and retries so far
+	Requests             int           // requests made so far, including retries
 	// Objects are some of those that [Downloader.DownloadPrefix] is downloading: at most eight, those that were begun first.
 	// It is nil for other calls.
 	Objects []ObjectProgress
@@ -28,29 +28,30 @@ type ObjectProgress struct {
 }
 
 const (
-	reportTime = 100 * time.Millisecond
-	speedTime  = 3 * time.Second // over which the reported speed is smoothed
+	reportTime = 100 * time.Millisecond // least time between two reports
+	speedTime  = 3 * time.Second        // over which the reported speed is smoothed
 )
 
-// reporter calls a progress function for one call of the library, never concurrently.
+// reporter calls a progress function for one call of the library, never concurrently. A nil reporter does nothing.
 type reporter struct {
 	fn       func(Progress)
-	snapshot func() Progress // without speed
+	snapshot func() Progress // without the speed
+	received func() int64    // bytes
 
-	last     Progress
-	at       time.Time
-	bytes    int64 // received when last looked at
-	received func() int64
-	stop     chan struct{}
-	ended    sync.WaitGroup
+	last  Progress
+	at    time.Time // of the last snapshot
+	bytes int64     // received by then
+	stop  chan struct{}
+	ended sync.WaitGroup
 }
 
-// report starts reporting to fn, until end is called. With a nil fn it returns nil, which is a reporter that does nothing.
-func report(fn func(Progress), look func() Progress, received func() int64) *reporter {
+// startReporter starts reporting to fn, until end is called. With a nil fn it returns nil. snapshot returns the state without
+// the speed, received how many body bytes were read so far.
+func startReporter(fn func(Progress), snapshot func() Progress, received func() int64) *reporter {
 	if fn == nil {
 		return nil
 	}
-	r := &reporter{fn: fn, snapshot: look, received: received, stop: make(chan struct{}), at: time.Now()}
+	r := &reporter{fn: fn, snapshot: snapshot, received: received, stop: make(chan struct{}), at: time.Now()}
 	r.last.Remaining = -1
 	r.ended.Go(r.run)
 	return r
@@ -87,6 +88,7 @@ func (r *reporter) failed() {
 	r.fn(p)
 }
 
+// run reports until it is stopped.
 func (r *reporter) run() {
 	tick := time.NewTicker(reportTime)
 	defer tick.Stop()

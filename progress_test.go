@@ -16,7 +16,7 @@ import (
 	"github.com/ossdl/ossdl/internal/osstest"
 )
 
-// reports collects what a progress function is told. It has no lock: that calls never overlap is a promise, and is tested.
+// reports collects the reports of a progress function. It has no lock: that calls never overlap is a promise, and is tested.
 type reports struct {
 	t       *testing.T
 	total   int64                         // the range's
@@ -83,7 +83,7 @@ const (
 	progressPart = 1 << 20
 )
 
-// reported is a bubble in which two requests bring 4 MiB in some seconds.
+// reported is a bubble in which two requests deliver 4 MiB in some seconds.
 func reported(t *testing.T, change func(*http.Request, *http.Response) error, opts ...ossdl.Option) *harness.BubbleClient {
 	return harness.NewBubbleClient(t, progressSize, 64<<10, change, append([]ossdl.Option{ossdl.WithPartSize(progressPart), ossdl.WithConcurrency(2)}, opts...)...)
 }
@@ -91,7 +91,7 @@ func reported(t *testing.T, change func(*http.Request, *http.Response) error, op
 // TestProgressOfEachEntrance checks that reports come at most ten times a second and never two at once, however long the
 // function takes, and say what is so.
 func TestProgressOfEachEntrance(t *testing.T) {
-	for _, entrance := range harness.EntryPoints {
+	for _, entryPoint := range harness.EntryPoints {
 		for name, c := range map[string]struct {
 			takes func(int) time.Duration
 			opts  []ossdl.Option
@@ -102,13 +102,13 @@ func TestProgressOfEachEntrance(t *testing.T) {
 			"uneven": {func(n int) time.Duration { return time.Duration(n%3) * 95 * time.Millisecond }, nil, progressSize},
 			"range":  {nil, []ossdl.Option{ossdl.WithRange(100, 5<<20)}, 5 << 20},
 		} {
-			t.Run(entrance+"/"+name, func(t *testing.T) {
+			t.Run(entryPoint+"/"+name, func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
 					b := reported(t, nil)
 					most := 0
 					r := &reports{t: t, total: c.total, takes: c.takes, look: func(p ossdl.Progress, _ int) { most = max(most, p.InFlight) }}
 					start := time.Now()
-					res, err := b.Download(t, t.Context(), entrance, harness.BubblePath, append(c.opts, ossdl.WithProgress(r.add))...)
+					res, err := b.Download(t, t.Context(), entryPoint, harness.BubblePath, append(c.opts, ossdl.WithProgress(r.add))...)
 					if err != nil {
 						t.Fatal(err)
 					}
@@ -151,7 +151,7 @@ func TestProgressOfEachEntrance(t *testing.T) {
 // TestProgressCountsRetries checks that each retry is in the reports once it was made, and the last report has the result's
 // number.
 func TestProgressCountsRetries(t *testing.T) {
-	for _, entrance := range harness.EntryPoints {
+	for _, entryPoint := range harness.EntryPoints {
 		synctest.Test(t, func(t *testing.T) {
 			n := 0
 			var lock atomic.Bool
@@ -165,20 +165,20 @@ func TestProgressCountsRetries(t *testing.T) {
 				return nil
 			})
 			r := &reports{t: t, total: progressSize}
-			res, err := b.Download(t, t.Context(), entrance, harness.BubblePath, ossdl.WithProgress(r.add))
+			res, err := b.Download(t, t.Context(), entryPoint, harness.BubblePath, ossdl.WithProgress(r.add))
 			if err != nil {
 				t.Fatal(err)
 			}
 			r.check(true)
 			if last := r.last(); last.Retries != 3 || res.Retries != 3 {
-				t.Errorf("%s: %d retries in the last report, %d in the result, there were 3", entrance, last.Retries, res.Retries)
+				t.Errorf("%s: %d retries in the last report, %d in the result, there were 3", entryPoint, last.Retries, res.Retries)
 			}
 			seen := map[int]bool{}
 			for _, p := range r.all {
 				seen[p.Retries] = true
 			}
 			if len(seen) < 3 {
-				t.Errorf("%s: reports had %v retries", entrance, seen)
+				t.Errorf("%s: reports had %v retries", entryPoint, seen)
 			}
 		})
 	}
@@ -202,7 +202,7 @@ func (d *damaged) Read(p []byte) (int, error) {
 // TestProgressOfWhatIsFetchedTwice checks the reports of a download that comes damaged the first time. Done stays where it
 // was until what is fetched again has come as far, and the end is reported once.
 func TestProgressOfWhatIsFetchedTwice(t *testing.T) {
-	for _, entrance := range []string{"Download", "DownloadURL", "DownloadTo"} { // a Reader has given the bytes away
+	for _, entryPoint := range []string{"Download", "DownloadURL", "DownloadTo"} { // a Reader has given the bytes away
 		for _, mends := range []bool{true, false} {
 			synctest.Test(t, func(t *testing.T) {
 				var n atomic.Int64
@@ -213,12 +213,12 @@ func TestProgressOfWhatIsFetchedTwice(t *testing.T) {
 					return nil
 				})
 				r := &reports{t: t, total: progressSize}
-				res, err := b.Download(t, t.Context(), entrance, harness.BubblePath, ossdl.WithProgress(r.add))
+				res, err := b.Download(t, t.Context(), entryPoint, harness.BubblePath, ossdl.WithProgress(r.add))
 				if mends && err != nil || !mends && !errors.Is(err, ossdl.ErrChecksum) {
-					t.Fatalf("%s: %v", entrance, err)
+					t.Fatalf("%s: %v", entryPoint, err)
 				}
 				if res.DownloadedBytes != 2*progressSize {
-					t.Errorf("%s: %d bytes came", entrance, res.DownloadedBytes)
+					t.Errorf("%s: %d bytes came", entryPoint, res.DownloadedBytes)
 				}
 				r.check(mends)
 			})
@@ -226,11 +226,11 @@ func TestProgressOfWhatIsFetchedTwice(t *testing.T) {
 	}
 }
 
-// TestLastReport checks that however a call ends that has made a request, one report tells it, and it is not of an end that
+// TestLastReport checks that however a call ends that has made a request, one report says so, and it is not of an end that
 // was not reached.
 func TestLastReport(t *testing.T) {
 	refused := errors.New("refused")
-	for _, entrance := range harness.EntryPoints {
+	for _, entryPoint := range harness.EntryPoints {
 		for name, c := range map[string]struct {
 			opts   []ossdl.Option
 			change func(*http.Request, *http.Response) error
@@ -249,7 +249,7 @@ func TestLastReport(t *testing.T) {
 			}, ossdl.ErrChecksum, true},
 			"interrupted": {nil, nil, context.DeadlineExceeded, true},
 		} {
-			t.Run(entrance+"/"+name, func(t *testing.T) {
+			t.Run(entryPoint+"/"+name, func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
 					ctx := t.Context()
 					if c.want == context.DeadlineExceeded {
@@ -262,7 +262,7 @@ func TestLastReport(t *testing.T) {
 					if c.want == ossdl.ErrRange {
 						r.total = 2 // it is of the range that was asked for
 					}
-					_, err := b.Download(t, ctx, entrance, harness.BubblePath, append(c.opts, ossdl.WithProgress(r.add))...)
+					_, err := b.Download(t, ctx, entryPoint, harness.BubblePath, append(c.opts, ossdl.WithProgress(r.add))...)
 					if !errors.Is(err, c.want) {
 						t.Fatal(err)
 					}

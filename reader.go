@@ -14,18 +14,18 @@ import (
 // Reader reads an object in order while ranges of it are fetched ahead. [Downloader.Open] and [Downloader.OpenURL] make one.
 // It must be closed. One goroutine may read at a time; Close, Size and Result may be called from any.
 type Reader struct {
-	c       *call
-	engine  *engine.Engine
-	ahead   *readahead.Buffer
-	size    int64
-	reports *reporter
-	cancel  context.CancelCauseFunc // ends the fetching
-	unhook  func() bool             // from the context that Open was given
+	c        *call
+	engine   *engine.Engine
+	ahead    *readahead.Buffer
+	size     int64
+	progress *reporter
+	cancel   context.CancelCauseFunc // ends the fetching
+	detach   func() bool             // from the context that Open was given
 
-	fetched chan struct{} // closed once nothing of the fetching runs any more
-	failed  error         // how the fetching ended; valid after fetched
+	fetched chan struct{} // closed once the fetching has ended
+	failed  error         // how it ended; valid once fetched is closed
 
-	reading sync.Mutex              // held by whoever reads
+	reading sync.Mutex              // held while Read or WriteTo runs
 	check   func() (verdict, error) // whether what was read is the object, once all of it was read
 
 	decide sync.Once
@@ -46,13 +46,13 @@ var (
 
 // Open returns a [Reader] of the object key of bucket, or of the part of it that [WithRange] asks for.
 //
-// Ranges are fetched in parallel and read in order. Connections that break or stall are not noticed. Open waits for the first
-// answer. The Reader must be closed.
+// Ranges are fetched in parallel and read in order. The caller does not notice connections that break or stall. Open waits
+// for the first answer. The Reader must be closed.
 //
 // # Memory
 //
 // The Reader holds up to [WithReadAhead] bytes. A slow consumer slows the fetching. While the memory is full no request is in
-// flight, so other calls of the Downloader continue. With little memory per connection round trips show: if n connections
+// flight, so other calls of the Downloader continue. With little memory for each connection, round trips show: if n connections
 // fill the line, a stream needs n + 1 times what one of them delivers in a second to be as fast as a download to a file.
 //
 // # Verification
@@ -64,31 +64,31 @@ var (
 //
 // Open returns the errors that come instead of the first answer: [ErrNotFound], [ErrObjectChanged], [ErrRange], [ErrArchived],
 // [ErrExpired] and the others that [Downloader.Download] names. Later errors come from Read, after the bytes before them. When
-// ctx is done before the end, Read returns its error at once. If Open fails there is no Result; the last report of
+// ctx is done before the end, Read returns its error immediately. If Open fails there is no Result; the last report of
 // [WithProgress] then says how much was tried. WithProgress reports the bytes that were read.
 func (d *Downloader) Open(ctx context.Context, bucket, key string, opts ...Option) (*Reader, error) {
 	c, err := d.bucketCall(inOpen, "open", bucket, key, opts)
 	if err != nil {
 		return nil, err
 	}
-	return c.toReader(ctx)
+	return c.openReader(ctx)
 }
 
-// toReader starts a stream and waits for the first answer.
-func (c *call) toReader(ctx context.Context) (*Reader, error) {
+// openReader starts the fetching and waits for the first answer.
+func (c *call) openReader(ctx context.Context) (*Reader, error) {
 	r, err := c.newReader()
 	if err != nil {
 		return nil, err
 	}
 	fetching, cancel := context.WithCancelCause(ctx)
 	r.cancel = cancel
-	r.reports = report(c.cfg.progress, r.snapshot, c.stats.Downloaded.Load)
+	r.progress = startReporter(c.cfg.progress, r.snapshot, c.stats.Downloaded.Load)
 	go r.fetch(fetching)
 	select {
 	case <-r.engine.Began():
 	case <-r.fetched:
 	}
-	r.unhook = context.AfterFunc(ctx, func() { r.ahead.Abort(c.withNames(ctx, "", context.Cause(ctx))) })
+	r.detach = context.AfterFunc(ctx, func() { r.ahead.Abort(c.withNames(ctx, "", context.Cause(ctx))) })
 	if !r.engine.HasBegun() {
 		r.finish(verdict{}, r.failed)
 		return nil, r.ending.err
@@ -98,7 +98,7 @@ func (c *call) toReader(ctx context.Context) (*Reader, error) {
 	return r, nil
 }
 
-// newReader makes a Reader, with a run of the engine that fetches no more than there is room for.
+// newReader makes a Reader, with an engine that fetches no more than there is room for.
 func (c *call) newReader() (*Reader, error) {
 	room, requests := c.divideReadAhead()
 	r := &Reader{c: c, ahead: readahead.New(&c.d.buffers, room), fetched: make(chan struct{}), ended: make(chan struct{})}
@@ -106,26 +106,27 @@ func (c *call) newReader() (*Reader, error) {
 	if c.newHash != nil {
 		c.streamHash = c.newHash()
 	}
-	cfg, err := c.configure(r.ahead, nil)
+	config, err := c.engineConfig(r.ahead, nil)
 	if err != nil {
 		return nil, err
 	}
-	cfg.Room, cfg.MaxRequests = room, requests
-	cfg.Parts.SetVolatile()
-	cfg.Parts.SetHorizon(room)
-	r.engine = c.newTransfer(cfg)
-	r.ahead.Follow(r.engine.RoomShare, cfg.Parts.SetHorizon)
+	config.Room, config.MaxRequests = room, requests
+	config.Parts.SetVolatile()
+	config.Parts.SetHorizon(room)
+	r.engine = c.newEngine(config)
+	r.ahead.Follow(r.engine.RoomShare, config.Parts.SetHorizon)
 	return r, nil
 }
 
-// divideReadAhead limits the requests in flight so that their buffers take at most a quarter of the memory. It returns how much
-// is left for what was fetched and not read.
+// divideReadAhead limits the requests in flight so that their buffers take at most a quarter of the memory. room is how much is
+// left for what was fetched and not read, in bytes.
 func (c *call) divideReadAhead() (room int64, requests int) {
 	requests = max(1, min(c.lane.Ceiling(), int(c.cfg.readAhead/(4*engine.BufferSize))))
-	return c.cfg.readAhead - int64(requests+1)*engine.BufferSize, requests // and one, since the room may begin and end within a block
+	// One buffer more, because the room may begin and end within a block.
+	return c.cfg.readAhead - int64(requests+1)*engine.BufferSize, requests
 }
 
-// fetch runs alongside the reading until everything is fetched, or nothing more can be.
+// fetch runs in parallel with the reading until everything is fetched, or nothing more can be.
 func (r *Reader) fetch(ctx context.Context) {
 	defer close(r.fetched)
 	if err := r.engine.Run(ctx); err != nil {
@@ -137,8 +138,8 @@ func (r *Reader) fetch(ctx context.Context) {
 // Read reads up to len(b) bytes, and at least one if b is not empty. It waits only for the first.
 //
 // After the last byte it returns [io.EOF] if the object is right, and [ErrChecksum] if it is not. After Close it returns
-// [os.ErrClosed]. Other errors are those that ended the fetching; they come after the bytes before them, and again from each
-// later Read.
+// [os.ErrClosed], and once the context given to Open is done, the error of that context. Other errors are those that ended the
+// fetching; they come after the bytes before them. Each later Read returns the same error.
 func (r *Reader) Read(b []byte) (n int, err error) {
 	r.reading.Lock()
 	defer r.reading.Unlock()
@@ -193,7 +194,7 @@ func (r *Reader) consumed(b []byte) {
 	r.ahead.Drop(len(b))
 }
 
-// last turns the error that ended the reading into that of the last Read.
+// last returns the error of the last Read for the error that ended the reading.
 func (r *Reader) last(err error) error {
 	switch err {
 	case readahead.ErrClosed:
@@ -206,9 +207,9 @@ func (r *Reader) last(err error) error {
 	return r.ending.err
 }
 
-// verify compares what was read with the object. It returns an error unless they are the same, as far as can be known.
+// verify compares what was read with the object. It returns an error unless they are the same, as far as that can be known.
 func (r *Reader) verify() (verdict, error) {
-	<-r.fetched // it ends by itself, since all bytes came
+	<-r.fetched // which happens by itself, because all bytes came
 	if r.failed != nil {
 		return verdict{}, r.failed
 	}
@@ -227,8 +228,8 @@ func (r *Reader) verify() (verdict, error) {
 func (r *Reader) finish(v verdict, err error) (decided bool) {
 	r.decide.Do(func() {
 		decided = true
-		r.reports.end(err)
-		r.unhook()
+		r.progress.end(err)
+		r.detach()
 		r.cancel(nil)
 		r.c.verdict = v
 		r.ending = ending{err, r.c.figures("")}
@@ -240,10 +241,10 @@ func (r *Reader) finish(v verdict, err error) (decided bool) {
 	return decided
 }
 
-// Close ends the fetching, frees the memory, and returns when nothing of the Reader runs any more. A Read in progress and all
+// Close ends the fetching, frees the memory, and returns once nothing of the Reader is running. A Read in progress and all
 // later ones return [os.ErrClosed].
 //
-// Close returns nil, with one exception: if all bytes were read and no Read has reported that they are wrong, it returns
+// Close returns nil, with one exception: if all bytes were read, they are wrong, and no Read has reported that, it returns
 // [ErrChecksum]. It may be called more than once. It waits for the last progress report, so the function of [WithProgress]
 // must not call it.
 func (r *Reader) Close() error {
@@ -267,7 +268,7 @@ func (r *Reader) Close() error {
 // Size returns how many bytes there are to read in all.
 func (r *Reader) Size() int64 { return r.size }
 
-// Result describes what was done. It is nil until the Reader has ended: by [io.EOF], another error, or Close.
+// Result returns what was done. It is nil until the Reader has ended: by [io.EOF], another error, or Close.
 func (r *Reader) Result() *Result {
 	select {
 	case <-r.ended:

@@ -324,7 +324,7 @@ func TestReaderStaysWithinItsMemory(t *testing.T) {
 	}
 }
 
-// TestUnreadReadersStopNobody checks that ten Readers that nobody reads leave the Downloader's few slots to others.
+// TestUnreadReadersStopNobody checks that ten Readers that are not read leave the Downloader's few slots to others.
 func TestUnreadReadersStopNobody(t *testing.T) {
 	for _, quirk := range []osstest.Quirk{0, osstest.NoRanges} {
 		for _, conns := range []int{1, 2} {
@@ -493,7 +493,7 @@ func endsWith(t *testing.T, r *ossdl.Reader, cause error) {
 	}
 }
 
-// TestReaderClosedWhileAWriterBlocks checks that Close does not wait for a pipe that nobody reads.
+// TestReaderClosedWhileAWriterBlocks checks that Close does not wait for a pipe that is not read.
 func TestReaderClosedWhileAWriterBlocks(t *testing.T) {
 	s := harness.NewServer(t)
 	s.Put("bkt", "k", osstest.Random(1, 8<<20))

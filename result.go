@@ -2,6 +2,7 @@ package ossdl
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"log/slog"
@@ -15,49 +16,25 @@ import (
 //
 // Its JSON has the names of ossget's -json line; see [Result.MarshalJSON].
 type Result struct {
-	Path            string        `json:"path"`            // symbolic links resolved; "" if the bytes did not go to a file
-	Bucket          string        `json:"bucket"`          // of a URL: the host
-	Key             string        `json:"key"`             // of a URL: the path
-	VersionID       string        `json:"versionId"`       // as the service says; "" if the bucket has no versions
-	ETag            string        `json:"etag"`            // as received, with its quotes
-	Size            int64         `json:"size"`            // bytes of the file; of the range, if WithRange asked for one
-	CRC64           uint64        `json:"crc64,string"`    // of those bytes; 0 if the call failed
-	Verified        bool          `json:"verified"`        // the service's CRC-64, or the caller's digest, matched
-	ResumedBytes    int64         `json:"resumedBytes"`    // kept from an earlier run
-	DownloadedBytes int64         `json:"downloadedBytes"` // body bytes read from the network, including those that came twice
-	Requests        int           `json:"requests"`        // made, including those that were tried again
-	Retries         int           `json:"retries"`         // of them, those that followed a failure
-	Duration        time.Duration `json:"seconds"`
+	Path            string        `json:"path"`                  // symbolic links resolved; "" if the bytes did not go to a file
+	Bucket          string        `json:"bucket"`                // of a URL: the host
+	Key             string        `json:"key"`                   // of a URL: the path
+	VersionID       string        `json:"versionId"`             // as the service says; "" if the bucket has no versions
+	ETag            string        `json:"etag"`                  // as received, with its quotes
+	Size            int64         `json:"size"`                  // bytes of the file; of the range, if WithRange asked for one
+	CRC64           uint64        `json:"crc64,string"`          // of those bytes; 0 if the call failed
+	Verified        bool          `json:"verified"`              // the service's CRC-64, or the caller's digest, matched
+	ResumedBytes    int64         `json:"resumedBytes"`          // kept from an earlier run
+	DownloadedBytes int64         `json:"downloadedBytes"`       // body bytes read from the network, including those that came twice
+	Requests        int           `json:"requests"`              // made, including those that were tried again
+	Retries         int           `json:"retries"`               // of them, those that followed a failure
+	Duration        time.Duration `json:"seconds"`               // of the whole call
 	LastModified    time.Time     `json:"lastModified,omitzero"` // of the object, to the second
 
 	// Header holds the object's headers as of the first answer that was accepted, x-oss-meta-* included. It is nil if there
 	// was none. It reads like the answer to a HEAD: Content-Length is the size of the whole object, and there is no
 	// Content-Range. Headers of the connection and cookies are omitted, and credentials that a server sent back are hidden.
 	Header http.Header `json:"header,omitempty"`
-}
-
-// objectHeader returns what the headers of an answer say of an object of size bytes.
-func objectHeader(answer http.Header, size int64) http.Header {
-	if answer == nil {
-		return nil
-	}
-	h := answer.Clone()
-	for _, names := range h.Values("Connection") {
-		for name := range strings.SplitSeq(names, ",") {
-			h.Del(strings.TrimSpace(name)) // of this connection alone: RFC 9110, section 7.6.1
-		}
-	}
-	for _, name := range notOfTheObject {
-		h.Del(name)
-	}
-	h.Set("Content-Length", strconv.FormatInt(size, 10))
-	return h
-}
-
-// notOfTheObject are headers that describe a connection, a session or one answer. A cookie is a credential.
-var notOfTheObject = [...]string{
-	"Connection", "Keep-Alive", "Proxy-Authenticate", "Proxy-Authentication-Info", "Proxy-Connection", "Te", "Trailer",
-	"Transfer-Encoding", "Upgrade", "Set-Cookie", "Content-Range",
 }
 
 // MarshalJSON writes the names that the tags of the fields give. CRC64 is a decimal string, because many programs read a
@@ -103,11 +80,25 @@ func (r *Result) LogValue() slog.Value {
 	return slog.GroupValue(attrs...)
 }
 
+// PrefixResult describes what a call of [Downloader.DownloadPrefix] did. It is non-nil as soon as one request has been made,
+// even if the error is non-nil.
+type PrefixResult struct {
+	Done    int   `json:"done"`    // objects that were downloaded, and folders that were made for keys that end in a slash
+	Skipped int   `json:"skipped"` // objects and folders that were there already
+	Failed  int   `json:"failed"`  // objects that could not be downloaded; those cut short by cancellation are not counted
+	Bytes   int64 `json:"bytes"`   // of the files that were downloaded
+	// Failures are the first 1,000 of Failed, in the order in which they happened. All are logged.
+	Failures []KeyError `json:"failures"`
+	// Listing is the error that ended the listing early; objects that were not listed are not counted anywhere. It is nil if
+	// everything was listed, and after a cancellation.
+	Listing error `json:"listing"`
+}
+
 // MarshalJSON writes the names that the tags of the fields give. Errors are their texts; Listing is omitted if it is nil.
 func (r PrefixResult) MarshalJSON() ([]byte, error) {
 	type fields PrefixResult
 	if r.Failures == nil {
-		r.Failures = []KeyError{} // an array for whoever reads it, not null
+		r.Failures = []KeyError{} // an empty array, not null
 	}
 	return marshal(struct {
 		fields
@@ -115,7 +106,8 @@ func (r PrefixResult) MarshalJSON() ([]byte, error) {
 	}{fields(r), errorText(r.Listing)})
 }
 
-// UnmarshalJSON reads what MarshalJSON writes. The errors have their texts, and errors.Is knows them no more.
+// UnmarshalJSON reads what MarshalJSON writes. The errors then have the same texts, and [errors.Is] no longer finds what they
+// wrapped.
 func (r *PrefixResult) UnmarshalJSON(b []byte) error {
 	type fields PrefixResult
 	in := struct {
@@ -147,58 +139,64 @@ func (r *PrefixResult) LogValue() slog.Value {
 	return slog.GroupValue(attrs...)
 }
 
-// MarshalJSON writes the key, and the text of Err as error.
-func (e KeyError) MarshalJSON() ([]byte, error) {
-	type fields KeyError
-	return marshal(struct {
-		fields
-		Err string `json:"error"`
-	}{fields(e), errorText(e.Err)})
-}
-
-// UnmarshalJSON reads what MarshalJSON writes. Err has its text, and errors.Is knows it no more.
-func (e *KeyError) UnmarshalJSON(b []byte) error {
-	type fields KeyError
-	in := struct {
-		*fields
-		Err string `json:"error"`
-	}{(*fields)(e), errorText(e.Err)}
-	if err := json.Unmarshal(b, &in); err != nil {
-		return err
+// result returns what a call ends with: its figures, and the error with the names of object and destination.
+func (c *call) result(ctx context.Context, path string, err error) (*Result, error) {
+	res := c.figures(path)
+	if err == nil {
+		return res, nil
 	}
-	e.Err = textError(in.Err)
-	return nil
-}
-
-// LogValue returns the text, so that a log line has the same kind of value for every error.
-func (e KeyError) LogValue() slog.Value { return slog.StringValue(e.Error()) }
-
-// MarshalJSON writes the names that the tags of the fields give, and the text of Err as error.
-func (e *PartError) MarshalJSON() ([]byte, error) {
-	type fields PartError
-	return marshal(struct {
-		*fields
-		Err string `json:"error"`
-	}{(*fields)(e), errorText(e.Err)})
-}
-
-// UnmarshalJSON reads what MarshalJSON writes. Err has its text, and errors.Is knows it no more.
-func (e *PartError) UnmarshalJSON(b []byte) error {
-	type fields PartError
-	in := struct {
-		*fields
-		Err string `json:"error"`
-	}{(*fields)(e), errorText(e.Err)}
-	if err := json.Unmarshal(b, &in); err != nil {
-		return err
+	if res != nil {
+		res.CRC64, res.Verified = 0, false
 	}
-	e.Err = textError(in.Err)
-	return nil
+	return res, c.withNames(ctx, path, err)
 }
 
-// LogValue returns the text, so that a log line has the same kind of value for every error.
-func (e *PartError) LogValue() slog.Value { return slog.StringValue(e.Error()) }
+// figures returns what a call did, or nil if it made no request.
+func (c *call) figures(path string) *Result {
+	if c.stats.Requests.Load() == 0 {
+		return nil
+	}
+	id := c.src.Identity()
+	res := &Result{
+		Path: path, Bucket: id.Bucket, Key: id.Key, CRC64: c.crc, Verified: c.verified,
+		ResumedBytes: c.stats.Resumed.Load(), DownloadedBytes: c.stats.Downloaded.Load(),
+		Requests: int(c.stats.Requests.Load()), Retries: int(c.stats.Retries.Load()), Duration: time.Since(c.start),
+	}
+	if f, fixed := c.engine.Facts(); fixed {
+		res.VersionID, res.ETag, res.LastModified = f.VersionID, f.ETag, f.LastModified
+		res.Header = objectHeader(c.engine.Header(), f.Size)
+	}
+	if c.engine.HasBegun() {
+		res.Size = c.engine.Parts.Totals().Size
+	}
+	return res
+}
 
+// objectHeader returns what the headers of an answer say of an object of size bytes.
+func objectHeader(answer http.Header, size int64) http.Header {
+	if answer == nil {
+		return nil
+	}
+	h := answer.Clone()
+	for _, names := range h.Values("Connection") {
+		for name := range strings.SplitSeq(names, ",") {
+			h.Del(strings.TrimSpace(name)) // of this connection alone: RFC 9110, section 7.6.1
+		}
+	}
+	for _, name := range notOfTheObject {
+		h.Del(name)
+	}
+	h.Set("Content-Length", strconv.FormatInt(size, 10))
+	return h
+}
+
+// notOfTheObject are headers that describe a connection, a session or one answer. A cookie is a credential.
+var notOfTheObject = [...]string{
+	"Connection", "Keep-Alive", "Proxy-Authenticate", "Proxy-Authentication-Info", "Proxy-Connection", "Te", "Trailer",
+	"Transfer-Encoding", "Upgrade", "Set-Cookie", "Content-Range",
+}
+
+// errorText returns the text of an error; "" if there is none.
 func errorText(err error) string {
 	if err == nil {
 		return ""
@@ -206,6 +204,7 @@ func errorText(err error) string {
 	return err.Error()
 }
 
+// textError returns an error with a text; nil if it is "".
 func textError(text string) error {
 	if text == "" {
 		return nil
@@ -213,7 +212,7 @@ func textError(text string) error {
 	return errors.New(text)
 }
 
-// marshal leaves <, > and & as they are. The encoder that asked escapes them if it wants to.
+// marshal encodes v and leaves <, > and & as they are. The encoder that called MarshalJSON escapes them if it is to.
 func marshal(v any) ([]byte, error) {
 	var b bytes.Buffer
 	e := json.NewEncoder(&b)

@@ -36,7 +36,7 @@ import (
 //
 // # Redirects
 //
-// Redirects are followed, also to other hosts. A signed URL must lead to an answer of OSS: one with a request ID and something
+// Redirects are followed, even to other hosts. A signed URL must lead to an answer of OSS: one with a request ID and something
 // that identifies the object. Anything else, such as the sign-in page of a network, is retried and then an error; neither path
 // nor partial file change. An answer without Content-Length is an error as well, since nothing would show whether its body is
 // complete.
@@ -68,14 +68,14 @@ func (d *Downloader) DownloadURL(ctx context.Context, signedURL, path string, op
 // [WithRequestOptions] do not, since version and parameters are in the URL.
 //
 // OpenURL waits for the first answer and returns the errors that come instead: those that [Downloader.Download] names. Later
-// errors come from Read, after the bytes before them. When ctx is done before the end, Read returns its error at once. Nothing
+// errors come from Read, after the bytes before them. When ctx is done before the end, Read returns its error immediately. Nothing
 // is kept between calls: after [ErrExpired] a new one starts over. The Reader must be closed.
 func (d *Downloader) OpenURL(ctx context.Context, signedURL string, opts ...Option) (*Reader, error) {
 	c, err := d.urlCall(inOpenURL, signedURL, opts)
 	if err != nil {
 		return nil, fmt.Errorf("ossdl: open %w", err)
 	}
-	return c.toReader(ctx)
+	return c.openReader(ctx)
 }
 
 // urlCall makes a call for the object of a URL. Its errors begin with the URL, as far as it can be shown.
@@ -95,9 +95,8 @@ func (d *Downloader) urlCall(where entryPoints, signedURL string, opts []Option)
 		case cfg.object.ifMatch != "":
 			return nil, fmt.Errorf("%s: WithIfMatch does not apply to a URL with x-oss-process", addr)
 		}
-		cfg.checkpoint = checkpointPlace{kind: placeNone} // nothing could be resumed
 	}
-	c := d.newCall(weburl.NewSource(d.webClient(&cfg), userAgent, addr, cfg.refresh), cfg)
+	c := d.newCall(weburl.NewSource(d.clientForURLs(&cfg), userAgent, addr, cfg.refresh), cfg)
 	c.versionID = addr.Version()
 	c.oneStream = addr.Processed()
 	return c, nil
@@ -107,8 +106,9 @@ func (d *Downloader) urlCall(where entryPoints, signedURL string, opts []Option)
 // It leaves alone those of the SDK's client and of a client given with [WithHTTPClient].
 func (d *Downloader) CloseIdleConnections() { d.urlClient().CloseIdleConnections() }
 
-// webClient returns the client for URLs: the caller's, with our rules for redirects, or the one that all calls share.
-func (d *Downloader) webClient(cfg *settings) *http.Client {
+// clientForURLs returns the client for URLs: the one that the caller gave, with the rules for redirects, or the one that all
+// calls share.
+func (d *Downloader) clientForURLs(cfg *settings) *http.Client {
 	if cfg.httpClient == nil {
 		return d.urlClient()
 	}

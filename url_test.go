@@ -456,7 +456,7 @@ func TestURLRefreshHoldsNoSlot(t *testing.T) {
 	harness.CheckFile(t, path, c)
 }
 
-// TestURLRefreshWithAnotherObject checks that what the new URL brings is held against the pin as every other answer.
+// TestURLRefreshWithAnotherObject checks that the answer to a new URL is compared with the pin like every other answer.
 func TestURLRefreshWithAnotherObject(t *testing.T) {
 	s := harness.NewServer(t)
 	s.Put("bkt", "k", osstest.Random(1, 8*harness.PartSize))
@@ -538,7 +538,7 @@ func TestURLErrorsTellNoQuery(t *testing.T) {
 			}
 			leaks.NoSecret(t, err, "SECRET")
 			if strings.Contains(logged.String(), "SECRET") {
-				t.Errorf("the log tells the query: %s", &logged)
+				t.Errorf("the log shows the query: %s", &logged)
 			}
 			t.Log(err)
 		})
@@ -856,7 +856,7 @@ http {
 			t.Error(err)
 		}
 		<-drained
-		_ = cmd.Wait() // it was told to end
+		_ = cmd.Wait() // it was asked to end
 	})
 	return "http://" + addr
 }

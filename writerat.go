@@ -19,7 +19,7 @@ import (
 // WriteAt is called by several goroutines at the same time. The ranges do not overlap and have up to 256 KiB each. It is not
 // called after DownloadTo has returned. Each byte is written once, with one exception: if the CRC-64 of the whole is not the
 // service's, everything is written once more, and after a second mismatch the call fails with [ErrChecksum]. If w already holds
-// data, what lies behind the object's bytes is kept.
+// data, what lies beyond the object's bytes is kept.
 //
 // [WithChecksum] reads the bytes back, so it needs a w that is also an [io.ReaderAt]; a file must be opened for reading as
 // well. Closing or syncing w is up to the caller.
@@ -38,20 +38,20 @@ func (d *Downloader) DownloadTo(ctx context.Context, bucket, key string, w io.Wr
 	if err != nil {
 		return nil, nameError("download", bucket, key, err)
 	}
-	return c.toWriter(ctx, to)
+	return c.downloadToWriter(ctx, to)
 }
 
-// toWriter downloads to a writer.
-func (c *call) toWriter(ctx context.Context, to *writerSink) (*Result, error) {
-	cfg, err := c.configure(to, nil)
+// downloadToWriter downloads to a writer.
+func (c *call) downloadToWriter(ctx context.Context, to *writerSink) (*Result, error) {
+	config, err := c.engineConfig(to, nil)
 	if err != nil {
 		return c.result(ctx, "", err)
 	}
-	cfg.Parts.SetVolatile()
-	cfg.Disk = to.read
-	t := c.newTransfer(cfg)
-	progress := report(c.cfg.progress, c.snapshot, c.stats.Downloaded.Load)
-	err = c.fetchUntilVerified(ctx, t)
+	config.Parts.SetVolatile()
+	config.Disk = to.read
+	e := c.newEngine(config)
+	progress := startReporter(c.cfg.progress, c.snapshot, c.stats.Downloaded.Load)
+	c.verdict, err = c.fetchUntilVerified(ctx, e)
 	progress.end(err)
 	if p := to.panicked.Load(); p != nil { // it has priority over any other error
 		panic(p)
@@ -59,7 +59,7 @@ func (c *call) toWriter(ctx context.Context, to *writerSink) (*Result, error) {
 	return c.result(ctx, "", err)
 }
 
-// writerSink is the sink that writes to the caller's writer.
+// writerSink is an [engine.Sink] that writes to the writer that the caller gave.
 type writerSink struct {
 	w    io.WriterAt
 	read io.ReaderAt // w, if it must be read back; nil otherwise
@@ -96,8 +96,8 @@ func (s *writerSink) WriteAt(b []byte, off int64) (n int, err error) {
 	return s.w.WriteAt(b, off)
 }
 
-// panicError carries a panic of the caller's writer out of a worker. So the caller can recover from it, and nothing of the
-// call is left running.
+// panicError carries a panic of that writer out of a worker. So the caller can recover from it, and nothing of the call is
+// left running.
 type panicError struct {
 	value any
 	stack []byte

@@ -59,7 +59,7 @@ func TestRun(t *testing.T) {
 		{"no such object", "none", good, "object not found"},
 		{"other digest", "good", put("other", []byte("other")), "checksum mismatch"},
 		{"no digest", "good", "xyz", "SHA-256"},
-		{"short digest", "good", "ab", "digest has 1 bytes"},
+		{"short digest", "good", "ab", "the digest has 1 byte, the hash makes 32"},
 		{"no archive", "other", put("other", []byte("other")), "EOF"},
 		{"out of the folder", "evil", put("evil", packed(t, tar.Header{Typeflag: tar.TypeReg, Name: "../evil"})), "../evil"},
 		{"link", "link", put("link", packed(t, tar.Header{Typeflag: tar.TypeSymlink, Name: "a", Linkname: "/etc"})), "neither a folder"},

@@ -1,9 +1,12 @@
+// Package localfile writes a download to a path at which it appears complete or not at all. It knows the working files
+// beside the path (partial file, checkpoint, lock file), the space on the disk, and the order of syncs and renames. It must
+// not know what is downloaded, from where, or what a checkpoint says: to it a checkpoint is bytes that it keeps for its
+// caller. Its invariant: nothing but the rename in Commit changes what is at the path, and that comes after all bytes
+// were synced.
 package localfile
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -11,11 +14,8 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
-	"strconv"
-	"strings"
 	"syscall"
 	"time"
-	"unicode/utf8"
 
 	"github.com/ossdl/ossdl/internal/engine"
 	"github.com/ossdl/ossdl/internal/fsys"
@@ -23,17 +23,9 @@ import (
 
 // The suffixes of the working files. All are gone after success.
 const (
-	PartSuffix       = ".part"      // the data, until the rename
-	CheckpointSuffix = ".cp"        // which bytes of it are done
-	LockSuffix       = ".part.lock" // held by the running call
-)
-
-const (
-	CheckpointMode = 0o600
-	// CheckpointLimit bounds what is saved, in bytes; checkpointReadLimit bounds what is read, so that a hostile
-	// checkpoint cannot exhaust memory.
-	CheckpointLimit     = 64 << 10
-	CheckpointReadLimit = 1 << 20
+	partSuffix       = ".part"      // the data, until the rename
+	checkpointSuffix = ".cp"        // which bytes of it are done
+	lockSuffix       = ".part.lock" // held by the running call
 )
 
 // Config says where a download ends, and where its working files are until then.
@@ -41,24 +33,24 @@ type Config struct {
 	FS     fsys.FS
 	Log    *slog.Logger
 	Path   string // of the file; its folder exists
-	Base   string // of the working files' names, without their suffixes; "": path, after its symbolic links are resolved
-	Folder string // holds base; it is made when it is missing, and others may remove it when it is empty; "": none
+	Base   string // of the working files' names, without their suffixes; "": Path, after its symbolic links are resolved
+	Folder string // holds Base; it is made if it is missing, and others may remove it if it is empty; "": none
 	Sparse bool   // reserve no space
 
 	KeepPartial   bool   // keep a checkpoint, and after an error the partial file; otherwise a failure leaves nothing
-	Checkpoint    string // the checkpoint's path; "": base + ".cp", unless checkpointDir is set
-	CheckpointDir string // a folder for checkpoints of several downloads, made when it is missing
-	Source        string // what is downloaded; with the path it makes the checkpoint's name in checkpointDir
+	Checkpoint    string // the checkpoint's path; "": Base + ".cp", unless CheckpointDir is set
+	CheckpointDir string // a folder for checkpoints of several downloads, made if it is missing
+	Source        string // what is downloaded; with the path it makes the checkpoint's name in CheckpointDir
 
 	// IsCheckpointOf reports whether data is a checkpoint that calls its destination name.
 	IsCheckpointOf func(data []byte, name string) bool
 }
 
-// Destination is a path where a download appears whole or not at all, with the working files that it needs until then.
-// Only the rename in commit touches the path itself.
+// Destination is a path at which a download appears complete or not at all, with the working files that it needs until
+// then. Only the rename in Commit touches the path itself. [Check] makes one.
 //
-// The order of calls is lock, readCheckpoint, adopt, begin, then commit or abandon. After abandon a second attempt may
-// follow, from begin on. Between begin and commit, WriteAt, ReadAt, reserve, sync and save may run concurrently.
+// The order of calls is Lock, ReadCheckpoint, Adopt, Begin, then Commit or Abandon. After Abandon a second attempt may
+// follow, from Begin on. Between Begin and Commit, WriteAt, ReadAt, Reserve, Sync and Save may run concurrently.
 type Destination struct {
 	fs     fsys.FS
 	log    *slog.Logger
@@ -72,7 +64,7 @@ type Destination struct {
 
 	isCheckpointOf func(data []byte, name string) bool
 
-	content content // nil before adopt has found one or begin has made one
+	content content // nil before Adopt has found one or Begin has made one
 }
 
 var _ engine.Sink = (*Destination)(nil)
@@ -101,14 +93,15 @@ type content interface {
 // Keep says what an attempt that failed leaves.
 type Keep int
 
+// What an attempt can leave.
 const (
 	Nothing Keep = iota // neither partial file nor checkpoint
 	Partial             // both, unless the destination was configured to keep neither
 	AsFound             // what was there before the attempt, which another attempt replaces
 )
 
-// Check returns the destination of a download, or the reason why nothing can be written there. It does not
-// touch the path, and makes no folder but the one for checkpoints.
+// Check returns the destination of a download, or the reason why nothing can be written there. It does not touch the path.
+// It makes no folder except the one for checkpoints.
 func Check(cfg Config) (*Destination, error) {
 	if cfg.Path == "" {
 		return nil, errors.New("empty destination path")
@@ -126,19 +119,19 @@ func Check(cfg Config) (*Destination, error) {
 		d.checkpoint, err = d.checkpointPath(cfg)
 	}
 	if err != nil {
-		return nil, d.NoSpace(err, 0)
+		return nil, d.NoSpace(0, err)
 	}
 	return d, nil
 }
 
-// newDestination is a destination whose path and base are known, with the default checkpoint if it keeps one.
+// newDestination returns a destination whose Path and Base are known, with the default checkpoint if it keeps one.
 func newDestination(cfg Config) *Destination {
 	d := &Destination{
 		fs: cfg.FS, log: cfg.Log, path: cfg.Path, base: cfg.Base, folder: cfg.Folder, sparse: cfg.Sparse,
 		keepPartial: cfg.KeepPartial, isCheckpointOf: cfg.IsCheckpointOf,
 	}
 	if d.keepPartial {
-		d.checkpoint = d.base + CheckpointSuffix
+		d.checkpoint = d.base + checkpointSuffix
 	}
 	return d
 }
@@ -169,63 +162,15 @@ func (d *Destination) checkPath() error {
 	return f.Close()
 }
 
-// checkpointPath returns the path of the checkpoint. It checks the checkpoint's folder, and makes checkpointDir.
-func (d *Destination) checkpointPath(cfg Config) (string, error) {
-	switch {
-	case cfg.CheckpointDir != "":
-		if err := d.fs.Mkdir(cfg.CheckpointDir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
-			return "", fmt.Errorf("checkpoint folder: %w", err)
-		}
-		dir, err := d.fs.Resolve(cfg.CheckpointDir) // the next call may use another name for it
-		if err != nil {
-			return "", fmt.Errorf("checkpoint folder: %w", err)
-		}
-		sum := sha256.Sum256(fmt.Appendf(nil, "%s\n%q\n", cfg.Source, d.path))
-		return filepath.Join(dir, hex.EncodeToString(sum[:16])+CheckpointSuffix), nil
-	case cfg.Checkpoint != "":
-		resolved, err := d.fs.Resolve(cfg.Checkpoint)
-		if err != nil {
-			return "", fmt.Errorf("checkpoint: %w", err)
-		}
-		for _, taken := range []string{d.path, d.base + PartSuffix, d.base + LockSuffix} {
-			// Some file systems are case-insensitive.
-			if strings.EqualFold(resolved, taken) || strings.EqualFold(resolved+fsys.TempSuffix, taken) {
-				return "", fmt.Errorf("checkpoint %s is a file of the download itself", cfg.Checkpoint)
-			}
-		}
-		return resolved, nil
-	}
-	return d.checkpoint, nil
-}
-
-// Path is the path, with its symbolic links resolved.
+// Path returns the path, with its symbolic links resolved.
 func (d *Destination) Path() string { return d.path }
 
-// HasCheckpoint reports whether the destination keeps a checkpoint.
-func (d *Destination) HasCheckpoint() bool { return d.checkpoint != "" }
-
-// CheckpointName is the path of the checkpoint, for messages; "" if there is none.
-func (d *Destination) CheckpointName() string { return d.checkpoint }
-
-// NameInCheckpoint is what a checkpoint must call this destination: its path relative to the checkpoint's folder.
-func (d *Destination) NameInCheckpoint() string { return relativeTo(d.checkpoint, d.path) }
-
-// relativeTo names path as seen from the folder of the checkpoint cp, so that both can be moved together.
-func relativeTo(cp, path string) string {
-	if rel, err := filepath.Rel(filepath.Dir(cp), path); err == nil {
-		path = filepath.ToSlash(rel)
-	}
-	if !utf8.ValidString(path) {
-		return strconv.Quote(path) // JSON cannot hold it as it is
-	}
-	return path
-}
-
-// Adopt opens the file of an earlier run whose checkpoint is of length bytes; complete says that it claims all of them.
-// It returns false if there is none that may be written into. Only a regular file with one name is ever opened.
+// Adopt opens the file that an earlier run left with its checkpoint. The checkpoint is for length bytes; complete says that
+// it claims all of them. Adopt returns false if there is no file that may be used, and logs why. Only a regular file with
+// one name is opened for writing.
 func (d *Destination) Adopt(length int64, complete bool) (found bool, err error) {
-	defer func() { err = d.NoSpace(err, 0) }()
-	name := d.base + PartSuffix
+	defer func() { err = d.NoSpace(0, err) }()
+	name := d.base + partSuffix
 	fi, err := d.lstatRegular(name)
 	if err != nil {
 		return false, err
@@ -257,8 +202,8 @@ func (d *Destination) Adopt(length int64, complete bool) (found bool, err error)
 	return true, nil
 }
 
-// lstatRegular returns what is at the name of a working file. If there is nothing it returns nil; if it is anything but a
-// regular file, an error.
+// lstatRegular returns what is at the name of a working file: nil if there is nothing, an error if it is not a regular
+// file.
 func (d *Destination) lstatRegular(name string) (fs.FileInfo, error) {
 	fi, err := d.fs.Lstat(name)
 	switch {
@@ -272,7 +217,8 @@ func (d *Destination) lstatRegular(name string) (fs.FileInfo, error) {
 	return fi, nil
 }
 
-// Begin makes the partial file, unless adopt has found one, and reserves its space.
+// Begin makes the partial file, unless Adopt has found a file, and reserves its space. size is that of the whole file, of
+// which missing bytes are still to be written. It implements [engine.Sink].
 func (d *Destination) Begin(size, missing int64) error {
 	if d.content == nil {
 		p, err := d.createPartial()
@@ -284,34 +230,13 @@ func (d *Destination) Begin(size, missing int64) error {
 	return d.content.prepare(size, missing)
 }
 
-// createPartial makes an empty partial file. A file already there is replaced: no checkpoint describes it.
-func (d *Destination) createPartial() (*partial, error) {
-	name := d.base + PartSuffix
-	fi, err := d.lstatRegular(name)
-	if err != nil {
-		return nil, err
-	}
-	d.DropCheckpoint() // it describes the file that is about to go
-	if fi != nil {
-		d.log.Info("replacing partial file of an earlier run", "path", name)
-		if err := d.fs.Remove(name); err != nil {
-			return nil, err
-		}
-	}
-	f, err := d.fs.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o666)
-	if err != nil {
-		return nil, err
-	}
-	return &partial{d: d, file: f}, nil
-}
-
-// WriteAt writes into the partial file. If the file is already at the path the error is errNotOurs.
+// WriteAt writes into the partial file. If the file is already at the path the error is [ErrNotOurs].
 func (d *Destination) WriteAt(b []byte, off int64) (int, error) { return d.content.WriteAt(b, off) }
 
-// ReadAt reads what is on disk, for the proof and for the caller's digest.
+// ReadAt reads what is on disk, to compare it with the checkpoint and with the digest that the caller gave.
 func (d *Destination) ReadAt(b []byte, off int64) (int, error) { return d.content.ReadAt(b, off) }
 
-// Reserve allocates the disk blocks that begin has left to it, until ctx is done.
+// Reserve allocates the disk blocks that Begin has left to it, until ctx is done.
 func (d *Destination) Reserve(ctx context.Context) error { return d.content.reserve(ctx) }
 
 // Sync puts the bytes written so far on stable storage.
@@ -321,74 +246,11 @@ func (d *Destination) Reserve(ctx context.Context) error { return d.content.rese
 // trusted.
 func (d *Destination) Sync() error { return d.content.sync() }
 
-// SyncFailed reports whether a sync of this attempt has failed, in commit too.
+// SyncFailed reports whether a sync of this attempt has failed, including that of Commit.
 func (d *Destination) SyncFailed() bool { return d.content != nil && d.content.syncFailed() }
 
-// ReadCheckpoint returns the checkpoint, or fs.ErrNotExist. Errors that match fsys.ErrNotRegular or fsys.ErrTooLarge say
-// that what is there is no checkpoint, and save may replace it.
-func (d *Destination) ReadCheckpoint() ([]byte, error) {
-	if d.checkpoint == "" {
-		return nil, fs.ErrNotExist
-	}
-	data, err := fsys.ReadFile(d.fs, d.checkpoint, CheckpointReadLimit)
-	if errors.Is(err, fsys.ErrNotRegular) {
-		if fi, lerr := d.fs.Lstat(d.checkpoint); lerr == nil && fi.IsDir() {
-			return nil, fmt.Errorf("checkpoint %s is a folder", d.checkpoint)
-		}
-	}
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		err = fmt.Errorf("checkpoint: %w", d.NoSpace(err, 0))
-	}
-	return data, err
-}
-
-// Saves reports whether save has anything to do: not if there is no checkpoint, nor if the file is already at the path.
-func (d *Destination) Saves() bool {
-	_, there := d.content.(*inPlace)
-	return d.checkpoint != "" && !there
-}
-
-// Save replaces the checkpoint by data, at most checkpointLimit bytes. last says that it is the last one of an attempt:
-// on a full disk it gets the ballast in any case. The ballast goes to an earlier one only if all blocks of the data are
-// allocated: otherwise data still to come would take the room, and the last save would find none.
-func (d *Destination) Save(data []byte, last bool) error {
-	err := fsys.WriteFile(d.fs, d.checkpoint, data, CheckpointMode)
-	if fsys.IsNoSpace(err) && d.content.freeBallast(last) {
-		err = fsys.WriteFile(d.fs, d.checkpoint, data, CheckpointMode)
-	}
-	return err
-}
-
-// DropCheckpoint removes the checkpoint, and its temporary if a run was killed while writing it. A checkpoint without its
-// file costs the next run only the reading of it, so a failure is logged and no more.
-func (d *Destination) DropCheckpoint() {
-	if d.checkpoint == "" {
-		return
-	}
-	for _, name := range []string{d.checkpoint, d.checkpoint + fsys.TempSuffix} {
-		if err := d.fs.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			d.log.Warn("checkpoint left behind", "error", err)
-		}
-	}
-}
-
-// dropStray removes the checkpoint that an earlier call with other options has left at the default place: the file that
-// it describes is gone. Anything there that is not a checkpoint of this destination is left alone.
-func (d *Destination) dropStray() {
-	stray := d.base + CheckpointSuffix
-	if d.checkpoint == stray {
-		return
-	}
-	data, err := fsys.ReadFile(d.fs, stray, CheckpointReadLimit)
-	if err != nil || !d.isCheckpointOf(data, relativeTo(stray, d.path)) {
-		return
-	}
-	if err := d.fs.Remove(stray); err != nil {
-		d.log.Warn("checkpoint left behind", "error", err)
-	}
-}
-
-// Abandon ends an attempt that failed. The partial file is closed, and removed with its checkpoint if k says so.
+// Abandon ends an attempt that failed. The partial file is closed. It is removed with its checkpoint if k is Nothing, or if
+// the destination was configured to keep neither.
 func (d *Destination) Abandon(k Keep) {
 	if d.content == nil {
 		return

@@ -9,12 +9,12 @@ import (
 	"github.com/ossdl/ossdl/internal/fsys"
 )
 
-// ErrNotOurs says that the file at the path is not what the checkpoint says. It may be anybody's and is not written into;
-// the download starts over.
+// ErrNotOurs says that the file at the path is not what the checkpoint says. It may be any file, so it is not written into,
+// and the download starts over.
 var ErrNotOurs = errors.New("the file at the path is not what the checkpoint says")
 
-// inPlace is the file at the path itself, if an earlier run has completed it: that run was killed between its rename and
-// the removal of its checkpoint. The checkpoint's claims are proved as always. The file is read, but never written.
+// inPlace is the file at the path itself, completed by an earlier run that was killed between its rename and the removal of
+// its checkpoint. The checkpoint's claims are verified as always. The file is read, but never written.
 type inPlace struct {
 	d    *Destination
 	file fsys.File // nil once closed
@@ -34,6 +34,7 @@ func (d *Destination) adoptInPlace(length int64) bool {
 	return true
 }
 
+// hasSize reports whether a file is known to have this size.
 func hasSize(f fsys.File, size int64) bool {
 	fi, err := f.Stat()
 	return err == nil && fi.Size() == size
@@ -57,7 +58,7 @@ func (p *inPlace) freeBallast(bool) bool { return false }
 // putInPlace has nothing to move.
 func (p *inPlace) putInPlace(size int64, _ time.Time) error { return p.confirmInPlace(size) }
 
-// confirmInPlace returns an error unless the file that was proved is still at the path, with all its bytes. It closes the
+// confirmInPlace returns an error unless the file that was verified is still at the path, with all its bytes. It closes the
 // file.
 func (p *inPlace) confirmInPlace(size int64) error {
 	ours, err := p.file.Stat()

@@ -16,7 +16,7 @@ import (
 // with any ballast, and its first written bytes are written.
 func adopted(t *testing.T, disk fsys.FS, path string, length, written int64) (*Destination, *partial) {
 	t.Helper()
-	f, err := disk.OpenFile(path+PartSuffix, os.O_RDWR|os.O_CREATE, 0o666)
+	f, err := disk.OpenFile(path+partSuffix, os.O_RDWR|os.O_CREATE, 0o666)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -35,7 +35,7 @@ func adopted(t *testing.T, disk fsys.FS, path string, length, written int64) (*D
 	return d, d.content.(*partial)
 }
 
-// TestReservationOfAResumeRunsBeside checks that a resumed run writes at once, too, and reserves the rest in parallel with
+// TestReservationOfAResumeRunsBeside checks that a resumed run writes immediately, too, and reserves the rest in parallel with
 // the writes. The ballast of the earlier run does not keep it from that.
 func TestReservationOfAResumeRunsBeside(t *testing.T) {
 	step := int64(fsys.ReserveStep)
@@ -48,7 +48,7 @@ func TestReservationOfAResumeRunsBeside(t *testing.T) {
 		t.Fatal(err)
 	}
 	if p.toReserve != size {
-		t.Errorf("%d bytes are left to reserve beside the writes, want %d", p.toReserve, size)
+		t.Errorf("%d bytes are left to reserve in parallel with the writes, want %d", p.toReserve, size)
 	}
 	if fi, err := p.file.Stat(); err != nil || fi.Size() != size {
 		t.Errorf("size %d, %v", fi.Size(), err)
@@ -115,8 +115,8 @@ func TestChoose(t *testing.T) {
 	}
 }
 
-// TestCommittedFileReplacedDuringItsProof checks that commit fails if the file at the path, which an earlier run has
-// completed, was replaced by another one while it was proved.
+// TestCommittedFileReplacedDuringItsProof checks that Commit fails if the file at the path, which an earlier run has
+// completed, was replaced by another one while it was verified.
 func TestCommittedFileReplacedDuringItsProof(t *testing.T) {
 	disk := memfs.New(memfs.Config{})
 	write := func(name string) {
@@ -177,12 +177,12 @@ func TestFileInPlaceIsOfferedOnlyIfComplete(t *testing.T) {
 	}
 }
 
-// TestLeftoversOfACallInUse checks that removeLeftovers leaves the files of a running call alone, and removes those of a
+// TestLeftoversOfACallInUse checks that RemoveLeftovers leaves the files of a running call alone, and removes those of a
 // killed one.
 func TestLeftoversOfACallInUse(t *testing.T) {
 	disk := memfs.New(memfs.Config{})
 	cfg := Config{FS: disk, Log: slog.New(slog.DiscardHandler), Path: "/file", Base: "/file"}
-	for _, suffix := range []string{"", PartSuffix, CheckpointSuffix, CheckpointSuffix + fsys.TempSuffix} {
+	for _, suffix := range []string{"", partSuffix, checkpointSuffix, checkpointSuffix + fsys.TempSuffix} {
 		if err := fsys.WriteFile(disk, "/file"+suffix, []byte("x"), 0o666); err != nil {
 			t.Fatal(err)
 		}

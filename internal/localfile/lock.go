@@ -8,17 +8,17 @@ import (
 	"github.com/ossdl/ossdl/internal/fsys"
 )
 
-// ErrInUse: the destination is being written by another call or process. Of a DownloadPrefix in another process, only
-// another DownloadPrefix into the same folder knows.
+// ErrInUse says that another call or process is writing the destination. A DownloadPrefix in another process is noticed
+// only by another DownloadPrefix into the same folder.
 var ErrInUse = errors.New("destination in use")
 
-// Lock keeps other calls and processes away from the destination until unlock. It must be held from before the checkpoint
-// is read until after it is removed. ErrInUse says that somebody else has it.
+// Lock keeps other calls and processes away from the destination until unlock is called. It must be held from before the
+// checkpoint is read until after it is removed. The error is [ErrInUse] if another call or process has the lock.
 //
-// A Download and a DownloadPrefix of the same file have lock files of different names. So within this process the path
-// itself is claimed, too.
+// Two downloads of the same file may have lock files of different names, because their [Config].Base differs. So within
+// this process the path itself is claimed, too.
 func (d *Destination) Lock() (unlock func(), err error) {
-	defer func() { err = d.NoSpace(err, 0) }()
+	defer func() { err = d.NoSpace(0, err) }()
 	disclaim, err := fsys.Claim(d.fs, d.path)
 	if errors.Is(err, fsys.ErrLocked) {
 		return nil, fmt.Errorf("%w: %s", ErrInUse, d.path)
@@ -48,10 +48,12 @@ func (d *Destination) Lock() (unlock func(), err error) {
 	}, nil
 }
 
-// folderTries bounds how often the folder of working files is made again because another call removed it before the lock
-// file was in it. A call does so when it is done.
+// folderTries limits how often the folder of working files is made again because another call, which is done, removed it
+// before the lock file was in it.
 const folderTries = 100
 
+// takeLockFile locks the lock file. It makes the folder of working files before, if there is to be one. systemwide reports
+// whether other processes are kept away.
 func (d *Destination) takeLockFile() (release func() error, systemwide bool, err error) {
 	for range folderTries {
 		if d.folder != "" {
@@ -59,7 +61,7 @@ func (d *Destination) takeLockFile() (release func() error, systemwide bool, err
 				return nil, false, err
 			}
 		}
-		release, systemwide, err = fsys.Lock(d.fs, d.base+LockSuffix)
+		release, systemwide, err = fsys.Lock(d.fs, d.base+lockSuffix)
 		if d.folder == "" || !errors.Is(err, fs.ErrNotExist) {
 			break
 		}

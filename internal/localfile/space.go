@@ -6,12 +6,11 @@ import (
 	"fmt"
 	"io/fs"
 	"path/filepath"
-	"sync/atomic"
 
 	"github.com/ossdl/ossdl/internal/fsys"
 )
 
-// ErrNoSpace: the disk, or the caller's quota on it, is full. The same call resumes once there is room.
+// ErrNoSpace says that the disk, or the caller's quota on it, is full. The same call resumes once there is room.
 var ErrNoSpace = errors.New("not enough disk space")
 
 // noSpaceError is an ErrNoSpace with its figures.
@@ -42,7 +41,7 @@ func (e *noSpaceError) Unwrap() []error {
 	return []error{ErrNoSpace, e.err}
 }
 
-// NoSpace turns the error of a full disk or an exhausted quota into an ErrNoSpace with its figures, for the file system
+// NoSpace turns the error of a full disk or an exhausted quota into an [ErrNoSpace] with its figures, for the file system
 // of the folder dir. missing is how many bytes were still to be written. A nil f is a file system that does not say how
 // much is free. Other errors are returned as they are.
 func NoSpace(f fsys.FS, dir string, missing int64, err error) error {
@@ -52,7 +51,7 @@ func NoSpace(f fsys.FS, dir string, missing int64, err error) error {
 	return &noSpaceError{missing: missing, free: freeSpace(f, dir), err: err}
 }
 
-// freeSpace is how many bytes are free; -1: unknown.
+// freeSpace returns how many bytes are free; -1: unknown.
 func freeSpace(f fsys.FS, dir string) int64 {
 	if f == nil {
 		return -1
@@ -64,9 +63,9 @@ func freeSpace(f fsys.FS, dir string) int64 {
 	return free
 }
 
-// NoSpace turns the error of a full disk into an ErrNoSpace with its figures, whatever met it: the data, but also the lock
-// or a rename. missing is how many bytes were still to be written.
-func (d *Destination) NoSpace(err error, missing int64) error {
+// NoSpace turns the error of a full disk into an [ErrNoSpace] with its figures, whether the disk had no room for the data,
+// the lock file or a rename. missing is how many bytes were still to be written.
+func (d *Destination) NoSpace(missing int64, err error) error {
 	return NoSpace(d.fs, filepath.Dir(d.path), missing, err)
 }
 
@@ -79,25 +78,7 @@ const (
 	ballastFrom = 1 << 20
 )
 
-// partial is a partial file beside the path.
-type partial struct {
-	d       *Destination
-	file    fsys.File // nil once closed
-	adopted bool      // an earlier run has made it
-
-	toReserve  int64       // bytes from 0 on whose blocks reserve is to allocate
-	reserved   atomic.Bool // all blocks of the data are allocated
-	ballastAt  int64       // where the ballast begins; 0: there is none
-	failedSync bool        // nothing that no sync has covered may be trusted
-}
-
-func (p *partial) name() string { return p.d.base + PartSuffix }
-
-func (p *partial) WriteAt(b []byte, off int64) (int, error) { return p.file.WriteAt(b, off) }
-
-func (p *partial) ReadAt(b []byte, off int64) (int, error) { return p.file.ReadAt(b, off) }
-
-// prepare reserves the space of the data, and then the ballast.
+// prepare reserves the space for the data, and then the ballast.
 func (p *partial) prepare(size, missing int64) error {
 	if err := p.allocate(size, missing); err != nil {
 		return err
@@ -159,8 +140,8 @@ const (
 	reserveRefused                    // there is no room for them
 )
 
-// choose decides about the blocks of a file that is to have size bytes and has held of them. free is what the file system
-// has left; -1: unknown. adopted says that the file is of an earlier run.
+// choose decides when to reserve the blocks of a file of size bytes, which has blocks for held of them. free is what the
+// file system has left, in bytes; -1: unknown. adopted says that an earlier run made the file.
 func choose(size, held, free int64, adopted bool) reservation {
 	need := size - held
 	switch {
@@ -178,8 +159,8 @@ func choose(size, held, free int64, adopted bool) reservation {
 	return reserveNow
 }
 
-// reserveNow lets the system say, before the first byte, whether there is room. The file is length bytes long and needs
-// blocks for need more.
+// reserveNow reserves all blocks before the first byte is written, so that the system says whether there is room. The file
+// is length bytes long and needs blocks for need more.
 func (p *partial) reserveNow(size, length, need, missing int64) error {
 	err := p.file.Reserve(0, size)
 	switch {
@@ -198,7 +179,7 @@ func (p *partial) reserveNow(size, length, need, missing int64) error {
 	return err
 }
 
-// reserve allocates what allocate has left to it, until ctx is done. It does so in steps, so that no write waits for long.
+// reserve allocates what allocate left to it, until ctx is done. It does so in steps, so that no write waits for long.
 func (p *partial) reserve(ctx context.Context) error {
 	if p.toReserve == 0 {
 		return nil
@@ -219,8 +200,8 @@ func (p *partial) reserve(ctx context.Context) error {
 	return nil
 }
 
-// reserveBallast adds the ballast. There is none if the disk has no room for it. Nor is there one if the system would fill
-// everything before it, with blocks or with zeros.
+// reserveBallast adds the ballast. There is none if the disk has no room for it, or if the system would fill everything
+// before it with blocks or with zeros.
 func (p *partial) reserveBallast(size int64) {
 	if p.d.checkpoint == "" || size < ballastFrom {
 		return

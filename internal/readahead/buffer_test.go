@@ -11,7 +11,7 @@ import (
 	"github.com/ossdl/ossdl/internal/span"
 )
 
-// TestReadAheadSink writes pieces in any order and reads them in theirs.
+// TestReadAheadSink checks that pieces written in any order are read in theirs, and that memory and horizon keep their bounds.
 func TestReadAheadSink(t *testing.T) {
 	rng := rand.New(rand.NewPCG(3, 4))
 	for range 20 {

@@ -11,15 +11,15 @@ import (
 	"unicode/utf8"
 )
 
-// Rules say which names a file system has.
+// Rules are what a file system allows in names.
 type Rules struct {
 	Windows   bool // some characters and names are refused
 	FoldsCase bool // names are case-insensitive
 }
 
-// Names names the files of the keys below a prefix. Names are relative to a folder and slash-separated; the name of a folder
-// ends in a slash. Keys must be given in the order of their bytes. A key that can have no name, or none of its own, gets an
-// error.
+// Names gives the keys below a prefix the names of their files. [NewNames] makes one. Names are relative to a folder and
+// slash-separated; the name of a folder ends in a slash. Keys must be given in the order of their bytes. A key that can have
+// no name, or none of its own, gets an error.
 type Names struct {
 	prefix string
 	rules  Rules
@@ -34,7 +34,7 @@ type Names struct {
 	seed maphash.Seed
 }
 
-// NewNames returns a namer for the keys that begin with prefix. Their names lack the prefix up to its last slash.
+// NewNames returns the Names for the keys that begin with prefix. A name is the key without the prefix up to its last slash.
 func NewNames(prefix string, r Rules) *Names {
 	n := &Names{prefix: prefix, rules: r}
 	if r.FoldsCase {
@@ -43,13 +43,13 @@ func NewNames(prefix string, r Rules) *Names {
 	return n
 }
 
-// Relative returns the key without the part of the prefix that names lack. The result need not be a valid name.
+// Relative returns the key without the part of the prefix that is not in names. The result need not be a valid name.
 func (n *Names) Relative(key string) string {
 	base := n.prefix[:strings.LastIndexByte(n.prefix, '/')+1]
 	return strings.TrimPrefix(key, base)
 }
 
-// Name returns the name of the next key. It is "" for the key of the folder itself.
+// Name returns the name of the next key. It is "" if the key stands for the folder itself.
 func (n *Names) Name(key string) (string, error) {
 	if !strings.HasPrefix(key, n.prefix) {
 		return "", fmt.Errorf("it does not begin with the prefix %q that was listed", n.prefix)
@@ -118,8 +118,8 @@ func (n *Names) below(name string) string {
 	return ""
 }
 
-// checkName returns an error if a name cannot be one below a folder. A name that is too long is left to the file system, which
-// alone knows its limits.
+// checkName returns an error if a file below a folder cannot have this name. A name that is too long is left to the file
+// system, which alone knows its limits.
 func checkName(name string, r Rules) error {
 	switch {
 	case !utf8.ValidString(name):
@@ -213,7 +213,7 @@ func matches(name string, patterns []string) bool {
 	return false
 }
 
-// CheckPatterns returns an error if one of the patterns for match is malformed.
+// CheckPatterns returns an error if one of the patterns for [Match] is malformed.
 func CheckPatterns(patterns []string) error {
 	for _, p := range patterns {
 		if _, err := path.Match(p, ""); err != nil || p == "" {
@@ -226,8 +226,8 @@ func CheckPatterns(patterns []string) error {
 // Shard is one of count equal shares of all keys. The zero value is all of them.
 type Shard struct{ Index, Count int }
 
-// Has reports whether a key belongs to the shard: its FNV-1a 64 hash, modulo count, is index. Callers rely on that a key is
-// always in the same shard.
+// Has reports whether a key belongs to the shard: its FNV-1a 64 hash, modulo Count, is Index. Callers rely on it that a key
+// is always in the same shard.
 func (s Shard) Has(key string) bool {
 	if s.Count <= 1 {
 		return true

@@ -10,14 +10,14 @@ import (
 	"github.com/ossdl/ossdl/internal/fsys"
 )
 
-// WorkDir is the name, below the folder of a tree, of the folder for files that are not complete yet.
+// WorkDir is the name, in the folder of a tree, of the folder for working files: those of objects that are not complete yet.
 const WorkDir = ".ossdl"
 
-// workDirTries limits how often the folder of working files is made again because another call that ends removes it.
+// workDirTries limits how often the folder for working files is made again because another call, which has ended, removed it.
 const workDirTries = 100
 
-// openWorkDir makes the folder of working files and learns from it how the file system treats names. Another call that ends
-// may remove the folder right after. That does no harm: whoever takes a lock in it makes it again.
+// openWorkDir makes the folder for working files and learns from it how the file system treats names. Another call that has
+// ended may remove the folder right after. That does no harm: a call that takes a lock in it makes it again.
 func (f *Folder) openWorkDir() (err error) {
 	for range workDirTries {
 		if err = f.tryWorkDir(); !errors.Is(err, fs.ErrNotExist) {
@@ -27,43 +27,44 @@ func (f *Folder) openWorkDir() (err error) {
 	return err
 }
 
+// tryWorkDir makes the folder for working files once. It returns [fs.ErrNotExist] if the folder was removed meanwhile.
 func (f *Folder) tryWorkDir() error {
-	switch err := f.FS.Mkdir(WorkDir, 0o777); {
+	switch err := f.fs.Mkdir(WorkDir, 0o777); {
 	case errors.Is(err, fs.ErrExist):
-		f.Leftover = true
+		f.leftovers = true
 	case err != nil:
 		return err
 	}
-	fi, err := f.FS.Lstat(WorkDir)
+	fi, err := f.fs.Lstat(WorkDir)
 	if err != nil {
 		return err
 	}
 	if !fi.IsDir() {
 		return fmt.Errorf("%s is in the way: it is not a folder (%v)", filepath.Join(f.dir, WorkDir), fi.Mode().Type())
 	}
-	upper, err := f.FS.Lstat(strings.ToUpper(WorkDir))
-	f.FoldsCase = err == nil && fsys.SameFile(fi, upper)
-	if again, err := f.FS.Lstat(WorkDir); err != nil || !fsys.SameFile(fi, again) {
+	upper, err := f.fs.Lstat(strings.ToUpper(WorkDir))
+	f.foldsCase = err == nil && fsys.SameFile(fi, upper)
+	if again, err := f.fs.Lstat(WorkDir); err != nil || !fsys.SameFile(fi, again) {
 		return fs.ErrNotExist // removed in between, so the answer about the other name means nothing
 	}
-	return f.FS.Writable(WorkDir)
+	return f.fs.Writable(WorkDir)
 }
 
-// closeWorkDir removes the folder of working files if it is empty. Files left in it are for the next call.
+// closeWorkDir removes the folder for working files if it is empty. Files left in it are for the next call.
 func (f *Folder) closeWorkDir() {
-	if err := f.FS.Remove(WorkDir); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := f.fs.Remove(WorkDir); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		f.log.Info("working files kept for the next call", "dir", filepath.Join(f.dir, WorkDir), "reason", err)
 	}
 }
 
-// notWorkDir returns an error if the file system takes name for the folder of working files, although it is spelled
+// notWorkDir returns an error if the file system takes name for the folder for working files, although it is spelled
 // differently.
 func (f *Folder) notWorkDir(name string) error {
-	fi, err := f.FS.Lstat(filepath.FromSlash(name))
+	fi, err := f.fs.Lstat(filepath.FromSlash(name))
 	if err != nil {
 		return err
 	}
-	work, err := f.FS.Lstat(WorkDir)
+	work, err := f.fs.Lstat(WorkDir)
 	switch {
 	case errors.Is(err, fs.ErrNotExist): // another call ended and removed it
 		return nil
@@ -75,8 +76,8 @@ func (f *Folder) notWorkDir(name string) error {
 	return nil
 }
 
-// isWorkDir reports whether any file system could take the first element of a name for workDir: in any case, and on Windows
-// by the short name that the folder may have.
+// isWorkDir reports whether any file system could take the first element of a name for [WorkDir]: in any case, and on
+// Windows by the short name that the folder may have.
 func isWorkDir(element string) bool {
 	return strings.EqualFold(element, WorkDir) || len(element) > 6 && strings.EqualFold(element[:6], "ossdl~")
 }

@@ -21,7 +21,7 @@ type collisionFS struct {
 	files map[uint64]struct{} // those that have the name of a key of this call
 }
 
-// Rename refuses to replace the file of another key: it returns errTwin.
+// Rename refuses to replace the file of another key: it returns [ErrCollision].
 func (f *collisionFS) Rename(from, to string) error {
 	if strings.HasPrefix(to, WorkDir+string(filepath.Separator)) {
 		return f.FS.Rename(from, to)
@@ -37,7 +37,7 @@ func (f *collisionFS) Rename(from, to string) error {
 	return f.add(to)
 }
 
-// claim records that an existing file belongs to a key. It returns errTwin if the file belongs to another.
+// claim records that an existing file belongs to a key. It returns [ErrCollision] if the file belongs to another.
 func (f *collisionFS) claim(name string) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -54,7 +54,7 @@ func (f *collisionFS) taken(fi fs.FileInfo) bool {
 	return false
 }
 
-// add must be called with the mutex held.
+// add records that a file belongs to a key. The mutex must be held.
 func (f *collisionFS) add(name string) error {
 	fi, err := f.FS.Lstat(name)
 	if err != nil {

@@ -1,0 +1,104 @@
+package localfile
+
+import (
+	"os"
+	"sync/atomic"
+	"time"
+
+	"github.com/ossdl/ossdl/internal/fsys"
+)
+
+// partial is a partial file, which Commit moves to the path.
+type partial struct {
+	d       *Destination
+	file    fsys.File // nil once closed
+	adopted bool      // an earlier run made it
+
+	toReserve  int64       // bytes from 0 on whose blocks reserve is to allocate
+	reserved   atomic.Bool // all blocks of the data are allocated
+	ballastAt  int64       // where the ballast begins; 0: there is none
+	failedSync bool        // a sync failed: nothing that no sync has covered may be trusted
+}
+
+// createPartial makes an empty partial file. A file already there is replaced: no checkpoint describes it.
+func (d *Destination) createPartial() (*partial, error) {
+	name := d.base + partSuffix
+	fi, err := d.lstatRegular(name)
+	if err != nil {
+		return nil, err
+	}
+	d.DropCheckpoint() // it describes the file that is about to go
+	if fi != nil {
+		d.log.Info("replacing partial file of an earlier run", "path", name)
+		if err := d.fs.Remove(name); err != nil {
+			return nil, err
+		}
+	}
+	f, err := d.fs.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o666)
+	if err != nil {
+		return nil, err
+	}
+	return &partial{d: d, file: f}, nil
+}
+
+func (p *partial) name() string { return p.d.base + partSuffix }
+
+func (p *partial) WriteAt(b []byte, off int64) (int, error) { return p.file.WriteAt(b, off) }
+
+func (p *partial) ReadAt(b []byte, off int64) (int, error) { return p.file.ReadAt(b, off) }
+
+// sync puts the data on stable storage; see [Destination.Sync].
+func (p *partial) sync() error {
+	err := p.file.Sync()
+	p.failedSync = p.failedSync || err != nil
+	return err
+}
+
+func (p *partial) syncFailed() bool { return p.failedSync }
+
+// putInPlace syncs the partial file and renames it to the path.
+func (p *partial) putInPlace(size int64, modified time.Time) error {
+	if err := p.cutBallast(); err != nil {
+		return err
+	}
+	// The rename must not be on disk before the bytes are.
+	if err := p.sync(); err != nil {
+		return err
+	}
+	ours, err := p.file.Stat()
+	if err != nil {
+		return err
+	}
+	// Some network file systems report only here that they could not write.
+	if err := p.close(); err != nil {
+		return err
+	}
+	// The file is closed by now: Windows sets the time once more when a writer closes it.
+	if !modified.IsZero() {
+		if err := p.d.fs.Chtimes(p.name(), modified); err != nil {
+			p.d.log.Warn("could not set modification time", "path", p.d.path, "error", err)
+		}
+	}
+	// The last look: what is swapped in after it gets the path.
+	if err := p.d.isAt(p.name(), ours, size); err != nil {
+		return err
+	}
+	return p.d.fs.Rename(p.name(), p.d.path)
+}
+
+// discard closes and removes the partial file.
+func (p *partial) discard() {
+	if err := p.close(); err != nil {
+		p.d.log.Warn("closing partial file failed", "error", err)
+	}
+	p.d.removePartial()
+}
+
+func (p *partial) close() error {
+	if p.file == nil {
+		return nil
+	}
+	f := p.file
+	p.file = nil
+	return f.Close()
+}
