@@ -35,7 +35,7 @@ func TestFreshStarts(t *testing.T) {
 			harness.Truncate(t, path+harness.CheckpointSuffix, 50)
 		}, "", nil, "unexpected end"},
 		"foreign": {func(t *testing.T, _ *osstest.Server, path string) {
-			harness.WriteFile(t, path+harness.CheckpointSuffix, `{"MD5":"abc","Magic":"92611BED-89E2-46B6-89E5-72F273D4B0A3"}`) // the official SDK's
+			harness.WriteFile(t, path+harness.CheckpointSuffix, `{"MD5":"abc","Magic":"92611BED-89E2-46B6-89E5-72F273D4B0A3"}`) // aliyun-oss-go-sdk's
 		}, "", nil, "format version 0"},
 		"another format":        {rewrite(`"version":1`, `"version":2`), "", nil, "format version 2"},
 		"another bucket":        {rewrite(`"bucket":"bkt"`, `"bucket":"bkx"`), "", nil, "another object"},
