@@ -19,7 +19,7 @@ func (d *Destination) Commit(size int64, modified time.Time) error {
 		return err
 	}
 	// A power loss after the return must not bring the old file back.
-	if err := d.fs.SyncDir(filepath.Dir(d.path)); err != nil {
+	if err := d.syncFolder(); err != nil {
 		return err
 	}
 	// Last: until the rename is on disk a crash may leave the partial file, and it needs its checkpoint.
@@ -47,11 +47,19 @@ func RemoveLeftovers(cfg Config) error {
 	defer unlock()
 	// The killed call may have got as far as its rename. A power loss must not undo the rename of a file that is
 	// reported as complete.
-	if err := d.fs.SyncDir(filepath.Dir(d.path)); err != nil {
+	if err := d.syncFolder(); err != nil {
 		return err
 	}
 	d.removePartial()
 	d.DropCheckpoint()
+	return nil
+}
+
+// syncFolder makes the names in the path's folder durable. A file system that cannot do so has done what it can.
+func (d *Destination) syncFolder() error {
+	if err := d.fs.SyncDir(filepath.Dir(d.path)); !errors.Is(err, errors.ErrUnsupported) {
+		return err
+	}
 	return nil
 }
 

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"path/filepath"
 
 	"github.com/ossdl/ossdl/internal/fsys"
 )
@@ -35,6 +36,8 @@ func (d *Destination) Lock() (unlock func(), err error) {
 	switch {
 	case errors.Is(err, fsys.ErrLocked):
 		return nil, fmt.Errorf("%w: %s", ErrInUse, d.path)
+	case errors.Is(err, fs.ErrPermission):
+		return nil, fmt.Errorf("no file can be made in %s: %w", filepath.Dir(d.path), err)
 	case err != nil:
 		return nil, err
 	case !systemwide:

@@ -1,7 +1,9 @@
 package localfile
 
 import (
+	"errors"
 	"os"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -18,6 +20,7 @@ type partial struct {
 	reserved   atomic.Bool // all blocks of the data are allocated
 	ballastAt  int64       // where the ballast begins; 0: there is none
 	failedSync bool        // a sync failed: nothing that no sync has covered may be trusted
+	noSync     sync.Once   // the file system cannot sync, and that was logged
 }
 
 // createPartial makes an empty partial file. A file already there is replaced: no checkpoint describes it.
@@ -50,6 +53,12 @@ func (p *partial) ReadAt(b []byte, off int64) (int, error) { return p.file.ReadA
 // sync puts the data on stable storage; see [Destination.Sync].
 func (p *partial) sync() error {
 	err := p.file.Sync()
+	if errors.Is(err, errors.ErrUnsupported) {
+		p.noSync.Do(func() {
+			p.d.log.Warn("the file system cannot sync: a power loss may cost the file", "path", p.d.path, "error", err)
+		})
+		return nil
+	}
 	p.failedSync = p.failedSync || err != nil
 	return err
 }

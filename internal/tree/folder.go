@@ -101,6 +101,9 @@ func (f *Folder) makeOne(name, parent string) error {
 	if err == nil {
 		// Without this sync a power loss could take the files that will be synced into the folder.
 		err = f.fs.SyncDir(filepath.FromSlash(parent))
+		if errors.Is(err, errors.ErrUnsupported) {
+			err = nil // the file system has done what it can
+		}
 	} else if errors.Is(err, fs.ErrExist) {
 		err = f.checkFolder(name)
 	}
