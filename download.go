@@ -46,10 +46,10 @@
 //
 // # Verification
 //
-// The CRC-64 of the whole is compared with the service's, and its digest with that of [WithChecksum], if one was given. A
-// mismatch is repaired if the disk or the network was at fault, and is [ErrChecksum] otherwise. Result.Verified reports
-// whether there was anything to compare with: the service has no CRC-64 of some older or copied objects, nor of parts of
-// objects.
+// The CRC-64 of the whole is compared with the service's, and its digest with that of [WithChecksum], if one was given. If the
+// disk or the network caused a mismatch, the wrong bytes are downloaded again. A mismatch that remains is [ErrChecksum].
+// Result.Verified reports whether there was anything to compare with: the service has no CRC-64 for some older or copied
+// objects, nor for parts of objects.
 //
 // # Errors
 //
@@ -119,7 +119,7 @@ type Downloader struct {
 // New makes no request.
 //
 // Make the client with oss.HTTPClient(ossdl.HTTPClient()). What depends on the transport (connections for all ranges, proxies
-// from the environment, redirects refused) is promised for that one only; see [HTTPClient].
+// from the environment, redirects refused) is guaranteed only with that client; see [HTTPClient].
 //
 // An option that does not apply is an error. So is an option of the SDK's client that has no effect together with
 // oss.HTTPClient and is not at its default: oss.Proxy, oss.AuthProxy, oss.Timeout, oss.MaxConns, oss.InsecureSkipVerify,

@@ -59,8 +59,8 @@ type Option struct {
 // WithPartSize limits how much one request asks for, in bytes: [MinPartSize] to [MaxPartSize].
 //
 // Without it, sizes are chosen that hide round trips: 8 MiB at first, then what a connection delivers in four
-// seconds, from 1 MiB to 256 MiB. Requests at the end of a download may be smaller. Part size does not matter for resuming,
-// which goes by bytes. A server that does not support ranges sends everything in one answer, whatever the part size.
+// seconds, from 1 MiB to 256 MiB. Requests at the end of a download may be smaller. Resuming does not depend on the
+// part size: it continues at the exact byte. A server that does not support ranges sends everything in one answer, whatever the part size.
 //
 // It applies to [New] and all calls.
 func WithPartSize(bytes int64) Option {
@@ -195,8 +195,8 @@ func WithRange(offset, length int64) Option {
 }
 
 // WithChecksum gives a digest that the bytes must have, for example sha256.New and the 32 bytes of a SHA-256. If they have
-// another, the call fails with [ErrChecksum]. If no CRC-64 vouches for the bytes, they are downloaded once more before that.
-// A digest whose length is not that of the hash is an error.
+// another, the call fails with [ErrChecksum]. If there was no CRC-64 to compare with, the bytes are downloaded once more
+// before the call fails. A digest whose length is not that of the hash is an error.
 //
 // The digest is computed in order before a file appears at its path. A [Reader] computes it from the bytes that are read.
 // [Downloader.DownloadTo] reads the bytes back, so its writer must also be an [io.ReaderAt].

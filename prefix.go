@@ -82,8 +82,8 @@ const maxFailures = 1000
 // that another call is downloading fails with [ErrInUse], and its file is completed by the other call.
 //
 // Download or DownloadURL to a path in dir, and a DownloadPrefix that downloads the same file, exclude each other in the same
-// way within one process. In two processes both continue, with working files of their own. The file is complete at any time:
-// that of the call that ends last.
+// way within one process. In two processes both continue, with working files of their own. The file is always complete; the
+// call that ends last wins.
 //
 // # Progress
 //

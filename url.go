@@ -69,7 +69,7 @@ func (d *Downloader) DownloadURL(ctx context.Context, signedURL, path string, op
 //
 // OpenURL waits for the first answer and returns the errors that come instead: those that [Downloader.Download] names. Later
 // errors come from Read, after the bytes before them. When ctx is done before the end, Read returns its error immediately. Nothing
-// is kept between calls: after [ErrExpired] a new one starts over. The Reader must be closed.
+// is kept between calls: after [ErrExpired] a new call starts over. The Reader must be closed.
 func (d *Downloader) OpenURL(ctx context.Context, signedURL string, opts ...Option) (*Reader, error) {
 	c, err := d.urlCall(inOpenURL, signedURL, opts)
 	if err != nil {

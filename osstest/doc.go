@@ -43,5 +43,5 @@
 //
 // # Limits
 //
-// Answers follow the documentation of OSS. Nothing is kept when the server stops. A PUT may have 256 MiB.
+// Answers follow the documentation of OSS. Nothing is kept when the server stops. A PUT may carry up to 256 MiB.
 package osstest

@@ -32,7 +32,7 @@ func (f *Fault) Status(status int) *Fault { f.fake.Status(status); return f }
 // Header sets a header field, such as ETag or Content-Range.
 func (f *Fault) Header(name, value string) *Fault { f.fake.Header(name, value); return f }
 
-// NoHeader removes a header field. It happens if the answer had that field.
+// NoHeader removes a header field. If the answer does not have that field, the step does not happen.
 func (f *Fault) NoHeader(name string) *Fault { f.fake.NoHeader(name); return f }
 
 // IgnoreRange answers a request for a range with 200 and the whole object, as some proxies do.
@@ -66,7 +66,7 @@ func (f *Fault) Rate(bytesPerSecond int64) *Fault { f.fake.Rate(bytesPerSecond);
 // [Server.ExpireToken], takes effect in the answer.
 func (f *Fault) Before(fn func()) *Fault { f.fake.Before(fn); return f }
 
-// Then calls fn when all of the answer has been sent but its last byte. What fn does to the server takes effect before
+// Then calls fn when all but the last byte of the answer has been sent. What fn does to the server takes effect before
 // the client can make its next request.
 func (f *Fault) Then(fn func()) *Fault { f.fake.Then(fn); return f }
 

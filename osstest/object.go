@@ -28,7 +28,7 @@ func (s *Server) CreateBucket(name string, opts ...BucketOption) {
 	s.fake.CreateBucket(name, all...)
 }
 
-// Content is the data of an object. Its methods are safe for concurrent use and always return the same.
+// Content is the data of an object. Its methods are safe for concurrent use and return the same each time.
 type Content interface {
 	io.ReaderAt
 	Size() int64

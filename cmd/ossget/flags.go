@@ -81,7 +81,7 @@ What to download:
   -exclude PATTERN      no keys that match, even if -include matches; may be given
                         several times
   -shard I/N            one of N shares of the keys, counted from 0. Together 0/4 to 3/4
-                        are all keys; a key is always in the same share
+                        cover all keys; a key is always in the same share
 
 How to download:
   -part-size SIZE       one request asks for at most this much, 1 to 5GiB (default:
@@ -104,11 +104,12 @@ Output:
                         crc64 verified resumedBytes downloadedBytes requests retries
                         seconds; on failure also error code requestId.
                         With -recursive: path done skipped failed bytes seconds failures;
-                        failures lists key error code requestId, at most 1000 times.
+                        failures lists key error code requestId of at most 1000
+                        objects.
                         If DEST is -, it is the last line on standard error
   -quiet                no progress. Otherwise there is a bar on a terminal, and plain
-                        lines elsewhere, on standard error. With -recursive it is of the
-                        whole; a terminal also shows up to eight objects in flight
+                        lines elsewhere, on standard error. With -recursive it shows the
+                        total; a terminal also shows up to eight objects in flight
   -version              print the version, the commit and the version of Go
   -h                    print this text
 
