@@ -58,9 +58,10 @@ type Option struct {
 
 // WithPartSize limits how much one request asks for, in bytes: [MinPartSize] to [MaxPartSize].
 //
-// Without it, sizes are chosen that hide round trips: 8 MiB at first, then what a connection delivers in four
-// seconds, from 1 MiB to 256 MiB. Requests at the end of a download may be smaller. Resuming does not depend on the
-// part size: it continues at the exact byte. A server that does not support ranges sends everything in one answer, whatever the part size.
+// Without it, sizes are chosen that hide round trips: 8 MiB at first, then what a connection delivers in four seconds, from
+// 1 MiB to 256 MiB. Requests at the end of a download may be smaller. Resuming does not depend on the part size: it
+// continues at the exact byte. A server that does not support ranges sends everything in one answer, whatever the part
+// size.
 //
 // It applies to [New] and all calls.
 func WithPartSize(bytes int64) Option {

@@ -51,10 +51,10 @@ var (
 //
 // # Memory
 //
-// The Reader holds up to [WithReadAhead] bytes. A slow consumer slows the fetching. While the memory is full no request is in
-// flight, so other calls of the Downloader continue. With little memory for each connection, round trips make the
-// stream slower: if n connections use the whole bandwidth, it needs n + 1 times what one of them delivers in a second to be
-// as fast as a download to a file.
+// The Reader holds up to [WithReadAhead] bytes. A slow consumer slows the fetching. While the memory is full no request is
+// in flight, so other calls of the Downloader continue. With little memory for each connection, round trips make the stream
+// slower: if n connections use the whole bandwidth, it needs n + 1 times what one of them delivers in a second to be as
+// fast as a download to a file.
 //
 // # Verification
 //
