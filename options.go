@@ -440,9 +440,9 @@ func WithoutPreallocation() Option {
 
 // WithLogger sets the logger. Without it nothing is logged.
 //
-// Resumed downloads and retries are logged as Info. Checkpoints that are ignored, version pins that were dropped because a
-// permission is missing, and anything else that costs something are logged as Warn. Objects of a prefix that failed are
-// logged as Error.
+// Resumed downloads and retries are logged as Info. Ignored checkpoints, a missing permission to ask for the version of the
+// first answer, and anything else that costs something are logged as Warn. Objects of a prefix that failed are logged as
+// Error.
 //
 // It applies to [New] and all calls.
 func WithLogger(l *slog.Logger) Option {
@@ -463,7 +463,7 @@ func WithLogger(l *slog.Logger) Option {
 //   - Proxies come from the environment. Dialing and the TLS handshake end after 10 s each. A body has no time limit; see
 //     [WithStallTimeout].
 //   - A redirect is followed only for a request without credentials. Headers of OSS are dropped if it leads to another host.
-//   - The header of an answer may have up to 256 KiB. Of a body that reports an error, up to 1 MiB is read.
+//   - The header of an answer may have up to 256 KiB. Of the body of an error, up to 1 MiB is read.
 //   - Errors do not show the credentials of a request, even if a server sends them back.
 //
 // The functions change the transport before it is used; they are called in order. A nil function panics. Set in them what the

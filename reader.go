@@ -66,7 +66,7 @@ var (
 // Open returns the errors that come instead of the first answer: [ErrNotFound], [ErrObjectChanged], [ErrRange], [ErrArchived],
 // [ErrExpired] and the others that [Downloader.Download] names. Later errors come from Read, after the bytes before them. When
 // ctx is done before the end, Read returns its error immediately. If Open fails there is no Result; the last report of
-// [WithProgress] then says how much was tried. WithProgress reports the bytes that were read.
+// [WithProgress] then says how many requests were made. WithProgress reports the bytes that were read.
 func (d *Downloader) Open(ctx context.Context, bucket, key string, opts ...Option) (*Reader, error) {
 	c, err := d.bucketCall(inOpen, "open", bucket, key, opts)
 	if err != nil {
