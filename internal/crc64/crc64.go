@@ -1,8 +1,10 @@
 // Package crc64 computes the CRC-64 that OSS sends as x-oss-hash-crc64ecma: CRC-64/XZ, the same values as
-// [hash/crc64] with the table crc64.MakeTable(crc64.ECMA), and combines those of adjoining ranges.
+// [hash/crc64] with the table crc64.MakeTable(crc64.ECMA), and combines those of adjoining ranges. It knows bytes and
+// processors; it must not know objects, files or requests, and it imports nothing of this module. Its invariant: whatever
+// the processor can do, the values are those of hash/crc64, and no byte outside the slice is read.
 //
-// On amd64 and arm64 Update uses carry-less multiplication where the processor has it, found out once at start. The
-// build tag purego leaves the assembly out.
+// On amd64 and arm64 Update uses carry-less multiplication if the processor has it, which is found out once at start.
+// The build tag purego omits the assembly.
 package crc64
 
 import (

@@ -1,5 +1,7 @@
 // Package fsys is the one seam between ossdl and a file system. Everything the library does to a file goes through
-// an FS, so that tests can fail the i-th operation, forget what was not synced, or fill the disk.
+// an FS, so that tests can fail the i-th operation, forget what was not synced, or fill the disk. It knows the operations
+// of each operating system, and must not know what they are for. Its invariant: every operation means the same for all
+// implementations, which the suite in fstest checks.
 //
 // The interfaces hold primitive operations only. Procedures that need an order to be safe (taking a lock file,
 // replacing a file atomically) are functions of this package on top of them, so that each of their steps can fail too.

@@ -1,6 +1,7 @@
-// Package testhook holds what tests outside the library's own package may replace. The library sets the hooks when it is
-// initialized. They have the type any because this package must not import the library. The assertions stand in one place,
-// internal/harness, and a test of the library checks the types.
+// Package testhook holds what tests outside the library's own package may replace. It knows nothing but the names of the
+// hooks, which have the type any because this package must not import the library. Its invariant: the library sets each of
+// them once, when it is initialized. The type assertions are in one place, internal/harness, and a test of the library checks
+// the types.
 package testhook
 
 var (
