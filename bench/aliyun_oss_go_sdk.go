@@ -6,7 +6,7 @@ import (
 	"github.com/aliyun/aliyun-oss-go-sdk/oss"
 )
 
-// sdkPartSize is the size of a request where the job leaves it to the client; DownloadFile has no default of its own.
+// sdkPartSize is the size of a request if the job leaves it to the client; DownloadFile has no default of its own.
 const sdkPartSize = 8 << 20
 
 // fetchSDK is Bucket.DownloadFile of aliyun-oss-go-sdk with a checkpoint. Its CRC-64 is on by default.

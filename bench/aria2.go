@@ -14,8 +14,8 @@ import (
 // aria2MaxConns is the most connections to one server that aria2c takes.
 const aria2MaxConns = 16
 
-// fetchAria2 runs aria2c on the public URL. Beyond where the file goes and what it prints it is told the number of
-// connections, and then the smallest split it takes, since with its own 20 MiB it does not use them.
+// fetchAria2 runs aria2c on the public URL. If the number of connections is given, so is the smallest split that
+// it accepts: with its default of 20 MiB it would not use them.
 func fetchAria2(ctx context.Context, j *job) error {
 	args := []string{
 		"--no-conf", "--quiet", "--dir=" + filepath.Dir(j.Paths[0]), "--out=" + filepath.Base(j.Paths[0]), "--continue=true",

@@ -19,7 +19,7 @@ import (
 // childArg as the first argument makes this program a child: a server or one run of a client.
 const childArg = "ossdl-bench-child"
 
-// childMain runs the part that the arguments name and returns its exit code. It reports false where they name none.
+// childMain runs the part that the arguments name and returns its exit code. It reports false if they name none.
 func childMain(args []string, in io.Reader, out io.Writer) (code int, ok bool) {
 	if len(args) < 3 || args[1] != childArg {
 		return 0, false
@@ -50,9 +50,9 @@ type job struct {
 	Paths      []string // where the objects go, one path for each key
 	Size       int64    // of each object, for the bare loop, which does not ask
 	Warm       bool     // Paths[0] is there with its full size, and is written over
-	Conns      int      // 0: what the client does without being told
+	Conns      int      // 0: the client's own choice
 	PartSize   int64    // 0: the same
-	Scratch    string   // folder for what a client keeps beside the file
+	Scratch    string   // folder for the other files of a client
 	V4         bool     // ossdl signs with V4
 	CPUProfile string   // of ossdl; "": none
 

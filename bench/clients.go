@@ -46,7 +46,7 @@ func newFetch(client string) (fetch, error) {
 	return nil, fmt.Errorf("no such client: %q", client)
 }
 
-// trust makes this process trust the job's server, and nobody else, whatever client it is about to run.
+// trust makes this process trust the certificate of the job's server, and no other, with any client.
 func (j *job) trust() error {
 	if j.CAFile == "" {
 		return nil
@@ -70,7 +70,7 @@ func (j *job) url(key string) string { return j.Endpoint + "/" + j.Bucket + "/" 
 
 const (
 	bareRead = 256 << 10 // bytes
-	// bareConns is the bare loop's connections where the job leaves them to the client.
+	// bareConns is the bare loop's connections if the job leaves them to the client.
 	bareConns = 20
 )
 

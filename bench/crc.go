@@ -42,7 +42,7 @@ func runCRC(ctx context.Context, s *scenario, n int) ([]result, error) {
 	return all, nil
 }
 
-// timeCRC runs update over the block for a fifth of a second. The rate is by processor time where the system tells it, so
+// timeCRC runs update over the block for a fifth of a second. The rate is by processor time if the system reports it, so
 // that other work on the machine does not count.
 func timeCRC(block []byte, update func(uint64, []byte) uint64) (r result) {
 	cpu, start := cpuSeconds(), time.Now()

@@ -67,8 +67,8 @@ func parse(args []string, errw io.Writer) (*config, error) {
 	f.BoolVar(&c.json, "json", false, "print one JSON document instead of tables")
 	f.StringVar(&c.write, "write", "warm", "the pair that the goals of the processor rows are about: `warm` or fresh files")
 	f.StringVar(&c.profile, "cpuprofile", "", "write CPU profiles of ossdl's runs to `FILE`.SCENARIO.CLIENT.ROUND")
-	f.StringVar(&c.dir, "dir", "", "`folder` for the files; default /dev/shm where it can be written to, else the system's")
-	f.BoolVar(&c.million, "parts-million", false, "with parts-million, which takes minutes; without it that scenario runs where -run has its name, and with -quick")
+	f.StringVar(&c.dir, "dir", "", "`folder` for the files; default /dev/shm if it is writable, else the system's")
+	f.BoolVar(&c.million, "parts-million", false, "with parts-million, which takes minutes; without it that scenario runs only if -run has its name, or with -quick")
 	f.StringVar(&c.sign, "sign", "v1", "ossdl's signatures: `v1`, the default of the SDK it works on, or v4")
 	f.DurationVar(&c.rtt, "rtt", 0, "latency of the scenarios that have one, instead of 30 ms")
 	f.DurationVar(&c.budget, "budget", 12*time.Second, "time in a scenario after which a client that no goal compares with has no more rounds")
@@ -220,7 +220,7 @@ func (c *config) choose() ([]*scenario, error) {
 	return chosen, nil
 }
 
-// makeDir makes a folder for this run alone: in memory, where that can be had.
+// makeDir makes a folder for this run alone: in memory, if possible.
 func makeDir(parent string) (string, error) {
 	if parent != "" {
 		return os.MkdirTemp(parent, "ossdl-bench-")

@@ -18,7 +18,7 @@ func fetchOssdl(ctx context.Context, j *job) error { return j.withOssdl(ctx, j.d
 // streamOssdl reads in order what fetchOssdl fetches.
 func streamOssdl(ctx context.Context, j *job) error { return j.withOssdl(ctx, j.stream) }
 
-// withOssdl brings each object by fn.
+// withOssdl downloads each object with fn.
 func (j *job) withOssdl(
 	ctx context.Context, fn func(ctx context.Context, d *ossdl.Downloader, key, path string) (*ossdl.Result, error),
 ) error {

@@ -24,12 +24,12 @@ type scenario struct {
 	objects int
 	server  serverConfig
 	clients []string // in the order of the table
-	always  []string // those that have all rounds beside ossdl, since a goal compares with them
+	always  []string // those that have all rounds, as ossdl has, since a goal compares with them
 	rounds  int      // at most so many; 0: as many as were asked for
-	slow    bool     // takes minutes: not without being asked for
+	slow    bool     // takes minutes: only if it was asked for
 
-	conns     int              // told to all clients; 0: each does what it does without being told
-	parts     map[string]int64 // told to a client: bytes of a request; none: as it likes
+	conns     int              // given to all clients; 0: each chooses
+	parts     map[string]int64 // given to a client: bytes of a request; none: it chooses
 	shares    map[string]int64 // a client far too slow for the whole downloads one part in so many of it
 	warm      bool             // ossdl and bare have a second turn each, writing into a warm file
 	kills     int              // kill -9 so often, then let it end
@@ -39,7 +39,7 @@ type scenario struct {
 	timesBare float64       // the same, as a multiple of what the bare loop took; 0: no such limit
 
 	metric  metric
-	columns []column // beside those of every table
+	columns []column // besides those of every table
 	goals   []goal
 	special func(ctx context.Context, s *scenario, n int) ([]result, error) // instead of runs of clients
 	shrink  int64                                                           // by how much -quick divides the size
@@ -48,7 +48,7 @@ type scenario struct {
 // sizeFor is what a client downloads of each object.
 func (s *scenario) sizeFor(client string) int64 { return s.size / max(1, s.shares[client]) }
 
-// ideal is the seconds in which bytes can come over the line; 0 where the line has no rate.
+// ideal is the seconds in which bytes can come over the line; 0 if the line has no rate.
 func (s *scenario) ideal(bytes int64) float64 {
 	switch rate := max(s.server.TotalRate, int64(s.conns)*s.server.ConnRate); {
 	case s.objects > 1:

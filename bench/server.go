@@ -15,7 +15,7 @@ import (
 
 const bucketName = "bench"
 
-// serverConfig is what the server's child is told on its standard input.
+// serverConfig is what the server's process reads from its standard input.
 type serverConfig struct {
 	TLS     bool
 	Objects int    // how many there are

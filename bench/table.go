@@ -41,7 +41,7 @@ func newTable(s *scenario, write string, results []result) *table {
 	return t
 }
 
-// line returns the client's line, one without runs where it has none.
+// line returns the client's line, one without runs if it has none.
 func (t *table) line(client string) *line {
 	for _, l := range t.lines {
 		if l.client == client {
@@ -51,7 +51,7 @@ func (t *table) line(client string) *line {
 	return &line{client: client}
 }
 
-// median is that of a number over the line's runs; NaN where there are none.
+// median is that of a number over the line's runs; NaN if there are none.
 func (l *line) median(of func(*result) float64) float64 {
 	var values []float64
 	for i := range l.runs {
@@ -79,7 +79,7 @@ func (t *table) value(client string) float64 {
 // ratio is the quotient of two clients' medians.
 func (t *table) ratio(client, to string) float64 { return t.value(client) / t.value(to) }
 
-// bareOf is the line of the bare loop to compare a client with: the one that writes where it writes.
+// bareOf is the line of the bare loop to compare a client with: the one that writes to the same kind of file.
 func bareOf(client string) string {
 	return entry{bareClient, strings.HasSuffix(client, warmSuffix)}.String()
 }

@@ -7,12 +7,12 @@ import (
 	"strconv"
 )
 
-// peakMemory is the most memory that the process has had resident, in bytes; 0 where the system does not tell.
+// peakMemory is the most memory that the process has had resident, in bytes; 0 if the system does not report it.
 // It is not ru_maxrss: a child inherits that from the process that started it.
 func peakMemory(pid int) int64 { return procValue(pid, "status", "VmHWM:") << 10 }
 
-// written is the bytes that the process has given to write calls, to sockets as well as to files; 0 where the system
-// does not tell.
+// written is the bytes that the process has given to write calls, to sockets as well as to files; 0 if the system
+// does not report it.
 func written(pid int) int64 { return procValue(pid, "io", "wchar:") }
 
 // procValue is the number after name in /proc/PID/FILE, or 0.

@@ -52,7 +52,7 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	return install(ctx, client, args[0], args[1], digest, args[3], out)
 }
 
-// install unpacks into a folder beside dir, which becomes dir once the artifact has proved to be right.
+// install unpacks into a folder next to dir, and renames that to dir once the artifact is verified.
 func install(ctx context.Context, client *oss.Client, bucket, key string, digest []byte, dir string, out io.Writer) (err error) {
 	d, err := ossdl.New(client)
 	if err != nil {
@@ -63,7 +63,7 @@ func install(ctx context.Context, client *oss.Client, bucket, key string, digest
 		return err
 	}
 	defer r.Close()
-	dir = filepath.Clean(dir) // what is beside "app/" would otherwise be in it
+	dir = filepath.Clean(dir) // without the slash of "app/", or the other folder would be inside it
 	staging, err := os.MkdirTemp(filepath.Dir(dir), ".artifact-")
 	if err != nil {
 		return err
@@ -73,8 +73,8 @@ func install(ctx context.Context, client *oss.Client, bucket, key string, digest
 	if err != nil {
 		return err
 	}
-	// What was unpacked so far is unproved, and tar does not read beyond its own end mark: the verdict comes with the last
-	// byte of the object.
+	// What was unpacked so far is not verified, and tar does not read beyond its own end mark. The digest is verified at the
+	// last byte of the object.
 	if _, err := io.Copy(io.Discard, r); err != nil {
 		return err
 	}

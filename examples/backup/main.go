@@ -1,4 +1,4 @@
-// Command backup restores the objects under a prefix into a folder. Killed at any moment, the same command does the rest.
+// Command backup restores the objects under a prefix into a folder. If it is killed, the same command continues.
 //
 //	backup BUCKET PREFIX DIR    with OSS_ENDPOINT, OSS_REGION, OSS_ACCESS_KEY_ID and OSS_ACCESS_KEY_SECRET
 //	backup                      a demonstration: a restore that is killed half-way, against a server in this process
@@ -43,7 +43,7 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	return restore(ctx, client, args[0], args[1], args[2], out)
 }
 
-// restore tells what was there already, what came, and which objects failed. Those do not keep the others from coming.
+// restore reports what was there already, what was downloaded, and which objects failed. Those do not stop the others.
 func restore(ctx context.Context, client *oss.Client, bucket, prefix, dir string, out io.Writer) error {
 	d, err := ossdl.New(client)
 	if err != nil {

@@ -50,8 +50,8 @@ func main() {
 	}
 }
 
-// download is the whole use of the library, here in the process that gets killed. It tells the other one, on standard
-// output, how far it is.
+// download is the whole use of the library, here in the process that gets killed. It reports its progress to the other
+// process on standard output.
 func download(endpoint, path string) error {
 	client, err := oss.New(endpoint, osstest.AccessKeyID, osstest.AccessKeySecret,
 		oss.AuthVersion(oss.AuthV4), oss.Region(osstest.Region), oss.HTTPClient(ossdl.HTTPClient()))
@@ -66,7 +66,7 @@ func download(endpoint, path string) error {
 	tell := json.NewEncoder(os.Stdout)
 	result, err := downloader.Download(context.Background(), bucket, key, path, ossdl.WithProgress(func(p ossdl.Progress) {
 		progress.Update(p)
-		_ = tell.Encode(message{Done: p.Done}) // whoever does not listen has killed us, or will
+		_ = tell.Encode(message{Done: p.Done}) // if nobody listens, this process is about to be killed
 	}))
 	progress.Close()
 	if err != nil {
@@ -75,7 +75,7 @@ func download(endpoint, path string) error {
 	return tell.Encode(message{Done: result.Size, Result: result})
 }
 
-// message is what the downloading process tells.
+// message is a report of the downloading process.
 type message struct {
 	Done   int64         // bytes
 	Result *ossdl.Result // with the last one
@@ -154,8 +154,8 @@ Done in %.1f s.
 	return nil
 }
 
-// child downloads in a process of its own, which is killed as soon as it tells of limit bytes. It returns what it told
-// last.
+// child downloads in a process of its own, which is killed as soon as it has reported limit bytes. It returns the last
+// report.
 func child(ctx context.Context, out *os.File, endpoint, path string, limit int64) (last message, err error) {
 	self, err := os.Executable()
 	if err != nil {
@@ -174,7 +174,7 @@ func child(ctx context.Context, out *os.File, endpoint, path string, limit int64
 	for d := json.NewDecoder(told); ; {
 		var m message
 		if err := d.Decode(&m); err != nil {
-			break // it ended, in the middle of a message perhaps; how, Wait tells
+			break // it ended, perhaps in the middle of a message; Wait returns how
 		}
 		if last = m; !killed && m.Done >= limit {
 			killed = true

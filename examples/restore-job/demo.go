@@ -47,7 +47,7 @@ func demo(ctx context.Context, to io.Writer) (err error) {
 		if pods[i], err = pod(ctx, server, i, dir, out); err != nil {
 			return err
 		}
-		defer func() { // where this function fails; both do no harm where it does not
+		defer func() { // for the case that this function fails; otherwise both do nothing
 			_ = pods[i].Process.Kill()
 			_ = pods[i].Wait()
 		}()
@@ -130,7 +130,7 @@ func key(i int) string {
 	return fmt.Sprintf("%sfiles/%02d/doc-%03d", prefix, i%10, i)
 }
 
-// name is the access key of a pod: by its own one the log of the server tells it from the others.
+// name is the access key of a pod, by which the log of the server shows whose request it was.
 func name(pod int) string { return "pod-" + strconv.Itoa(pod) }
 
 // pod starts this program as the Job would.

@@ -1,6 +1,6 @@
 // Command restore-job restores one share of the objects under a prefix, as a pod of a Kubernetes Indexed Job: job.yaml runs
-// it. The shares of all pods are the whole prefix, each object in one. A pod that is killed is started again by the Job, on
-// whatever machine, and does the rest of its share.
+// it. Together the pods restore the whole prefix, and each object is in the share of one pod. If a pod is killed, the Job
+// starts it again, on any machine, and it does the rest of its share.
 //
 //	restore-job BUCKET PREFIX DIR    with JOB_COMPLETION_INDEX, which the Job sets, and SHARDS, its completions;
 //	                                 OSS_ENDPOINT, OSS_REGION, OSS_ACCESS_KEY_ID, OSS_ACCESS_KEY_SECRET, and
@@ -9,7 +9,7 @@
 //	                                 the same under any other scheduler that numbers its workers, from 0
 //	restore-job                      a demonstration: four shards, of which one is killed, against a server in this process
 //
-// Exit codes: 0 the share is there; 1 started again it goes on; 2 wrong usage, starting again does not help.
+// Exit codes: 0 the share is restored; 1 failed, start it again to continue; 2 wrong usage, starting it again does not help.
 package main
 
 import (
@@ -48,7 +48,7 @@ func main() {
 	os.Exit(1)
 }
 
-// usageError is a mistake in the manifest: the next pod would make it, too.
+// usageError is a mistake in the manifest: the next pod would fail as well.
 type usageError struct{ error }
 
 func (e usageError) Unwrap() error { return e.error }
@@ -124,8 +124,8 @@ func (j job) client(getenv func(string) string) (*oss.Client, error) {
 		oss.HTTPClient(ossdl.HTTPClient()))
 }
 
-// restore does the share and tells in the log of the pod what became of it. What is in DIR already, of this shard or of
-// another, stays.
+// restore restores the share, and reports the outcome in the log of the pod. What is in DIR already, of this shard or another
+// one, stays there.
 func (j job) restore(ctx context.Context, d *ossdl.Downloader, out io.Writer) error {
 	began := time.Now()
 	var last ossdl.Progress
