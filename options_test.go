@@ -142,9 +142,9 @@ func exportedOptions(t *testing.T) (names []string) {
 	return names
 }
 
-// TestEveryOptionAtEveryEntrance checks that an option works where it is said to, and is an error elsewhere that names
+// TestEveryOptionAtEveryEntryPoint checks that an option works where it is said to, and is an error elsewhere that names
 // both, before anything is asked or made. An option that is missing in the table fails the test.
-func TestEveryOptionAtEveryEntrance(t *testing.T) {
+func TestEveryOptionAtEveryEntryPoint(t *testing.T) {
 	const (
 		everywhere = "New Download DownloadURL DownloadTo Open OpenURL DownloadPrefix"
 		one        = "Download DownloadURL DownloadTo Open OpenURL"

@@ -88,9 +88,9 @@ func reported(t *testing.T, change func(*http.Request, *http.Response) error, op
 	return harness.NewBubbleClient(t, progressSize, 64<<10, change, append([]ossdl.Option{ossdl.WithPartSize(progressPart), ossdl.WithConcurrency(2)}, opts...)...)
 }
 
-// TestProgressOfEachEntrance checks that reports come at most ten times a second and never two at once, however long the
+// TestProgressOfEachEntryPoint checks that reports come at most ten times a second and never two at once, however long the
 // function takes, and say what is so.
-func TestProgressOfEachEntrance(t *testing.T) {
+func TestProgressOfEachEntryPoint(t *testing.T) {
 	for _, entryPoint := range harness.EntryPoints {
 		for name, c := range map[string]struct {
 			takes func(int) time.Duration

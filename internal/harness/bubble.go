@@ -71,10 +71,10 @@ func (c changing) RoundTrip(r *http.Request) (*http.Response, error) {
 // EntryPoints are those that bring one object.
 var EntryPoints = []string{"Download", "DownloadURL", "DownloadTo", "Open"}
 
-// Download brings the object through an entrance. A Reader is read to its end.
-func (b *BubbleClient) Download(t *testing.T, ctx context.Context, entrance, path string, opts ...ossdl.Option) (*ossdl.Result, error) {
+// Download brings the object through an entry point. A Reader is read to its end.
+func (b *BubbleClient) Download(t *testing.T, ctx context.Context, entryPoint, path string, opts ...ossdl.Option) (*ossdl.Result, error) {
 	t.Helper()
-	switch entrance {
+	switch entryPoint {
 	case "Download":
 		return b.Downloader.Download(ctx, "bkt", "k", path, opts...)
 	case "DownloadURL":
@@ -96,6 +96,6 @@ func (b *BubbleClient) Download(t *testing.T, ctx context.Context, entrance, pat
 		}
 		return r.Result(), err
 	}
-	t.Fatal("no such entrance: ", entrance)
+	t.Fatal("no such entry point: ", entryPoint)
 	return nil, nil
 }

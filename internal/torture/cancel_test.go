@@ -110,12 +110,12 @@ func TestCancelledAnywhere(t *testing.T) {
 		return nil
 	}
 	for name, c := range map[string]struct {
-		entrances string
-		change    func(*http.Request, *http.Response) error
-		begin     func(t *testing.T, b *harness.BubbleClient) []ossdl.Option // before the call; its options
-		after     time.Duration                                              // from its start, to the end of the context
-		within    time.Duration                                              // from then on
-		kept      int64                                                      // at least, by the call that follows
+		entryPoints string
+		change      func(*http.Request, *http.Response) error
+		begin       func(t *testing.T, b *harness.BubbleClient) []ossdl.Option // before the call; its options
+		after       time.Duration                                              // from its start, to the end of the context
+		within      time.Duration                                              // from then on
+		kept        int64                                                      // at least, by the call that follows
 	}{
 		"before the first answer": {all, nil, nil, harness.ServicePause / 2, 0, 0},
 		"before the first byte":   {all, stall(0), nil, time.Second, 0, 0},
@@ -141,11 +141,11 @@ func TestCancelledAnywhere(t *testing.T) {
 			return []ossdl.Option{ossdl.WithChecksum(sha256.New, sum[:]), harness.WithFS(slowReads(b.Disk))}
 		}, 10500 * time.Millisecond, time.Second, cancelSize},
 	} {
-		for _, entrance := range strings.Fields(c.entrances) {
-			if name == "in the proof" && entrance == "DownloadURL" {
+		for _, entryPoint := range strings.Fields(c.entryPoints) {
+			if name == "in the proof" && entryPoint == "DownloadURL" {
 				continue // the checkpoint is of the other source
 			}
-			t.Run(name+"/"+entrance, func(t *testing.T) {
+			t.Run(name+"/"+entryPoint, func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
 					b := cancelled(t, c.change)
 					var opts []ossdl.Option
@@ -157,7 +157,7 @@ func TestCancelledAnywhere(t *testing.T) {
 					cause := errors.New("enough")
 					start := time.Now()
 					time.AfterFunc(c.after, func() { cancel(cause) })
-					_, err := b.Download(t, ctx, entrance, harness.BubblePath, opts...)
+					_, err := b.Download(t, ctx, entryPoint, harness.BubblePath, opts...)
 					if took := time.Since(start); took < c.after || took > c.after+c.within {
 						t.Errorf("returned after %v, the context ended after %v", took, c.after)
 					}
@@ -172,11 +172,11 @@ func TestCancelledAnywhere(t *testing.T) {
 					if n := b.Service.Open.Load(); n != 0 {
 						t.Errorf("%d bodies left open", n)
 					}
-					if !strings.Contains(file, entrance) {
+					if !strings.Contains(file, entryPoint) {
 						return
 					}
 					again := cancelled(t, nil, harness.WithFS(b.Disk))
-					res, err := again.Download(t, t.Context(), entrance, harness.BubblePath)
+					res, err := again.Download(t, t.Context(), entryPoint, harness.BubblePath)
 					if err != nil {
 						t.Fatal(err)
 					}

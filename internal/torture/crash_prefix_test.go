@@ -168,7 +168,7 @@ func TestPrefixEveryFileOperationFails(t *testing.T) {
 			}
 			t.Run(how.name, func(t *testing.T) {
 				t.Parallel()
-				for i, missed := 0, 0; missed < misses; i++ {
+				for i, missed := 0, 0; missed < missesInARow; i++ {
 					plan := how.plan
 					plan.At = i
 					disk := sh.before.Kill()
@@ -211,7 +211,7 @@ func TestPrefixEveryFileOperationFails(t *testing.T) {
 func TestPrefixEveryInstantIsACrash(t *testing.T) {
 	sh := newCrashShelf(t)
 	points := 0
-	for i, missed := 0, 0; missed < misses; i++ {
+	for i, missed := 0, 0; missed < missesInARow; i++ {
 		disk := sh.before.Kill()
 		f := faultfs.New(disk, faultfs.Plan{At: i, Stop: true})
 		sh.run(t, f)

@@ -32,7 +32,7 @@ func TestEveryInstantIsACrash(t *testing.T) {
 		t.Run(sc.name, func(t *testing.T) {
 			t.Parallel()
 			points := 0
-			for i, missed := 0, 0; missed < misses; i++ {
+			for i, missed := 0, 0; missed < missesInARow; i++ {
 				disk := sc.before.Kill()
 				f := faultfs.New(disk, faultfs.Plan{At: i, Kind: sc.only, Stop: true})
 				out := sc.run(t, f)

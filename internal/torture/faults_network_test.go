@@ -213,7 +213,7 @@ const (
 	wireKept = 2 * wirePart // of an earlier run
 )
 
-// wireCall is a call of some entrance for a stage's object, to its path or elsewhere.
+// wireCall is a call of some entry point for a stage's object, to its path or elsewhere.
 type wireCall func(ctx context.Context, st *serverStage, d *ossdl.Downloader, opts []ossdl.Option) (*ossdl.Result, error)
 
 func callDownload(ctx context.Context, st *serverStage, d *ossdl.Downloader, opts []ossdl.Option) (*ossdl.Result, error) {
@@ -405,7 +405,7 @@ func (sc wireScene) failEach(t *testing.T, server []osstest.Option, cause error,
 	dir := filepath.Dir(st.path)
 	left := folder(t, dir)
 	failed := 0
-	for i, missed := 0, 0; missed < misses; i++ {
+	for i, missed := 0, 0; missed < missesInARow; i++ {
 		refill(t, dir, left)
 		w := newWireFault(i, cause)
 		sc.fails(st, w, attempts)

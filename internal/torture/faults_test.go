@@ -65,7 +65,7 @@ const (
 	scenePath = "/dir/file"
 	sceneOld  = "the old file"
 	smallSize = 20<<10 + 100 // of most scenes: few operations
-	bigSize   = 1<<20 + 100  // of those for which the partial file has a spare
+	bigSize   = 1<<20 + 100  // of those for which the partial file has ballast
 )
 
 // crashScene is a download and the disk that it starts on.
@@ -520,9 +520,9 @@ func (f fault) short(most bool) bool {
 	return most && !testing.Short()
 }
 
-// misses is how many plans in a row must find nothing to fail before a loop ends: what runs at the same time has not the
+// missesInARow is how many plans in a row must find nothing to fail before a loop ends: what runs at the same time has not the
 // same number of operations each time.
-const misses = 3
+const missesInARow = 3
 
 // TestEveryFileOperationFails fails operation i of a download, for every i, in every way, from every state that a
 // download can start from.
@@ -541,7 +541,7 @@ func TestEveryFileOperationFails(t *testing.T) {
 				t.Run(sc.name+"/"+f.name, func(t *testing.T) {
 					t.Parallel()
 					failed := 0
-					for i, missed := 0, 0; missed < misses; i++ {
+					for i, missed := 0, 0; missed < missesInARow; i++ {
 						plan := f.plan
 						plan.At = i
 						op, fired := sc.failOnce(t, plan)

@@ -292,7 +292,7 @@ func TestPartialFileIsSwapped(t *testing.T) {
 				t.Fatal(err)
 			}
 			noticed := 0
-			for i, missed := 0, 0; missed < misses; i++ {
+			for i, missed := 0, 0; missed < missesInARow; i++ {
 				disk := sc.before.Kill()
 				f := faultfs.New(disk)
 				swapped, looks := false, 0

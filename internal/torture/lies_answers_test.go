@@ -18,7 +18,7 @@ import (
 )
 
 // Answers that say success and are not what was asked for: none of their bytes is used, and the request is made again.
-var answersRefused = []struct {
+var badAnswers = []struct {
 	name  string
 	fault func() *osstest.Fault
 }{
@@ -51,7 +51,7 @@ var answersRefused = []struct {
 
 func TestRefusedAnswers(t *testing.T) {
 	countLies(t)
-	for i, lie := range answersRefused {
+	for i, lie := range badAnswers {
 		for _, m := range momentsOf(i) {
 			t.Run(lie.name+"/"+m.name, func(t *testing.T) {
 				st := newServerStage(t, stageConfig{size: m.size, v4: m.v4})

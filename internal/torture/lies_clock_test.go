@@ -183,7 +183,7 @@ func newPipeDownloader(t *testing.T, hc *http.Client, opts ...ossdl.Option) *oss
 func TestRetryAfterOnTheWire(t *testing.T) {
 	const part = 64 << 10
 	content := harness.Bytes(t, osstest.Random(1, 5*part))
-	entrances := map[string]func(context.Context, *ossdl.Downloader) error{
+	entryPoints := map[string]func(context.Context, *ossdl.Downloader) error{
 		"Download": func(ctx context.Context, d *ossdl.Downloader) error {
 			_, err := d.Download(ctx, "bkt", "k", "/file")
 			return err
@@ -205,7 +205,7 @@ func TestRetryAfterOnTheWire(t *testing.T) {
 			return errors.Join(err, r.Close())
 		},
 	}
-	for name, enter := range entrances {
+	for name, enter := range entryPoints {
 		for _, status := range []int{http.StatusTooManyRequests, http.StatusServiceUnavailable} {
 			for _, form := range []string{"seconds", "date"} {
 				for _, at := range []int{0, 2} {

@@ -23,7 +23,7 @@ import (
 )
 
 // Connections that end before there is an answer. Where one that was idle ends so, net/http itself asks again.
-var answersNone = []struct {
+var noAnswer = []struct {
 	name  string
 	fault func() *osstest.Fault
 }{
@@ -54,7 +54,7 @@ var answersNone = []struct {
 func TestNoAnswer(t *testing.T) {
 	countLies(t)
 	quietHTTP(t)
-	for i, lie := range answersNone {
+	for i, lie := range noAnswer {
 		for _, m := range momentsOf(i) {
 			t.Run(lie.name+"/"+m.name, func(t *testing.T) {
 				st := newServerStage(t, stageConfig{size: m.size, v4: m.v4})

@@ -261,9 +261,9 @@ func backTo(t *testing.T, goroutines, files int) {
 	}
 }
 
-// TestEveryEntranceClosesWhatItOpens makes some calls of every kind, good ones and others, and wants goroutines and open
+// TestEveryEntryPointClosesWhatItOpens makes some calls of every kind, good ones and others, and wants goroutines and open
 // files back where they began. What is forgotten is not closed by the collector here.
-func TestEveryEntranceClosesWhatItOpens(t *testing.T) {
+func TestEveryEntryPointClosesWhatItOpens(t *testing.T) {
 	defer debug.SetGCPercent(debug.SetGCPercent(-1))
 	const n = 60
 	s := harness.NewServer(t, osstest.WithoutLog())
@@ -344,14 +344,14 @@ type discard struct{}
 
 func (discard) WriteAt(b []byte, _ int64) (int, error) { return len(b), nil }
 
-// childEntrances are those that enterChild knows.
-var childEntrances = []string{"Download", "DownloadURL", "DownloadTo", "Open", "DownloadPrefix"}
+// childEntryPoints are those that enterChild knows.
+var childEntryPoints = []string{"Download", "DownloadURL", "DownloadTo", "Open", "DownloadPrefix"}
 
 // enterChild brings an object to the path in a process of its own. Where that is the caller's business, it is done as a
 // caller would do it.
-func enterChild(d *ossdl.Downloader, client *oss.Client, entrance, path, key string) error {
+func enterChild(d *ossdl.Downloader, client *oss.Client, entryPoint, path, key string) error {
 	ctx := context.Background()
-	switch entrance {
+	switch entryPoint {
 	case "Download":
 		_, err := d.Download(ctx, "bkt", key, path)
 		return err
@@ -380,7 +380,7 @@ func enterChild(d *ossdl.Downloader, client *oss.Client, entrance, path, key str
 	if err != nil {
 		return err
 	}
-	if entrance == "DownloadTo" {
+	if entryPoint == "DownloadTo" {
 		_, err = d.DownloadTo(ctx, "bkt", key, f)
 	} else {
 		var r *ossdl.Reader

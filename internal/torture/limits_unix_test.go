@@ -43,12 +43,12 @@ func TestFileSizeLimit(t *testing.T) {
 	s := harness.NewServer(t)
 	content := osstest.Random(1, 3<<20)
 	s.Put("bkt", "k", content)
-	for _, entrance := range childEntrances {
-		t.Run(entrance, func(t *testing.T) {
+	for _, entryPoint := range childEntryPoints {
+		t.Run(entryPoint, func(t *testing.T) {
 			path := filepath.Join(t.TempDir(), "k")
 			harness.WriteFile(t, path, "old")
 			var said bytes.Buffer
-			cmd := newChild(t, s, "limit", "file size", strconv.Itoa(2<<20), "enter", entrance, path, "k")
+			cmd := newChild(t, s, "limit", "file size", strconv.Itoa(2<<20), "enter", entryPoint, path, "k")
 			cmd.Stderr = &said
 			if err := cmd.Run(); err == nil || !strings.Contains(said.String(), syscall.EFBIG.Error()) {
 				t.Errorf("%v, %q", err, said.String())
@@ -56,7 +56,7 @@ func TestFileSizeLimit(t *testing.T) {
 			if got, err := os.ReadFile(path); string(got) != "old" {
 				t.Errorf("the old file is %q, %v", got, err)
 			}
-			if err := newChild(t, s, "enter", entrance, path, "k").Run(); err != nil {
+			if err := newChild(t, s, "enter", entryPoint, path, "k").Run(); err != nil {
 				t.Fatal(err)
 			}
 			harness.CheckFile(t, path, content)
@@ -69,16 +69,16 @@ func TestNoDescriptorsLeft(t *testing.T) {
 	s := harness.NewServer(t)
 	content := osstest.Random(1, 1<<20)
 	s.Put("bkt", "k", content)
-	for _, entrance := range childEntrances {
-		t.Run(entrance, func(t *testing.T) {
+	for _, entryPoint := range childEntryPoints {
+		t.Run(entryPoint, func(t *testing.T) {
 			right, wrong := 0, 0
 			for files := 30; files > 3; files-- {
-				if entrance != "Download" && files > 12 && !harness.Long() {
+				if entryPoint != "Download" && files > 12 && !harness.Long() {
 					files -= 2
 				}
 				path := filepath.Join(t.TempDir(), "k")
 				var said bytes.Buffer
-				cmd := newChild(t, s, "limit", "files", strconv.Itoa(files), "enter", entrance, path, "k")
+				cmd := newChild(t, s, "limit", "files", strconv.Itoa(files), "enter", entryPoint, path, "k")
 				cmd.Stderr = &said
 				if err := cmd.Run(); err == nil {
 					right++
@@ -92,7 +92,7 @@ func TestNoDescriptorsLeft(t *testing.T) {
 				if harness.Exists(path) {
 					t.Errorf("%d files: something is at the path", files)
 				}
-				if err := newChild(t, s, "enter", entrance, path, "k").Run(); err != nil {
+				if err := newChild(t, s, "enter", entryPoint, path, "k").Run(); err != nil {
 					t.Errorf("%d files, and then enough: %v", files, err)
 				}
 				harness.CheckFile(t, path, content)

@@ -66,7 +66,7 @@ func (b *flightBody) Close() error {
 	return b.ReadCloser.Close()
 }
 
-// TestUnderLoad makes many calls of one Downloader at once, through all its entrances, with one answer in twenty broken in
+// TestUnderLoad makes many calls of one Downloader at once, through all its entry points, with one answer in twenty broken in
 // one of many ways. Every file is right, the bound is kept at every moment, and nobody starves, also while some Readers are
 // not read. The bound is held against what the client has in flight: to the server a request that was broken seems to go on
 // until it has noticed.

@@ -42,7 +42,7 @@ func TestNoSpaceTellsFigures(t *testing.T) {
 				disk.SetCapacity(1 << 20)
 				sent := b.Service.Sent.Load()
 				_, err := b.Download(t, t.Context(), "Download", harness.BubblePath, harness.WithFS(disk))
-				free, ferr := disk.Free("/dir") // the spare of the earlier run is no more
+				free, ferr := disk.Free("/dir") // the ballast of the earlier run is gone
 				if ferr != nil {
 					t.Fatal(ferr)
 				}

@@ -126,7 +126,7 @@ func (s *quickService) RoundTrip(r *http.Request) (*http.Response, error) {
 }
 
 // TestPrefixAdaptsOnAFastLine checks that the number of requests adapts itself although no object takes as long as its own
-// monitor needs for a first look.
+// watchdog needs for a first look.
 func TestPrefixAdaptsOnAFastLine(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &quickService{Service: harness.Service{Objects: map[string][]byte{}, Piece: 1 << 20}}

@@ -33,32 +33,32 @@ func checkRate(t *testing.T, what string, n, limit int64, took time.Duration) {
 	}
 }
 
-// TestRateLimitOfEachEntrance checks the limit that is given to New and the one that is given to the call; the lower one
+// TestRateLimitOfEachEntryPoint checks the limit that is given to New and the one that is given to the call; the lower one
 // counts.
-func TestRateLimitOfEachEntrance(t *testing.T) {
-	for _, entrance := range harness.EntryPoints {
+func TestRateLimitOfEachEntryPoint(t *testing.T) {
+	for _, entryPoint := range harness.EntryPoints {
 		for name, c := range map[string]struct{ all, own []ossdl.Option }{
 			"New":            {[]ossdl.Option{ossdl.WithRateLimit(limitRate)}, nil},
 			"call":           {nil, []ossdl.Option{ossdl.WithRateLimit(limitRate)}},
 			"call below New": {[]ossdl.Option{ossdl.WithRateLimit(4 * limitRate)}, []ossdl.Option{ossdl.WithRateLimit(limitRate)}},
 			"New below call": {[]ossdl.Option{ossdl.WithRateLimit(limitRate)}, []ossdl.Option{ossdl.WithRateLimit(4 * limitRate)}},
 		} {
-			t.Run(entrance+"/"+name, func(t *testing.T) {
+			t.Run(entryPoint+"/"+name, func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
 					b := rated(t, c.all...)
 					start := time.Now()
-					if _, err := b.Download(t, t.Context(), entrance, harness.BubblePath, c.own...); err != nil {
+					if _, err := b.Download(t, t.Context(), entryPoint, harness.BubblePath, c.own...); err != nil {
 						t.Fatal(err)
 					}
-					checkRate(t, entrance, b.Service.Sent.Load(), limitRate, time.Since(start))
+					checkRate(t, entryPoint, b.Service.Sent.Load(), limitRate, time.Since(start))
 				})
 			})
 		}
-		t.Run(entrance+"/none", func(t *testing.T) {
+		t.Run(entryPoint+"/none", func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				b := rated(t)
 				start := time.Now()
-				if _, err := b.Download(t, t.Context(), entrance, harness.BubblePath); err != nil {
+				if _, err := b.Download(t, t.Context(), entryPoint, harness.BubblePath); err != nil {
 					t.Fatal(err)
 				}
 				if took := time.Since(start); took > 5*time.Second {
@@ -69,7 +69,7 @@ func TestRateLimitOfEachEntrance(t *testing.T) {
 	}
 }
 
-// TestRateLimitOfAllCallsTogether checks that that of New is shared by calls of all entrances, while one call has a lower
+// TestRateLimitOfAllCallsTogether checks that that of New is shared by calls of all entry points, while one call has a lower
 // one of its own, and keeps it.
 func TestRateLimitOfAllCallsTogether(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -78,10 +78,10 @@ func TestRateLimitOfAllCallsTogether(t *testing.T) {
 		start := time.Now()
 		var calls sync.WaitGroup
 		var slow time.Duration
-		for i, entrance := range harness.EntryPoints {
+		for i, entryPoint := range harness.EntryPoints {
 			calls.Go(func() {
-				if _, err := b.Download(t, t.Context(), entrance, harness.BubblePath+strconv.Itoa(i)); err != nil {
-					t.Errorf("%s: %v", entrance, err)
+				if _, err := b.Download(t, t.Context(), entryPoint, harness.BubblePath+strconv.Itoa(i)); err != nil {
+					t.Errorf("%s: %v", entryPoint, err)
 				}
 			})
 		}

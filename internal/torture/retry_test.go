@@ -45,7 +45,7 @@ func (b *breaking) Read(p []byte) (int, error) {
 // TestAttemptsOnTheWire: so many requests are made for a range that brings nothing, and no more; where each brings a little,
 // as many as it takes, except with Attempts 1, which tries nothing again.
 func TestAttemptsOnTheWire(t *testing.T) {
-	for _, entrance := range harness.EntryPoints {
+	for _, entryPoint := range harness.EntryPoints {
 		for name, c := range map[string]struct {
 			opts     []ossdl.Option
 			brings   int // bytes of each answer, before it breaks
@@ -62,7 +62,7 @@ func TestAttemptsOnTheWire(t *testing.T) {
 			"3, with less progress":         {[]ossdl.Option{ossdl.WithRetry(ossdl.RetryPolicy{Attempts: 3})}, harness.ProgressUnit - 1, 1, 3, 3},
 			"2, with progress now and then": {[]ossdl.Option{ossdl.WithRetry(ossdl.RetryPolicy{Attempts: 2})}, harness.ProgressUnit, 2, 16, 0},
 		} {
-			t.Run(entrance+"/"+name, func(t *testing.T) {
+			t.Run(entryPoint+"/"+name, func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
 					var seen attempts
 					b := harness.NewBubbleClient(t, 8*harness.ProgressUnit, harness.ProgressUnit, func(_ *http.Request, resp *http.Response) error {
@@ -72,7 +72,7 @@ func TestAttemptsOnTheWire(t *testing.T) {
 						resp.Body = &breaking{resp.Body, c.brings}
 						return nil
 					}, ossdl.WithPartSize(8*harness.ProgressUnit), ossdl.WithConcurrency(1))
-					res, err := b.Download(t, t.Context(), entrance, harness.BubblePath, c.opts...)
+					res, err := b.Download(t, t.Context(), entryPoint, harness.BubblePath, c.opts...)
 					var part *ossdl.PartError
 					switch {
 					case c.fails == 0 && err != nil:
@@ -111,8 +111,8 @@ func crowded(t *testing.T, opts ...ossdl.Option) (*harness.BubbleClient, *flight
 // TestOneCallsConcurrencyIsItsOwn checks that a call that asks for many requests gets them, and the next, which asks for
 // none, stays below the adaptive ceiling. One that asks for fewer has fewer.
 func TestOneCallsConcurrencyIsItsOwn(t *testing.T) {
-	for _, entrance := range harness.EntryPoints {
-		t.Run(entrance, func(t *testing.T) {
+	for _, entryPoint := range harness.EntryPoints {
+		t.Run(entryPoint, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				b, f := crowded(t)
 				for i, c := range []struct {
@@ -127,13 +127,13 @@ func TestOneCallsConcurrencyIsItsOwn(t *testing.T) {
 					{1, nil, 4, ossdl.AdaptiveConcurrency},
 				} {
 					f.most = 0
-					if entrance == "Open" {
+					if entryPoint == "Open" {
 						c.opts = append(c.opts, ossdl.WithReadAhead(256<<20)) // buffers of so many take more than it has by default
 					}
 					var calls sync.WaitGroup
 					for n := range c.calls {
 						calls.Go(func() {
-							if _, err := b.Download(t, t.Context(), entrance, harness.BubblePath+fmt.Sprint(i, n), c.opts...); err != nil {
+							if _, err := b.Download(t, t.Context(), entryPoint, harness.BubblePath+fmt.Sprint(i, n), c.opts...); err != nil {
 								t.Error(err)
 							}
 						})
@@ -148,8 +148,8 @@ func TestOneCallsConcurrencyIsItsOwn(t *testing.T) {
 	}
 }
 
-// TestCallsOfAllEntrancesShareTheBound of New, which a call's own may not exceed.
-func TestCallsOfAllEntrancesShareTheBound(t *testing.T) {
+// TestCallsOfAllEntryPointsShareTheBound of New, which a call's own may not exceed.
+func TestCallsOfAllEntryPointsShareTheBound(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const bound = 5
 		b, f := crowded(t, ossdl.WithConcurrency(bound))

@@ -160,7 +160,7 @@ func escaped(text string) string {
 	return b.String()
 }
 
-// TestNoSecretAnywhere makes downloads go wrong in many ways, through every entrance, and looks for the access key and its
+// TestNoSecretAnywhere makes downloads go wrong in many ways, through every entry point, and looks for the access key and its
 // secret, the token, signatures, signed queries and the proxy's password in every error of every chain, log line, report
 // and file.
 func TestNoSecretAnywhere(t *testing.T) {
@@ -211,12 +211,12 @@ func TestNoSecretAnywhere(t *testing.T) {
 		for _, v4 := range []bool{false, true} {
 			t.Run(fmt.Sprintf("%s, V4 %t", name, v4), func(t *testing.T) {
 				t.Parallel()
-				for _, entrance := range []string{"Download", "DownloadURL", "DownloadTo", "Open", "DownloadPrefix"} {
+				for _, entryPoint := range []string{"Download", "DownloadURL", "DownloadTo", "Open", "DownloadPrefix"} {
 					w := newWorld(t, v4)
 					trouble(w)
-					err := w.enter(entrance)
+					err := w.enter(entryPoint)
 					if (err == nil) != completes[name] {
-						t.Errorf("%s: %v", entrance, err)
+						t.Errorf("%s: %v", entryPoint, err)
 					}
 					w.check(err)
 				}
@@ -275,9 +275,9 @@ func (w *world) proxy(addr string) {
 }
 
 // enter downloads in one of the ways there are.
-func (w *world) enter(entrance string) error {
+func (w *world) enter(entryPoint string) error {
 	ctx, path := w.t.Context(), filepath.Join(w.dir, "file")
-	switch entrance {
+	switch entryPoint {
 	case "Download":
 		_, err := w.d.Download(ctx, "bkt", "p/k", path)
 		return err
@@ -369,7 +369,7 @@ func TestNoSecretTaken(t *testing.T) {
 // headers, its JSON or its line in a log.
 func TestNoSecretInTheResult(t *testing.T) {
 	for _, v4 := range []bool{false, true} {
-		for _, entrance := range []string{"Download", "DownloadURL"} {
+		for _, entryPoint := range []string{"Download", "DownloadURL"} {
 			w := newWorld(t, v4)
 			w.s.OnRequest(func(r *osstest.Request) *osstest.Fault {
 				sent := r.Header.Get("Authorization") + " " + r.Header.Get("X-Oss-Security-Token") + " " + r.Query
@@ -378,7 +378,7 @@ func TestNoSecretInTheResult(t *testing.T) {
 			path := filepath.Join(w.dir, "file")
 			var res *ossdl.Result
 			var err error
-			if entrance == "Download" {
+			if entryPoint == "Download" {
 				res, err = w.d.Download(t.Context(), "bkt", "p/k", path)
 			} else {
 				b, berr := w.client.Bucket("bkt")
@@ -399,12 +399,12 @@ func TestNoSecretInTheResult(t *testing.T) {
 				t.Fatal(err)
 			}
 			if !strings.Contains(res.Header.Get("X-Echo"), "***") {
-				t.Errorf("%s: nothing was hidden in %q", entrance, res.Header.Get("X-Echo"))
+				t.Errorf("%s: nothing was hidden in %q", entryPoint, res.Header.Get("X-Echo"))
 			}
 			all := fmt.Sprintf("%+v\n%s\n%+v", *res, text, res.LogValue())
 			for _, secret := range w.spy.all() {
 				if strings.Contains(all, secret) {
-					t.Errorf("%s, V4 %v: %q is in\n%s", entrance, v4, secret, all)
+					t.Errorf("%s, V4 %v: %q is in\n%s", entryPoint, v4, secret, all)
 				}
 			}
 		}

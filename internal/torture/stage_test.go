@@ -171,7 +171,7 @@ func (st *serverStage) downloadWith(d *ossdl.Downloader, opts ...ossdl.Option) (
 	})
 }
 
-// call makes one call of any entrance, to path or "".
+// call makes one call of any entry point, to path or "".
 func (st *serverStage) call(path string, fn func(ctx context.Context) (*ossdl.Result, error)) (res *ossdl.Result, err error) {
 	st.t.Helper()
 	st.s.ResetLog()
@@ -518,8 +518,8 @@ type moment struct {
 	clean   int // requests of an undisturbed run
 }
 
-// moments is one of those that an entrance can have, another one for each lie; all of them in the long form. Under -short
-// each entrance has half of the lies.
+// moments is one of those that an entry point can have, another one for each lie; all of them in the long form. Under -short
+// each entry point has half of the lies.
 func (e entryPoint) moments(lie int) (some []moment) {
 	if testing.Short() && (lie+len(e))%2 > 0 {
 		return nil

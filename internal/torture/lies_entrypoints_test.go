@@ -14,14 +14,14 @@ import (
 	"github.com/ossdl/ossdl/internal/osstest"
 )
 
-// TestLiesThroughOtherEntrances tells the lies of the tables to the entrances that the other tests do not go through.
-func TestLiesThroughOtherEntrances(t *testing.T) {
+// TestLiesThroughOtherEntryPoints tells the lies of the tables to the entry points that the other tests do not go through.
+func TestLiesThroughOtherEntryPoints(t *testing.T) {
 	countLies(t)
 	quietHTTP(t)
 	for _, e := range []entryPoint{viaUnsigned, viaURL, viaWriter, viaReader} {
 		t.Run(string(e), func(t *testing.T) {
 			t.Run("answers refused", func(t *testing.T) {
-				for i, lie := range answersRefused {
+				for i, lie := range badAnswers {
 					for _, m := range e.moments(i) {
 						t.Run(lie.name+"/"+m.name, func(t *testing.T) {
 							st := newServerStage(t, stageConfig{size: m.size, v4: m.v4, through: e})
@@ -78,7 +78,7 @@ func TestLiesThroughOtherEntrances(t *testing.T) {
 				}
 			})
 			t.Run("no answer", func(t *testing.T) {
-				for i, lie := range answersNone {
+				for i, lie := range noAnswer {
 					for _, m := range e.moments(i) {
 						t.Run(lie.name+"/"+m.name, func(t *testing.T) {
 							st := newServerStage(t, stageConfig{size: m.size, v4: m.v4, through: e})
@@ -204,9 +204,9 @@ func hasStatus(t *testing.T, err error, status int) {
 	}
 }
 
-// TestNothingLeftOfAnyEntrance checks that when a call returns, by success, by error or because its caller had enough, no
+// TestNothingLeftOfAnyEntryPoint checks that when a call returns, by success, by error or because its caller had enough, no
 // request and no body of it is open, and soon no connection, no file and no goroutine is more than there was.
-func TestNothingLeftOfAnyEntrance(t *testing.T) {
+func TestNothingLeftOfAnyEntryPoint(t *testing.T) {
 	for _, e := range []entryPoint{viaKey, viaUnsigned, viaURL, viaWriter, viaReader} {
 		for _, ends := range []string{"success", "error of the first answer", "error in the middle", "cancelled before the first answer", "cancelled in the middle"} {
 			t.Run(string(e)+"/"+ends, func(t *testing.T) {
