@@ -124,7 +124,7 @@ func TestOpenURLRefresh(t *testing.T) {
 }
 
 // TestOpenURLErrors checks that what is wrong with URL or options is named before anything is fetched, and what the server
-// says comes from OpenURL where it is the first answer, from Read where it is not.
+// says comes from OpenURL if it is the first answer, and otherwise from Read.
 func TestOpenURLErrors(t *testing.T) {
 	s := harness.NewServer(t)
 	s.Put("bkt", "k", osstest.Random(1, 8<<20))

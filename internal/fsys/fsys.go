@@ -14,13 +14,13 @@ import (
 	"time"
 )
 
-// ErrLocked is returned by File.TryLock and Lock where another open file, in this process or another, holds the lock.
+// ErrLocked is returned by File.TryLock and Lock if another open file, in this process or another, holds the lock.
 var ErrLocked = errors.New("locked")
 
-// ErrNotRegular is the cause where a link, folder, device, pipe or socket stands where a plain file was expected.
+// ErrNotRegular is the cause if a link, folder, device, pipe or socket is at the name of a plain file.
 var ErrNotRegular = errors.New("not a regular file")
 
-// ErrTooLarge is the cause where ReadFile found more than it may read.
+// ErrTooLarge is the cause if ReadFile found more than it may read.
 var ErrTooLarge = errors.New("file too large")
 
 // FS is a file system. Errors are *fs.PathError or *os.LinkError and name the file; errors.Is works with
@@ -39,7 +39,7 @@ type FS interface {
 	Remove(name string) error
 	// SyncDir makes renames and removals in the folder durable. It returns nil if renames are durable anyway (Windows),
 	// and errors.ErrUnsupported if the file system cannot sync a folder. Any other error, such as EACCES for a folder that
-	// may be written to and not read, says that nobody knows what a power loss would leave.
+	// may be written to and not read, says that it is not known what a power loss would leave.
 	SyncDir(name string) error
 	// Free is Volume.Free: the number of bytes that this process may still write to the file system that holds the folder.
 	// The error is errors.ErrUnsupported if that is not known.
@@ -100,6 +100,6 @@ type File interface {
 	// Chmod sets the mode, of which only the permissions count.
 	Chmod(mode fs.FileMode) error
 	// TryLock takes an exclusive advisory lock that ends with Close or with the process, without waiting: ErrLocked
-	// where another holds it, errors.ErrUnsupported where the file system has no locks. Call it once for an open file.
+	// if another holds it, errors.ErrUnsupported if the file system has no locks. Call it once for an open file.
 	TryLock() error
 }

@@ -16,7 +16,7 @@ type Inode interface {
 	Same(other any) bool
 }
 
-// Allocated is how many bytes of disk blocks the file has; -1 where the system does not say.
+// Allocated is how many bytes of disk blocks the file has; -1 if the system does not report it.
 func Allocated(fi fs.FileInfo) int64 {
 	if i, ok := fi.Sys().(Inode); ok {
 		return i.Allocated()

@@ -13,14 +13,14 @@ import (
 // such turn means that another holder came and went.
 const lockAttempts = 100
 
-// Lock takes the lock file name, making it if there is none, and does not wait: ErrLocked where another call of this
-// process or another process has it. The folder must exist.
+// Lock takes the lock file name, making it if there is none, and does not wait: it returns ErrLocked if another call of
+// this process or another process has it. The folder must exist.
 //
-// The lock ends with unlock, or with the process however that ends; a file left by a dead process is taken over. Other
-// processes see the file while it is held. unlock removes the name first and closes the file after, so that whoever
-// finds a file at the name finds one that counts; whoever opened the file before and gets its lock only now finds that
-// it is no longer the one at the name, and starts again with a new one. unlock may be called more than once; an error of
-// it says that the file may have been left behind, which harms nothing: the lock itself is gone.
+// The lock ends with unlock, or with the process, however that ends; a file left by a dead process is taken over. Other
+// processes see the file while it is held. unlock removes the name first and closes the file after that. So a file at the
+// name always counts. A process that opened the file before, and gets its lock only now, finds that it is no longer at the
+// name, and starts again with a new one. unlock may be called more than once. If it returns an error, the file may be left
+// behind, which does no harm: the lock itself is gone.
 //
 // systemwide false: the file system has no locks, and only other calls of this process are kept out.
 //
@@ -131,8 +131,8 @@ func lock(f FS, name string, perm fs.FileMode, note string) (unlock func() error
 		Err: fmt.Errorf("replaced by others %d times in a row", lockAttempts)}
 }
 
-// Claim keeps other calls of this process that claim or lock the same name out, until release: ErrLocked where one has it.
-// It touches no file, so that it tells other processes nothing. The folder must exist, the file need not.
+// Claim keeps other calls of this process that claim or lock the same name out, until release; it returns ErrLocked if one
+// has it. It touches no file, so other processes do not notice it. The folder must exist, the file need not.
 func Claim(f FS, name string) (release func(), err error) {
 	key, err := f.Key(name)
 	if err != nil {
@@ -180,7 +180,7 @@ func isAt(f FS, file File, name string) (bool, error) {
 	return SameFile(mine, there), nil
 }
 
-// held is what this process has locked. Not every file system's locks tell two opens of one process apart, and some
+// held is what this process has locked. The locks of some file systems do not exclude two opens of one process, and some
 // have none.
 var held = registry{keys: make(map[any]struct{})}
 

@@ -91,7 +91,7 @@ func (osFS) Key(name string) (any, error) {
 // osFile is a plain file of the operating system, opened by OS or by Rooted.
 type osFile struct {
 	*os.File
-	lost atomic.Pointer[error] // of a write-back that failed; the system tells it only once
+	lost atomic.Pointer[error] // of a write-back that failed; the system reports it only once
 }
 
 func (f *osFile) Stat() (fs.FileInfo, error) { return stat(f.File) }
@@ -176,7 +176,7 @@ func withFolder(
 	return errors.Join(err, d.Close())
 }
 
-// explainOpen names the cause where the system's errno for "that is no plain file" says little (ELOOP, ENXIO, EMLINK).
+// explainOpen names the cause if the system's errno for "that is no plain file" says little (ELOOP, ENXIO, EMLINK).
 func explainOpen(name string, err error, lstat func(string) (fs.FileInfo, error)) error {
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrExist) {
 		return err

@@ -21,7 +21,7 @@ func leased(error) bool { return false }
 
 func isPlain(func(string) (fs.FileInfo, error), string) bool { return false }
 
-// Holes says that a write behind the end of a file leaves a hole before it: here nobody knows.
+// Holes says that a write behind the end of a file leaves a hole before it: unknown here.
 const Holes = false
 
 func openNoFollow(name string, flag int, perm fs.FileMode) (*os.File, error) {
@@ -51,7 +51,7 @@ func Owner(fi fs.FileInfo) (uid uint32, ok bool) {
 	return 0, false
 }
 
-// Device tells file systems apart; false if the system does not say, as here.
+// Device distinguishes file systems; false if the system does not say, as here.
 func Device(fi fs.FileInfo) (dev uint64, ok bool) {
 	if i, ok := fi.Sys().(Inode); ok {
 		return i.Device(), true
@@ -100,10 +100,10 @@ func bare(fi fs.FileInfo) fs.FileInfo { return fi }
 
 func allocated(fs.FileInfo) int64 { return -1 }
 
-// ID tells the files of one file system apart, as long as they are there; false where the system does not say, as here.
+// ID distinguishes the files of one file system, as long as they exist; false if the system does not say, as here.
 func ID(fs.FileInfo) (id uint64, ok bool) { return 0, false }
 
-// Links is the number of hard links of the file; 1 where the system does not say, as here.
+// Links is the number of hard links of the file; 1 if the system does not say, as here.
 func Links(fi fs.FileInfo) uint64 {
 	if i, ok := fi.Sys().(Inode); ok {
 		return i.Links()

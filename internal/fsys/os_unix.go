@@ -31,7 +31,7 @@ func openNoFollow(name string, flag int, perm fs.FileMode) (*os.File, error) {
 }
 
 // leased: another process has a lease on the file (a file server, mostly) and is being asked to give it up. The system
-// takes it away after some time (/proc/sys/fs/lease-break-time), so that the next open does not wait for ever.
+// takes it away after some time (/proc/sys/fs/lease-break-time), so the next open does not wait forever.
 func leased(err error) bool { return errors.Is(err, unix.EWOULDBLOCK) }
 
 func isPlain(lstat func(string) (fs.FileInfo, error), name string) bool {
@@ -106,7 +106,7 @@ func allocated(fi fs.FileInfo) int64 {
 	return -1
 }
 
-// Links is the number of hard links of the file; 1 where the system does not say.
+// Links is the number of hard links of the file; 1 if the system does not say.
 func Links(fi fs.FileInfo) uint64 {
 	switch st := fi.Sys().(type) {
 	case *syscall.Stat_t:
@@ -117,7 +117,7 @@ func Links(fi fs.FileInfo) uint64 {
 	return 1
 }
 
-// ID tells the files of one file system apart, as long as they are there; false where the system does not say.
+// ID distinguishes the files of one file system, as long as they exist; false if the system does not say.
 func ID(fi fs.FileInfo) (id uint64, ok bool) {
 	if st, ok := fi.Sys().(*syscall.Stat_t); ok {
 		return uint64(st.Ino), true

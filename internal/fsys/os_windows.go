@@ -178,14 +178,14 @@ func renameIn(root *os.Root, oldname, newname string) error {
 	return errors.Join(f.Sync(), f.Close())
 }
 
-// How long a file that somebody else has open is waited for. Scanners and indexers are done with it within a second or two.
+// How long to wait for a file that another program has open. Scanners and indexers close it within a second or two.
 const (
 	patience   = 5 * time.Second
 	firstPause = 5 * time.Millisecond
 	mostPause  = 250 * time.Millisecond
 )
 
-// patiently does fn again while the file is in somebody else's hands.
+// patiently repeats fn while another program has the file open.
 func patiently(fn func() error) error {
 	end := time.Now().Add(patience)
 	for pause := firstPause; ; pause = min(2*pause, mostPause) {
@@ -227,7 +227,7 @@ func Owner(fi fs.FileInfo) (uid uint32, ok bool) {
 	return 0, false
 }
 
-// Device tells file systems apart; false if the system does not say, as here.
+// Device distinguishes file systems; false if the system does not say, as here.
 func Device(fi fs.FileInfo) (dev uint64, ok bool) {
 	if i, ok := fi.Sys().(Inode); ok {
 		return i.Device(), true
@@ -360,10 +360,10 @@ func writableDir(d *os.File) error {
 
 func allocated(fs.FileInfo) int64 { return -1 }
 
-// ID tells the files of one file system apart, as long as they are there; false where the system does not say, as here.
+// ID distinguishes the files of one file system, as long as they exist; false if the system does not say, as here.
 func ID(fs.FileInfo) (id uint64, ok bool) { return 0, false }
 
-// Links is the number of hard links of the file; 1 where the system does not say. Here only File.Stat does.
+// Links is the number of hard links of the file; 1 if the system does not say. Here only File.Stat does.
 func Links(fi fs.FileInfo) uint64 {
 	if c, ok := fi.(counted); ok {
 		return c.links
@@ -374,7 +374,7 @@ func Links(fi fs.FileInfo) uint64 {
 	return 1
 }
 
-// stat counts the links beside what os.File says.
+// stat is that of os.File, with the number of links.
 func stat(f *os.File) (fs.FileInfo, error) {
 	fi, err := f.Stat()
 	if err != nil {

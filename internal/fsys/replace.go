@@ -19,7 +19,7 @@ const TempSuffix = ".ossdl-tmp"
 //
 // After an error the name holds the old content or, where only the last step failed, the new one, and the temporary is
 // gone unless that too failed. A temporary left by a killed process is removed, never opened: it may be a link to
-// elsewhere. The caller sees to it that nobody else writes the same name at the same time.
+// elsewhere. The caller makes sure that nothing else writes the same name at the same time.
 func WriteFile(f FS, name string, data []byte, perm fs.FileMode) (err error) {
 	temp := name + TempSuffix
 	file, err := createTemp(f, temp, perm)
@@ -72,7 +72,7 @@ func createTemp(f FS, temp string, perm fs.FileMode) (File, error) {
 		return nil, err
 	}
 	if fi.IsDir() {
-		return nil, notRegular("open", temp, fi.Mode()) // nobody's leftover, and Remove would take it if it is empty
+		return nil, notRegular("open", temp, fi.Mode()) // not a leftover of ours, and Remove would remove an empty folder
 	}
 	if err := f.Remove(temp); err != nil {
 		return nil, err

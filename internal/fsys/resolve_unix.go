@@ -14,7 +14,7 @@ import (
 )
 
 // walker finds out where a name leads, one element after the other and each link where it is. The kernel is never asked
-// to follow one: it knows whose links may be followed only if it is told to (fs.protected_symlinks).
+// to follow one: it checks whose links may be followed only if fs.protected_symlinks is set.
 type walker struct {
 	lstat    func(name string) (fs.FileInfo, error)
 	readlink func(name string) (string, error)
@@ -138,7 +138,7 @@ func (w walker) follow(dir, name string, link fs.FileInfo) (string, error) {
 
 // MayFollow is nil if the user may follow the link in the folder, by the rule of the kernel's fs.protected_symlinks: in a
 // sticky folder that everybody may write to, a link is followed only by its owner, or if it belongs to the folder's owner.
-// Without the rule a link that somebody made in /tmp has another user's program write where that somebody may not.
+// Without the rule, a link that one user made in /tmp makes another user's program write where the first may not.
 func MayFollow(user uint32, folder, link fs.FileInfo) error {
 	const shared = fs.ModeSticky | 0o002
 	if folder.Mode()&shared != shared {

@@ -22,12 +22,12 @@ type Volume struct {
 	// MaxName bounds the length of a name, in bytes (on Windows in UTF-16 units). A longer one is refused; a shorter one
 	// may be refused too, by file systems that count characters. 255 if that is not known.
 	MaxName int
-	// Mount tells the mounts apart. Between two that differ nothing can be renamed (EXDEV), not even if they show the
+	// Mount distinguishes the mounts. Between two that differ nothing can be renamed (EXDEV), not even if they show the
 	// same file system. It is the zero value if that is not known.
 	Mount Mount
 }
 
-// Mount tells mounts apart by the device of the file system and, on Linux, by the place where it is mounted.
+// Mount distinguishes mounts by the device of the file system and, on Linux, by the place where it is mounted.
 type Mount struct{ Device, ID uint64 }
 
 // SameMount reports whether a file can be renamed from one of the two folders to the other, as far as is known.

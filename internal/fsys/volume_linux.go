@@ -37,7 +37,7 @@ func countsOf(st *unix.Statfs_t) counts {
 	}
 }
 
-// mountID tells the mount that name in the open folder is on, or is itself, without following a link.
+// mountID returns the mount that name in the open folder is on, or is itself, without following a link.
 func mountID(dirfd int, name string) (uint64, bool) {
 	var st unix.Statx_t
 	err := ignoringEINTR(func() error {

@@ -5,5 +5,5 @@ package fsys
 // mountsFiles: only folders can be mount points.
 const mountsFiles = false
 
-// mountID: the device tells mounts apart here.
+// mountID: the device distinguishes mounts here.
 func mountID(int, string) (uint64, bool) { return 0, false }

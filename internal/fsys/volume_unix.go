@@ -76,7 +76,7 @@ func maxFile() int64 {
 	return int64(min(uint64(limit.Cur), math.MaxInt64))
 }
 
-// Device tells file systems apart; false if the system does not say.
+// Device distinguishes file systems; false if the system does not say.
 func Device(fi fs.FileInfo) (dev uint64, ok bool) {
 	switch st := fi.Sys().(type) {
 	case *syscall.Stat_t:

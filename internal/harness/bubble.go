@@ -68,10 +68,10 @@ func (c changing) RoundTrip(r *http.Request) (*http.Response, error) {
 	return resp, nil
 }
 
-// EntryPoints are those that bring one object.
+// EntryPoints are those that download one object.
 var EntryPoints = []string{"Download", "DownloadURL", "DownloadTo", "Open"}
 
-// Download brings the object through an entry point. A Reader is read to its end.
+// Download downloads the object through an entry point. A Reader is read to its end.
 func (b *BubbleClient) Download(t *testing.T, ctx context.Context, entryPoint, path string, opts ...ossdl.Option) (*ossdl.Result, error) {
 	t.Helper()
 	switch entryPoint {

@@ -7,7 +7,7 @@ import (
 // Figures of the library that tests depend on. They are written down a second time here, so that a change is noticed.
 const (
 	BufferSize       = 256 << 10 // bytes of one read and one write
-	ProgressUnit     = 64 << 10  // what a request must bring to count as progress
+	ProgressUnit     = 64 << 10  // what a request must deliver to count as progress
 	StartConcurrency = 8         // requests in flight at first, if the number adapts itself
 	HeadLimit        = 256 << 10 // of the head of an answer, in bytes
 	MaxEmptyPages    = 1000      // pages of a listing in a row without an object

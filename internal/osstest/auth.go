@@ -325,7 +325,7 @@ func ossHeaders(h http.Header) []string {
 	return names
 }
 
-// subResources are the query parameters that a V1 signature covers beside x-oss-… ones.
+// subResources are the query parameters that a V1 signature covers besides x-oss-… ones.
 var subResources = strings.Fields(`acl append asyncFetch bucketInfo callback callback-var cloudboxes cname comp
 	continuation-token cors delete encryption endTime img inventory inventoryId lifecycle live location logging metaQuery
 	objectMeta partNumber policy position qos qosInfo referer regionList replication replicationLocation

@@ -17,7 +17,7 @@ import (
 	"time"
 )
 
-// Values of reply.declared beside a length.
+// Values of reply.declared other than a length.
 const (
 	chunked    = -1 // Transfer-Encoding: chunked
 	undeclared = -2 // no length; the end of the connection ends a body

@@ -25,7 +25,7 @@ type viewer interface {
 	view(off int64, scratch []byte) []byte
 }
 
-// identified is a Content whose ETag can be told without reading it.
+// identified is a Content whose ETag is known without reading it.
 type identified interface{ identity() string }
 
 // Bytes is the content b, which must not be changed afterwards.

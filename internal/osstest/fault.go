@@ -220,7 +220,7 @@ func (f *Fault) Header(name, value string) *Fault {
 	return f.edit(fmt.Sprintf("Header(%q, %q)", name, value), func(r *reply, _ *query) { r.header.Set(name, value) })
 }
 
-// AddHeader adds a header field beside those of the same name.
+// AddHeader adds a header field to those of the same name.
 func (f *Fault) AddHeader(name, value string) *Fault {
 	return f.edit(fmt.Sprintf("AddHeader(%q, %q)", name, value), func(r *reply, _ *query) { r.header.Add(name, value) })
 }
@@ -314,7 +314,7 @@ func (f *Fault) OtherBytes(c Content) *Fault {
 	})
 }
 
-// GzipAnyway compresses the body although nobody asked, as some proxies do. Status, Content-Range and ETag stay.
+// GzipAnyway compresses the body without being asked, as some proxies do. Status, Content-Range and ETag stay.
 func (f *Fault) GzipAnyway() *Fault {
 	return f.edit("GzipAnyway()", func(r *reply, _ *query) {
 		etag, ranges := r.header.Get("Etag"), r.header.Get("Accept-Ranges")
@@ -406,7 +406,7 @@ func (v flipped) view(off int64, scratch []byte) []byte {
 	return scratch[:1]
 }
 
-// ResetAfter resets the connection after n bytes of the body. These bytes do reach the client where it reads on.
+// ResetAfter resets the connection after n bytes of the body. These bytes do reach the client if it reads on.
 func (f *Fault) ResetAfter(n int64) *Fault {
 	return f.at(fmt.Sprintf("ResetAfter(%d)", n), n, func(c *conn) error { c.drain(); return errReset })
 }

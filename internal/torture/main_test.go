@@ -44,7 +44,7 @@ func TestMain(m *testing.M) {
 //	download PATH KEY
 //	prefix DIR              downloads the whole bucket
 //	hammer PATH N KEY...    downloads to one path until N times it was not refused, and prints how often it was; see inuse_test.go
-//	enter ENTRYPOINT PATH KEY brings the object to the path through any entry point; see limits_test.go
+//	enter ENTRYPOINT PATH KEY downloads the object to the path through any entry point; see limits_test.go
 //	limit NAME N JOB...     does the job with a resource limit; see limits_unix_test.go
 func child(endpoint, job string, args []string) error {
 	if job == "limit" {

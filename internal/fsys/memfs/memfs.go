@@ -2,7 +2,7 @@
 //
 // # What survives
 //
-// Every FS remembers beside its present state what is on the disk for certain. Kill is the state after the death of the
+// Besides its present state, every FS remembers what is on the disk for certain. Kill is the state after the death of the
 // process: everything written is there, locks are gone. Crash is a state after a power loss, drawn from the many that
 // the following rules allow:
 //
@@ -419,7 +419,7 @@ func (f *FS) Resolve(name string) (string, error) {
 	return filepath.FromSlash(at.path), nil
 }
 
-// Key tells this FS from every other one.
+// Key distinguishes this FS from every other one.
 func (f *FS) Key(name string) (any, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -701,7 +701,7 @@ func (o *file) Chmod(mode fs.FileMode) error {
 }
 
 // LoseUnsynced is what a failed Sync does on Linux: the bytes written since the last good one are still to be read, and
-// count as written, but no later Sync will bring them to the disk. faultfs calls it.
+// count as written, but no later Sync will write them to the disk. faultfs calls it.
 func (o *file) LoseUnsynced() {
 	o.fs.mu.Lock()
 	defer o.fs.mu.Unlock()

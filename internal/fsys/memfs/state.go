@@ -19,7 +19,7 @@ type inode struct {
 	opens int // open files
 	uid   uint32
 
-	mount   uint64 // tells mounts apart; 0: that of the root
+	mount   uint64 // distinguishes mounts; 0: that of the root
 	mounted bool   // it is the mount point of mount
 
 	// A folder.
@@ -213,7 +213,7 @@ func (f *FS) resize(n *inode, size int64) {
 	n.pending = append(n.pending, change{size: size})
 }
 
-// drop gives back what a file occupies that nobody can reach any more.
+// drop frees the space of a file that has neither a name nor an open handle.
 func (f *FS) drop(n *inode) {
 	if n.links == 0 && n.opens == 0 {
 		f.used -= n.blocks()

@@ -18,7 +18,7 @@ import (
 const (
 	// Suffix is what the name of a checkpoint has after the name of the file.
 	Suffix = ".cp"
-	// Mode is the mode of a checkpoint. It names objects, which are nobody else's business.
+	// Mode is the mode of a checkpoint. It names objects, which may be confidential.
 	Mode fs.FileMode = 0o600
 	// ReadLimit is the size of the largest checkpoint that the library reads, in bytes.
 	ReadLimit = 1 << 20

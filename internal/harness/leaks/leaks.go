@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// NoSecret fails the test if any error of the chain tells one of the secrets.
+// NoSecret fails the test if any error of the chain contains one of the secrets.
 func NoSecret(t testing.TB, err error, secrets ...string) {
 	t.Helper()
 	if err == nil {
@@ -19,7 +19,7 @@ func NoSecret(t testing.TB, err error, secrets ...string) {
 	for _, text := range []string{err.Error(), fmt.Sprintf("%+v", err), fmt.Sprintf("%#v", err)} {
 		for _, secret := range secrets {
 			if strings.Contains(text, secret) {
-				t.Errorf("%T tells %s: %s", err, secret, text)
+				t.Errorf("%T contains %s: %s", err, secret, text)
 			}
 		}
 	}
@@ -33,7 +33,7 @@ func NoSecret(t testing.TB, err error, secrets ...string) {
 	}
 }
 
-// OthersInBubble is the stacks of all goroutines of the caller's bubble but the caller's.
+// OthersInBubble is the stacks of all goroutines of the caller's bubble except the caller's.
 func OthersInBubble() string {
 	buf := make([]byte, 1<<18)
 	stacks := strings.Split(string(buf[:runtime.Stack(buf, true)]), "\n\n")
