@@ -152,6 +152,9 @@ func (d *Destination) checkPath() error {
 	case !fi.Mode().IsRegular():
 		return fmt.Errorf("%s is not a regular file (%v)", d.path, fi.Mode().Type())
 	}
+	if err := fsys.CheckReplaceable(d.fs, d.path); err != nil {
+		return err
+	}
 	f, err := d.fs.OpenFile(d.path, os.O_WRONLY, 0)
 	if err != nil {
 		if errors.Is(err, syscall.ETXTBSY) { // a running program: after the rename it still has its old file

@@ -113,8 +113,10 @@ func (d *Destination) takeFolder() (release func(), systemwide bool, err error) 
 			disclaim()
 		}
 	}()
-	if err := d.enterFolder(there); err != nil {
-		return nil, false, err
+	if !there {
+		if err := d.enterFolder(); err != nil {
+			return nil, false, err
+		}
 	}
 	unlock, systemwide, err := d.lockFile()
 	if err != nil {
@@ -127,7 +129,11 @@ func (d *Destination) takeFolder() (release func(), systemwide bool, err error) 
 		d.logLeft(unlock())
 		d.removeFolder()
 	}
-	if err := d.checkOther(); err != nil {
+	err = d.checkOther()
+	if err == nil && there {
+		err = d.cannotMake(d.tryOther())
+	}
+	if err != nil {
 		leave()
 		return nil, false, err
 	}
@@ -137,12 +143,9 @@ func (d *Destination) takeFolder() (release func(), systemwide bool, err error) 
 	}, systemwide, nil
 }
 
-// enterFolder makes the working folder unless it is there. That is also the proof that files can be made in the folder of the
-// path, where the rename will have to be. What access(2) says is none.
-func (d *Destination) enterFolder(there bool) error {
-	if there {
-		return d.cannotMake(d.tryOther())
-	}
+// enterFolder makes the working folder. That is also the proof that files can be made in the folder of the path, where the
+// rename will have to be. What access(2) says is none.
+func (d *Destination) enterFolder() error {
 	err := d.makeFolder()
 	switch {
 	case errors.Is(err, fs.ErrExist):
@@ -154,7 +157,8 @@ func (d *Destination) enterFolder(there bool) error {
 	return d.cannotMake(err)
 }
 
-// tryOther makes the other working folder and removes it. If a kill comes in between, the next call that finds it removes it.
+// tryOther makes the other working folder and removes it, which proves what enterFolder proves. If a kill comes in between, the
+// next call that finds it removes it. The lock must be held: until then another call may be doing the same.
 func (d *Destination) tryOther() error {
 	for _, folder := range d.folders {
 		if folder == d.work.folder {
@@ -163,7 +167,11 @@ func (d *Destination) tryOther() error {
 		err := d.fs.Mkdir(folder, 0o700)
 		switch {
 		case err == nil:
-			return d.fs.Remove(folder)
+			err = d.fs.Remove(folder)
+			if errors.Is(err, fs.ErrNotExist) {
+				err = nil
+			}
+			return err
 		case !errors.Is(err, fs.ErrExist):
 			return err
 		}

@@ -330,3 +330,25 @@ func TestLongName(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestPathThatNothingCanReplace checks that a file which no rename can replace is an error at once.
+func TestPathThatNothingCanReplace(t *testing.T) {
+	skipWithoutOwners(t)
+	for want, prepare := range map[string]func(disk *memfs.FS) error{
+		"mount point": func(disk *memfs.FS) error { return disk.Mount("/file") },
+		"user 4242": func(disk *memfs.FS) error {
+			disk.SetUser(1000)
+			return errors.Join(disk.Chown("/", 0), disk.Chmod("/", 0o777|fs.ModeSticky), disk.Chown("/file", stranger))
+		},
+	} {
+		disk := memfs.New(memfs.Config{})
+		ownerFile(t, disk, "/file", "old", 0)
+		if err := prepare(disk); err != nil {
+			t.Fatal(err)
+		}
+		_, err := Check(Config{FS: disk, Log: slog.New(slog.DiscardHandler), Path: "/file"})
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v", want, err)
+		}
+	}
+}
