@@ -1,6 +1,7 @@
 package ossdl
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -18,11 +19,17 @@ import (
 	"github.com/ossdl/ossdl/internal/span"
 )
 
-const checkpointVersion = 1
+const (
+	checkpointVersion = 1
+	checkpointFormat  = "ossdl checkpoint"
+	// checkpointHead is how every version of a checkpoint begins. A file that begins otherwise is not ours.
+	checkpointHead = `{"format":"` + checkpointFormat + `","version":`
+)
 
 // checkpoint is the JSON document that says which bytes of which object an earlier run wrote. Its parts are claims: none
 // counts until the bytes on disk were found to have its CRC-64.
 type checkpoint struct {
+	Format       string           `json:"format"` // the first, see checkpointHead
 	Version      int              `json:"version"`
 	URL          bool             `json:"url,omitempty"` // bucket and key are host and path of a URL
 	Bucket       string           `json:"bucket"`
@@ -161,10 +168,11 @@ func (c *checkpoint) encode(snapshot func(limit int) []parts.Claim) ([]byte, err
 	}
 }
 
-// isCheckpointOf reports whether data is a checkpoint that calls its destination by this name.
-func isCheckpointOf(data []byte, name string) bool {
-	c, err := decodeCheckpoint(data)
-	return err == nil && c.Path == name
+// isCheckpoint reports whether a file that begins with data is a checkpoint of any version. A torn one counts: a file cut short,
+// and one of zeros, which some file systems leave after a power loss.
+func isCheckpoint(data []byte) bool {
+	n := min(len(data), len(checkpointHead))
+	return string(data[:n]) == checkpointHead[:n] || len(bytes.Trim(data, "\x00")) == 0
 }
 
 // loadCheckpoint returns the checkpoint of an interrupted run, with its partial file opened. It returns nil if there is
@@ -175,7 +183,7 @@ func (c *call) loadCheckpoint(dst *localfile.Destination) (*checkpoint, error) {
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return nil, nil
-	case errors.Is(err, fsys.ErrNotRegular), errors.Is(err, fsys.ErrTooLarge): // no checkpoint, and the next save replaces it
+	case errors.Is(err, fsys.ErrTooLarge): // the next save replaces it
 	case err != nil:
 		return nil, err
 	default:
@@ -350,7 +358,7 @@ func (k *keeper) document() *checkpoint {
 	f, _ := k.engine.Facts()
 	id := k.id
 	c := &checkpoint{
-		Version: checkpointVersion, URL: id.URL, Bucket: id.Bucket, Key: id.Key, VersionID: f.VersionID, ETag: f.ETag,
+		Format: checkpointFormat, Version: checkpointVersion, URL: id.URL, Bucket: id.Bucket, Key: id.Key, VersionID: f.VersionID, ETag: f.ETag,
 		Size: f.Size, Path: k.dst.NameInCheckpoint(),
 	}
 	if k.want.versionID != "" {

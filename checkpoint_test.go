@@ -350,7 +350,7 @@ func BenchmarkCheckpointEncode(b *testing.B) {
 // renames counts the checkpoints that were put in place.
 func renames(f *faultfs.FS) (n int) {
 	for _, op := range f.Ops() {
-		if op.Kind == faultfs.Rename && strings.HasSuffix(op.To, ".cp") {
+		if op.Kind == faultfs.Rename && strings.HasSuffix(op.To, "checkpoint.json") {
 			n++
 		}
 	}
@@ -401,6 +401,11 @@ func TestSaveCadence(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
+				unlock, err := dst.Lock()
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer unlock()
 				k := newKeeper(dst, m, object.Identity{Bucket: "b", Key: "k"}, &cfg.object, cfg.log)
 				k.engine = begun{object.Facts{Size: 1 << 40, ETag: `"e"`}}
 				ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)

@@ -28,8 +28,9 @@ import (
 //   - oss.Routines: the most requests in flight; below 1 it is 1, above 100 it is 100. Without it the number adapts to the
 //     network.
 //   - oss.Checkpoint, oss.CheckpointDir: without them, or with false, there is no checkpoint, and a failed call leaves nothing.
-//     An empty name means path + ".cp"; the SDK keeps no checkpoint then. A folder that does not exist is created. A
-//     checkpoint that the SDK wrote is not used: the download starts over.
+//     An empty name, and path + ".cp", mean the folder path + ".cp"; the SDK keeps no checkpoint for an empty name. A folder
+//     that does not exist is created. A checkpoint that the SDK wrote is neither used nor replaced: at path + ".cp" the
+//     download starts over beside it, at another name it is an error.
 //   - oss.Range, oss.NormalizedRange: one range, as a-b, a- or -n. A range outside the object is [ErrRange]; the SDK downloads
 //     the whole object instead. If n is more than the object's size, the whole object is downloaded. For -n the object must
 //     have a strong ETag, and one more request is made, to learn the size.
@@ -45,7 +46,7 @@ import (
 //
 // # Differences
 //
-// The file is always verified, with oss.EnableCRC or without. The data is in path + ".part" until it is complete; path is not
+// The file is always verified, with oss.EnableCRC or without. The data is in the folder path + ".cp" until it is complete; path is not
 // touched before. Failed requests are retried. Transport and time-outs are those of the bucket's client; see [HTTPClient].
 // Options of the client that the SDK ignores if oss.HTTPClient is given, which [New] refuses, stay ignored.
 //

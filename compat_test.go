@@ -302,27 +302,37 @@ func TestDownloadFileCheckpoint(t *testing.T) {
 	}
 }
 
-// TestDownloadFileAfterTheSDK checks that what the SDK left is neither believed nor touched, but for its checkpoint, in
-// whose place ours goes.
+// TestDownloadFileAfterTheSDK checks that what the SDK left is neither believed nor touched.
 func TestDownloadFileAfterTheSDK(t *testing.T) {
 	s := harness.NewServer(t)
 	content := osstest.Random(1, 16*harness.PartSize)
 	s.Put("bkt", "k", content)
 	bucket := newBucket(t, s)
 	path := filepath.Join(t.TempDir(), "file")
-	options := []oss.Option{oss.Checkpoint(true, path+harness.CheckpointSuffix)}
+	sdks := path + ".cp"
+	options := []oss.Option{oss.Checkpoint(true, sdks)}
 	s.Once(func(r *osstest.Request) bool { return r.Start == 5*harness.PartSize }, osstest.Error(http.StatusForbidden, "AccessDenied"))
-	if err := bucket.DownloadFile("k", path, harness.PartSize, options...); err == nil || !harness.Exists(path+harness.CheckpointSuffix) || !harness.Exists(path+oss.TempFileSuffix) {
+	if err := bucket.DownloadFile("k", path, harness.PartSize, options...); err == nil || !harness.Exists(sdks) || !harness.Exists(path+oss.TempFileSuffix) {
 		t.Fatalf("the SDK was to leave something: %v", err)
+	}
+	kept, err := os.ReadFile(sdks)
+	if err != nil {
+		t.Fatal(err)
 	}
 	harness.WriteFile(t, path+oss.TempFileSuffix, "the SDK's")
 	if err := ossdl.DownloadFile(bucket, "k", path, harness.PartSize, options...); err != nil {
 		t.Fatal(err)
 	}
-	harness.CheckFile(t, path, content)
 	if got, err := os.ReadFile(path + oss.TempFileSuffix); err != nil || string(got) != "the SDK's" {
 		t.Errorf("%q, %v", got, err)
 	}
+	if got, err := os.ReadFile(sdks); err != nil || string(got) != string(kept) {
+		t.Errorf("the checkpoint of the SDK is %q, %v", got, err)
+	}
+	if err := os.Remove(sdks); err != nil {
+		t.Fatal(err)
+	}
+	harness.CheckFile(t, path, content)
 }
 
 // recorder writes down what a listener hears.

@@ -39,7 +39,7 @@
 //
 // # Resuming
 //
-// A download to a file that fails, or whose process is killed, leaves the partial file PATH.part and its checkpoint PATH.cp.
+// A download to a file that fails, or whose process is killed, leaves the folder PATH.cp with data and checkpoint.
 // To resume, repeat the call. The checkpoint is not trusted: a range counts as downloaded only if the bytes on disk have the
 // recorded CRC-64. If the object has changed since, the download starts over. [WithCheckpoint], [WithCheckpointDir] and
 // [WithoutCheckpoint] put the checkpoint elsewhere, or nowhere.
@@ -134,17 +134,20 @@ func New(client *oss.Client, opts ...Option) (*Downloader, error) {
 // Download downloads the object key of bucket to the file path, whose folder must exist.
 //
 // If path is a symbolic link, the file it points to is written. An existing file is replaced atomically once the new one is
-// complete and verified. Until then, and after an error, it is untouched. The new file has mode 0666 less the umask, and the
-// current time. A path that is a folder, a device or not writable is an error before any request.
+// complete and verified. Until then, and after an error, it is untouched. The new file has the current time, and mode 0666 less
+// the umask. If it replaces one, it gets no permission that the old one does not give, and stays executable. A path that is a
+// folder, a device or not writable is an error before any request.
 //
 // If the service has no CRC-64 of the bytes, the file appears all the same, and Result.Verified is false. That is so for some
 // older or copied objects, for a part of an object, and for some symbolic links. [WithChecksum] verifies those as well.
 //
 // # Resuming
 //
-// To resume after an error, repeat the call: PATH.part holds the data, and PATH.cp says which ranges of it are done. Any file
-// that is at PATH.cp is taken for a checkpoint, and may be replaced. After [ErrChecksum], and with [WithoutCheckpoint],
-// nothing is left behind.
+// To resume after an error, repeat the call: the folder PATH.cp holds the data and says which ranges of it are done. After
+// [ErrChecksum], and with [WithoutCheckpoint], nothing is left behind.
+//
+// If something else has that name, or if it belongs to another user, it is left alone, and the folder has another name beside
+// path. If that is taken as well, the error says so before any request.
 //
 // # Several calls at once
 //
@@ -367,8 +370,8 @@ func (c *call) fileConfig(path string) localfile.Config {
 	id := c.src.Identity()
 	cfg := localfile.Config{
 		FS: c.cfg.fs, Log: c.cfg.log, Path: path, Sparse: c.cfg.sparse, KeepPartial: !c.cfg.checkpoint.none() && !c.oneStream, // one stream cannot be resumed
-		Source:         fmt.Sprintf("%t\n%q\n%q", id.URL, id.Bucket, id.Key),
-		IsCheckpointOf: isCheckpointOf,
+		Source:       fmt.Sprintf("%t\n%q\n%q", id.URL, id.Bucket, id.Key),
+		IsCheckpoint: isCheckpoint,
 	}
 	switch c.cfg.checkpoint.kind {
 	case placeFile:

@@ -230,9 +230,14 @@ func TestDestinationRefusedBeforeAnyRequest(t *testing.T) {
 	s.Put("bkt", "k", osstest.Random(1, 1000))
 	d := harness.NewDownloader(t, s)
 	dir := t.TempDir()
-	if err := os.Mkdir(filepath.Join(dir, "folder.cp"), 0o755); err != nil {
+	taken := filepath.Join(dir, "taken")
+	if err := os.Mkdir(taken+".cp", 0o755); err != nil {
 		t.Fatal(err)
 	}
+	harness.WriteFile(t, filepath.Join(taken+".cp", "mine"), "")
+	harness.WriteFile(t, harness.OtherFolder(taken), "")
+	foreign := filepath.Join(dir, "foreign.json")
+	harness.WriteFile(t, foreign, "{}")
 	for _, c := range []struct {
 		name, path, want string
 		opts             []ossdl.Option
@@ -242,9 +247,12 @@ func TestDestinationRefusedBeforeAnyRequest(t *testing.T) {
 		{"a folder", dir, dir, nil},
 		{"a device", os.DevNull, os.DevNull, nil},
 		{"folder of the checkpoint missing", filepath.Join(dir, "file"), "nowhere", []ossdl.Option{ossdl.WithCheckpoint(filepath.Join(dir, "nowhere", "c"))}},
-		{"checkpoint is a folder", filepath.Join(dir, "folder"), "folder.cp", nil},
+		{"both working folders are taken, the first", taken, `taken.cp is in the way: it holds "mine"`, nil},
+		{"both working folders are taken, the second", taken, filepath.Base(harness.OtherFolder(taken)) + " is in the way: it is a file of user", nil},
+		{"checkpoint is a folder", filepath.Join(dir, "file"), "taken.cp", []ossdl.Option{ossdl.WithCheckpoint(taken + ".cp")}},
+		{"checkpoint is a file that is not ours", filepath.Join(dir, "file"), "foreign.json is in the way", []ossdl.Option{ossdl.WithCheckpoint(foreign)}},
 		{"checkpoint is the file", filepath.Join(dir, "file"), "file of the download", []ossdl.Option{ossdl.WithCheckpoint(filepath.Join(dir, "file"))}},
-		{"checkpoint is the partial file", filepath.Join(dir, "file"), "file of the download", []ossdl.Option{ossdl.WithCheckpoint(filepath.Join(dir, "file.part"))}},
+		{"checkpoint is a working folder", filepath.Join(dir, "file"), "file of the download", []ossdl.Option{ossdl.WithCheckpoint(harness.OtherFolder(filepath.Join(dir, "file")))}},
 		{"part size 0", filepath.Join(dir, "file"), "1 to 5368709120", []ossdl.Option{ossdl.WithPartSize(0)}},
 		{"part size negative", filepath.Join(dir, "file"), "1 to 5368709120", []ossdl.Option{ossdl.WithPartSize(-1)}},
 		{"part size over 5 GiB", filepath.Join(dir, "file"), "1 to 5368709120", []ossdl.Option{ossdl.WithPartSize(5<<30 + 1)}},
@@ -289,7 +297,7 @@ func TestDestinationRefusedBeforeAnyRequest(t *testing.T) {
 		t.Errorf("%d requests were made", n)
 	}
 	entries, err := os.ReadDir(dir)
-	if err != nil || len(entries) != 1 {
+	if err != nil || len(entries) != 3 {
 		t.Errorf("left behind: %v, %v", entries, err)
 	}
 }
@@ -497,7 +505,7 @@ func TestModes(t *testing.T) {
 	d := harness.NewDownloader(t, s, ossdl.WithPartSize(64<<10), ossdl.WithConcurrency(1))
 	path := filepath.Join(t.TempDir(), "file")
 	harness.Interrupt(t, s, d, path, 5)
-	for suffix, want := range map[string]os.FileMode{harness.CheckpointSuffix: 0o600, harness.PartSuffix: 0o644} {
+	for suffix, want := range map[string]os.FileMode{harness.FolderSuffix: 0o755, harness.CheckpointSuffix: 0o644, harness.PartSuffix: 0o644} {
 		fi, err := os.Stat(path + suffix)
 		if err != nil {
 			t.Fatal(err)

@@ -105,10 +105,12 @@ func WithRateLimit(bytesPerSecond int64) Option {
 	}}
 }
 
-// WithCheckpoint names the checkpoint file of this call. Its folder must exist. The default is the local path + ".cp".
+// WithCheckpoint names the checkpoint file of this call. Its folder must exist. The default is a file in the working
+// folder PATH.cp, and so is PATH.cp itself.
 //
 // Calls that run at the same time need different files, since only the destination is locked. If the name is a symbolic
-// link, the file it points to is used. Any file that exists there may be replaced. An empty path is an error.
+// link, the file it points to is used. If a file that is not a checkpoint exists there, that is an
+// error, and it is not replaced. An empty path is an error.
 //
 // It applies to [Downloader.Download] and [Downloader.DownloadURL].
 func WithCheckpoint(path string) Option {
@@ -551,7 +553,7 @@ func (p checkpointPlace) none() bool { return p.kind == placeNone }
 type placeKind uint8
 
 const (
-	placeBeside placeKind = iota // next to the file, as its path + ".cp"
+	placeBeside placeKind = iota // next to the file, in the working folder
 	placeFile                    // a file of a given name
 	placeFolder                  // a file in a given folder, named by source and destination
 	placeNone                    // no checkpoint

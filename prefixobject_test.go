@@ -394,7 +394,7 @@ func (f *removingFS) Lstat(name string) (fs.FileInfo, error) {
 }
 
 func (f *removingFS) OpenFile(name string, flag int, perm fs.FileMode) (fsys.File, error) {
-	if strings.HasSuffix(name, harness.LockSuffix) {
+	if strings.HasSuffix(name, harness.TreeLock) {
 		f.now("lock")
 	}
 	return f.FS.OpenFile(name, flag, perm)
@@ -533,7 +533,7 @@ func TestPrefixTidiesUp(t *testing.T) {
 		t.Fatal(err)
 	}
 	base := filepath.Join(dir, harness.WorkBase("k"))
-	for _, suffix := range []string{harness.PartSuffix, harness.CheckpointSuffix, harness.CheckpointSuffix + fsys.TempSuffix, harness.LockSuffix} {
+	for _, suffix := range []string{harness.TreePart, harness.TreeCheckpoint, harness.TreeCheckpoint + fsys.TempSuffix, harness.TreeLock} {
 		harness.WriteFile(t, base+suffix, "{}")
 	}
 	harness.WriteFile(t, filepath.Join(work, "of another"), "")

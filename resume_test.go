@@ -139,11 +139,9 @@ func TestCheckpointOfNoUse(t *testing.T) {
 		damage  func(t *testing.T, path string)
 		resumed int64
 	}{
-		"not JSON": {func(t *testing.T, path string) {
-			harness.WriteFile(t, path+harness.CheckpointSuffix, "\x00\x01 no JSON")
-		}, 0},
-		"empty":     {func(t *testing.T, path string) { harness.WriteFile(t, path+harness.CheckpointSuffix, "") }, 0},
-		"JSON null": {func(t *testing.T, path string) { harness.WriteFile(t, path+harness.CheckpointSuffix, "null") }, 0},
+		"torn early": {func(t *testing.T, path string) { harness.Truncate(t, path+harness.CheckpointSuffix, 5) }, 0},
+		"torn":       {func(t *testing.T, path string) { harness.Truncate(t, path+harness.CheckpointSuffix, 100) }, 0},
+		"empty":      {func(t *testing.T, path string) { harness.WriteFile(t, path+harness.CheckpointSuffix, "") }, 0},
 		"huge": {func(t *testing.T, path string) {
 			harness.WriteFile(t, path+harness.CheckpointSuffix, string(make([]byte, 2<<20)))
 		}, 0},
@@ -286,7 +284,10 @@ func TestCheckpointOfNothing(t *testing.T) {
 	d := harness.NewDownloader(t, s)
 	path := filepath.Join(t.TempDir(), "file")
 	harness.WriteFile(t, path, "old content")
-	harness.WriteFile(t, path+harness.CheckpointSuffix, fmt.Sprintf(`{"version":1,"bucket":"bkt","key":"k","etag":%q,"size":0,"path":"file","parts":[]}`, o.ETag))
+	if err := os.Mkdir(path+harness.FolderSuffix, 0o777); err != nil {
+		t.Fatal(err)
+	}
+	harness.WriteFile(t, path+harness.CheckpointSuffix, fmt.Sprintf(`{"format":"ossdl checkpoint","version":1,"bucket":"bkt","key":"k","etag":%q,"size":0,"path":"file","parts":[]}`, o.ETag))
 	if _, err := d.Download(t.Context(), "bkt", "k", path); err != nil {
 		t.Fatal(err)
 	}
@@ -318,6 +319,9 @@ func TestStrayCheckpoint(t *testing.T) {
 		t.Fatal(err)
 	}
 	harness.CheckFile(t, path, content)
+	if err := os.Mkdir(path+harness.FolderSuffix, 0o777); err != nil {
+		t.Fatal(err)
+	}
 	harness.WriteFile(t, path+harness.CheckpointSuffix, "somebody's notes")
 	if _, err := d.Download(t.Context(), "bkt", "k", path, ossdl.WithoutCheckpoint()); err != nil {
 		t.Fatal(err)

@@ -93,8 +93,8 @@ How to download:
   -stall-timeout TIME   replace a connection that is slower than 1 KiB/s for this long
                         (default: %v)
 
-Checkpoint, removed once the file is complete (default: DEST.cp; with -recursive always
-in DEST/.ossdl; none for standard output):
+Checkpoint, removed once the file is complete (default: in DEST.cp; with -recursive
+always in DEST/.ossdl; none for standard output):
   -checkpoint FILE      keep it in this file
   -checkpoint-dir DIR   keep it in this folder, under a name of its own
   -no-checkpoint        keep none; a failed download leaves nothing

@@ -47,7 +47,7 @@ type savedPart struct {
 func readSaved(t *testing.T, path string, size int64) saved {
 	t.Helper()
 	s := saved{missing: size}
-	b, err := os.ReadFile(path + ".cp")
+	b, err := os.ReadFile(filepath.Join(path+".cp", "checkpoint.json"))
 	if errors.Is(err, os.ErrNotExist) {
 		return s
 	}
@@ -55,7 +55,7 @@ func readSaved(t *testing.T, path string, size int64) saved {
 	if err := errors.Join(err, json.Unmarshal(b, &c)); err != nil {
 		t.Fatalf("checkpoint: %v: %q", err, b)
 	}
-	f, err := os.Open(path + ".part")
+	f, err := os.Open(filepath.Join(path+".cp", "data"))
 	if errors.Is(err, os.ErrNotExist) {
 		f, err = os.Open(path) // killed between the rename and the removal of the checkpoint
 	}
@@ -183,7 +183,7 @@ func TestBuiltCommandIsKilledAgainAndAgain(t *testing.T) {
 // momentToKill waits until the server has sent n bytes: from now on, or from when the command has saved its checkpoint.
 func momentToKill(ctx context.Context, s *osstest.Server, path string, afterSave bool, n int64) error {
 	modified := func() (at time.Time) {
-		if fi, err := os.Stat(path + ".cp"); err == nil {
+		if fi, err := os.Stat(filepath.Join(path+".cp", "checkpoint.json")); err == nil {
 			at = fi.ModTime()
 		}
 		return at

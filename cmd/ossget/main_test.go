@@ -506,14 +506,14 @@ func TestKilledCommandContinues(t *testing.T) {
 		t.Fatal(err)
 	}
 	waitUntil(t, "a checkpoint of the half that is there", func() bool {
-		_, claimed := readClaims(h.path + ".cp")
+		_, claimed := readClaims(filepath.Join(h.path+".cp", "checkpoint.json"))
 		return claimed >= halfSent/2
 	})
 	if err := cmd.Process.Kill(); err != nil {
 		t.Fatal(err)
 	}
 	_ = cmd.Wait() // it was killed
-	kept, claimed := readClaims(h.path + ".cp")
+	kept, claimed := readClaims(filepath.Join(h.path+".cp", "checkpoint.json"))
 
 	got, requests := h.finish(t)
 	if got.ResumedBytes != claimed || got.DownloadedBytes != halfSize-claimed {
@@ -552,7 +552,7 @@ func TestTerminatedCommandContinues(t *testing.T) {
 	if strings.Contains(stderr.String(), "\r") {
 		t.Errorf("a bar on what is no terminal: %q", stderr.String())
 	}
-	kept, claimed := readClaims(h.path + ".cp")
+	kept, claimed := readClaims(filepath.Join(h.path+".cp", "checkpoint.json"))
 	got, requests := h.finish(t)
 	if got.ResumedBytes != claimed || got.DownloadedBytes != halfSize-claimed {
 		t.Errorf("claimed %d; resumed %d, downloaded %d of %d", claimed, got.ResumedBytes, got.DownloadedBytes, halfSize)

@@ -58,19 +58,19 @@ func TestCheckpointIsWhereTheFlagsSay(t *testing.T) {
 	const kept = "4.0 MiB are kept; the same command continues"
 
 	r := brokenOff(t, path)
-	if onlyFile(t, dir, "file.cp file.part"); !strings.Contains(r.stderr, kept) {
+	if onlyFile(t, filepath.Join(dir, "file.cp"), "checkpoint.json data"); !strings.Contains(r.stderr, kept) {
 		t.Errorf("by default: %s", r.stderr)
 	}
 	dir = t.TempDir()
 	r = brokenOff(t, "-checkpoint", filepath.Join(elsewhere, "mine"), filepath.Join(dir, "file"))
-	if onlyFile(t, dir, "file.part"); !strings.Contains(r.stderr, kept) {
+	if onlyFile(t, filepath.Join(dir, "file.cp"), "data"); !strings.Contains(r.stderr, kept) {
 		t.Errorf("-checkpoint: %s", r.stderr)
 	}
 	onlyFile(t, elsewhere, "mine")
 
 	dir, elsewhere = t.TempDir(), filepath.Join(t.TempDir(), "made")
 	r = brokenOff(t, "-checkpoint-dir", elsewhere, filepath.Join(dir, "file"))
-	if onlyFile(t, dir, "file.part"); !strings.Contains(r.stderr, kept) {
+	if onlyFile(t, filepath.Join(dir, "file.cp"), "data"); !strings.Contains(r.stderr, kept) {
 		t.Errorf("-checkpoint-dir: %s", r.stderr)
 	}
 	if left, err := os.ReadDir(elsewhere); err != nil || len(left) != 1 {

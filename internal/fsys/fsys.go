@@ -34,6 +34,8 @@ type FS interface {
 	Lstat(name string) (fs.FileInfo, error)
 	// Mkdir makes one folder.
 	Mkdir(name string, perm fs.FileMode) error
+	// List returns names of what is in the folder, in any order: all of them, or most of them if there are more.
+	List(dir string, most int) ([]string, error)
 	// Rename replaces newname atomically: another process sees the old file or the new one, never none.
 	Rename(oldname, newname string) error
 	Remove(name string) error

@@ -3,6 +3,7 @@ package fsys
 import (
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -30,6 +31,8 @@ func (osFS) OpenFile(name string, flag int, perm fs.FileMode) (File, error) {
 func (osFS) Lstat(name string) (fs.FileInfo, error) { return os.Lstat(name) }
 
 func (osFS) Mkdir(name string, perm fs.FileMode) error { return os.Mkdir(name, perm) }
+
+func (osFS) List(dir string, most int) ([]string, error) { return listFolder(os.OpenFile, dir, most) }
 
 func (osFS) Rename(oldname, newname string) error { return rename(oldname, newname) }
 
@@ -174,6 +177,20 @@ func withFolder(
 		err = fn(d)
 	}
 	return errors.Join(err, d.Close())
+}
+
+// listFolder is the List of a file system whose folders open opens.
+func listFolder(
+	open func(name string, flag int, perm fs.FileMode) (*os.File, error), name string, most int,
+) (names []string, err error) {
+	err = withFolder(open, name, 0, func(d *os.File) (err error) {
+		names, err = d.Readdirnames(max(most, 1))
+		if err == io.EOF { // there are none
+			err = nil
+		}
+		return err
+	})
+	return names, err
 }
 
 // explainOpen names the cause if the system's errno for "that is no plain file" says little (ELOOP, ENXIO, EMLINK).

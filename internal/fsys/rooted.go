@@ -97,6 +97,10 @@ func (r *rootFS) Lstat(name string) (fs.FileInfo, error) { return r.root.Lstat(n
 
 func (r *rootFS) Mkdir(name string, perm fs.FileMode) error { return r.root.Mkdir(name, perm) }
 
+func (r *rootFS) List(dir string, most int) ([]string, error) {
+	return listFolder(r.root.OpenFile, dir, most)
+}
+
 func (r *rootFS) Rename(oldname, newname string) error { return renameIn(r.root, oldname, newname) }
 
 func (r *rootFS) Remove(name string) error {

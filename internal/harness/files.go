@@ -5,7 +5,6 @@ import (
 	"os"
 	"testing"
 
-	"github.com/ossdl/ossdl/internal/fsys"
 	"github.com/ossdl/ossdl/internal/osstest"
 )
 
@@ -43,12 +42,12 @@ func CheckFile(t testing.TB, path string, want osstest.Content) {
 	NoLeftovers(t, path)
 }
 
-// NoLeftovers fails the test if a working file of a download to path is there.
+// NoLeftovers fails the test if a working folder of a download to path is there.
 func NoLeftovers(t testing.TB, path string) {
 	t.Helper()
-	for _, suffix := range []string{PartSuffix, CheckpointSuffix, LockSuffix, CheckpointSuffix + fsys.TempSuffix} {
-		if _, err := os.Lstat(path + suffix); err == nil {
-			t.Errorf("%s%s is left behind", path, suffix)
+	for _, folder := range []string{path + FolderSuffix, OtherFolder(path)} {
+		if _, err := os.Lstat(folder); err == nil {
+			t.Errorf("%s is left behind", folder)
 		}
 	}
 }

@@ -5,15 +5,32 @@ import (
 	"encoding/hex"
 	"net/http"
 	"path/filepath"
-
-	"github.com/ossdl/ossdl/internal/harness/checkpoints"
 )
 
-// What the names of a download's own files have after the name of the file.
+// FolderSuffix is what the name of a download's working folder has after the name of the file.
+const FolderSuffix = ".cp"
+
+// What the paths of a download's own files have after the path of the file.
 const (
-	PartSuffix       = ".part" // the data, until it is complete
-	CheckpointSuffix = checkpoints.Suffix
-	LockSuffix       = ".part.lock" // there while a call runs
+	PartSuffix       = FolderSuffix + sep + "data" // until it is complete
+	CheckpointSuffix = FolderSuffix + sep + "checkpoint.json"
+	LockSuffix       = FolderSuffix + sep + "lock" // there while a call runs
+
+	sep = string(filepath.Separator)
+)
+
+// OtherFolder is the working folder of a download to path when the name of the usual one is taken.
+func OtherFolder(path string) string {
+	dir, name := filepath.Split(path)
+	sum := sha256.Sum256([]byte(name))
+	return filepath.Join(dir, ".ossdl-"+hex.EncodeToString(sum[:16])+FolderSuffix)
+}
+
+// What the names of the working files of DownloadPrefix have after that of [WorkBase].
+const (
+	TreePart       = ".part"
+	TreeCheckpoint = ".cp"
+	TreeLock       = ".part.lock"
 )
 
 // WorkDir is the folder in which DownloadPrefix keeps what is not complete, below the folder that it writes to.

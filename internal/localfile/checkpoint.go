@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io/fs"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"unicode/utf8"
@@ -17,10 +18,7 @@ import (
 // CheckpointLimit is the most that a checkpoint may have, in bytes. The ballast makes room for that much.
 const CheckpointLimit = 64 << 10
 
-const (
-	checkpointMode      = 0o600
-	checkpointReadLimit = 1 << 20 // bytes; so a hostile checkpoint cannot exhaust memory
-)
+const checkpointReadLimit = 1 << 20 // bytes; so a hostile checkpoint cannot exhaust memory
 
 // HasCheckpoint reports whether the destination keeps a checkpoint.
 func (d *Destination) HasCheckpoint() bool { return d.checkpoint != "" }
@@ -31,22 +29,31 @@ func (d *Destination) CheckpointPath() string { return d.checkpoint }
 // NameInCheckpoint returns what a checkpoint must call this destination: its path relative to the checkpoint's folder.
 func (d *Destination) NameInCheckpoint() string { return relativeTo(d.checkpoint, d.path) }
 
-// ReadCheckpoint returns the checkpoint, or [fs.ErrNotExist] if there is none. [fsys.ErrNotRegular] and [fsys.ErrTooLarge]
-// say that what is there is no checkpoint, and that Save may replace it.
+// ReadCheckpoint returns the checkpoint, or [fs.ErrNotExist] if there is none. [fsys.ErrTooLarge] says that what is there can
+// be no complete one, and that Save may replace it. What is no checkpoint of ours is another error, and must not be replaced.
 func (d *Destination) ReadCheckpoint() ([]byte, error) {
 	if d.checkpoint == "" {
 		return nil, fs.ErrNotExist
 	}
-	data, err := fsys.ReadFile(d.fs, d.checkpoint, checkpointReadLimit)
-	if errors.Is(err, fsys.ErrNotRegular) {
-		if fi, lerr := d.fs.Lstat(d.checkpoint); lerr == nil && fi.IsDir() {
-			return nil, fmt.Errorf("checkpoint %s is a folder", d.checkpoint)
-		}
-	}
+	data, err := d.readOurs()
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		err = fmt.Errorf("checkpoint: %w", d.NoSpace(0, err))
 	}
 	return data, err
+}
+
+func (d *Destination) readOurs() ([]byte, error) {
+	fi, err := d.ourFile(d.checkpoint)
+	if err == nil && fi == nil {
+		err = fs.ErrNotExist
+	}
+	if err == nil {
+		err = d.checkCheckpoint(d.checkpoint)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return fsys.ReadFile(d.fs, d.checkpoint, checkpointReadLimit)
 }
 
 // Saves reports whether there is anything to save: not if no checkpoint is kept, nor if the file is already at the path.
@@ -59,11 +66,41 @@ func (d *Destination) Saves() bool {
 // On a full disk the last one gets the ballast in any case. An earlier one gets it only if all blocks of the data are
 // allocated: otherwise data still to come would take the room, and the last save would find none.
 func (d *Destination) Save(data []byte, last bool) error {
-	err := fsys.WriteFile(d.fs, d.checkpoint, data, checkpointMode)
-	if fsys.IsNoSpace(err) && d.content.freeBallast(last) {
-		err = fsys.WriteFile(d.fs, d.checkpoint, data, checkpointMode)
+	dir, err := d.fs.Lstat(d.placeOf(d.checkpoint))
+	if err != nil {
+		return err
 	}
+	mode := fsys.ModeIn(dir, fileMode)
+	err = fsys.WriteFile(d.fs, d.checkpoint, data, mode)
+	if fsys.IsNoSpace(err) && d.content.freeBallast(last) {
+		err = fsys.WriteFile(d.fs, d.checkpoint, data, mode)
+	}
+	d.syncNames()
 	return err
+}
+
+// placeOf returns the folder that a working file is in, or, for one in the working folder, the folder that this is in.
+func (d *Destination) placeOf(name string) string {
+	dir := filepath.Dir(name)
+	if dir == d.work.folder {
+		dir = filepath.Dir(dir)
+	}
+	return dir
+}
+
+// syncNames makes the names of the working folder and the partial file durable, once: a power loss takes a file whose folder is
+// not on disk. It only makes more of the download survive, so a failure is logged and no more.
+func (d *Destination) syncNames() {
+	if d.folders == nil || d.folderSynced {
+		return
+	}
+	d.folderSynced = true
+	for _, dir := range []string{d.work.folder, filepath.Dir(d.work.folder)} {
+		if err := d.fs.SyncDir(dir); err != nil && !errors.Is(err, errors.ErrUnsupported) {
+			d.log.Info("folder not synced: a power loss may cost what was downloaded", "error", err)
+			return
+		}
+	}
 }
 
 // DropCheckpoint removes the checkpoint, and its temporary if a run was killed while writing it. A checkpoint without its
@@ -80,14 +117,13 @@ func (d *Destination) DropCheckpoint() {
 }
 
 // dropStray removes the checkpoint that an earlier call with other options left at the default place, because the file that
-// it describes is gone. Anything there that is not a checkpoint of this destination is left alone.
+// it describes is gone. Anything there that is not a checkpoint is left alone.
 func (d *Destination) dropStray() {
-	stray := d.base + checkpointSuffix
+	stray := d.work.checkpoint
 	if d.checkpoint == stray {
 		return
 	}
-	data, err := fsys.ReadFile(d.fs, stray, checkpointReadLimit)
-	if err != nil || !d.isCheckpointOf(data, relativeTo(stray, d.path)) {
+	if fi, err := d.ourFile(stray); err != nil || fi == nil || d.checkCheckpoint(stray) != nil {
 		return
 	}
 	if err := d.fs.Remove(stray); err != nil {
@@ -95,33 +131,44 @@ func (d *Destination) dropStray() {
 	}
 }
 
-// checkpointPath returns the path of the checkpoint that cfg asks for. It makes the folder for checkpoints, if there is one.
-func (d *Destination) checkpointPath(cfg Config) (string, error) {
+// placeCheckpoint sets the path of the checkpoint to the one that cfg asks for. It makes the folder for checkpoints, if there is
+// one.
+func (d *Destination) placeCheckpoint(cfg Config) error {
 	switch {
 	case cfg.CheckpointDir != "":
 		if err := d.fs.Mkdir(cfg.CheckpointDir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
-			return "", fmt.Errorf("checkpoint folder: %w", err)
+			return fmt.Errorf("checkpoint folder: %w", err)
 		}
 		dir, err := d.fs.Resolve(cfg.CheckpointDir) // the next call may use another name for it
 		if err != nil {
-			return "", fmt.Errorf("checkpoint folder: %w", err)
+			return fmt.Errorf("checkpoint folder: %w", err)
 		}
 		sum := sha256.Sum256(fmt.Appendf(nil, "%s\n%q\n", cfg.Source, d.path))
-		return filepath.Join(dir, hex.EncodeToString(sum[:16])+checkpointSuffix), nil
+		d.checkpoint, d.ownCheckpoint = filepath.Join(dir, hex.EncodeToString(sum[:16])+checkpointSuffix), true
 	case cfg.Checkpoint != "":
 		resolved, err := d.fs.Resolve(cfg.Checkpoint)
 		if err != nil {
-			return "", fmt.Errorf("checkpoint: %w", err)
+			return fmt.Errorf("checkpoint: %w", err)
 		}
-		for _, taken := range []string{d.path, d.base + partSuffix, d.base + lockSuffix} {
-			// Some file systems are case-insensitive.
-			if strings.EqualFold(resolved, taken) || strings.EqualFold(resolved+fsys.TempSuffix, taken) {
-				return "", fmt.Errorf("checkpoint %s is a file of the download itself", cfg.Checkpoint)
-			}
+		if resolved == d.folders[0] { // the name that the SDK's users give it, and that of the folder which has it by default
+			return nil
 		}
-		return resolved, nil
+		if d.isWorking(resolved) || d.isWorking(resolved+fsys.TempSuffix) {
+			return fmt.Errorf("checkpoint %s is a file of the download itself", cfg.Checkpoint)
+		}
+		d.checkpoint, d.ownCheckpoint = resolved, true
 	}
-	return d.checkpoint, nil
+	return nil
+}
+
+// isWorking reports whether a file is the path or a working folder, or in one. Some file systems are case-insensitive.
+func (d *Destination) isWorking(name string) bool {
+	if strings.EqualFold(name, d.path) {
+		return true
+	}
+	return slices.ContainsFunc(d.folders, func(folder string) bool {
+		return strings.EqualFold(name, folder) || strings.EqualFold(filepath.Dir(name), folder)
+	})
 }
 
 // relativeTo returns path as seen from the folder of the checkpoint cp, so that both can be moved together.

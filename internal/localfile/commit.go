@@ -33,8 +33,8 @@ func (d *Destination) Commit(size int64, modified time.Time) error {
 func RemoveLeftovers(cfg Config) error {
 	cfg.KeepPartial = true // the call that was killed may have kept a checkpoint
 	d := newDestination(cfg)
-	left := slices.ContainsFunc([]string{partSuffix, checkpointSuffix, lockSuffix}, func(suffix string) bool {
-		_, err := d.fs.Lstat(d.base + suffix)
+	left := slices.ContainsFunc([]string{d.work.data, d.work.checkpoint, d.work.lock}, func(name string) bool {
+		_, err := d.fs.Lstat(name)
 		return err == nil
 	})
 	if !left {
@@ -42,13 +42,18 @@ func RemoveLeftovers(cfg Config) error {
 	}
 	unlock, err := d.Lock()
 	if err != nil {
-		return nil // in use
+		return nil // in use, or not ours
 	}
 	defer unlock()
 	// The killed call may have got as far as its rename. A power loss must not undo the rename of a file that is
 	// reported as complete.
 	if err := d.syncFolder(); err != nil {
 		return err
+	}
+	for _, name := range []string{d.work.data, d.work.checkpoint} {
+		if _, err := d.ourFile(name); err != nil {
+			return err
+		}
 	}
 	d.removePartial()
 	d.DropCheckpoint()
@@ -77,7 +82,7 @@ func (d *Destination) isAt(name string, ours fs.FileInfo, size int64) error {
 
 // removePartial removes the partial file. A failure is logged and no more.
 func (d *Destination) removePartial() {
-	if err := d.fs.Remove(d.base + partSuffix); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := d.fs.Remove(d.work.data); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		d.log.Warn("partial file left behind", "error", err)
 	}
 }

@@ -1,8 +1,8 @@
 // Package localfile writes a download to a path at which it appears complete or not at all. It knows the working files
-// beside the path (partial file, checkpoint, lock file), the space on the disk, and the order of syncs and renames. It must
-// not know what is downloaded, from where, or what a checkpoint says: to it a checkpoint is bytes that it keeps for its
-// caller. Its invariant: nothing but the rename in Commit changes what is at the path, and that comes after all bytes
-// were synced.
+// beside the path (partial file, checkpoint, lock file) and whose they are, the space on the disk, and the order of syncs
+// and renames. It must not know what is downloaded, from where, or what a checkpoint says: to it a checkpoint is bytes that
+// it keeps for its caller. Its invariants: nothing but the rename in Commit changes what is at the path, and that comes
+// after all bytes were synced. What belongs to another user is not written into, replaced or removed.
 package localfile
 
 import (
@@ -21,29 +21,22 @@ import (
 	"github.com/ossdl/ossdl/internal/fsys"
 )
 
-// The suffixes of the working files. All are gone after success.
-const (
-	partSuffix       = ".part"      // the data, until the rename
-	checkpointSuffix = ".cp"        // which bytes of it are done
-	lockSuffix       = ".part.lock" // held by the running call
-)
-
 // Config says where a download ends, and where its working files are until then.
 type Config struct {
 	FS     fsys.FS
 	Log    *slog.Logger
 	Path   string // of the file; its folder exists
-	Base   string // of the working files' names, without their suffixes; "": Path, after its symbolic links are resolved
-	Folder string // holds Base; it is made if it is missing, and others may remove it if it is empty; "": none
+	Base   string // of the working files' names, without their suffixes; "": they are in a folder of their own beside Path
+	Folder string // holds Base; it is made if it is missing, and others may remove it if it is empty
 	Sparse bool   // reserve no space
 
 	KeepPartial   bool   // keep a checkpoint, and after an error the partial file; otherwise a failure leaves nothing
-	Checkpoint    string // the checkpoint's path; "": Base + ".cp", unless CheckpointDir is set
+	Checkpoint    string // the checkpoint's path; "": with the other working files, unless CheckpointDir is set
 	CheckpointDir string // a folder for checkpoints of several downloads, made if it is missing
 	Source        string // what is downloaded; with the path it makes the checkpoint's name in CheckpointDir
 
-	// IsCheckpointOf reports whether data is a checkpoint that calls its destination name.
-	IsCheckpointOf func(data []byte, name string) bool
+	// IsCheckpoint reports whether a file that begins with data is a checkpoint of any version, be it a torn one.
+	IsCheckpoint func(data []byte) bool
 }
 
 // Destination is a path at which a download appears complete or not at all, with the working files that it needs until
@@ -52,17 +45,19 @@ type Config struct {
 // The order of calls is Lock, ReadCheckpoint, Adopt, Begin, then Commit or Abandon. After Abandon a second attempt may
 // follow, from Begin on. Between Begin and Commit, WriteAt, ReadAt, Reserve, Sync and Save may run concurrently.
 type Destination struct {
-	fs     fsys.FS
-	log    *slog.Logger
-	path   string
-	base   string
-	folder string
-	sparse bool
+	fs      fsys.FS
+	log     *slog.Logger
+	path    string
+	folders []string  // those that the working files may be in; nil: work is what the caller asked for
+	work    workFiles // chosen by Lock
+	sparse  bool
 
-	keepPartial bool
-	checkpoint  string // "": none is kept
+	keepPartial   bool
+	checkpoint    string // "": none is kept
+	ownCheckpoint bool   // its place is the caller's choice
+	folderSynced  bool   // the names of folder and data are on disk
 
-	isCheckpointOf func(data []byte, name string) bool
+	isCheckpoint func(data []byte) bool
 
 	content content // nil before Adopt has found one or Begin has made one
 }
@@ -111,12 +106,12 @@ func Check(cfg Config) (*Destination, error) {
 		if err != nil {
 			return nil, err
 		}
-		cfg.Path, cfg.Base = resolved, resolved
+		cfg.Path = resolved
 	}
 	d := newDestination(cfg)
 	err := d.checkPath()
 	if err == nil && d.keepPartial {
-		d.checkpoint, err = d.checkpointPath(cfg)
+		err = d.placeCheckpoint(cfg)
 	}
 	if err != nil {
 		return nil, d.NoSpace(0, err)
@@ -124,14 +119,16 @@ func Check(cfg Config) (*Destination, error) {
 	return d, nil
 }
 
-// newDestination returns a destination whose Path and Base are known, with the default checkpoint if it keeps one.
+// newDestination returns a destination whose Path is resolved, with the default checkpoint if it keeps one.
 func newDestination(cfg Config) *Destination {
 	d := &Destination{
-		fs: cfg.FS, log: cfg.Log, path: cfg.Path, base: cfg.Base, folder: cfg.Folder, sparse: cfg.Sparse,
-		keepPartial: cfg.KeepPartial, isCheckpointOf: cfg.IsCheckpointOf,
+		fs: cfg.FS, log: cfg.Log, path: cfg.Path, sparse: cfg.Sparse, keepPartial: cfg.KeepPartial, isCheckpoint: cfg.IsCheckpoint,
 	}
-	if d.keepPartial {
-		d.checkpoint = d.base + checkpointSuffix
+	if cfg.Base != "" {
+		d.use(filesAt(cfg.Folder, cfg.Base))
+	} else {
+		d.folders = foldersOf(d.path)
+		d.use(filesIn(d.folders[0]))
 	}
 	return d
 }
@@ -148,9 +145,15 @@ func (d *Destination) checkPath() error {
 	case err != nil:
 		return err
 	case fi.IsDir():
+		if _, held, _ := fsys.Holder(d.fs, filesIn(d.path).lock); held {
+			return fmt.Errorf("%w: %s is the working folder of a running download", ErrInUse, d.path)
+		}
 		return fmt.Errorf("%s is a folder", d.path)
 	case !fi.Mode().IsRegular():
 		return fmt.Errorf("%s is not a regular file (%v)", d.path, fi.Mode().Type())
+	}
+	if err := fsys.CheckReplaceable(d.fs, d.path); err != nil {
+		return err
 	}
 	f, err := d.fs.OpenFile(d.path, os.O_WRONLY, 0)
 	if err != nil {
@@ -170,8 +173,8 @@ func (d *Destination) Path() string { return d.path }
 // one name is opened for writing.
 func (d *Destination) Adopt(length int64, complete bool) (found bool, err error) {
 	defer func() { err = d.NoSpace(0, err) }()
-	name := d.base + partSuffix
-	fi, err := d.lstatRegular(name)
+	name := d.work.data
+	fi, err := d.ourFile(name)
 	if err != nil {
 		return false, err
 	}
@@ -198,23 +201,10 @@ func (d *Destination) Adopt(length int64, complete bool) (found bool, err error)
 	if !fsys.SameFile(fi, opened) || fsys.Links(opened) > 1 {
 		return false, f.Close()
 	}
-	d.content = &partial{d: d, file: f, adopted: true}
+	p := &partial{d: d, file: f, adopted: true}
+	p.fitMode()
+	d.content = p
 	return true, nil
-}
-
-// lstatRegular returns what is at the name of a working file: nil if there is nothing, an error if it is not a regular
-// file.
-func (d *Destination) lstatRegular(name string) (fs.FileInfo, error) {
-	fi, err := d.fs.Lstat(name)
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		return nil, nil
-	case err != nil:
-		return nil, err
-	case !fi.Mode().IsRegular():
-		return nil, fmt.Errorf("%s is in the way: %w", name, fsys.ErrNotRegular)
-	}
-	return fi, nil
 }
 
 // Begin makes the partial file, unless Adopt has found a file, and reserves its space. size is that of the whole file, of

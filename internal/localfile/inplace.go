@@ -26,7 +26,7 @@ func (d *Destination) adoptInPlace(length int64) bool {
 	if err != nil {
 		return false
 	}
-	if !hasSize(f, length) {
+	if !d.isOursOf(f, length) {
 		f.Close()
 		return false
 	}
@@ -34,10 +34,11 @@ func (d *Destination) adoptInPlace(length int64) bool {
 	return true
 }
 
-// hasSize reports whether a file is known to have this size.
-func hasSize(f fsys.File, size int64) bool {
+// isOursOf reports whether an open file, that at the path, is known to have this size and to be ours. Another user's file may
+// be changed by that user once it has been verified.
+func (d *Destination) isOursOf(f fsys.File, size int64) bool {
 	fi, err := f.Stat()
-	return err == nil && fi.Size() == size
+	return err == nil && fi.Size() == size && d.checkOwner(d.path, fi) == nil
 }
 
 func (p *inPlace) ReadAt(b []byte, off int64) (int, error) { return p.file.ReadAt(b, off) }

@@ -16,7 +16,11 @@ import (
 // with any ballast, and its first written bytes are written.
 func adopted(t *testing.T, disk fsys.FS, path string, length, written int64) (*Destination, *partial) {
 	t.Helper()
-	f, err := disk.OpenFile(path+partSuffix, os.O_RDWR|os.O_CREATE, 0o666)
+	w := filesIn(foldersOf(path)[0])
+	if err := disk.Mkdir(w.folder, 0o777); err != nil {
+		t.Fatal(err)
+	}
+	f, err := disk.OpenFile(w.data, os.O_RDWR|os.O_CREATE, 0o666)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -27,7 +31,7 @@ func adopted(t *testing.T, disk fsys.FS, path string, length, written int64) (*D
 	if err := errors.Join(err, f.Close()); err != nil {
 		t.Fatal(err)
 	}
-	d := newDestination(Config{FS: disk, Log: slog.New(slog.DiscardHandler), Path: path, Base: path, KeepPartial: true})
+	d := newDestination(Config{FS: disk, Log: slog.New(slog.DiscardHandler), Path: path, KeepPartial: true})
 	if found, err := d.Adopt(length, false); !found || err != nil {
 		t.Fatalf("%t, %v", found, err)
 	}
@@ -128,7 +132,7 @@ func TestCommittedFileReplacedDuringItsProof(t *testing.T) {
 	write("/file")
 	for _, replaced := range []bool{false, true} {
 		d := newDestination(Config{
-			FS: disk, Log: slog.New(slog.DiscardHandler), Path: "/file", Base: "/file", KeepPartial: true,
+			FS: disk, Log: slog.New(slog.DiscardHandler), Path: "/file", KeepPartial: true,
 		})
 		if found, err := d.Adopt(1000, true); !found || err != nil {
 			t.Fatalf("%t, %v", found, err)
@@ -165,7 +169,7 @@ func TestFileInPlaceIsOfferedOnlyIfComplete(t *testing.T) {
 			t.Fatal(err)
 		}
 		d := newDestination(Config{
-			FS: disk, Log: slog.New(slog.DiscardHandler), Path: "/file", Base: "/file", KeepPartial: true,
+			FS: disk, Log: slog.New(slog.DiscardHandler), Path: "/file", KeepPartial: true,
 		})
 		if found, err := d.Adopt(c.length, c.complete); found != c.want || err != nil {
 			t.Errorf("%s: %t, %v", c.name, found, err)
@@ -181,7 +185,7 @@ func TestFileInPlaceIsOfferedOnlyIfComplete(t *testing.T) {
 // killed one.
 func TestLeftoversOfACallInUse(t *testing.T) {
 	disk := memfs.New(memfs.Config{})
-	cfg := Config{FS: disk, Log: slog.New(slog.DiscardHandler), Path: "/file", Base: "/file"}
+	cfg := Config{FS: disk, Log: slog.New(slog.DiscardHandler), Path: "/file", Folder: "/", Base: "/file"}
 	for _, suffix := range []string{"", partSuffix, checkpointSuffix, checkpointSuffix + fsys.TempSuffix} {
 		if err := fsys.WriteFile(disk, "/file"+suffix, []byte("x"), 0o666); err != nil {
 			t.Fatal(err)

@@ -2,6 +2,7 @@ package localfile
 
 import (
 	"errors"
+	"io/fs"
 	"os"
 	"sync"
 	"sync/atomic"
@@ -16,6 +17,9 @@ type partial struct {
 	file    fsys.File // nil once closed
 	adopted bool      // an earlier run made it
 
+	replaces bool        // there is a file at the path
+	mode     fs.FileMode // what the file is to have then
+
 	toReserve  int64       // bytes from 0 on whose blocks reserve is to allocate
 	reserved   atomic.Bool // all blocks of the data are allocated
 	ballastAt  int64       // where the ballast begins; 0: there is none
@@ -23,28 +27,61 @@ type partial struct {
 	noSync     sync.Once   // the file system cannot sync, and that was logged
 }
 
-// createPartial makes an empty partial file. A file already there is replaced: no checkpoint describes it.
+// createPartial makes an empty partial file. A file of ours already there is replaced: no checkpoint describes it.
 func (d *Destination) createPartial() (*partial, error) {
-	name := d.base + partSuffix
-	fi, err := d.lstatRegular(name)
+	fi, err := d.ourFile(d.work.data)
 	if err != nil {
 		return nil, err
 	}
 	d.DropCheckpoint() // it describes the file that is about to go
 	if fi != nil {
-		d.log.Info("replacing partial file of an earlier run", "path", name)
-		if err := d.fs.Remove(name); err != nil {
+		d.log.Info("replacing partial file of an earlier run", "path", d.work.data)
+		if err := d.fs.Remove(d.work.data); err != nil {
 			return nil, err
 		}
 	}
-	f, err := d.fs.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o666)
+	mode := fs.FileMode(fileMode)
+	if old, err := d.fs.Lstat(d.path); err == nil { // the file is not to be readable for more people, not even for a moment
+		mode = fsys.ReplacedMode(old.Mode(), fileMode) | ownerMode
+	}
+	f, err := d.fs.OpenFile(d.work.data, os.O_RDWR|os.O_CREATE|os.O_EXCL, mode)
 	if err != nil {
 		return nil, err
 	}
-	return &partial{d: d, file: f}, nil
+	p := &partial{d: d, file: f}
+	p.fitMode()
+	return p, nil
 }
 
-func (p *partial) name() string { return p.d.base + partSuffix }
+// ownerMode is what the owner needs to write the file and to resume.
+const ownerMode = 0o600
+
+// fitMode gives the partial file the mode that it is to have where it replaces a file: not wider than that one's, and executable
+// if that one is.
+func (p *partial) fitMode() {
+	old, err := p.d.fs.Lstat(p.d.path)
+	if err != nil {
+		return // most often there is none
+	}
+	fi, err := p.file.Stat()
+	if err != nil {
+		return // the next call of the file says so as well
+	}
+	p.mode, p.replaces = fsys.ReplacedMode(old.Mode(), fi.Mode()), true
+	p.chmod(fi, p.mode|ownerMode)
+}
+
+// chmod sets the mode of the partial file, unless it has that.
+func (p *partial) chmod(fi fs.FileInfo, mode fs.FileMode) {
+	if fi.Mode().Perm() == mode {
+		return
+	}
+	if err := p.file.Chmod(mode); err != nil {
+		p.d.log.Warn("could not set the mode of the file", "path", p.d.path, "mode", mode, "error", err)
+	}
+}
+
+func (p *partial) name() string { return p.d.work.data }
 
 func (p *partial) WriteAt(b []byte, off int64) (int, error) { return p.file.WriteAt(b, off) }
 
@@ -77,6 +114,9 @@ func (p *partial) putInPlace(size int64, modified time.Time) error {
 	ours, err := p.file.Stat()
 	if err != nil {
 		return err
+	}
+	if p.replaces {
+		p.chmod(ours, p.mode)
 	}
 	// Some network file systems report only here that they could not write.
 	if err := p.close(); err != nil {

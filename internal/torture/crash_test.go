@@ -79,7 +79,7 @@ func TestCrashUponCrash(t *testing.T) {
 	for walk := range walks {
 		rng := rand.New(rand.NewPCG(walk, 7))
 		for disk := sc.before.Kill(); ; crashes++ {
-			f := faultfs.New(disk, faultfs.Plan{At: 10 + rng.IntN(40), Stop: true})
+			f := faultfs.New(disk, faultfs.Plan{At: 10 + rng.IntN(80), Stop: true})
 			intact := sc.intact(t, disk)
 			out := sc.run(t, f)
 			if out.err == nil && out.sent != smallSize-intact {

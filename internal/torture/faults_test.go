@@ -378,7 +378,7 @@ func (sc *crashScene) atPath(t *testing.T, disk fsys.FS) string {
 func (sc *crashScene) checkpoint(t *testing.T, disk *memfs.FS) (name string, cp *checkpoints.Document) {
 	t.Helper()
 	for _, n := range disk.Names() {
-		if strings.HasSuffix(n, harness.CheckpointSuffix) {
+		if strings.HasSuffix(n, harness.CheckpointSuffix) || strings.HasPrefix(n, "/cps/") && strings.HasSuffix(n, ".cp") {
 			name = n
 		}
 	}
@@ -623,7 +623,7 @@ func hit(f *faultfs.FS, plan faultfs.Plan) faultfs.Op {
 // needsSpace reports whether a full disk can fail the operation.
 func needsSpace(op faultfs.Op) bool {
 	switch op.Kind {
-	case faultfs.Resolve, faultfs.Lstat, faultfs.Stat, faultfs.Remove, faultfs.Read, faultfs.Lock, faultfs.Free, faultfs.Writable:
+	case faultfs.Resolve, faultfs.Lstat, faultfs.Stat, faultfs.Remove, faultfs.Read, faultfs.Lock, faultfs.List, faultfs.Free, faultfs.Writable:
 		return false
 	}
 	return true

@@ -39,12 +39,14 @@ type workingFile struct {
 	opts func(dir string) []ossdl.Option             // dir is for checkpoints
 	at   func(t *testing.T, path, dir string) string // where it is, or is to be, after a run was interrupted
 	free func(kind string) bool                      // not to be planted; nil: all are
+	// refused: whatever is there, if it is not ours, is an error. In the working folder it has the other folder used.
+	refused bool
 }
 
 func workingFiles() (files []workingFile) {
 	beside := func(string) []ossdl.Option { return nil }
 	for _, suffix := range []string{harness.PartSuffix, harness.CheckpointSuffix, harness.CheckpointSuffix + fsys.TempSuffix, harness.LockSuffix} {
-		files = append(files, workingFile{suffix, suffix, beside, func(_ *testing.T, path, _ string) string { return path + suffix }, nil})
+		files = append(files, workingFile{suffix, suffix, beside, func(_ *testing.T, path, _ string) string { return path + suffix }, nil, false})
 	}
 	file := func(dir string) []ossdl.Option {
 		return []ossdl.Option{ossdl.WithCheckpoint(filepath.Join(dir, "mine"))}
@@ -56,14 +58,14 @@ func workingFiles() (files []workingFile) {
 		files = append(files,
 			workingFile{"checkpoint file" + temp, harness.CheckpointSuffix + temp, file, func(_ *testing.T, _, dir string) string {
 				return filepath.Join(dir, "mine"+temp)
-			}, named},
+			}, named, temp == ""},
 			workingFile{"checkpoint folder" + temp, harness.CheckpointSuffix + temp, folder, func(t *testing.T, _, dir string) string {
 				entries, err := os.ReadDir(dir)
 				if err != nil || len(entries) != 1 {
 					t.Fatal(entries, err)
 				}
 				return filepath.Join(dir, entries[0].Name()+temp)
-			}, nil})
+			}, nil, temp == ""})
 	}
 	return files
 }
@@ -107,7 +109,7 @@ func TestPlantedAtTheWorkingFiles(t *testing.T) {
 
 					// Once interrupted, so that a checkpoint is written; and once to the end.
 					for _, ends := range []bool{false, true} {
-						refused := refusesPlant(w.is, p.kind)
+						refused := w.refused
 						if !ends && !refused {
 							s.Nth(3, osstest.Error(403, "AccessDenied"))
 						}
@@ -118,13 +120,20 @@ func TestPlantedAtTheWorkingFiles(t *testing.T) {
 						case !refused && ends && err != nil, !refused && !ends && !errors.As(err, new(*ossdl.PartError)):
 							t.Error(err)
 						}
-						if p.kind == "folder" && (refused || !ends) {
+						if p.kind == "folder" {
 							if got, err := os.ReadFile(filepath.Join(file, "file")); string(got) != "theirs" {
 								t.Errorf("the folder's file is %.20q, %v", got, err)
 							}
 						}
 						if ends && !refused {
-							if p.kind == "folder" { // which stays
+							if p.kind != "hard link" && filepath.Dir(file) == path+harness.FolderSuffix && !harness.Exists(file) {
+								t.Error("what is not ours was removed")
+							}
+							if strings.HasPrefix(file, path) && harness.Exists(file) { // the folder stays with it
+								if err := os.RemoveAll(path + harness.FolderSuffix); err != nil {
+									t.Fatal(err)
+								}
+							} else if p.kind == "folder" {
 								if err := os.RemoveAll(file); err != nil {
 									t.Fatal(err)
 								}
@@ -178,7 +187,7 @@ func (v *victim) unharmed(t *testing.T) {
 
 // TestPlantedInTheFolderOfAPrefix is the same for the working files of DownloadPrefix, which lie in a folder of their own.
 func TestPlantedInTheFolderOfAPrefix(t *testing.T) {
-	for _, suffix := range []string{harness.PartSuffix, harness.CheckpointSuffix, harness.CheckpointSuffix + fsys.TempSuffix, harness.LockSuffix} {
+	for _, suffix := range []string{harness.TreePart, harness.TreeCheckpoint, harness.TreeCheckpoint + fsys.TempSuffix, harness.TreeLock} {
 		for _, p := range plants {
 			t.Run(suffix+"/"+p.kind, func(t *testing.T) {
 				s := harness.NewServer(t)
@@ -190,11 +199,11 @@ func TestPlantedInTheFolderOfAPrefix(t *testing.T) {
 				if res, err := d.DownloadPrefix(t.Context(), "bkt", "p/", dir); err == nil || res.Failed != 1 {
 					t.Fatalf("not interrupted: %+v, %v", res, err)
 				}
-				parts, err := filepath.Glob(filepath.Join(dir, harness.WorkDir, "*"+harness.PartSuffix))
+				parts, err := filepath.Glob(filepath.Join(dir, harness.WorkDir, "*"+harness.TreePart))
 				if err != nil || len(parts) != 1 {
 					t.Fatal(parts, err)
 				}
-				file := strings.TrimSuffix(parts[0], harness.PartSuffix) + suffix
+				file := strings.TrimSuffix(parts[0], harness.TreePart) + suffix
 				if err := os.Remove(file); err != nil && !os.IsNotExist(err) {
 					t.Fatal(err)
 				}
@@ -227,14 +236,13 @@ func TestPlantedInTheFolderOfAPrefix(t *testing.T) {
 	}
 }
 
-// refusesPlant says where a download has to stop, as the table of the interface has it: a checkpoint that cannot be one is
-// a fresh start, and what is only a name of ours is replaced.
+// refusesPlant says where a download of a prefix has to stop: at what is not ours, but for what is only a name of ours.
 func refusesPlant(suffix, kind string) bool {
 	switch suffix {
-	case harness.PartSuffix, harness.LockSuffix:
+	case harness.TreePart:
 		return kind != "hard link"
-	case harness.CheckpointSuffix:
-		return kind == "folder"
+	case harness.TreeCheckpoint, harness.TreeLock:
+		return true
 	}
 	return false
 }

@@ -92,11 +92,11 @@ func TestLog(t *testing.T) {
 
 		"checkpoint cut":                 {resumed: true, then: func(st *serverStage) { damage(st, func(s string) string { return s[:len(s)/2] }) }, want: notBelieved},
 		"checkpoint empty":               {resumed: true, then: func(st *serverStage) { damage(st, func(string) string { return "" }) }, want: notBelieved},
-		"checkpoint foreign":             {resumed: true, then: func(st *serverStage) { damage(st, func(string) string { return `{"a":1}` }) }, want: notBelieved},
+		"checkpoint torn":                {resumed: true, then: func(st *serverStage) { damage(st, func(s string) string { return s[:60] }) }, want: notBelieved},
 		"checkpoint too large":           {resumed: true, then: func(st *serverStage) { damage(st, func(s string) string { return strings.Repeat(s, 10_000) }) }, want: notBelieved},
 		"checkpoint of another format":   {resumed: true, then: replace(`"version":1`, `"version":2`), want: notBelieved},
 		"checkpoint of another object":   {resumed: true, then: replace(`"key":"key"`, `"key":"other"`), want: notBelieved},
-		"checkpoint of another path":     {resumed: true, then: replace(`"path":"file"`, `"path":"other"`), want: notBelieved},
+		"checkpoint of another path":     {resumed: true, then: replace(`"path":"../file"`, `"path":"../other"`), want: notBelieved},
 		"checkpoint of the whole object": {resumed: true, opts: []ossdl.Option{ossdl.WithRange(0, lieSize)}, want: notBelieved},
 		"checkpoint of another version": {resumed: true, config: stageConfig{bucket: versioned}, opts: []ossdl.Option{ossdl.WithVersionID("x")},
 			want: map[string]int{logFresh: 1}}, // there is no such version

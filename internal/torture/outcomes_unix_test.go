@@ -44,7 +44,15 @@ func TestNoPermission(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			for _, suffix := range []string{"", harness.PartSuffix, harness.CheckpointSuffix} {
+			for _, suffix := range []string{harness.FolderSuffix, "", harness.PartSuffix, harness.CheckpointSuffix} {
+				if os.Geteuid() == 0 {
+					if err := os.Chown(path+suffix, 65534, 65534); err != nil { // the one that asNobody is
+						t.Fatal(err)
+					}
+				}
+				if suffix == harness.FolderSuffix {
+					continue
+				}
 				if err := os.Chmod(path+suffix, 0o666); err != nil {
 					t.Fatal(err)
 				}

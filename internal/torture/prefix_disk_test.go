@@ -62,7 +62,7 @@ func TestPrefixLeftoverThatStays(t *testing.T) {
 	if err := os.Mkdir(filepath.Join(dir, harness.WorkDir), 0o777); err != nil {
 		t.Fatal(err)
 	}
-	left := filepath.Join(dir, harness.WorkBase("k")) + harness.CheckpointSuffix
+	left := filepath.Join(dir, harness.WorkBase("k")) + harness.TreeCheckpoint
 	harness.WriteFile(t, left, "{}")
 	broken := harness.WithFolderFS(func(r *os.Root) fsys.FS { return &secondSync{FS: fsys.Rooted(r)} })
 	res, err := harness.NewDownloader(t, s, ossdl.WithoutCheckpoint()).DownloadPrefix(t.Context(), "bkt", "", dir, broken)
@@ -99,7 +99,7 @@ func TestPrefixSetsTimeBeforeName(t *testing.T) {
 	res, err := harness.NewDownloader(t, s, ossdl.WithPartSize(harness.PartSize)).DownloadPrefix(t.Context(), "bkt", "", dir, recorded)
 	harness.CheckCounts(t, res, err, len(all), 0, 0)
 	for name := range all {
-		part := filepath.ToSlash(harness.WorkBase(name)) + harness.PartSuffix
+		part := filepath.ToSlash(harness.WorkBase(name)) + harness.TreePart
 		rec.inOrder(t, fmt.Sprintf("chtimes %s %d", part, s.Stat("bkt", name).LastModified.Unix()), "rename "+name)
 	}
 }

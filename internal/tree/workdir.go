@@ -29,7 +29,12 @@ func (f *Folder) openWorkDir() (err error) {
 
 // tryWorkDir makes the folder for working files once. It returns [fs.ErrNotExist] if the folder was removed meanwhile.
 func (f *Folder) tryWorkDir() error {
-	switch err := f.fs.Mkdir(WorkDir, 0o777); {
+	dir, err := f.fs.Lstat(".")
+	if err != nil {
+		return err
+	}
+	// Strangers share a sticky folder: only we may look into ours there.
+	switch err := f.fs.Mkdir(WorkDir, fsys.ModeIn(dir, 0o777)); {
 	case errors.Is(err, fs.ErrExist):
 		f.leftovers = true
 	case err != nil:
@@ -41,6 +46,14 @@ func (f *Folder) tryWorkDir() error {
 	}
 	if !fi.IsDir() {
 		return fmt.Errorf("%s is in the way: it is not a folder (%v)", filepath.Join(f.dir, WorkDir), fi.Mode().Type())
+	}
+	ours, err := fsys.Ours(f.fs, ".", fi)
+	if err != nil {
+		return err
+	}
+	if !ours {
+		owner, _ := fsys.Owner(fi)
+		return fmt.Errorf("%s is in the way: it belongs to user %d, who could change what is written there; remove it", filepath.Join(f.dir, WorkDir), owner)
 	}
 	upper, err := f.fs.Lstat(strings.ToUpper(WorkDir))
 	f.foldsCase = err == nil && fsys.SameFile(fi, upper)

@@ -40,6 +40,7 @@ const (
 	Open     Kind = "open"
 	Lstat    Kind = "lstat"
 	Mkdir    Kind = "mkdir"
+	List     Kind = "list"
 	Rename   Kind = "rename"
 	Remove   Kind = "remove"
 	SyncDir  Kind = "syncdir"
@@ -70,7 +71,7 @@ func Hints() []Kind { return []Kind{Volume, MountPoint, Chmod, WriteBack, DropCa
 // Kinds is every other Kind.
 func Kinds() []Kind {
 	return []Kind{
-		Open, Lstat, Mkdir, Rename, Remove, SyncDir, Free, Writable, Chtimes, Resolve,
+		Open, Lstat, Mkdir, List, Rename, Remove, SyncDir, Free, Writable, Chtimes, Resolve,
 		Read, Write, Close, Stat, Truncate, Reserve, Sync, Lock,
 	}
 }
@@ -369,6 +370,17 @@ func (f *FS) Lstat(name string) (fi fs.FileInfo, err error) {
 
 func (f *FS) Mkdir(name string, perm fs.FileMode) error {
 	return f.do(Op{Kind: Mkdir, Name: name}, func() error { return f.below.Mkdir(name, perm) })
+}
+
+func (f *FS) List(dir string, most int) (names []string, err error) {
+	err = f.do(Op{Kind: List, Name: dir}, func() error {
+		names, err = f.below.List(dir, most)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return names, nil
 }
 
 func (f *FS) Rename(oldname, newname string) error {

@@ -38,6 +38,7 @@ func all(f fsys.FS) map[faultfs.Kind]error {
 	_, errs[faultfs.Free] = f.Free("/")
 	errs[faultfs.Writable] = f.Writable("/")
 	errs[faultfs.Mkdir] = f.Mkdir("/dir", 0o755)
+	_, errs[faultfs.List] = f.List("/dir", 1)
 	errs[faultfs.SyncDir] = f.SyncDir("/")
 	errs[faultfs.Rename] = f.Rename("/file", "/moved")
 	errs[faultfs.Remove] = f.Remove("/dir")
@@ -69,7 +70,7 @@ func TestCounts(t *testing.T) {
 	for _, op := range f.Ops() {
 		listed = append(listed, op.String())
 	}
-	for _, want := range []string{"1 write /file [0,10)", "5 reserve /file 20", "16 rename /file to /moved"} {
+	for _, want := range []string{"1 write /file [0,10)", "5 reserve /file 20", "17 rename /file to /moved"} {
 		if !slices.Contains(listed, want) {
 			t.Errorf("%q is not in %q", want, listed)
 		}

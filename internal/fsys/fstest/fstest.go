@@ -55,6 +55,7 @@ func Run(t *testing.T, target func(t *testing.T) Target) {
 		{"Closed", testClosed},
 		{"Lstat", testLstat},
 		{"Mkdir", testMkdir},
+		{"List", testList},
 		{"Rename", testRename},
 		{"Remove", testRemove},
 		{"NotRegular", testNotRegular},
@@ -268,6 +269,31 @@ func testLstat(t *testing.T, g Target) {
 	if fi := lstat(t, g.FS, g.Dir); !fi.IsDir() {
 		t.Errorf("a folder: %v", fi.Mode())
 	}
+}
+
+func testList(t *testing.T, g Target) {
+	dir := g.path("dir")
+	if err := g.FS.Mkdir(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if names, err := g.FS.List(dir, 3); err != nil || len(names) != 0 {
+		t.Errorf("of an empty folder: %q, %v", names, err)
+	}
+	for _, name := range []string{"a", "b", "new"} {
+		if err := g.FS.Mkdir(g.path("dir", name), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	names, err := g.FS.List(dir, 4)
+	slices.Sort(names)
+	if err != nil || !slices.Equal(names, []string{"a", "b", "new"}) {
+		t.Errorf("%q, %v", names, err)
+	}
+	if names, err := g.FS.List(dir, 2); err != nil || len(names) != 2 {
+		t.Errorf("two at most: %q, %v", names, err)
+	}
+	_, err = g.FS.List(g.path("none"), 1)
+	wantPathError(t, err, fs.ErrNotExist, "none")
 }
 
 func testMkdir(t *testing.T, g Target) {

@@ -32,6 +32,7 @@ import (
 	"errors"
 	"io"
 	"io/fs"
+	"maps"
 	"math"
 	"os"
 	"path"
@@ -256,6 +257,17 @@ func (f *FS) Mkdir(name string, perm fs.FileMode) error {
 	}
 	f.change(edit{at.dir, at.base, f.made(at.dir, newFolder(perm))})
 	return nil
+}
+
+func (f *FS) List(dir string, most int) ([]string, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	folder, err := f.folder(dir)
+	if err != nil {
+		return nil, &fs.PathError{Op: "open", Path: dir, Err: err}
+	}
+	names := slices.Sorted(maps.Keys(folder.entries))
+	return names[:min(len(names), max(most, 1))], nil
 }
 
 func (f *FS) Rename(oldname, newname string) error {

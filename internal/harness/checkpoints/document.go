@@ -16,16 +16,17 @@ import (
 )
 
 const (
-	// Suffix is what the name of a checkpoint has after the name of the file.
-	Suffix = ".cp"
-	// Mode is the mode of a checkpoint. It names objects, which may be confidential.
-	Mode fs.FileMode = 0o600
+	// Format is the first field of every checkpoint.
+	Format = "ossdl checkpoint"
+	// Mode is the mode of a checkpoint, less the umask.
+	Mode fs.FileMode = 0o666
 	// ReadLimit is the size of the largest checkpoint that the library reads, in bytes.
 	ReadLimit = 1 << 20
 )
 
 // Document is a checkpoint of format version 1. The order of the fields is theirs in the file.
 type Document struct {
+	Format       string  `json:"format"`
 	Version      int     `json:"version"`
 	URL          bool    `json:"url,omitempty"` // Bucket and Key are host and path of a URL
 	Bucket       string  `json:"bucket"`
@@ -87,8 +88,8 @@ func Decode(data []byte) (*Document, error) {
 }
 
 func (d *Document) check() error {
-	if d.Version != 1 || len(d.Parts) == 0 {
-		return fmt.Errorf("version %d, %d parts", d.Version, len(d.Parts))
+	if d.Format != Format || d.Version != 1 || len(d.Parts) == 0 {
+		return fmt.Errorf("format %q, version %d, %d parts", d.Format, d.Version, len(d.Parts))
 	}
 	end, length := int64(0), d.Length()
 	for _, p := range d.Parts {

@@ -13,8 +13,8 @@ import (
 
 // Honest is the checkpoint of a true run, as it is in its file. Its object has HonestContent, and it claims HonestBytes.
 const (
-	Honest = `{"version":1,"bucket":"bkt","key":"k","versionId":"","etag":"\"C96228F16CA7382C\"",` +
-		`"lastModified":"2001-09-09T01:46:40Z","size":20580,"crc64":"14511205966716287020","path":"file","parts":[` +
+	Honest = `{"format":"ossdl checkpoint","version":1,"bucket":"bkt","key":"k","versionId":"","etag":"\"C96228F16CA7382C\"",` +
+		`"lastModified":"2001-09-09T01:46:40Z","size":20580,"crc64":"14511205966716287020","path":"../file","parts":[` +
 		`{"offset":0,"size":8000,"done":8000,"crc64":"13641423820761933214"},` +
 		`{"offset":8000,"size":4000,"done":4000,"crc64":"9526840850765454949"}]}`
 	HonestBytes = 12000
@@ -59,7 +59,7 @@ func Hostile(t testing.TB) map[string][]byte {
 		"the object's sum is false":    func(c *Document) { *c.CRC64++ },
 		"a path above":                 func(c *Document) { c.Path = "../../../../etc/passwd" },
 		"an absolute path":             func(c *Document) { c.Path = "/cps/x" },
-		"the checkpoint's own name":    func(c *Document) { c.Path = "file.cp" },
+		"the checkpoint's own name":    func(c *Document) { c.Path = "checkpoint.json" },
 		"another key":                  func(c *Document) { c.Key = "../k" },
 		"a URL's":                      func(c *Document) { c.URL = true },
 		"a range of nothing":           func(c *Document) { c.Range = &Range{0, 0} },
@@ -89,12 +89,14 @@ func Hostile(t testing.TB) map[string][]byte {
 		"numbers of many digits": strings.Replace(Honest, `"offset":`, `"offset":`+strings.Repeat("9", 100_000), 1),
 		"an exponent":            strings.Replace(Honest, `"size":`, `"size":1e400,"size":`, 1),
 		"twice the same name":    strings.Replace(Honest, `"size":`, `"size":5,"size":`, 1),
-		"deep":                   strings.Repeat("[", 100_000),
-		"deep inside":            strings.Replace(Honest, `"version":`, `"x":`+strings.Repeat(`{"x":`, 100_000)+`1`+strings.Repeat("}", 100_000)+`,"version":`, 1),
+		"deep":                   `{"format":"ossdl checkpoint","version":` + strings.Repeat("[", 100_000),
+		"deep inside":            strings.Replace(Honest, `"bucket":`, `"x":`+strings.Repeat(`{"x":`, 100_000)+`1`+strings.Repeat("}", 100_000)+`,"bucket":`, 1),
 		"cut off":                Honest[:len(Honest)/2],
-		"no JSON":                "\xff\xfe\x00",
-		"a list":                 "[]",
-		"parts by a number":      `{"version":1,"size":1000000000000,"parts":1000000000}`,
+		"zeros":                  strings.Repeat("\x00", 1000),
+		"empty":                  "",
+		"no JSON":                `{"format":"ossdl checkpoint","version":` + "\xff\xfe\x00",
+		"a list":                 `{"format":"ossdl checkpoint","version":[]}`,
+		"parts by a number":      `{"format":"ossdl checkpoint","version":1,"size":1000000000000,"parts":1000000000}`,
 	} {
 		docs[name] = []byte(doc)
 	}
