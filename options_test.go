@@ -425,7 +425,7 @@ func TestNewRefusesDeadClientOptions(t *testing.T) {
 					t.Fatalf("%s %s oss.HTTPClient, %s: no error", name, place, whose)
 				}
 				text := err.Error()
-				if !strings.HasPrefix(text, "ossdl: client option "+name+" has no effect beside oss.HTTPClient; leave it out and set ") ||
+				if !strings.HasPrefix(text, "ossdl: client option "+name+" has no effect together with oss.HTTPClient; omit it and set ") ||
 					!strings.Contains(text, "ossdl.HTTPClient(func(t *http.Transport)") && name != "oss.RedirectEnabled" || strings.Contains(text, testProxyWord) {
 					t.Errorf("%s %s oss.HTTPClient, %s: %v", name, place, whose, err)
 				}

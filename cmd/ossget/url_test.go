@@ -37,7 +37,7 @@ func signed(t *testing.T, s *osstest.Server, key string, seconds int64, opts ...
 	return raw, u.RawQuery
 }
 
-// silent checks that no value of a query is in what a run printed.
+// silent checks that the output of a run contains no value of a query.
 func silent(t *testing.T, r ran, query string) {
 	t.Helper()
 	values, err := url.ParseQuery(query)
@@ -155,7 +155,8 @@ func TestExpiredURLContinuesWithANewOne(t *testing.T) {
 	sameAs(t, path, c)
 }
 
-// A URL goes to standard output as an object does: in order, in ranges that are fetched ahead, with no environment.
+// TestURLToStandardOutput checks that a URL is written to standard output as an object is: in order, in ranges that are
+// fetched ahead. It needs no environment.
 func TestURLToStandardOutput(t *testing.T) {
 	s := newServer(t)
 	c := osstest.Random(1, 9*mib)
@@ -198,7 +199,8 @@ func TestURLToStandardOutput(t *testing.T) {
 	}
 }
 
-// TestWrongUseOfURLs asks no server: the host does not exist, and a request would not be wrong use.
+// TestWrongUseOfURLs checks arguments that are refused without a request: the host does not exist, and a failed request
+// would not count as wrong use.
 func TestWrongUseOfURLs(t *testing.T) {
 	const secret = "OSSAccessKeyId=LTAI&Expires=1&Signature=verySecret"
 	const u = "https://bucket.invalid/key?" + secret
