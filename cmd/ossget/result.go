@@ -47,9 +47,6 @@ type outcome struct {
 }
 
 // kinds are the errors that a caller can act on, with their stable words and exit codes. The more specific ones come first.
-}
-
-// kinds are the errors that a caller can act on, with their stable words and exit codes. The more specific ones come first.
 var kinds = []struct {
 	err  error
 	word string

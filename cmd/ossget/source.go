@@ -93,37 +93,24 @@ func parseURL(s string) (source, error) {
 	return source{u.Host, u.Path}, nil
 }
 
-// harmless removes from a text what must not be shown on a terminal, in a log or in a result: user name, password and query
-// of a URL, which may be malformed in any way. As in the library's messages, everything between :// and the last @ may be a
-// password. If that @ may also belong to a query, nothing after :// is shown. A text that is no URL, and contains nothing
-// that looks like a password or a query, is returned unchanged.
+// harmless removes from an argument what a message must not show. The query of a URL is cut off, even if the URL is malformed.
+// An argument that may contain a password is replaced by "", since its end is unknown in a malformed URL.
 func harmless(s string) string {
-	scheme, rest, ok := strings.Cut(s, "://")
-	query := strings.IndexAny(s, "?#")
-	switch {
-	case scheme == "oss":
-		return s // a key has no query
-	case !ok && (userForm.MatchString(s) || query >= 0 && strings.Contains(s[query:], "=")), ok && !schemeForm.MatchString(scheme):
+	if strings.HasPrefix(s, "oss://") {
+		return s // a key has neither
+	}
+	if password.MatchString(s) {
 		return ""
-	case !ok:
-		return s
 	}
-	at := strings.LastIndexByte(rest, '@')
-	switch query = strings.IndexAny(rest, "?#"); {
-	case query >= 0 && at > query:
-		rest = ""
-	case query >= 0:
-		rest = rest[at+1 : query]
-	default:
-		rest = rest[at+1:]
+	query := strings.IndexAny(s, "?#")
+	if query >= 0 && (strings.Contains(s, "://") || strings.Contains(s[query:], "=")) {
+		return s[:query]
 	}
-	return scheme + "://" + rest
+	return s
 }
 
-var (
-	schemeForm = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9+.-]*$`)
-	userForm   = regexp.MustCompile(`(?s):.*@`) // USER:PASSWORD@HOST
-)
+// password matches SCHEME://TOKEN@HOST and USER:PASSWORD@HOST.
+var password = regexp.MustCompile(`(?s):.*@`)
 
 // redact removes from a message about the arguments what harmless removes from the arguments.
 func redact(err error, args []string) error {
