@@ -207,7 +207,17 @@ func parseMixed(flags *flag.FlagSet, args []string) (operands []string, err erro
 	}
 }
 
+// define adds all flags, in the groups of the help text.
 func (c *command) define(flags *flag.FlagSet) {
+	c.defineService(flags)
+	c.defineSelection(flags)
+	c.defineTransfer(flags)
+	c.defineCheckpoint(flags)
+	c.defineOutput(flags)
+}
+
+// defineService adds the flags of "Service and credentials".
+func (c *command) defineService(flags *flag.FlagSet) {
 	flags.StringVar(&c.endpoint, "endpoint", c.endpoint, "")
 	flags.StringVar(&c.region, "region", c.region, "")
 	flags.BoolVar(&c.cname, "cname", false, "")
@@ -219,50 +229,13 @@ func (c *command) define(flags *flag.FlagSet) {
 		c.who.from = from
 		return nil
 	})
-	flags.BoolVar(&c.json, "json", false, "")
-	flags.BoolVar(&c.quiet, "quiet", false, "")
-	flags.BoolVar(&c.version, "version", false, "")
+}
 
-	shared := func(o ossdl.Option) { c.shared = append(c.shared, o) }
+// defineSelection adds the flags of "What to download".
+func (c *command) defineSelection(flags *flag.FlagSet) {
 	call := func(o ossdl.Option) { c.call = append(c.call, o) }
-	define(flags, "part-size", parseSize, func(n int64) error {
-		if n < ossdl.MinPartSize || n > ossdl.MaxPartSize {
-			return errors.New("it must be 1 to 5GiB")
-		}
-		shared(ossdl.WithPartSize(n))
-		return nil
-	})
-	define(flags, "rate-limit", parseSize, func(n int64) error {
-		if n < 1 {
-			return errors.New("it must be at least 1 byte per second; omit the flag for no limit")
-		}
-		shared(ossdl.WithRateLimit(n))
-		return nil
-	})
-	define(flags, "concurrency", parseCount, func(n int) error {
-		if n < 1 || n > ossdl.MaxConcurrency {
-			return fmt.Errorf("it must be 1 to %d", ossdl.MaxConcurrency)
-		}
-		shared(ossdl.WithConcurrency(n))
-		return nil
-	})
-	define(flags, "retries", parseCount, func(n int) error {
-		shared(ossdl.WithRetry(ossdl.RetryPolicy{Attempts: n + 1})) // the first attempt is no retry
-		return nil
-	})
-	define(flags, "stall-timeout", parseTime, func(d time.Duration) error {
-		if d < ossdl.MinStallTimeout {
-			return fmt.Errorf("it must be at least %v", ossdl.MinStallTimeout)
-		}
-		shared(ossdl.WithStallTimeout(d))
-		return nil
-	})
 	define(flags, "range", parseRange, func(r byteRange) error {
 		call(ossdl.WithRange(r.offset, r.length))
-		return nil
-	})
-	define(flags, "sha256", parseSHA256, func(sum []byte) error {
-		call(ossdl.WithChecksum(sha256.New, sum))
 		return nil
 	})
 	define(flags, "version-id", parseText, func(id string) error {
@@ -273,15 +246,10 @@ func (c *command) define(flags *flag.FlagSet) {
 		call(ossdl.WithIfMatch(etag))
 		return nil
 	})
-	define(flags, "checkpoint", parseText, func(path string) error {
-		call(ossdl.WithCheckpoint(path))
+	define(flags, "sha256", parseSHA256, func(sum []byte) error {
+		call(ossdl.WithChecksum(sha256.New, sum))
 		return nil
 	})
-	define(flags, "checkpoint-dir", parseText, func(dir string) error {
-		call(ossdl.WithCheckpointDir(dir))
-		return nil
-	})
-	flags.BoolVar(&c.noCheckpoint, "no-checkpoint", false, "")
 	flags.BoolVar(&c.recursive, "recursive", false, "")
 	define(flags, "include", parsePattern, func(pattern string) error {
 		call(ossdl.WithInclude(pattern))
@@ -295,6 +263,64 @@ func (c *command) define(flags *flag.FlagSet) {
 		call(ossdl.WithShard(s.index, s.count))
 		return nil
 	})
+}
+
+// defineTransfer adds the flags of "How to download".
+func (c *command) defineTransfer(flags *flag.FlagSet) {
+	shared := func(o ossdl.Option) { c.shared = append(c.shared, o) }
+	define(flags, "part-size", parseSize, func(n int64) error {
+		if n < ossdl.MinPartSize || n > ossdl.MaxPartSize {
+			return errors.New("it must be 1 to 5GiB")
+		}
+		shared(ossdl.WithPartSize(n))
+		return nil
+	})
+	define(flags, "concurrency", parseCount, func(n int) error {
+		if n < 1 || n > ossdl.MaxConcurrency {
+			return fmt.Errorf("it must be 1 to %d", ossdl.MaxConcurrency)
+		}
+		shared(ossdl.WithConcurrency(n))
+		return nil
+	})
+	define(flags, "rate-limit", parseSize, func(n int64) error {
+		if n < 1 {
+			return errors.New("it must be at least 1 byte per second; omit the flag for no limit")
+		}
+		shared(ossdl.WithRateLimit(n))
+		return nil
+	})
+	define(flags, "retries", parseCount, func(n int) error {
+		shared(ossdl.WithRetry(ossdl.RetryPolicy{Attempts: n + 1})) // the first attempt is no retry
+		return nil
+	})
+	define(flags, "stall-timeout", parseTime, func(d time.Duration) error {
+		if d < ossdl.MinStallTimeout {
+			return fmt.Errorf("it must be at least %v", ossdl.MinStallTimeout)
+		}
+		shared(ossdl.WithStallTimeout(d))
+		return nil
+	})
+}
+
+// defineCheckpoint adds the flags of "Checkpoint".
+func (c *command) defineCheckpoint(flags *flag.FlagSet) {
+	call := func(o ossdl.Option) { c.call = append(c.call, o) }
+	define(flags, "checkpoint", parseText, func(path string) error {
+		call(ossdl.WithCheckpoint(path))
+		return nil
+	})
+	define(flags, "checkpoint-dir", parseText, func(dir string) error {
+		call(ossdl.WithCheckpointDir(dir))
+		return nil
+	})
+	flags.BoolVar(&c.noCheckpoint, "no-checkpoint", false, "")
+}
+
+// defineOutput adds the flags of "Output".
+func (c *command) defineOutput(flags *flag.FlagSet) {
+	flags.BoolVar(&c.json, "json", false, "")
+	flags.BoolVar(&c.quiet, "quiet", false, "")
+	flags.BoolVar(&c.version, "version", false, "")
 }
 
 // define adds a flag with a function that parses the value and one that stores it. The flag package prefixes the errors of
