@@ -199,7 +199,7 @@ func TestDownloadToWrongCRC(t *testing.T) {
 		t.Errorf("%d bytes written, want all of them twice", m.Written)
 	}
 	m.Written = 0
-	s.OnRequest(func(*osstest.Request) *osstest.Fault { return osstest.Inject().FlipByte(1000) })
+	s.OnRequest(func(*osstest.Request) *osstest.Fault { return osstest.Inject().FlipByte(1000).Maybe() }) // a request that takes over may be for less
 	if res, err := d.DownloadTo(t.Context(), "bkt", "k", m); !errors.Is(err, ossdl.ErrChecksum) || res.CRC64 != 0 || res.Verified {
 		t.Errorf("%+v, %v", res, err)
 	}

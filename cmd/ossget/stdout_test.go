@@ -82,7 +82,7 @@ func TestStandardOutputThatFails(t *testing.T) {
 		code string
 	}{
 		{"no object", e, []string{"oss://bucket/absent"}, 3, "NoSuchKey"},
-		{"digest", e, []string{"-sha256", strings.Repeat("00", 32), "oss://bucket/key"}, 3, "ChecksumMismatch"},
+		{"digest", e, []string{"-concurrency", "1", "-sha256", strings.Repeat("00", 32), "oss://bucket/key"}, 3, "ChecksumMismatch"},
 		{"nobody listens", away, []string{"-retries", "0", "oss://bucket/key"}, 1, "Failed"},
 	} {
 		r := runHere(t.Context(), c.env, append(c.args, "-", "-json")...)

@@ -5,8 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"regexp"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -65,6 +67,31 @@ func (s *screen) text() string {
 	return s.written.String()
 }
 
+// nothingQueued reports whether the kernel holds no bytes of the connections to an address: all that was sent has been read.
+func nothingQueued(t *testing.T, addr string) bool {
+	t.Helper()
+	_, port, err := net.SplitHostPort(addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	n, err := strconv.ParseUint(port, 10, 16)
+	if err != nil {
+		t.Fatal(err)
+	}
+	table, err := os.ReadFile("/proc/self/net/tcp")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(table)) {
+		f := strings.Fields(line) // number, local address, remote address, state, tx_queue:rx_queue, …
+		const established = "01"
+		if len(f) > 4 && f[3] == established && strings.Contains(f[1]+" "+f[2]+" ", fmt.Sprintf(":%04X ", n)) && f[4] != "00000000:00000000" {
+			return false
+		}
+	}
+	return true
+}
+
 // TestCtrlCOnATerminal checks Ctrl-C once everything that the server sends has arrived. The first run keeps exactly that,
 // and the second run requests only the rest.
 func TestCtrlCOnATerminal(t *testing.T) {
@@ -83,6 +110,7 @@ func TestCtrlCOnATerminal(t *testing.T) {
 		t.Fatal(err)
 	}
 	// The last bytes wait in the buffers of the command, which the bar does not count.
+	waitUntil(t, "what the server sends", func() bool { return h.server.Stats().Sent >= halfSent && nothingQueued(t, h.server.Addr()) })
 	came := regexp.MustCompile(`16\.\d MiB / 64\.0 MiB`)
 	waitUntil(t, "a bar at a quarter", func() bool { return len(came.FindAllString(s.text(), 2)) == 2 })
 	if _, err := s.keyboard.Write([]byte{3}); err != nil {

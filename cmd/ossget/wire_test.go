@@ -98,7 +98,7 @@ func TestRateLimitHoldsTheDownloadBack(t *testing.T) {
 func TestStallTimeoutReachesTheDownload(t *testing.T) {
 	s := newServer(t)
 	s.Put("bucket", "key", osstest.Random(1, mib))
-	s.OnRequest(func(*osstest.Request) *osstest.Fault { return osstest.Inject().StallAfter(1000) })
+	s.OnRequest(func(*osstest.Request) *osstest.Fault { return osstest.Inject().StallAfter(0).Maybe() }) // a busy machine may stall before
 	r := runHere(t.Context(), envOf(s), "-stall-timeout", "150ms", "-retries", "0", "oss://bucket/key", t.TempDir())
 	if r.exit != exitFailed || !strings.Contains(r.stderr, "stalled") || !strings.Contains(r.stderr, "150ms") {
 		t.Errorf("%+v", r)

