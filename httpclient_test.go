@@ -311,9 +311,8 @@ func TestOwnDialer(t *testing.T) {
 					return dial(ctx, network, addr)
 				}
 			}))
-			if n := int(dialed.Load()); n == 0 || n != s.Conns() {
-				t.Errorf("%d of %d connections were dialed", n, s.Conns())
-			}
+			// A connection that was dialed beside one that became free may be accepted after the download.
+			harness.WaitFor(t, s, func() bool { return dialed.Load() > 0 && int(dialed.Load()) == s.Conns() })
 		})
 	}
 }
