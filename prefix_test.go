@@ -700,8 +700,8 @@ func TestPrefixProgress(t *testing.T) {
 	}
 }
 
-// TestPrefixProgressOfObjects holds ten objects in the middle: the same eight of them, which were begun first, are reported with
-// how far they are, and none once all is done.
+// TestPrefixProgressOfObjects checks which of ten objects in flight are reported: always the same eight, which were begun
+// first, and none once all is done.
 func TestPrefixProgressOfObjects(t *testing.T) {
 	s := harness.NewServer(t)
 	const size, gate, n = 6 << 18, 5 << 18, 10

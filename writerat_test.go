@@ -240,7 +240,7 @@ func TestDownloadToCancelled(t *testing.T) {
 	}
 }
 
-// TestDownloadToMemoryIsFlat downloads far more than could be kept: 64 GiB with OSSDL_LONG=1, else 256 MiB.
+// TestDownloadToMemoryIsFlat checks that a large object needs little memory: 64 GiB with OSSDL_LONG=1, otherwise 256 MiB.
 func TestDownloadToMemoryIsFlat(t *testing.T) {
 	size := int64(256 << 20)
 	if os.Getenv("OSSDL_LONG") == "1" {

@@ -29,7 +29,7 @@ func children(t *testing.T) (pids []string) {
 	return pids
 }
 
-// A demonstration that is interrupted leaves no pod behind, not even a dead one, nor any file.
+// TestInterruptedDemoLeavesNoProcess checks that a demonstration that is interrupted leaves no process and no file.
 func TestInterruptedDemoLeavesNoProcess(t *testing.T) {
 	t.Setenv("TMPDIR", t.TempDir())
 	children(t)
