@@ -23,6 +23,7 @@ import (
 	"github.com/aliyun/aliyun-oss-go-sdk/oss"
 
 	"github.com/ossdl/ossdl"
+	"github.com/ossdl/ossdl/examples/internal/hold"
 	"github.com/ossdl/ossdl/examples/internal/show"
 	"github.com/ossdl/ossdl/osstest"
 )
@@ -104,7 +105,7 @@ func demo(ctx context.Context, out *os.File, size, rate int64) (err error) {
 
 	fmt.Fprintln(out, "1. Another process downloads it and is killed half-way.")
 	half := size / 2
-	holdAfter(server, size-size/4)
+	hold.After(server, size-size/4, func(*osstest.Request) bool { return true })
 	bounded, cancel := context.WithTimeoutCause(ctx, patience, fmt.Errorf("half of the object was not in the checkpoint after %v", patience))
 	killed, err := child(bounded, out, server.Endpoint(), path, func() bool { return claimed(path) >= half })
 	cancel()
@@ -159,17 +160,6 @@ func demo(ctx context.Context, out *os.File, size, rate int64) (err error) {
 Done in %.1f s.
 `, share(result.ResumedBytes), share(result.DownloadedBytes), share(sent-size), crc, time.Since(began).Seconds())
 	return nil
-}
-
-// holdAfter makes the server send the object up to offset and nothing after that, so that the process cannot end before it
-// is killed.
-func holdAfter(server *osstest.Server, offset int64) {
-	server.OnRequest(func(r *osstest.Request) *osstest.Fault {
-		if 0 <= r.End && r.End <= offset {
-			return nil
-		}
-		return osstest.Inject().StallAfter(max(0, offset-max(0, r.Start)))
-	})
 }
 
 // claimed returns how many bytes the checkpoint of a download claims; 0 if there is none yet.

@@ -93,18 +93,28 @@ func TestKilledShardGoesOn(t *testing.T) {
 		}
 	}
 	server.ResetLog()
+	holdDumps(server)
 	var log bytes.Buffer
 	killed, err := pod(t.Context(), server, 0, dir, &log)
 	if err != nil {
 		t.Fatal(err)
 	}
-	half := server.WaitFor(t.Context(), func() bool { return sent(server) >= share/2 })
+	kept := func() (n int64) { // bytes of the share in finished files
+		for i := range objects {
+			if info, err := os.Stat(filepath.Join(dir, strings.TrimPrefix(key(i), prefix))); err == nil && owner(key(i)) == 0 {
+				n += info.Size()
+			}
+		}
+		return n
+	}
+	half := server.WaitFor(t.Context(), func() bool { return sent(server) >= share/2 && kept() >= share/10 })
 	if err := errors.Join(half, killed.Process.Kill()); err != nil {
 		t.Fatal(err)
 	}
 	if killed.Wait() == nil {
 		t.Fatalf("it ended before it could be killed: %s", &log)
 	}
+	server.ClearFaults()
 	first := sent(server)
 	there := map[string]bool{}
 	for i := range objects {
