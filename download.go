@@ -159,7 +159,7 @@ func New(client *oss.Client, opts ...Option) (*Downloader, error) {
 // [ErrChecksum], [ErrRange], [ErrInUse], [ErrArchived], [ErrExpired] and [ErrNoSpace]. A [*PartError] says which range could
 // not be downloaded. If the service answered, the error wraps an oss.ServiceError.
 func (d *Downloader) Download(ctx context.Context, bucket, key, path string, opts ...Option) (*Result, error) {
-	c, err := d.bucketCall(inDownload, "download", bucket, key, opts)
+	c, err := d.bucketCall(ctx, inDownload, "download", bucket, key, opts)
 	if err != nil {
 		return nil, err
 	}
@@ -309,12 +309,12 @@ func newForClient(client *oss.Client, opts []Option) (*Downloader, error) {
 }
 
 // bucketCall makes a call for an object of a bucket. Its errors begin with verb, which says what the entry point does.
-func (d *Downloader) bucketCall(where entryPoints, verb, bucket, key string, opts []Option) (*call, error) {
+func (d *Downloader) bucketCall(ctx context.Context, where entryPoints, verb, bucket, key string, opts []Option) (*call, error) {
 	cfg, err := d.cfg.with(where, opts)
 	if err != nil {
 		return nil, nameError(verb, bucket, key, err)
 	}
-	src, err := d.bucketSource(bucket, key, &cfg)
+	src, err := d.bucketSource(ctx, bucket, key, &cfg)
 	if err != nil {
 		return nil, nameError(verb, bucket, key, err)
 	}
@@ -322,8 +322,8 @@ func (d *Downloader) bucketCall(where entryPoints, verb, bucket, key string, opt
 }
 
 // bucketSource makes the source for an object of a bucket.
-func (d *Downloader) bucketSource(bucket, key string, cfg *settings) (*bucket.Source, error) {
-	b, err := d.bucketClient(bucket, cfg)
+func (d *Downloader) bucketSource(ctx context.Context, bucket, key string, cfg *settings) (*bucket.Source, error) {
+	b, err := d.bucketClient(ctx, bucket, cfg)
 	if err != nil {
 		return nil, err
 	}
@@ -331,14 +331,14 @@ func (d *Downloader) bucketSource(bucket, key string, cfg *settings) (*bucket.So
 }
 
 // bucketClient returns a client for a bucket. It rejects names that no bucket can have.
-func (d *Downloader) bucketClient(name string, cfg *settings) (*bucket.Client, error) {
+func (d *Downloader) bucketClient(ctx context.Context, name string, cfg *settings) (*bucket.Client, error) {
 	switch {
 	case d.client == nil:
 		return nil, errors.New("New was given no client")
 	case oss.CheckBucketName(name) != nil:
 		return nil, fmt.Errorf("bucket name %q: 3 to 63 lower-case letters, digits and hyphens are allowed", name)
 	}
-	return bucket.New(d.client, name, cfg.request.WithAgent(d.client.Config.UserAgent+" ossdl/"+Version))
+	return bucket.New(ctx, d.client, name, cfg.request.WithAgent(d.client.Config.UserAgent+" ossdl/"+Version))
 }
 
 // newCall makes a call with a lane of its own.

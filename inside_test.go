@@ -49,7 +49,7 @@ func plainDownloader(t *testing.T, opts ...Option) (*Downloader, *osstest.Server
 // order.
 func TestPrefixProgressOfTheOldest(t *testing.T) {
 	d, _ := plainDownloader(t)
-	p, err := d.newPrefixCall("bkt", "", t.TempDir(), d.cfg)
+	p, err := d.newPrefixCall(t.Context(), "bkt", "", t.TempDir(), d.cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -76,7 +76,7 @@ func TestPrefixProgressOfTheOldest(t *testing.T) {
 func TestWithoutCheckpointPartsAreJoined(t *testing.T) {
 	d, s := plainDownloader(t, WithoutCheckpoint())
 	s.Put("bkt", "k", osstest.Random(1, 1000))
-	src, err := d.bucketSource("bkt", "k", &d.cfg)
+	src, err := d.bucketSource(t.Context(), "bkt", "k", &d.cfg)
 	if err != nil {
 		t.Fatal(err)
 	}

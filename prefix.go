@@ -106,7 +106,7 @@ func (d *Downloader) DownloadPrefix(ctx context.Context, bucket, prefix, dir str
 	if err != nil {
 		return nil, nameError("download", bucket, prefix, err)
 	}
-	p, err := d.newPrefixCall(bucket, prefix, dir, cfg)
+	p, err := d.newPrefixCall(ctx, bucket, prefix, dir, cfg)
 	if err != nil {
 		return nil, nameError("download", bucket, prefix, err)
 	}
@@ -145,8 +145,8 @@ type sums struct {
 }
 
 // newPrefixCall prepares a call. It returns the errors that do not depend on what bucket and folder contain.
-func (d *Downloader) newPrefixCall(name, prefix, dir string, cfg settings) (*prefixCall, error) {
-	b, err := d.bucketClient(name, &cfg)
+func (d *Downloader) newPrefixCall(ctx context.Context, name, prefix, dir string, cfg settings) (*prefixCall, error) {
+	b, err := d.bucketClient(ctx, name, &cfg)
 	switch {
 	case err != nil:
 		return nil, err

@@ -68,7 +68,7 @@ var (
 // ctx is done before the end, Read returns its error immediately. If Open fails there is no Result; the last report of
 // [WithProgress] then says how many requests were made. WithProgress reports the bytes that were read.
 func (d *Downloader) Open(ctx context.Context, bucket, key string, opts ...Option) (*Reader, error) {
-	c, err := d.bucketCall(inOpen, "open", bucket, key, opts)
+	c, err := d.bucketCall(ctx, inOpen, "open", bucket, key, opts)
 	if err != nil {
 		return nil, err
 	}

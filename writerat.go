@@ -30,7 +30,7 @@ import (
 // [io.ErrShortWrite]. A panic in WriteAt is raised again in the caller's goroutine. Other errors are those of Download, except
 // [ErrInUse] and [ErrNoSpace]. DownloadTo returns promptly when ctx is done.
 func (d *Downloader) DownloadTo(ctx context.Context, bucket, key string, w io.WriterAt, opts ...Option) (*Result, error) {
-	c, err := d.bucketCall(inDownloadTo, "download", bucket, key, opts)
+	c, err := d.bucketCall(ctx, inDownloadTo, "download", bucket, key, opts)
 	if err != nil {
 		return nil, err
 	}

@@ -61,8 +61,8 @@ Service and credentials:
   Temporary keys of profile, ecs, oidc and chain are renewed during the download. Those
   of the variables and of the configuration file (OSS_SESSION_TOKEN, stsToken) are not:
   when they expire the command fails. Run it again with new keys to resume.
-  Proxies come from HTTP_PROXY, HTTPS_PROXY and NO_PROXY, also for ecs and oidc. With
-  ecs, NO_PROXY should contain 100.100.100.200.
+  Proxies come from HTTP_PROXY, HTTPS_PROXY and NO_PROXY, also for oidc. The address of
+  ecs is never asked through a proxy.
 
 What to download:
   -range OFFSET:LENGTH  only these bytes; an empty LENGTH, or -1, means to the end

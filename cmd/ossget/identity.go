@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -143,11 +144,21 @@ func (c *command) provide(from func() (*credentials.Provider, error), ask bool) 
 	return nil
 }
 
-// answers reports why the provider has no credentials: the library would ask it for some minutes.
-func (i identity) answers() error {
+// answers reports why the provider has no credentials: the library would ask it for some minutes. A provider may ask a
+// service that does not answer, so it is left behind when ctx ends.
+func (i identity) answers(ctx context.Context) error {
 	if i.provider == nil {
 		return nil
 	}
-	_, err := i.provider.GetCredentialsE()
-	return err
+	answer := make(chan error, 1)
+	go func() {
+		_, err := i.provider.GetCredentialsE()
+		answer <- err
+	}()
+	select {
+	case err := <-answer:
+		return err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }

@@ -28,8 +28,7 @@ import (
 )
 
 func main() {
-	// Only credentials-go uses it, which makes a pool of connections out of it for each question and closes none.
-	http.DefaultTransport.(*http.Transport).DisableKeepAlives = true
+	credentials.Prepare(http.DefaultTransport.(*http.Transport)) // which nothing but credentials-go uses
 	ctx, stop := signal.NotifyContext(context.Background(), signals()...)
 	// After the first signal its default action is back: the second Ctrl-C ends the process at once.
 	context.AfterFunc(ctx, stop)
@@ -89,9 +88,11 @@ func write(stdout, stderr io.Writer, s string) int {
 // download does the job and shows its progress.
 func (c command) download(ctx context.Context, stdout, stderr io.Writer) outcome {
 	o := outcome{task: c.task, path: c.dest}
-	d, err := c.downloader()
+	d, err := c.downloader(ctx)
 	if err != nil {
-		if o.err = err; !errors.Is(err, credentials.ErrUnavailable) {
+		switch o.err, o.interrupted = err, ctx.Err() != nil && errors.Is(err, ctx.Err()); {
+		case o.interrupted, errors.Is(err, credentials.ErrUnavailable):
+		default:
 			o.err = usageError{err}
 		}
 		return o
@@ -133,11 +134,11 @@ func (c command) download(ctx context.Context, stdout, stderr io.Writer) outcome
 }
 
 // downloader has a client of the SDK, but for a URL, which says itself who asks.
-func (c command) downloader() (*ossdl.Downloader, error) {
+func (c command) downloader(ctx context.Context) (*ossdl.Downloader, error) {
 	if c.url != "" {
 		return ossdl.New(nil, c.shared...)
 	}
-	if err := c.who.answers(); err != nil {
+	if err := c.who.answers(ctx); err != nil {
 		return nil, err
 	}
 	client, err := c.client()

@@ -32,29 +32,18 @@ type Client struct {
 	unsigned bool         // there are no credentials
 	skew     atomic.Int64 // nanoseconds to add to this machine's clock
 	answered atomic.Bool  // the credentials were accepted once
+
+	behind atomic.Pointer[noKeyError] // the last request that was given up while it waited for the credentials provider
 }
 
-// New makes a client for the bucket name that adds extra to each request. It fails if the credentials provider of client
-// does.
-func New(client *oss.Client, name string, extra Extra) (*Client, error) {
-	cred, err := credentials(client)
+// New makes a client for the bucket name that adds extra to each request. It asks the credentials provider of client, and
+// fails if that fails or has not answered when ctx ends.
+func New(ctx context.Context, client *oss.Client, name string, extra Extra) (*Client, error) {
+	unsigned, err := askForKey(ctx, client)
 	if err != nil {
 		return nil, err
 	}
-	unsigned := cred.GetAccessKeyID() == "" && cred.GetAccessKeySecret() == ""
 	return &Client{client: client, name: name, extra: extra, unsigned: unsigned}, nil
-}
-
-func credentials(client *oss.Client) (oss.Credentials, error) {
-	provider := client.Config.CredentialsProvider
-	if p, ok := provider.(oss.CredentialsProviderE); ok {
-		cred, err := p.GetCredentialsE()
-		if err != nil {
-			return nil, fmt.Errorf("credentials provider: %w", err)
-		}
-		return cred, nil
-	}
-	return client.Config.GetCredentials(), nil
 }
 
 // Name returns the name of the bucket.
@@ -120,9 +109,28 @@ func (c *Client) send(ctx context.Context, out outgoing) (*oss.Response, error) 
 			out.headers["Date"] = now.Format(http.TimeFormat)
 		}
 	}
-	var sent transport.Secrets
-	resp, err := c.client.Conn.DoWithContext(sent.Watch(ctx, c.client.HTTPClient), out.method, c.name, out.key, out.params, out.headers, nil, 0, nil)
-	return cleaned(&sent, resp, err)
+	sent := transport.NewSecrets()
+	resp, err := c.sign(ctx, sent, out)
+	return cleaned(sent, resp, err)
+}
+
+// sign makes a request through the SDK, which asks the credentials provider for it. If ctx ends before the provider has
+// answered, sign returns and leaves the request behind, which is never sent. Until that has ended no other is begun.
+func (c *Client) sign(ctx context.Context, sent *transport.Secrets, out outgoing) (*oss.Response, error) {
+	if earlier := c.behind.Load(); earlier != nil {
+		select {
+		case <-earlier.behind:
+		case <-ctx.Done():
+			return nil, &noKeyError{context.Cause(ctx), earlier.behind}
+		}
+	}
+	resp, err := provided(ctx, sent.Begun(), func() (*oss.Response, error) {
+		return c.client.Conn.DoWithContext(sent.Watch(ctx, c.client.HTTPClient), out.method, c.name, out.key, out.params, out.headers, nil, 0, nil)
+	})
+	if e, ok := err.(*noKeyError); ok {
+		c.behind.Store(e)
+	}
+	return resp, err
 }
 
 // cleaned removes the secrets of a request from what the SDK returned for it.

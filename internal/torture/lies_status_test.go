@@ -230,7 +230,7 @@ func TestRedirects(t *testing.T) {
 		// There is nothing to lose: it is followed.
 		elsewhere := harness.NewServer(t)
 		elsewhere.CreateBucket("bkt", osstest.PublicRead())
-		st := newServerStage(t, stageConfig{client: []oss.ClientOption{oss.SetCredentialsProvider(&keys{})}})
+		st := newServerStage(t, stageConfig{client: []oss.ClientOption{withoutKey}})
 		elsewhere.Put("bkt", "key", st.content)
 		st.answerAlways(osstest.Inject().Redirect(elsewhere.URL("bkt", "key"), 302))
 		res, err := st.download()

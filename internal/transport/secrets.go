@@ -20,6 +20,24 @@ type Secrets struct {
 	mu    sync.Mutex // the transport may still be writing the request while its answer is read
 	all   []string
 	first [6]string // the first array behind all: no request through the SDK has more
+
+	once  sync.Once
+	begun chan struct{} // closed once the request has reached the HTTP client
+}
+
+// NewSecrets returns the secrets of a request that is about to be made.
+func NewSecrets() *Secrets { return &Secrets{begun: make(chan struct{})} }
+
+// Begun returns a channel that is closed once the request has its credentials and has reached the transport.
+func (s *Secrets) Begun() <-chan struct{} { return s.begun }
+
+// begin closes the channel that Begun returns.
+func (s *Secrets) begin() {
+	s.once.Do(func() {
+		if s.begun != nil {
+			close(s.begun)
+		}
+	})
 }
 
 const (
@@ -81,18 +99,31 @@ func (s *Secrets) Watch(ctx context.Context, client *http.Client) context.Contex
 			return context.WithValue(ctx, sentKey{}, s)
 		}
 	}
-	return httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{WroteHeaderField: s.addHeader})
+	return httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
+		GetConn: func(string) { s.begin() }, WroteHeaderField: s.addHeader,
+	})
 }
 
 // learn adds the secrets of a request to the Secrets that Watch put into its context.
 func learn(r *http.Request) {
 	if s, ok := r.Context().Value(sentKey{}).(*Secrets); ok {
+		s.begin()
 		for _, name := range []string{"Authorization", "Proxy-Authorization", "X-Oss-Security-Token"} {
 			if v := r.Header[name]; v != nil {
 				s.addHeader(name, v)
 			}
 		}
 	}
+}
+
+// ErrEmptyKey ends a request that would be signed with an empty access key.
+var ErrEmptyKey = errors.New("the credentials provider returned an empty access key; for unsigned requests give oss.New an empty access key and no provider")
+
+// isSignedWithoutKey reports whether a request is signed with an empty access key: OSS calls that an unknown key.
+func isSignedWithoutKey(r *http.Request) bool {
+	scheme, rest, _ := strings.Cut(r.Header.Get("Authorization"), " ")
+	return strings.HasPrefix(scheme, "OSS") && (strings.HasPrefix(rest, ":") || strings.HasPrefix(rest, "Credential=/") ||
+		strings.HasPrefix(rest, "AccessKeyId:,"))
 }
 
 // AddQuery adds the secrets of a URL's query: the whole query, each parameter, and each value that may be a credential. In a
