@@ -237,7 +237,7 @@ func (c *compat) findSuffix(ctx context.Context, path string) (object.Facts, err
 		_, err = probe.result(ctx, path, err)
 		return object.Facts{}, err
 	}
-	res, err := probe.downloadToWriter(ctx, &writerSink{w: discardAt{}})
+	res, err := probe.downloadToWriter(ctx, &writerSink{w: discardAt{}, panics: probe.panics})
 	c.giveHeader(res)
 	if err != nil {
 		return object.Facts{}, err

@@ -175,6 +175,8 @@ type call struct {
 	stats engine.Stats
 	start time.Time
 
+	panics *panics // of the caller's functions
+
 	verdict              // on the whole; zero until it is verified
 	streamHash hash.Hash // of what a Reader returned; nil for other calls
 
@@ -202,12 +204,15 @@ type source interface {
 
 // downloadToFile downloads to the file path, if something can be written there.
 func (c *call) downloadToFile(ctx context.Context, path string) (*Result, error) {
+	ctx, done := c.panics.during(ctx)
+	defer done()
 	progress := startReporter(c.cfg.progress, c.snapshot, c.stats.Downloaded.Load)
 	dst, err := localfile.Check(c.fileConfig(path))
 	if err == nil {
 		path, err = dst.Path(), c.toFile(ctx, dst)
 	}
 	progress.end(err)
+	c.panics.raise(err)
 	return c.result(ctx, path, err)
 }
 
@@ -338,21 +343,24 @@ func (d *Downloader) bucketClient(ctx context.Context, name string, cfg *setting
 	case oss.CheckBucketName(name) != nil:
 		return nil, fmt.Errorf("bucket name %q: 3 to 63 lower-case letters, digits and hyphens are allowed", name)
 	}
-	return bucket.New(ctx, d.client, name, cfg.request.WithAgent(d.client.Config.UserAgent+" ossdl/"+Version))
+	b, err := bucket.New(ctx, d.client, name, cfg.request.WithAgent(d.client.Config.UserAgent+" ossdl/"+Version))
+	new(panics).raise(err) // of the credentials provider; nothing has begun
+	return b, err
 }
 
 // newCall makes a call with a lane of its own.
 func (d *Downloader) newCall(src source, cfg settings) *call {
-	return d.newCallIn(d.newLane(cfg.concurrency, cfg.rateLimit), src, cfg)
+	return d.newCallIn(d.newLane(cfg.concurrency, cfg.rateLimit), src, cfg, &panics{})
 }
 
-// newCallIn makes one of several calls that share a lane.
-func (d *Downloader) newCallIn(lane *slots.Lane, src source, cfg settings) *call {
+// newCallIn makes one of several calls that share a lane and a record of panics.
+func (d *Downloader) newCallIn(lane *slots.Lane, src source, cfg settings, p *panics) *call {
 	id := src.Identity()
-	cfg.log = cfg.log.With("bucket", id.Bucket, "key", id.Key)
+	cfg.log = p.logger(cfg.log).With("bucket", id.Bucket, "key", id.Key)
+	cfg.progress = p.progress(cfg.progress)
 	return &call{
 		job: job{src: src, objectOptions: cfg.object, objectTimes: cfg.objectTimes},
-		d:   d, lane: lane, cfg: cfg, start: time.Now(),
+		d:   d, lane: lane, cfg: cfg, start: time.Now(), panics: p,
 	}
 }
 
@@ -495,13 +503,25 @@ func (c *call) compareCRC(e *engine.Engine) verdict {
 // digest returns the hash that the caller gave, of what was written. It reads the bytes back unless they were hashed as they
 // were read.
 func (c *call) digest(ctx context.Context, e *engine.Engine) ([]byte, error) {
+	var sum []byte
+	var err error
+	if perr := c.panics.guard("the hash of WithChecksum", func() { sum, err = c.computeDigest(ctx, e) }); perr != nil {
+		return nil, perr
+	}
+	return sum, err
+}
+
+func (c *call) computeDigest(ctx context.Context, e *engine.Engine) ([]byte, error) {
 	if c.streamHash != nil {
 		return c.streamHash.Sum(nil), nil
 	}
-	h := c.newHash()
+	h, err := c.makeHash()
+	if err != nil {
+		return nil, err
+	}
 	buf := e.Buffers.Get()
 	defer e.Buffers.Put(buf)
-	err := engine.ReadThrough(ctx, e.Disk, 0, e.Parts.Totals().Size, buf, func(b []byte) { h.Write(b) })
+	err = engine.ReadThrough(ctx, e.Disk, 0, e.Parts.Totals().Size, buf, func(b []byte) { h.Write(b) })
 	return h.Sum(nil), err
 }
 

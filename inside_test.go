@@ -59,7 +59,7 @@ func TestPrefixProgressOfTheOldest(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		c := d.newCallIn(p.lane, src, p.cfg)
+		c := d.newCallIn(p.lane, src, p.cfg, p.panics)
 		c.start = began.Add(time.Duration(i) * time.Second)
 		p.begun(c, i)
 	}

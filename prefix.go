@@ -110,7 +110,11 @@ func (d *Downloader) DownloadPrefix(ctx context.Context, bucket, prefix, dir str
 	if err != nil {
 		return nil, nameError("download", bucket, prefix, err)
 	}
-	if err := p.run(ctx); err != nil {
+	ctx, done := p.panics.during(ctx)
+	defer done()
+	err = p.run(ctx)
+	p.panics.raise(err)
+	if err != nil {
 		return p.result(), fmt.Errorf("ossdl: download %s to %s: %w", objectName(bucket, prefix), dir, err)
 	}
 	return p.result(), nil
@@ -124,6 +128,7 @@ type prefixCall struct {
 	prefix   string
 	dir      string
 	lane     *slots.Lane
+	panics   *panics          // of the caller's functions
 	retrier  *engine.Retrier  // of requests for anything but an object's bytes
 	watchdog *engine.Watchdog // of the same
 	folder   *tree.Folder     // dir; nil until it is open
@@ -155,8 +160,10 @@ func (d *Downloader) newPrefixCall(ctx context.Context, name, prefix, dir string
 	case dir == "":
 		return nil, errors.New("empty destination folder; the current one is \".\"")
 	}
+	caught := &panics{}
+	cfg.log, cfg.progress = caught.logger(cfg.log), caught.progress(cfg.progress)
 	p := &prefixCall{
-		d: d, cfg: cfg, bucket: b, prefix: prefix, dir: dir, lane: d.newLane(cfg.concurrency, cfg.rateLimit),
+		d: d, cfg: cfg, panics: caught, bucket: b, prefix: prefix, dir: dir, lane: d.newLane(cfg.concurrency, cfg.rateLimit),
 		watchdog: engine.NewWatchdog(cfg.stall), calls: map[*call]int64{},
 	}
 	p.retrier = engine.NewRetrier(d.gate, p.lane, slots.Retry(cfg.retry), cfg.log, p.countRetry)
@@ -371,6 +378,7 @@ func (p *prefixCall) cutOff(ctx context.Context) {
 
 // failed records and logs the failure of an object.
 func (p *prefixCall) failed(o bucket.Entry, err error) {
+	p.panics.note(err)
 	failure := KeyError{Key: o.Key, Err: err}
 	p.cfg.log.Error("object failed", "bucket", p.bucket.Name(), "key", o.Key, "error", err)
 	p.mu.Lock()

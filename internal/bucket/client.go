@@ -17,6 +17,7 @@ import (
 
 	"github.com/aliyun/aliyun-oss-go-sdk/oss"
 
+	"github.com/ossdl/ossdl/internal/engine"
 	"github.com/ossdl/ossdl/internal/object"
 	"github.com/ossdl/ossdl/internal/transport"
 )
@@ -96,9 +97,14 @@ type outgoing struct {
 }
 
 // send makes one request.
-func (c *Client) send(ctx context.Context, out outgoing) (*oss.Response, error) {
+func (c *Client) send(ctx context.Context, out outgoing) (resp *oss.Response, err error) {
 	if c.unsigned {
-		return c.client.Conn.DoURLWithContext(ctx, oss.HTTPMethod(out.method), addQuery(out.url, out.params), out.headers, nil, 0, nil)
+		if perr := engine.Guard("the HTTP client", func() {
+			resp, err = c.client.Conn.DoURLWithContext(ctx, oss.HTTPMethod(out.method), addQuery(out.url, out.params), out.headers, nil, 0, nil)
+		}); perr != nil {
+			return nil, perr
+		}
+		return resp, err
 	}
 	// Dated by the server's clock if this machine's was found to be wrong.
 	if skew := time.Duration(c.skew.Load()); skew != 0 {
@@ -110,7 +116,7 @@ func (c *Client) send(ctx context.Context, out outgoing) (*oss.Response, error) 
 		}
 	}
 	sent := transport.NewSecrets()
-	resp, err := c.sign(ctx, sent, out)
+	resp, err = c.sign(ctx, sent, out)
 	return cleaned(sent, resp, err)
 }
 
@@ -169,6 +175,10 @@ func failure(ctx context.Context, resp *oss.Response, err error) error {
 	}
 	if err == nil {
 		err = errors.New("no answer")
+	}
+	var panicked *engine.Panic
+	if errors.As(err, &panicked) {
+		return err
 	}
 	if cause := context.Cause(ctx); cause != nil {
 		err = cause

@@ -195,7 +195,11 @@ func (s *Source) build(ctx context.Context, addr *Address, r object.Request) (*h
 
 // send returns the answer if it is a success. What it returns holds no secret of the URL, except for the body of a success.
 func (s *Source) send(req *http.Request, addr *Address) (*http.Response, error) {
-	resp, err := s.client.Do(req)
+	var resp *http.Response
+	var err error
+	if perr := engine.Guard("the HTTP client", func() { resp, err = s.client.Do(req) }); perr != nil {
+		return nil, perr
+	}
 	if err != nil {
 		if cause := context.Cause(req.Context()); cause != nil {
 			err = cause
