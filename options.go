@@ -480,7 +480,9 @@ func WithLogger(l *slog.Logger) Option {
 //   - It speaks HTTP/1.1 only, because HTTP/2 would put all ranges on one connection. It asks for no compression.
 //   - Proxies come from the environment. Dialing and the TLS handshake end after 10 s each. A body has no time limit; see
 //     [WithStallTimeout].
-//   - A redirect is followed only for a request without credentials. Headers of OSS are dropped if it leads to another host.
+//   - A redirect is followed only for a request without credentials, and never from https to http. Headers of OSS are dropped
+//     if it leads to another host.
+//   - A proxy that refuses a connection with a 4xx ends the call, with its status and host; after a 5xx it is asked again.
 //   - The header of an answer may have up to 256 KiB. Of the body of an error, up to 1 MiB is read.
 //   - Errors do not show the credentials of a request, even if a server sends them back.
 //

@@ -162,9 +162,9 @@ func addQuery(u string, params map[string]any) string {
 	return u + "?" + q.Encode()
 }
 
-// failure makes the error of an answer that is not a success. The SDK reads the bodies of errors but leaves those of
+// failure makes the error of an answer that is not a success, or of none. The SDK reads the bodies of errors but leaves those of
 // redirects open.
-func failure(ctx context.Context, resp *oss.Response, err error) error {
+func (c *Client) failure(ctx context.Context, resp *oss.Response, err error) error {
 	if resp != nil {
 		if resp.Body != nil {
 			resp.Body.Close()
@@ -180,8 +180,14 @@ func failure(ctx context.Context, resp *oss.Response, err error) error {
 	if errors.As(err, &panicked) {
 		return err
 	}
-	if cause := context.Cause(ctx); cause != nil {
+	var proxy *transport.ProxyError
+	switch cause := context.Cause(ctx); {
+	case cause != nil:
 		err = cause
+	case errors.As(err, &proxy) && proxy.Final(c.answered.Load()):
+		return &object.PermanentError{Err: proxy}
+	case errors.Is(err, transport.ErrDowngrade):
+		return &object.PermanentError{Err: object.WithoutURL(err)}
 	}
 	return object.WithoutURL(err)
 }
@@ -231,7 +237,7 @@ func (c *Client) openOnce(ctx context.Context, method, key string, params map[st
 	}
 	resp, err := c.send(ctx, out)
 	if err != nil || resp == nil {
-		return nil, failure(ctx, resp, err)
+		return nil, c.failure(ctx, resp, err)
 	}
 	if id := resp.Headers.Get("x-oss-request-id"); resp.StatusCode != http.StatusOK || id == "" {
 		resp.Body.Close()

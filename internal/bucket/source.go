@@ -42,7 +42,7 @@ func (s *Source) Get(ctx context.Context, r object.Request) (*object.Answer, err
 func (s *Source) getOnce(ctx context.Context, r object.Request) (*object.Answer, error) {
 	resp, err := s.client.send(ctx, s.build(r))
 	if resp == nil || err != nil {
-		return nil, failure(ctx, resp, err)
+		return nil, s.client.failure(ctx, resp, err)
 	}
 	a, err := object.Read(r, resp.StatusCode, resp.Headers, object.OSS)
 	if err != nil {

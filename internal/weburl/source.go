@@ -204,6 +204,10 @@ func (s *Source) send(req *http.Request, addr *Address) (*http.Response, error) 
 		if cause := context.Cause(req.Context()); cause != nil {
 			err = cause
 		}
+		var proxy *transport.ProxyError
+		if errors.As(err, &proxy) && proxy.Final(s.wasAnswered()) {
+			return nil, &object.PermanentError{Err: proxy}
+		}
 		return nil, addr.withoutQuery(err)
 	}
 	secret := addr.secretsOf(req, resp)
@@ -271,7 +275,7 @@ func (a *Address) withoutQuery(err error) error {
 	switch msg := err.Error(); {
 	case a.query != "" && strings.Contains(msg, a.query), strings.Contains(msg, "Location header"):
 		return &object.PermanentError{Err: errors.New("the server answered with a malformed redirect")}
-	case errors.Is(err, transport.ErrRedirects), strings.Contains(msg, "unsupported protocol scheme"):
+	case errors.Is(err, transport.ErrRedirects), errors.Is(err, transport.ErrDowngrade), strings.Contains(msg, "unsupported protocol scheme"):
 		return &object.PermanentError{Err: a.secret.CleanCause(err)} // a redirect leads nowhere
 	}
 	return a.secret.CleanCause(err)
