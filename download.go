@@ -298,6 +298,9 @@ func (c *call) fetchUntilVerified(ctx context.Context, e *engine.Engine) (verdic
 // newForClient is New for a client whose options are left as they are.
 func newForClient(client *oss.Client, opts []Option) (*Downloader, error) {
 	cfg, err := defaults().with(inNew, opts)
+	if err == nil {
+		err = bucket.CheckSignature(client)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("ossdl: %w", err)
 	}

@@ -25,6 +25,10 @@ import (
 // MaxKey is the length of the longest object name, in bytes: it "must be less than 1024" (OSS's page on error responses).
 const MaxKey = 1023
 
+// maxSkew is how far this machine's clock may be wrong. A signature is good for as long as its date says, so a server, or who
+// answers in its place over plain HTTP, must not choose dates at will.
+const maxSkew = 24 * time.Hour
+
 // Client makes requests to one bucket, for any of its objects. It is safe for concurrent use.
 type Client struct {
 	client   *oss.Client
@@ -200,10 +204,11 @@ func (c *Client) correct(err error) bool {
 		return false
 	}
 	if clock, skewed := refused.Skewed(); skewed {
-		if clock.IsZero() {
+		skew := time.Until(clock)
+		if clock.IsZero() || skew.Abs() > maxSkew {
 			return false
 		}
-		c.skew.Store(int64(time.Until(clock)))
+		c.skew.Store(int64(skew))
 		return true
 	}
 	return refused.KeyEnded(c.answered.Load())

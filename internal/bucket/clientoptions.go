@@ -1,6 +1,8 @@
 package bucket
 
 import (
+	"crypto/fips140"
+	"errors"
 	"fmt"
 
 	"github.com/aliyun/aliyun-oss-go-sdk/oss"
@@ -20,6 +22,15 @@ func CheckClient(client *oss.Client) error {
 	}
 	if name, instead := deadOption(client.Config, standard.Config); name != "" {
 		return fmt.Errorf("client option %s has no effect beside oss.HTTPClient; leave it out and set %s", name, instead)
+	}
+	return nil
+}
+
+// CheckSignature returns an error if signing requests would end the process: V1 uses SHA-1, and a Go program that runs with
+// GODEBUG=fips140=only panics at the first use of it.
+func CheckSignature(client *oss.Client) error {
+	if client != nil && client.Config.AuthVersion == oss.AuthV1 && fips140.Enforced() {
+		return errors.New("signatures of V1 use SHA-1, which GODEBUG=fips140=only does not allow; give oss.New oss.AuthVersion(oss.AuthV4) and oss.Region")
 	}
 	return nil
 }
