@@ -123,9 +123,11 @@ Exit codes:
        -if-match it fails until the object has that ETag again)
     2  wrong usage
     3  the same command will fail again: no such object, access denied, archived, range
-       outside the object, wrong digest; before any request: DEST or the checkpoint
-       cannot be written
-  130  interrupted; the same command resumes
+       outside the object, wrong digest; with -recursive: every object that failed
+       would fail again; before any request: DEST or the checkpoint cannot be written
+  129  interrupted by SIGHUP: the terminal is gone; the same command resumes
+  130  interrupted by Ctrl-C; the same command resumes
+  143  interrupted by SIGTERM; the same command resumes
   141  the reader of standard output is gone; no message is printed
 With -no-checkpoint, and to standard output, the same command always starts over. What
 was written to standard output is verified only if the command ends with exit code 0.

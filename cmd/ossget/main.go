@@ -14,10 +14,12 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"log"
 	"net/http"
 	"os"
 	"os/signal"
 	"path"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -27,21 +29,41 @@ import (
 	"github.com/ossdl/ossdl/cmd/ossget/internal/credentials"
 )
 
+// prepare is replaced by tests, whose metadata service is a proxy.
+var prepare = credentials.Prepare
+
 func main() {
-	credentials.Prepare(http.DefaultTransport.(*http.Transport)) // which nothing but credentials-go uses
-	ctx, stop := signal.NotifyContext(context.Background(), signals()...)
-	// After the first signal its default action is back: the second Ctrl-C ends the process at once.
-	context.AfterFunc(ctx, stop)
+	prepare(http.DefaultTransport.(*http.Transport)) // which nothing but credentials-go uses
+	log.SetOutput(io.Discard)                        // net/http prints there what a server sends that nobody asked for
+	ctx := interruptible()
 	os.Exit(run(ctx, os.Args[1:], os.Getenv, os.Stdout, os.Stderr))
 }
 
-// signals are those that interrupt a download. A SIGINT that the parent has ignored, as a shell does for a job in the
-// background, stays so.
+// interruptible returns a context that ends with the first signal. Then the default action is back: the second Ctrl-C ends
+// the process at once.
+func interruptible() context.Context {
+	ctx, cancel := context.WithCancelCause(context.Background())
+	caught := make(chan os.Signal, 1)
+	signal.Notify(caught, signals()...)
+	go func() {
+		s := <-caught
+		signal.Stop(caught)
+		cancel(signalError{s})
+	}()
+	return ctx
+}
+
+// signalError is the cause with which a signal ends the context of the command.
+type signalError struct{ signal os.Signal }
+
+func (e signalError) Error() string { return e.signal.String() }
+
+func (e signalError) Is(target error) bool { return target == context.Canceled }
+
+// signals are those that interrupt a download: SIGHUP says that the terminal is gone. One that the parent has ignored, as a
+// shell does with SIGINT for a job in the background and nohup with SIGHUP, stays so.
 func signals() []os.Signal {
-	if signal.Ignored(os.Interrupt) {
-		return []os.Signal{syscall.SIGTERM}
-	}
-	return []os.Signal{os.Interrupt, syscall.SIGTERM}
+	return slices.DeleteFunc([]os.Signal{os.Interrupt, syscall.SIGTERM, syscall.SIGHUP}, signal.Ignored)
 }
 
 // run is the whole command. It returns the exit code.
@@ -90,6 +112,7 @@ func (c command) download(ctx context.Context, stdout, stderr io.Writer) outcome
 	o := outcome{task: c.task, path: c.dest}
 	d, err := c.downloader(ctx)
 	if err != nil {
+		o.signal = signalOf(ctx)
 		switch o.err, o.interrupted = err, ctx.Err() != nil && errors.Is(err, ctx.Err()); {
 		case o.interrupted, errors.Is(err, credentials.ErrUnavailable):
 		default:
@@ -129,8 +152,17 @@ func (c command) download(ctx context.Context, stdout, stderr io.Writer) outcome
 	if o.err != nil && !o.anew {
 		o.kept = last.Done
 	}
-	o.interrupted = o.err != nil && ctx.Err() != nil
+	o.interrupted, o.signal = o.err != nil && ctx.Err() != nil, signalOf(ctx)
 	return o
+}
+
+// signalOf is the signal that ended a context; nil if none did.
+func signalOf(ctx context.Context) os.Signal {
+	var by signalError
+	if errors.As(context.Cause(ctx), &by) {
+		return by.signal
+	}
+	return nil
 }
 
 // downloader has a client of the SDK, but for a URL, which says itself who asks.

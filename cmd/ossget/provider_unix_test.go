@@ -11,6 +11,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/ossdl/ossdl/internal/osstest"
 )
 
 // TestInterruptedWhileKeysAreAsked checks that Ctrl-C ends the command at once while whoever has the keys does not answer.
@@ -92,4 +94,35 @@ func listen(t *testing.T) net.Listener {
 	}
 	t.Cleanup(func() { l.Close() })
 	return l
+}
+
+// TestExitCodeOfTheSignal checks that each signal ends the command with the code that shells have for it, and that
+// the same command then resumes.
+func TestExitCodeOfTheSignal(t *testing.T) {
+	for s, want := range map[syscall.Signal]int{syscall.SIGHUP: 129, syscall.SIGINT: 130, syscall.SIGTERM: 143} {
+		server := newServer(t)
+		server.Put("bucket", "key", osstest.Random(1, 20*mib))
+		open := make(chan struct{})
+		server.Nth(1, osstest.Inject().Gate(1*mib, open)) // so that it cannot end by itself
+		path := filepath.Join(t.TempDir(), "file")
+		cmd := process(t, envOf(server), "-json", "oss://bucket/key", path)
+		var said strings.Builder
+		cmd.Stdout = &said
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		waitUntil(t, "the first answers", func() bool { return server.Stats().Sent >= halfSent })
+		if err := cmd.Process.Signal(s); err != nil {
+			t.Fatal(err)
+		}
+		_ = cmd.Wait() // the exit code says it
+		close(open)
+		if code := cmd.ProcessState.ExitCode(); code != want || !strings.Contains(said.String(), `"code":"Interrupted"`) {
+			t.Errorf("%v: exit code %d, want %d: %s", s, code, want, said.String())
+		}
+		server.ClearFaults()
+		if r := runHere(t.Context(), envOf(server), "-json", "oss://bucket/key", path); r.exit != 0 || strings.Contains(r.stdout, `"resumedBytes":0`) {
+			t.Errorf("%v: the next command: %+v", s, r)
+		}
+	}
 }

@@ -11,6 +11,24 @@ import (
 // someFailed reports whether the prefix was gone through and objects of it failed.
 func (o outcome) someFailed() bool { return o.prefix != nil && o.prefix.Failed > 0 }
 
+// allFinal reports whether the same command would fail again: each failure is known, and none of them can heal.
+func (o outcome) allFinal() bool {
+	p := o.prefix
+	if p.Failed != len(p.Failures) {
+		return false
+	}
+	final := func(err error) bool {
+		_, exit := o.kindOf(err)
+		return exit == exitHopeless
+	}
+	for _, f := range p.Failures {
+		if !final(f.Err) {
+			return false
+		}
+	}
+	return p.Listing == nil || final(p.Listing)
+}
+
 // printFailures tells of each object that failed, as far as they were kept.
 func (o outcome) printFailures(w io.Writer) {
 	for _, f := range o.prefix.Failures {
@@ -32,11 +50,13 @@ func (o outcome) prefixLine() string {
 	if p.Listing != nil && o.someFailed() {
 		s = oneLine(p.Listing) + "; " + s
 	}
-	switch _, exit := o.kind(); {
+	switch {
 	case o.err == nil:
 		return s
-	case exit == exitInterrupted:
+	case o.wasInterrupted():
 		return "interrupted; " + s + "; the same command continues"
+	case o.someFailed() && o.allFinal():
+		return s + "; the same command would fail again"
 	case o.someFailed():
 		return s + "; the same command tries again what failed"
 	default:

@@ -202,7 +202,7 @@ func TestListingThatBreaksOffAmongFailures(t *testing.T) {
 	})
 	r := runHere(t.Context(), envOf(s), "-json", "-recursive", "-include", "k000*", "oss://bucket", t.TempDir())
 	got := prefixLine(t, r)
-	if r.exit != 1 || got.Done != 9 || got.Failed != 1 || got.Failure == nil || got.Code != "SomeFailed" || !strings.Contains(got.Error, "not any more") {
+	if r.exit != 3 || got.Done != 9 || got.Failed != 1 || got.Failure == nil || got.Code != "SomeFailed" || !strings.Contains(got.Error, "not any more") {
 		t.Errorf("%+v", r)
 	}
 	lines := strings.Split(r.stderr, "\n")
@@ -317,7 +317,7 @@ func TestTerminatedPrefixContinues(t *testing.T) {
 	}
 	_ = cmd.Wait() // the exit code says how
 	got := prefixLine(t, ran{stdout: stdout.String()})
-	if code := cmd.ProcessState.ExitCode(); code != exitInterrupted || got.Failure == nil || got.Code != "Interrupted" ||
+	if code := cmd.ProcessState.ExitCode(); code != 143 || got.Failure == nil || got.Code != "Interrupted" ||
 		got.Done != 3 || got.Failed != 0 || !strings.Contains(stderr.String(), "ossget: interrupted; ") {
 		t.Fatalf("exit code %d: %s%s", code, stdout.String(), stderr.String())
 	}

@@ -8,9 +8,13 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"os"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
+	"unicode"
+	"unicode/utf16"
 
 	"github.com/aliyun/aliyun-oss-go-sdk/oss"
 
@@ -24,7 +28,9 @@ const (
 	exitFailed      = 1 // the same command later continues
 	exitUsage       = 2
 	exitHopeless    = 3 // the same command fails again
+	exitHangup      = 129
 	exitInterrupted = 130
+	exitTerminated  = 143
 	exitBrokenPipe  = 141 // as of a process that SIGPIPE ended
 )
 
@@ -44,6 +50,20 @@ type outcome struct {
 	kept        int64 // bytes that the same command will not fetch again
 	anew        bool  // it keeps nothing of an object that is not whole
 	interrupted bool
+	signal      os.Signal // that interrupted it; nil: not known
+}
+
+// wasInterrupted reports whether the command ended because it was interrupted, and not before that.
+func (o outcome) wasInterrupted() bool {
+	return o.interrupted && errors.Is(o.err, context.Canceled)
+}
+
+// interruptedExit is the exit code of a process that the signal ended, as shells have it.
+func (o outcome) interruptedExit() int {
+	if s, ok := o.signal.(syscall.Signal); ok {
+		return 128 + int(s)
+	}
+	return exitInterrupted
 }
 
 // kinds are the errors that a caller can act on, with their stable words and exit codes, the more telling first.
@@ -71,11 +91,14 @@ func (o outcome) kind() (word string, exit int) {
 		return "", exitDone
 	case errors.As(o.err, &usage):
 		return "Usage", exitUsage
-	case o.interrupted && errors.Is(o.err, context.Canceled):
-		return "Interrupted", exitInterrupted
+	case o.wasInterrupted():
+		return "Interrupted", o.interruptedExit()
 	case errors.Is(o.err, errBrokenPipe):
 		return "BrokenPipe", exitBrokenPipe
 	case o.someFailed():
+		if o.allFinal() {
+			return "SomeFailed", exitHopeless
+		}
 		return "SomeFailed", exitFailed
 	}
 	return o.kindOf(o.err)
@@ -132,13 +155,12 @@ func (o outcome) line() string {
 		continues = ""
 	}
 	if o.kept > 0 {
-		continues = fmt.Sprintf("; %s are kept%s", bar.Bytes(o.kept), continues)
+		continues = fmt.Sprintf("; %s of the file are kept%s", bar.Bytes(o.kept), continues)
 	}
-	_, exit := o.kind()
-	switch {
+	switch _, exit := o.kind(); {
 	case exit == exitDone:
 		return "ossget: " + o.summary()
-	case exit == exitInterrupted:
+	case o.wasInterrupted():
 		return "ossget: interrupted" + continues
 	case exit == exitFailed && o.kept > 0:
 		return "ossget: " + oneLine(o.err) + continues
@@ -208,6 +230,24 @@ func oneJSON(line any) string {
 	if err := e.Encode(line); err != nil {
 		panic(err) // structs of strings and numbers, none of them NaN
 	}
+	return escapeUnprintable(b.String())
+}
+
+// escapeUnprintable escapes what a terminal might act on: DEL, the controls of C1 and the marks that change the direction of
+// writing. In a JSON document they can only stand inside strings. The encoder escapes those of ASCII.
+func escapeUnprintable(line string) string {
+	var b strings.Builder
+	for _, r := range line {
+		switch {
+		case r == '\n', unicode.IsPrint(r):
+			b.WriteRune(r)
+		case r > 0xffff:
+			r1, r2 := utf16.EncodeRune(r)
+			fmt.Fprintf(&b, `\u%04x\u%04x`, r1, r2)
+		default:
+			fmt.Fprintf(&b, `\u%04x`, r)
+		}
+	}
 	return b.String()
 }
 
@@ -216,8 +256,8 @@ func (o outcome) failure() *Failure {
 	if o.err == nil {
 		return nil
 	}
-	word, exit := o.kind()
-	if exit == exitInterrupted || o.someFailed() {
+	word, _ := o.kind()
+	if o.wasInterrupted() || o.someFailed() {
 		return &Failure{Error: oneLine(o.err), Code: word} // no answer's
 	}
 	return failureOf(o.err, word)

@@ -67,7 +67,7 @@ func TestExitCodesAndWords(t *testing.T) {
 	if got := interrupted.exitCode(); got != 130 {
 		t.Errorf("interrupted: exit code %d", got)
 	}
-	if got := interrupted.line(); !strings.Contains(got, "interrupted; 3.0 MiB are kept; the same command continues") {
+	if got := interrupted.line(); !strings.Contains(got, "interrupted; 3.0 MiB of the file are kept; the same command continues") {
 		t.Errorf("interrupted: %q", got)
 	}
 }
@@ -139,5 +139,20 @@ func TestJSONHasTheNamedFieldsAndNoOther(t *testing.T) {
 	}
 	if fields := strings.Count(done.json(), `":`); fields != len(names) {
 		t.Errorf("%d fields, want %v", fields, slices.Values(names))
+	}
+}
+
+// TestJSONIsHarmless checks that no rune that a terminal acts on is in a line of -json, and that it still says the same.
+func TestJSONIsHarmless(t *testing.T) {
+	const hostile = "a\u0000\u001b[31m\u007f\u0085\u009b2J\u202e\u2066\u200f\u2028\ufeff\U000e0001\U0001f600 \u00e9"
+	line := oneJSON(report{Path: hostile})
+	for _, r := range strings.TrimSuffix(line, "\n") {
+		if !unicode.IsPrint(r) {
+			t.Errorf("%U is in %q", r, line)
+		}
+	}
+	var got report
+	if err := json.Unmarshal([]byte(line), &got); err != nil || got.Path != hostile {
+		t.Errorf("got %q, %v", got.Path, err)
 	}
 }
