@@ -34,7 +34,7 @@ type Client struct {
 	client   *oss.Client
 	name     string
 	extra    Extra
-	unsigned bool         // there are no credentials
+	keys     keys
 	skew     atomic.Int64 // nanoseconds to add to this machine's clock
 	answered atomic.Bool  // the credentials were accepted once
 
@@ -44,11 +44,11 @@ type Client struct {
 // New makes a client for the bucket name that adds extra to each request. It asks the credentials provider of client, and
 // fails if that fails or has not answered when ctx ends.
 func New(ctx context.Context, client *oss.Client, name string, extra Extra) (*Client, error) {
-	unsigned, err := askForKey(ctx, client)
+	keys, err := askForKey(ctx, client)
 	if err != nil {
 		return nil, err
 	}
-	return &Client{client: client, name: name, extra: extra, unsigned: unsigned}, nil
+	return &Client{client: client, name: name, extra: extra, keys: keys}, nil
 }
 
 // Name returns the name of the bucket.
@@ -60,7 +60,7 @@ func (c *Client) Object(key string) (*Source, error) {
 		return nil, fmt.Errorf("key %q: 1 to %d bytes of UTF-8 are allowed", key, MaxKey)
 	}
 	s := &Source{client: c, id: object.Identity{Bucket: c.name, Key: key}}
-	if c.unsigned {
+	if c.keys == noKey {
 		var err error
 		if s.url, err = c.plainURL(key); err != nil {
 			return nil, err
@@ -102,7 +102,7 @@ type outgoing struct {
 
 // send makes one request.
 func (c *Client) send(ctx context.Context, out outgoing) (resp *oss.Response, err error) {
-	if c.unsigned {
+	if c.keys == noKey {
 		if perr := engine.Guard("the HTTP client", func() {
 			resp, err = c.client.Conn.DoURLWithContext(ctx, oss.HTTPMethod(out.method), addQuery(out.url, out.params), out.headers, nil, 0, nil)
 		}); perr != nil {
@@ -119,14 +119,24 @@ func (c *Client) send(ctx context.Context, out outgoing) (resp *oss.Response, er
 			out.headers["Date"] = now.Format(http.TimeFormat)
 		}
 	}
-	sent := transport.NewSecrets()
-	resp, err = c.sign(ctx, sent, out)
-	return cleaned(sent, resp, err)
+	var sent transport.Secrets
+	ctx = sent.Watch(ctx, c.client.HTTPClient)
+	resp, err = c.sign(ctx, func(signed oss.ProgressListener) (*oss.Response, error) {
+		return c.client.Conn.DoWithContext(ctx, out.method, c.name, out.key, out.params, out.headers, nil, 0, signed)
+	})
+	return cleaned(&sent, resp, err)
 }
 
-// sign makes a request through the SDK, which asks the credentials provider for it. If ctx ends before the provider has
-// answered, sign returns and leaves the request behind, which is never sent. Until that has ended no other is begun.
-func (c *Client) sign(ctx context.Context, sent *transport.Secrets, out outgoing) (*oss.Response, error) {
+// sign calls do, which makes a request through the SDK. The SDK asks the credentials provider for it. If ctx ends before a
+// provider of the caller has answered, sign returns and leaves the request behind, which is never sent. Until that has ended
+// no other is begun.
+func (c *Client) sign(ctx context.Context, do func(oss.ProgressListener) (*oss.Response, error)) (resp *oss.Response, err error) {
+	if c.keys == fixedKey {
+		if perr := engine.Guard("the HTTP client", func() { resp, err = do(nil) }); perr != nil {
+			return nil, perr
+		}
+		return resp, err
+	}
 	if earlier := c.behind.Load(); earlier != nil {
 		select {
 		case <-earlier.behind:
@@ -134,9 +144,8 @@ func (c *Client) sign(ctx context.Context, sent *transport.Secrets, out outgoing
 			return nil, &noKeyError{context.Cause(ctx), earlier.behind}
 		}
 	}
-	resp, err := provided(ctx, sent.Begun(), func() (*oss.Response, error) {
-		return c.client.Conn.DoWithContext(sent.Watch(ctx, c.client.HTTPClient), out.method, c.name, out.key, out.params, out.headers, nil, 0, nil)
-	})
+	asked := newQuestion()
+	resp, err = provided(ctx, asked, func() (*oss.Response, error) { return do(asked) })
 	if e, ok := err.(*noKeyError); ok {
 		c.behind.Store(e)
 	}
@@ -200,7 +209,7 @@ func (c *Client) failure(ctx context.Context, resp *oss.Response, err error) err
 // with what the credentials provider returns by then.
 func (c *Client) correct(err error) bool {
 	var refused *object.StatusError
-	if c.unsigned || !errors.As(err, &refused) {
+	if c.keys == noKey || !errors.As(err, &refused) {
 		return false
 	}
 	if clock, skewed := refused.Skewed(); skewed {
@@ -234,7 +243,7 @@ func (c *Client) openOnce(ctx context.Context, method, key string, params map[st
 	if payer, ok := c.extra.Params["x-oss-request-payer"]; ok {
 		params["x-oss-request-payer"] = payer
 	}
-	if c.unsigned {
+	if c.keys == noKey {
 		var err error
 		if out.url, err = c.plainURL(key); err != nil {
 			return nil, err

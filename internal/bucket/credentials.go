@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"runtime"
 	"runtime/debug"
+	"sync"
 
 	"github.com/aliyun/aliyun-oss-go-sdk/oss"
 
@@ -16,27 +18,38 @@ import (
 // A credentials provider is the caller's code, and its interface in the SDK has no context: it may ask a service that does
 // not answer. So it is never called in a goroutine that a call must wait for.
 
-// askForKey asks the provider of client for its credentials, until ctx ends. It reports whether requests are to be unsigned:
-// if the client was made with an empty access key and no provider. A provider that returns an empty key is an error.
-func askForKey(ctx context.Context, client *oss.Client) (unsigned bool, err error) {
+// keys says where the credentials of a client come from.
+type keys int
+
+const (
+	providedKey keys = iota // from a provider of the caller
+	fixedKey                // given to oss.New
+	noKey                   // nowhere: requests are not signed
+)
+
+// askForKey asks the provider of client for its credentials, until ctx ends. Requests are not signed if the client was made
+// with an empty access key and no provider. A provider that returns an empty key is an error.
+func askForKey(ctx context.Context, client *oss.Client) (keys, error) {
 	provider := client.Config.CredentialsProvider
-	if provider == nil {
-		return false, errors.New("the credentials provider of the client is nil; for unsigned requests give oss.New an empty access key and no provider")
+	switch {
+	case provider == nil:
+		return 0, errors.New("the credentials provider of the client is nil; for unsigned requests give oss.New an empty access key and no provider")
+	case isDefault(provider) && isEmpty(provider.GetCredentials()):
+		return noKey, nil
+	case isDefault(provider):
+		return fixedKey, nil
 	}
-	if isDefault(provider) {
-		return isEmpty(provider.GetCredentials()), nil
-	}
-	cred, err := provided(ctx, nil, func() (oss.Credentials, error) { return credentials(provider) })
+	cred, err := provided(ctx, newQuestion(), func() (oss.Credentials, error) { return credentials(provider) })
 	var blocked *noKeyError
 	switch {
 	case errors.As(err, &blocked) && !errors.Is(err, ctx.Err()):
-		return false, fmt.Errorf("%w: %w", ctx.Err(), err) // the cause that the caller gave its context, and the error itself
+		return 0, fmt.Errorf("%w: %w", ctx.Err(), err) // the cause that the caller gave its context, and the error itself
 	case err != nil:
-		return false, err
+		return 0, err
 	case isEmpty(cred):
-		return false, transport.ErrEmptyKey
+		return 0, transport.ErrEmptyKey
 	}
-	return false, nil
+	return providedKey, nil
 }
 
 func credentials(provider oss.CredentialsProvider) (oss.Credentials, error) {
@@ -61,10 +74,39 @@ func isDefault(provider oss.CredentialsProvider) bool {
 	return err == nil && reflect.TypeOf(provider) == reflect.TypeOf(plain.Config.CredentialsProvider)
 }
 
-// provided calls fn, which asks a credentials provider, in a goroutine of its own and waits for it. If ctx ends first,
-// provided returns its cause and leaves fn behind, unless begun is closed by then: from there on fn ends with ctx. A panic of
-// fn is returned as an error. With an [noKeyError], behind is closed once fn has ended.
-func provided[T any](ctx context.Context, begun <-chan struct{}, fn func() (T, error)) (T, error) {
+// question is a question to a credentials provider. Either the request that it is for is signed, or the question is given
+// up; never both.
+type question struct {
+	once   sync.Once
+	signed chan struct{}
+}
+
+func newQuestion() *question { return &question{signed: make(chan struct{})} }
+
+// giveUp reports whether the request is not signed yet. Then it never will be sent.
+func (q *question) giveUp() (givenUp bool) {
+	q.once.Do(func() { givenUp = true })
+	return givenUp
+}
+
+// ProgressChanged implements [oss.ProgressListener]. The SDK calls it between the signature and the sending. If the question
+// was given up, it ends the goroutine: the SDK has no other way to stop a request there.
+func (q *question) ProgressChanged(e *oss.ProgressEvent) {
+	if e.EventType != oss.TransferStartedEvent {
+		return
+	}
+	signed := false
+	q.once.Do(func() { signed = true })
+	if !signed {
+		runtime.Goexit()
+	}
+	close(q.signed)
+}
+
+// provided calls fn, which asks a credentials provider, in a goroutine of its own and waits for it. If ctx ends before the
+// answer, provided gives the question up, leaves fn behind and returns a [noKeyError]. Once the request is signed, fn ends
+// with ctx. A panic of fn is returned as an error.
+func provided[T any](ctx context.Context, q *question, fn func() (T, error)) (T, error) {
 	var o struct {
 		v   T
 		err error
@@ -81,17 +123,14 @@ func provided[T any](ctx context.Context, begun <-chan struct{}, fn func() (T, e
 	}()
 	select {
 	case <-done:
-	case <-begun:
+	case <-q.signed:
 		<-done
 	case <-ctx.Done():
-		select {
-		case <-done:
-		case <-begun:
-			<-done
-		default:
+		if q.giveUp() {
 			var none T
 			return none, &noKeyError{context.Cause(ctx), done}
 		}
+		<-done
 	}
 	return o.v, o.err
 }
@@ -99,7 +138,7 @@ func provided[T any](ctx context.Context, begun <-chan struct{}, fn func() (T, e
 // noKeyError says that a credentials provider had not answered when a context ended.
 type noKeyError struct {
 	cause  error
-	behind <-chan struct{} // closed once the provider has answered
+	behind <-chan struct{} // closed once nothing of the question is left
 }
 
 func (e *noKeyError) Error() string {

@@ -18,6 +18,8 @@ import (
 const (
 	pageKeys = "1000" // in one page, the most that OSS returns
 	maxKeys  = 1000
+	// maxEntries bounds the entries of one page. Servers other than OSS may return more than they are asked for.
+	maxEntries = 10 * maxKeys
 	// pageLimit bounds how much of a page is read, in bytes. A thousand keys of 1023 bytes, all escaped, need half of it.
 	pageLimit = 8 << 20
 	// A page is read piece by piece, so that what a hostile one costs does not depend on how it is made. The bounds are on one
@@ -124,7 +126,7 @@ func parsePage(in *pageReader) (page listPage, err error) {
 				return listPage{}, errPageBounds
 			}
 			if len(path) == 2 && name == "Contents" {
-				if len(page.contents) == maxKeys {
+				if len(page.contents) == maxEntries {
 					return listPage{}, errPageBounds
 				}
 				page.contents = append(page.contents, Entry{})

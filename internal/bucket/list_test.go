@@ -2,6 +2,7 @@ package bucket
 
 import (
 	"bytes"
+	"fmt"
 	"runtime"
 	"strings"
 	"testing"
@@ -60,6 +61,24 @@ func TestLargestPage(t *testing.T) {
 	entries, next, err := readPage(pageOf([]byte(doc.String())), Cursor{})
 	if err != nil || len(entries) != maxKeys || next.Token == "" || entries[0].Size != 344606 || entries[0].Modified.IsZero() {
 		t.Fatalf("%d entries, %v", len(entries), err)
+	}
+}
+
+// TestPageWithMoreThanAskedFor checks that a page with some thousand entries is read, since not every server counts.
+func TestPageWithMoreThanAskedFor(t *testing.T) {
+	for _, c := range []struct {
+		n  int
+		ok bool
+	}{{3 * maxKeys, true}, {maxEntries, true}, {maxEntries + 1, false}} {
+		var doc strings.Builder
+		doc.WriteString("<ListBucketResult>")
+		for i := range c.n {
+			fmt.Fprintf(&doc, "<Contents><Key>%06d</Key><Size>1</Size><LastModified>2026-01-02T03:04:05.000Z</LastModified></Contents>", i)
+		}
+		doc.WriteString("</ListBucketResult>")
+		if entries, _, err := readPage(pageOf([]byte(doc.String())), Cursor{}); (err == nil) != c.ok || c.ok && len(entries) != c.n {
+			t.Errorf("a page of %d: %d entries, %v", c.n, len(entries), err)
+		}
 	}
 }
 

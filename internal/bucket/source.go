@@ -24,7 +24,7 @@ func (s *Source) String() string { return s.id.String() }
 func (s *Source) Identity() object.Identity { return s.id }
 
 // Versions reports whether requests may carry a version ID: only signed ones do.
-func (s *Source) Versions() bool { return !s.client.unsigned }
+func (s *Source) Versions() bool { return s.client.keys != noKey }
 
 // Ready returns immediately, since each request has a new signature.
 func (s *Source) Ready(context.Context) error { return nil }
@@ -65,7 +65,7 @@ func (s *Source) build(r object.Request) outgoing {
 	}
 	if !r.Whole {
 		out.headers["Range"] = r.Header()
-		if !s.client.unsigned {
+		if s.client.keys != noKey {
 			// Without it OSS ignores a range that is not wholly inside the object, and sends the whole object with a 200.
 			out.headers["x-oss-range-behavior"] = "standard"
 		}

@@ -20,24 +20,6 @@ type Secrets struct {
 	mu    sync.Mutex // the transport may still be writing the request while its answer is read
 	all   []string
 	first [6]string // the first array behind all: no request through the SDK has more
-
-	once  sync.Once
-	begun chan struct{} // closed once the request has reached the HTTP client
-}
-
-// NewSecrets returns the secrets of a request that is about to be made.
-func NewSecrets() *Secrets { return &Secrets{begun: make(chan struct{})} }
-
-// Begun returns a channel that is closed once the request has its credentials and has reached the transport.
-func (s *Secrets) Begun() <-chan struct{} { return s.begun }
-
-// begin closes the channel that Begun returns.
-func (s *Secrets) begin() {
-	s.once.Do(func() {
-		if s.begun != nil {
-			close(s.begun)
-		}
-	})
 }
 
 const (
@@ -99,15 +81,12 @@ func (s *Secrets) Watch(ctx context.Context, client *http.Client) context.Contex
 			return context.WithValue(ctx, sentKey{}, s)
 		}
 	}
-	return httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
-		GetConn: func(string) { s.begin() }, WroteHeaderField: s.addHeader,
-	})
+	return httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{WroteHeaderField: s.addHeader})
 }
 
 // learn adds the secrets of a request to the Secrets that Watch put into its context.
 func learn(r *http.Request) {
 	if s, ok := r.Context().Value(sentKey{}).(*Secrets); ok {
-		s.begin()
 		for _, name := range []string{"Authorization", "Proxy-Authorization", "X-Oss-Security-Token"} {
 			if v := r.Header[name]; v != nil {
 				s.addHeader(name, v)
