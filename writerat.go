@@ -25,8 +25,8 @@ import (
 // # Errors
 //
 // An error of WriteAt ends the call, and [errors.Is] and [errors.As] find it. A short write without an error is
-// [io.ErrShortWrite]. A panic in WriteAt or ReadAt is raised again in the caller's goroutine. Other errors are those of Download, except
-// [ErrInUse] and [ErrNoSpace]. DownloadTo returns promptly when ctx is done.
+// [io.ErrShortWrite]. A panic in WriteAt or ReadAt is raised again in the caller's goroutine. Other errors are those of
+// Download, except [ErrInUse] and [ErrNoSpace]. DownloadTo returns promptly when ctx is done.
 func (d *Downloader) DownloadTo(ctx context.Context, bucket, key string, w io.WriterAt, opts ...Option) (*Result, error) {
 	c, err := d.bucketCall(ctx, inDownloadTo, "download", bucket, key, opts)
 	if err != nil {

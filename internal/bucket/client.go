@@ -175,8 +175,8 @@ func addQuery(u string, params map[string]any) string {
 	return u + "?" + q.Encode()
 }
 
-// failure makes the error of an answer that is not a success, or of none. The SDK reads the bodies of errors but leaves those of
-// redirects open.
+// failure makes the error of an answer that is not a success, or of none. The SDK reads the bodies of errors but leaves those
+// of redirects open.
 func (c *Client) failure(ctx context.Context, resp *oss.Response, err error) error {
 	if resp != nil {
 		if resp.Body != nil {

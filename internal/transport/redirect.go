@@ -16,7 +16,8 @@ var ErrRedirects = fmt.Errorf("more than %d redirects", maxRedirects)
 var ErrDowngrade = errors.New("a redirect from https to http is refused")
 
 // checkRedirect is the rule for redirects, for the CheckRedirect of an [http.Client]. It follows no redirect of a request
-// with credentials, and none from https to http. From other requests it removes the headers of OSS before they go to another host.
+// with credentials, and none from https to http. From other requests it removes the headers of OSS before they go to another
+// host.
 func checkRedirect(next *http.Request, via []*http.Request) error {
 	first := via[0]
 	if first.Header.Get("Authorization") != "" || first.Header.Get("x-oss-security-token") != "" {
