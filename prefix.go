@@ -137,10 +137,17 @@ type prefixCall struct {
 	mu         sync.Mutex
 	requested  bool // a request was made
 	res        PrefixResult
-	first      error           // the failure that happened first
-	unfinished error           // why an object was left unfinished
-	sums       sums            // of the objects that have ended
-	calls      map[*call]int64 // those of the objects in flight, with the sizes listed
+	first      error              // the failure that happened first
+	unfinished error              // why an object was left unfinished
+	sums       sums               // of the objects that have ended
+	calls      map[*call]inFlight // those of the objects in flight
+	count      int                // of the calls that were begun
+}
+
+// inFlight is what is known of an object while it is downloaded.
+type inFlight struct {
+	size  int64 // as it was listed
+	order int   // in which the objects were begun
 }
 
 // sums are the bytes of several objects, and the requests made for them.
@@ -164,7 +171,7 @@ func (d *Downloader) newPrefixCall(ctx context.Context, name, prefix, dir string
 	cfg.log, cfg.progress = caught.logger(cfg.log), caught.progress(cfg.progress)
 	p := &prefixCall{
 		d: d, cfg: cfg, panics: caught, bucket: b, prefix: prefix, dir: dir, lane: d.newLane(cfg.concurrency, cfg.rateLimit),
-		watchdog: engine.NewWatchdog(cfg.stall), calls: map[*call]int64{},
+		watchdog: engine.NewWatchdog(cfg.stall), calls: map[*call]inFlight{},
 	}
 	p.retrier = engine.NewRetrier(d.gate, p.lane, slots.Retry(cfg.retry), cfg.log, p.countRetry)
 	return p, nil
@@ -330,7 +337,8 @@ func (p *prefixCall) expect(size int64) {
 func (p *prefixCall) begun(c *call, size int64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.calls[c] = size
+	p.calls[c] = inFlight{size, p.count}
+	p.count++
 }
 
 // ended adds the bytes of a call to the sums, and counts its object if it is complete.
@@ -403,9 +411,9 @@ func (p *prefixCall) snapshot() Progress {
 		Done: p.sums.done, Total: p.sums.total, Resumed: p.sums.resumed,
 		Retries: p.sums.retries, Requests: p.sums.requests, InFlight: p.watchdog.InFlight(),
 	}
-	calls := slices.SortedFunc(maps.Keys(p.calls), func(a, b *call) int { return a.start.Compare(b.start) })
+	calls := slices.SortedFunc(maps.Keys(p.calls), func(a, b *call) int { return p.calls[a].order - p.calls[b].order })
 	for _, c := range calls {
-		size, one := p.calls[c], c.snapshot()
+		size, one := p.calls[c].size, c.snapshot()
 		sum.Done += one.Done
 		sum.Resumed += one.Resumed
 		sum.InFlight += one.InFlight
