@@ -20,6 +20,7 @@ import (
 	"github.com/ossdl/ossdl/internal/engine"
 	"github.com/ossdl/ossdl/internal/fsys"
 	"github.com/ossdl/ossdl/internal/localfile"
+	"github.com/ossdl/ossdl/internal/object"
 	"github.com/ossdl/ossdl/internal/slots"
 	"github.com/ossdl/ossdl/internal/tree"
 )
@@ -358,6 +359,9 @@ func (p *prefixCall) ended(c *call, size int64, err error) {
 	if err == nil {
 		p.res.Done++
 		p.res.Bytes += now.Total
+		if object.IsEncrypted(c.engine.Header()) {
+			p.res.Encrypted++
+		}
 	}
 }
 
