@@ -123,7 +123,7 @@ type Downloader struct {
 //
 // An option that does not apply is an error. So is an option of the SDK's client that has no effect together with
 // oss.HTTPClient and is not at its default: oss.Proxy, oss.AuthProxy, oss.Timeout, oss.MaxConns, oss.InsecureSkipVerify,
-// oss.SetLocalAddr and oss.RedirectEnabled. The error says what to set instead.
+// oss.SetLocalAddr and oss.RedirectEnabled. The error says what to set instead. A client without an endpoint is an error.
 func New(client *oss.Client, opts ...Option) (*Downloader, error) {
 	if err := bucket.CheckClient(client); err != nil {
 		return nil, fmt.Errorf("ossdl: %w", err)
@@ -298,6 +298,9 @@ func (c *call) fetchUntilVerified(ctx context.Context, e *engine.Engine) (verdic
 // newForClient is New for a client whose options are left as they are.
 func newForClient(client *oss.Client, opts []Option) (*Downloader, error) {
 	cfg, err := defaults().with(inNew, opts)
+	if err == nil {
+		err = bucket.CheckEndpoint(client)
+	}
 	if err == nil {
 		err = bucket.CheckSignature(client)
 	}

@@ -184,7 +184,11 @@ func (c *Client) failure(ctx context.Context, resp *oss.Response, err error) err
 		}
 		var se oss.ServiceError
 		errors.As(err, &se)
-		return object.NewStatusError(resp.StatusCode, resp.Headers, se)
+		refusal := object.NewStatusError(resp.StatusCode, resp.Headers, se)
+		if c.keys == noKey {
+			refusal.MarkUnsigned("no credentials were found, so the request was not signed")
+		}
+		return refusal
 	}
 	if err == nil {
 		err = errors.New("no answer")
@@ -202,7 +206,7 @@ func (c *Client) failure(ctx context.Context, resp *oss.Response, err error) err
 	case errors.Is(err, transport.ErrDowngrade):
 		return &object.PermanentError{Err: object.WithoutURL(err)}
 	}
-	return object.WithoutURL(err)
+	return object.ExplainDial(object.WithoutURL(err), c.client.Config.Endpoint)
 }
 
 // correct reports whether the same request may succeed if it is signed again: by the server's clock, which it records, or

@@ -4,6 +4,7 @@ import (
 	"crypto/fips140"
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/aliyun/aliyun-oss-go-sdk/oss"
 )
@@ -22,6 +23,22 @@ func CheckClient(client *oss.Client) error {
 	}
 	if name, instead := deadOption(client.Config, standard.Config); name != "" {
 		return fmt.Errorf("client option %s has no effect beside oss.HTTPClient; leave it out and set %s", name, instead)
+	}
+	return nil
+}
+
+// CheckEndpoint returns an error if the client has no endpoint. The SDK accepts that, and asks a host with the name of the
+// bucket.
+func CheckEndpoint(client *oss.Client) error {
+	if client == nil {
+		return nil
+	}
+	host := client.Config.Endpoint
+	if _, rest, ok := strings.Cut(host, "://"); ok {
+		host = rest
+	}
+	if strings.Trim(host, "/ \t\r\n") == "" {
+		return fmt.Errorf("the client's endpoint %q has no host; give oss.New one, for example https://oss-cn-hangzhou.aliyuncs.com", client.Config.Endpoint)
 	}
 	return nil
 }

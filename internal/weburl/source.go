@@ -208,7 +208,7 @@ func (s *Source) send(req *http.Request, addr *Address) (*http.Response, error) 
 		if errors.As(err, &proxy) && proxy.Final(s.wasAnswered()) {
 			return nil, &object.PermanentError{Err: proxy}
 		}
-		return nil, addr.withoutQuery(err)
+		return nil, object.ExplainDial(addr.withoutQuery(err), req.URL.Host)
 	}
 	secret := addr.secretsOf(req, resp)
 	secret.Clean(resp.Header)
@@ -219,6 +219,9 @@ func (s *Source) send(req *http.Request, addr *Address) (*http.Response, error) 
 	body, _ := io.ReadAll(io.LimitReader(resp.Body, transport.ErrorBodyLimit))
 	resp.Body.Close()
 	refusal := object.NewStatusError(resp.StatusCode, resp.Header, secret.CleanError(object.ServiceErrorOf(body)))
+	if addr.query == "" {
+		refusal.MarkUnsigned("the URL is not signed")
+	}
 	// A permanent key that never worked is wrong. It has not ended.
 	if addr.signed && resp.StatusCode == http.StatusForbidden && refusal.KeyEnded(addr.token || s.wasAnswered()) {
 		refusal.MarkExpired()
