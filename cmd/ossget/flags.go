@@ -84,6 +84,8 @@ What to download:
                         cover all keys; a key is always in the same share
 
 How to download:
+  -mkdir                make the folder of DEST, with its parents, if it is missing;
+                        -recursive always does
   -part-size SIZE       one request asks for at most this much, 1 to 5GiB (default:
                         chosen by ossget)
   -concurrency N        requests in flight at most, 1 to %d (default: adaptive)
@@ -101,11 +103,11 @@ always in DEST/.ossdl; none for standard output):
 
 Output:
   -json                 the result as one JSON line on standard output: path size etag
-                        crc64 verified resumedBytes downloadedBytes requests retries
-                        seconds; on failure also error code requestId.
-                        With -recursive: path done skipped failed bytes seconds failures;
-                        failures lists key error code requestId of at most 1000
-                        objects.
+                        crc64 verified encrypted resumedBytes downloadedBytes requests
+                        retries seconds; on failure also error code requestId.
+                        With -recursive: path done skipped failed bytes encrypted seconds
+                        failures; failures lists key error code requestId of at most
+                        1000 objects.
                         If DEST is -, it is the last line on standard error
   -quiet                no progress. Otherwise there is a bar on a terminal, and plain
                         lines elsewhere, on standard error. With -recursive it shows the
@@ -148,7 +150,7 @@ type command struct {
 
 	shared, call              []ossdl.Option // for the Downloader, and for the one call
 	json, quiet, noCheckpoint bool
-	recursive, version        bool
+	recursive, version, mkdir bool
 }
 
 // parse reads the command line. Nothing is asked of the network, and of the disk only whether DEST is a folder and what
@@ -285,6 +287,7 @@ func (c *command) define(flags *flag.FlagSet) {
 	})
 	flags.BoolVar(&c.noCheckpoint, "no-checkpoint", false, "")
 	flags.BoolVar(&c.recursive, "recursive", false, "")
+	flags.BoolVar(&c.mkdir, "mkdir", false, "")
 	define(flags, "include", parsePattern, func(pattern string) error {
 		call(ossdl.WithInclude(pattern))
 		return nil
@@ -376,7 +379,7 @@ func (t task) String() string {
 // foreign are the flags that do not apply to a task.
 var foreign = [...][]string{
 	taskURL:    {"endpoint", "region", "cname", "config", "credentials", "version-id"},
-	taskStdout: {"checkpoint", "checkpoint-dir", "no-checkpoint"},
+	taskStdout: {"checkpoint", "checkpoint-dir", "no-checkpoint", "mkdir"},
 	taskPrefix: {"range", "version-id", "if-match", "sha256", "checkpoint", "checkpoint-dir"},
 }
 

@@ -14,11 +14,13 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"io/fs"
 	"log"
 	"net/http"
 	"os"
 	"os/signal"
 	"path"
+	"path/filepath"
 	"slices"
 	"strings"
 	"syscall"
@@ -98,7 +100,11 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdout,
 
 // write prints what the caller asked for. If that cannot be had, the command has failed.
 func write(stdout, stderr io.Writer, s string) int {
-	if _, err := io.WriteString(stdout, s); isBrokenPipe(err) {
+	_, err := io.WriteString(stdout, s)
+	if err == nil && stdout != stderr {
+		err = closeOutput(stdout)
+	}
+	if isBrokenPipe(err) {
 		return exitBrokenPipe
 	} else if err != nil {
 		fmt.Fprintln(stderr, "ossget: standard output:", err)
@@ -130,6 +136,10 @@ func (c command) download(ctx context.Context, stdout, stderr io.Writer) outcome
 		}
 		b.Update(p)
 	}))
+	if o.noFolder, o.err = c.makeFolder(); o.err != nil {
+		b.Close()
+		return o
+	}
 	began := time.Now()
 	switch c.task {
 	case taskFile:
@@ -140,6 +150,9 @@ func (c command) download(ctx context.Context, stdout, stderr io.Writer) outcome
 		o.result, o.err = c.stream(ctx, d, stdout, opts)
 	case taskPrefix:
 		o.prefix, o.err = d.DownloadPrefix(ctx, c.source.bucket, c.source.key, c.dest, opts...)
+	}
+	if o.result != nil {
+		o.noFolder = "" // it was there after all
 	}
 	took := time.Since(began)
 	o.seconds = took.Seconds()
@@ -154,6 +167,21 @@ func (c command) download(ctx context.Context, stdout, stderr io.Writer) outcome
 	}
 	o.interrupted, o.signal = o.err != nil && ctx.Err() != nil, signalOf(ctx)
 	return o
+}
+
+// makeFolder makes the folder of DEST if -mkdir says so. Otherwise it returns that folder if it is missing.
+func (c command) makeFolder() (missing string, err error) {
+	if c.task != taskFile && c.task != taskURL {
+		return "", nil
+	}
+	folder := filepath.Dir(c.dest)
+	if c.mkdir {
+		return "", os.MkdirAll(folder, 0o777)
+	}
+	if _, err := os.Stat(folder); errors.Is(err, fs.ErrNotExist) {
+		return folder, nil
+	}
+	return "", nil
 }
 
 // signalOf is the signal that ended a context; nil if none did.

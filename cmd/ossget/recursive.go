@@ -47,6 +47,9 @@ func (o outcome) prefixLine() string {
 	if o.seconds > 0 && p.Bytes > 0 {
 		s += fmt.Sprintf(" (%s/s)", bar.Bytes(int64(float64(p.Bytes)/o.seconds)))
 	}
+	if p.Encrypted > 0 {
+		s += fmt.Sprintf("; %d encrypted by their writers, and not decrypted", p.Encrypted)
+	}
 	if p.Listing != nil && o.someFailed() {
 		s = oneLine(p.Listing) + "; " + s
 	}
@@ -66,13 +69,14 @@ func (o outcome) prefixLine() string {
 
 // prefixReport is the line of -json for a prefix.
 type prefixReport struct {
-	Path     string       `json:"path"`
-	Done     int          `json:"done"`
-	Skipped  int          `json:"skipped"`
-	Failed   int          `json:"failed"`
-	Bytes    int64        `json:"bytes"` // of what is done
-	Seconds  float64      `json:"seconds"`
-	Failures []keyFailure `json:"failures"` // the first of them
+	Path      string       `json:"path"`
+	Done      int          `json:"done"`
+	Skipped   int          `json:"skipped"`
+	Failed    int          `json:"failed"`
+	Bytes     int64        `json:"bytes"`     // of what is done
+	Encrypted int          `json:"encrypted"` // of what is done, the objects that their writers encrypted
+	Seconds   float64      `json:"seconds"`
+	Failures  []keyFailure `json:"failures"` // the first of them
 	*Failure
 }
 
@@ -87,7 +91,8 @@ func (o outcome) prefixReport() prefixReport {
 	if o.prefix == nil {
 		return r
 	}
-	r.Done, r.Skipped, r.Failed, r.Bytes = o.prefix.Done, o.prefix.Skipped, o.prefix.Failed, o.prefix.Bytes
+	r.Done, r.Skipped, r.Failed = o.prefix.Done, o.prefix.Skipped, o.prefix.Failed
+	r.Bytes, r.Encrypted = o.prefix.Bytes, o.prefix.Encrypted
 	for _, f := range o.prefix.Failures {
 		word, _ := o.kindOf(f.Err)
 		r.Failures = append(r.Failures, keyFailure{f.Key, *failureOf(f.Err, word)})

@@ -166,7 +166,7 @@ func TestSomeKeysFail(t *testing.T) {
 	}
 	slices.SortFunc(got.Failures, func(a, b keyFailure) int { return strings.Compare(a.Key, b.Key) })
 	if up, frozen := got.Failures[0], got.Failures[1]; up.Key != "folder/../up" || up.Error == "" || frozen.Key != "folder/frozen" ||
-		frozen.Code != "InvalidObjectState" || frozen.RequestID == "" {
+		frozen.Code != "Archived" || frozen.RequestID == "" {
 		t.Errorf("got %+v", got.Failures)
 	}
 	for _, want := range []string{"ossget: \"folder/frozen\": ", "ossget: \"folder/../up\": ", "4 done, 0 skipped, 2 failed; "} {
@@ -223,7 +223,7 @@ func TestPrefixThatCannotBeListed(t *testing.T) {
 		exit   int
 		code   string
 	}{
-		{"absent", envOf(s), 3, "NoSuchBucket"},
+		{"absent", envOf(s), 3, "NotFound"},
 		{"foreign", envOf(s), 3, "AccessDenied"},
 		{"bucket", envOf(down), 1, "Failed"},
 	} {

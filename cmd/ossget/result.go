@@ -43,6 +43,7 @@ func (e usageError) Unwrap() error { return e.error }
 type outcome struct {
 	task        task
 	path        string
+	noFolder    string              // the folder of path, if that is missing and could have been made
 	result      *ossdl.Result       // nil where no request was made
 	prefix      *ossdl.PrefixResult // the same, of a prefix
 	seconds     float64
@@ -104,7 +105,8 @@ func (o outcome) kind() (word string, exit int) {
 	return o.kindOf(o.err)
 }
 
-// kindOf is the same of an error alone.
+// kindOf is the same of an error alone. One cause has one word, whether or not the server explains it: a code of OSS is used
+// only where the status alone would not tell the cause.
 func (o outcome) kindOf(err error) (word string, exit int) {
 	var service oss.ServiceError
 	for _, k := range kinds {
@@ -115,17 +117,31 @@ func (o outcome) kindOf(err error) (word string, exit int) {
 	if o.result == nil && o.prefix == nil {
 		return "Local", exitHopeless // the destination or the checkpoint's place cannot be: nothing was asked for yet
 	}
-	if errors.As(err, &service) && refused(service) {
-		return "HTTP" + strconv.Itoa(service.StatusCode), exitHopeless
+	if !errors.As(err, &service) || service.StatusCode < 400 {
+		return "Failed", exitFailed
 	}
-	return "Failed", exitFailed
+	status := "HTTP" + strconv.Itoa(service.StatusCode)
+	switch {
+	case service.Code == requestTimeout || service.StatusCode == http.StatusRequestTimeout:
+		return requestTimeout, exitFailed
+	case !refused(service):
+		return status, exitFailed
+	case service.Code != "":
+		return service.Code, exitHopeless
+	case service.StatusCode == http.StatusForbidden:
+		return "AccessDenied", exitHopeless
+	}
+	return status, exitHopeless
 }
 
-// refused tells an answer that the same request gets again. RequestTimeout is a 400 of OSS that speaks of the network.
+// requestTimeout is OSS's code for a request that came too slowly, with the status 400. It is about the network.
+const requestTimeout = "RequestTimeout"
+
+// refused tells an answer that the same request gets again.
 func refused(answer oss.ServiceError) bool {
 	status := answer.StatusCode
 	return status >= 400 && status < 500 && status != http.StatusRequestTimeout && status != http.StatusTooManyRequests &&
-		answer.Code != "RequestTimeout"
+		answer.Code != requestTimeout
 }
 
 func (o outcome) exitCode() int {
@@ -164,6 +180,8 @@ func (o outcome) line() string {
 		return "ossget: interrupted" + continues
 	case exit == exitFailed && o.kept > 0:
 		return "ossget: " + oneLine(o.err) + continues
+	case o.noFolder != "":
+		return "ossget: " + oneLine(o.err) + "; -mkdir makes the folder"
 	default:
 		return "ossget: " + oneLine(o.err)
 	}
@@ -178,7 +196,12 @@ func (o outcome) summary() string {
 	if r.ResumedBytes > 0 {
 		s += fmt.Sprintf(", %s of it from an earlier run", bar.Bytes(r.ResumedBytes))
 	}
-	if !r.Verified {
+	switch {
+	case r.Encrypted && r.Verified:
+		return s + ", verified; encrypted by its writer, and not decrypted"
+	case r.Encrypted:
+		return s + "; not verified: there is no digest to compare with; encrypted by its writer, and not decrypted"
+	case !r.Verified:
 		return s + "; not verified: there is no digest to compare with"
 	}
 	return s + ", verified"
@@ -191,6 +214,7 @@ type report struct {
 	ETag            string  `json:"etag"`
 	CRC64           string  `json:"crc64"` // decimal: more than a JSON number holds everywhere
 	Verified        bool    `json:"verified"`
+	Encrypted       bool    `json:"encrypted"`
 	ResumedBytes    int64   `json:"resumedBytes"`
 	DownloadedBytes int64   `json:"downloadedBytes"`
 	Requests        int     `json:"requests"`
@@ -215,7 +239,7 @@ func (o outcome) json() string {
 		r = &ossdl.Result{Path: o.path}
 	}
 	line := report{
-		Path: r.Path, Size: r.Size, ETag: r.ETag, CRC64: strconv.FormatUint(r.CRC64, 10), Verified: r.Verified,
+		Path: r.Path, Size: r.Size, ETag: r.ETag, CRC64: strconv.FormatUint(r.CRC64, 10), Verified: r.Verified, Encrypted: r.Encrypted,
 		ResumedBytes: r.ResumedBytes, DownloadedBytes: r.DownloadedBytes, Requests: r.Requests, Retries: r.Retries,
 		Seconds: r.Duration.Seconds(), Failure: o.failure(),
 	}
@@ -263,15 +287,12 @@ func (o outcome) failure() *Failure {
 	return failureOf(o.err, word)
 }
 
-// failureOf has the service's own code, where it gave one.
+// failureOf describes an error of a kind.
 func failureOf(err error, word string) *Failure {
 	f := &Failure{Error: oneLine(err), Code: word}
 	var service oss.ServiceError
 	if errors.As(err, &service) {
 		f.RequestID = service.RequestID
-		if service.Code != "" {
-			f.Code = service.Code
-		}
 	}
 	return f
 }
