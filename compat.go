@@ -57,7 +57,7 @@ func DownloadFile(bucket *oss.Bucket, key, path string, partSize int64, options 
 	}
 	ctx, c, err := readCompat(partSize, options)
 	if err == nil {
-		err = c.prepare(bucket, key)
+		err = c.prepare(ctx, bucket, key)
 	}
 	if err != nil {
 		return nameError("download", bucket.BucketName, key, err)
@@ -192,7 +192,7 @@ func (c *compat) takeRange(v string) error {
 }
 
 // prepare makes the Downloader and the source. It returns the errors that do not depend on what the bucket contains.
-func (c *compat) prepare(bucket *oss.Bucket, key string) error {
+func (c *compat) prepare(ctx context.Context, bucket *oss.Bucket, key string) error {
 	var err error
 	if c.d, err = newForClient(&bucket.Client, nil); err != nil {
 		return err
@@ -200,7 +200,7 @@ func (c *compat) prepare(bucket *oss.Bucket, key string) error {
 	if c.cfg, err = c.d.cfg.with(inDownload, c.opts); err != nil {
 		return err
 	}
-	c.src, err = c.d.bucketSource(bucket.BucketName, key, &c.cfg)
+	c.src, err = c.d.bucketSource(ctx, bucket.BucketName, key, &c.cfg)
 	return err
 }
 
@@ -237,7 +237,7 @@ func (c *compat) findSuffix(ctx context.Context, path string) (object.Facts, err
 		_, err = probe.result(ctx, path, err)
 		return object.Facts{}, err
 	}
-	res, err := probe.downloadToWriter(ctx, &writerSink{w: discardAt{}})
+	res, err := probe.downloadToWriter(ctx, &writerSink{w: discardAt{}, panics: probe.panics})
 	c.giveHeader(res)
 	if err != nil {
 		return object.Facts{}, err

@@ -123,7 +123,7 @@ type Downloader struct {
 //
 // An option that does not apply is an error. So is an option of the SDK's client that has no effect together with
 // oss.HTTPClient and is not at its default: oss.Proxy, oss.AuthProxy, oss.Timeout, oss.MaxConns, oss.InsecureSkipVerify,
-// oss.SetLocalAddr and oss.RedirectEnabled. The error says what to set instead.
+// oss.SetLocalAddr and oss.RedirectEnabled. The error says what to set instead. A client without an endpoint is an error.
 func New(client *oss.Client, opts ...Option) (*Downloader, error) {
 	if err := bucket.CheckClient(client); err != nil {
 		return nil, fmt.Errorf("ossdl: %w", err)
@@ -159,7 +159,7 @@ func New(client *oss.Client, opts ...Option) (*Downloader, error) {
 // [ErrChecksum], [ErrRange], [ErrInUse], [ErrArchived], [ErrExpired] and [ErrNoSpace]. A [*PartError] says which range could
 // not be downloaded. If the service answered, the error wraps an oss.ServiceError.
 func (d *Downloader) Download(ctx context.Context, bucket, key, path string, opts ...Option) (*Result, error) {
-	c, err := d.bucketCall(inDownload, "download", bucket, key, opts)
+	c, err := d.bucketCall(ctx, inDownload, "download", bucket, key, opts)
 	if err != nil {
 		return nil, err
 	}
@@ -175,6 +175,8 @@ type call struct {
 	stats engine.Stats
 	start time.Time
 	nth   int // which object of a prefix it is, in the order in which they are begun
+
+	panics *panics // of the caller's functions
 
 	verdict              // on the whole; zero until it is verified
 	streamHash hash.Hash // of what a Reader returned; nil for other calls
@@ -203,12 +205,15 @@ type source interface {
 
 // downloadToFile downloads to the file path, if something can be written there.
 func (c *call) downloadToFile(ctx context.Context, path string) (*Result, error) {
+	ctx, done := c.panics.during(ctx)
+	defer done()
 	progress := startReporter(c.cfg.progress, c.snapshot, c.stats.Downloaded.Load)
 	dst, err := localfile.Check(c.fileConfig(path))
 	if err == nil {
 		path, err = dst.Path(), c.toFile(ctx, dst)
 	}
 	progress.end(err)
+	c.panics.raise(err)
 	return c.result(ctx, path, err)
 }
 
@@ -294,6 +299,12 @@ func (c *call) fetchUntilVerified(ctx context.Context, e *engine.Engine) (verdic
 // newForClient is New for a client whose options are left as they are.
 func newForClient(client *oss.Client, opts []Option) (*Downloader, error) {
 	cfg, err := defaults().with(inNew, opts)
+	if err == nil {
+		err = bucket.CheckEndpoint(client)
+	}
+	if err == nil {
+		err = bucket.CheckSignature(client)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("ossdl: %w", err)
 	}
@@ -310,12 +321,12 @@ func newForClient(client *oss.Client, opts []Option) (*Downloader, error) {
 }
 
 // bucketCall makes a call for an object of a bucket. Its errors begin with verb, which says what the entry point does.
-func (d *Downloader) bucketCall(where entryPoints, verb, bucket, key string, opts []Option) (*call, error) {
+func (d *Downloader) bucketCall(ctx context.Context, where entryPoints, verb, bucket, key string, opts []Option) (*call, error) {
 	cfg, err := d.cfg.with(where, opts)
 	if err != nil {
 		return nil, nameError(verb, bucket, key, err)
 	}
-	src, err := d.bucketSource(bucket, key, &cfg)
+	src, err := d.bucketSource(ctx, bucket, key, &cfg)
 	if err != nil {
 		return nil, nameError(verb, bucket, key, err)
 	}
@@ -323,8 +334,8 @@ func (d *Downloader) bucketCall(where entryPoints, verb, bucket, key string, opt
 }
 
 // bucketSource makes the source for an object of a bucket.
-func (d *Downloader) bucketSource(bucket, key string, cfg *settings) (*bucket.Source, error) {
-	b, err := d.bucketClient(bucket, cfg)
+func (d *Downloader) bucketSource(ctx context.Context, bucket, key string, cfg *settings) (*bucket.Source, error) {
+	b, err := d.bucketClient(ctx, bucket, cfg)
 	if err != nil {
 		return nil, err
 	}
@@ -332,28 +343,31 @@ func (d *Downloader) bucketSource(bucket, key string, cfg *settings) (*bucket.So
 }
 
 // bucketClient returns a client for a bucket. It rejects names that no bucket can have.
-func (d *Downloader) bucketClient(name string, cfg *settings) (*bucket.Client, error) {
+func (d *Downloader) bucketClient(ctx context.Context, name string, cfg *settings) (*bucket.Client, error) {
 	switch {
 	case d.client == nil:
 		return nil, errors.New("New was given no client")
 	case oss.CheckBucketName(name) != nil:
 		return nil, fmt.Errorf("bucket name %q: 3 to 63 lower-case letters, digits and hyphens are allowed", name)
 	}
-	return bucket.New(d.client, name, cfg.request.WithAgent(d.client.Config.UserAgent+" ossdl/"+Version))
+	b, err := bucket.New(ctx, d.client, name, cfg.request.WithAgent(d.client.Config.UserAgent+" ossdl/"+Version))
+	new(panics).raise(err) // of the credentials provider; nothing has begun
+	return b, err
 }
 
 // newCall makes a call with a lane of its own.
 func (d *Downloader) newCall(src source, cfg settings) *call {
-	return d.newCallIn(d.newLane(cfg.concurrency, cfg.rateLimit), src, cfg)
+	return d.newCallIn(d.newLane(cfg.concurrency, cfg.rateLimit), src, cfg, &panics{})
 }
 
-// newCallIn makes one of several calls that share a lane.
-func (d *Downloader) newCallIn(lane *slots.Lane, src source, cfg settings) *call {
+// newCallIn makes one of several calls that share a lane and a record of panics.
+func (d *Downloader) newCallIn(lane *slots.Lane, src source, cfg settings, p *panics) *call {
 	id := src.Identity()
-	cfg.log = cfg.log.With("bucket", id.Bucket, "key", id.Key)
+	cfg.log = p.logger(cfg.log).With("bucket", id.Bucket, "key", id.Key)
+	cfg.progress = p.progress(cfg.progress)
 	return &call{
 		job: job{src: src, objectOptions: cfg.object, objectTimes: cfg.objectTimes},
-		d:   d, lane: lane, cfg: cfg, start: time.Now(),
+		d:   d, lane: lane, cfg: cfg, start: time.Now(), panics: p,
 	}
 }
 
@@ -496,13 +510,25 @@ func (c *call) compareCRC(e *engine.Engine) verdict {
 // digest returns the hash that the caller gave, of what was written. It reads the bytes back unless they were hashed as they
 // were read.
 func (c *call) digest(ctx context.Context, e *engine.Engine) ([]byte, error) {
+	var sum []byte
+	var err error
+	if perr := c.panics.guard("the hash of WithChecksum", func() { sum, err = c.computeDigest(ctx, e) }); perr != nil {
+		return nil, perr
+	}
+	return sum, err
+}
+
+func (c *call) computeDigest(ctx context.Context, e *engine.Engine) ([]byte, error) {
 	if c.streamHash != nil {
 		return c.streamHash.Sum(nil), nil
 	}
-	h := c.newHash()
+	h, err := c.makeHash()
+	if err != nil {
+		return nil, err
+	}
 	buf := e.Buffers.Get()
 	defer e.Buffers.Put(buf)
-	err := engine.ReadThrough(ctx, e.Disk, 0, e.Parts.Totals().Size, buf, func(b []byte) { h.Write(b) })
+	err = engine.ReadThrough(ctx, e.Disk, 0, e.Parts.Totals().Size, buf, func(b []byte) { h.Write(b) })
 	return h.Sum(nil), err
 }
 

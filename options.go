@@ -210,7 +210,11 @@ func WithChecksum(newHash func() hash.Hash, want []byte) Option {
 		if newHash == nil {
 			return errors.New("nil hash function")
 		}
-		if n := newHash().Size(); n != len(want) {
+		h := newHash()
+		if h == nil {
+			return errNilHash
+		}
+		if n := h.Size(); n != len(want) {
 			return fmt.Errorf("the digest has %s, the hash makes %d", byteCount(int64(len(want))), n)
 		}
 		s.object.newHash, s.object.want = newHash, slices.Clone(want)
@@ -218,10 +222,22 @@ func WithChecksum(newHash func() hash.Hash, want []byte) Option {
 	}}
 }
 
+var errNilHash = errors.New("the hash function returned nil")
+
+// makeHash returns a new hash of the caller's.
+func (o *objectOptions) makeHash() (hash.Hash, error) {
+	if h := o.newHash(); h != nil {
+		return h, nil
+	}
+	return nil, fmt.Errorf("WithChecksum: %w", errNilHash)
+}
+
 // WithProgress calls fn as the download progresses: at most ten times a second, and once more when it has succeeded or failed.
 //
 // For one call fn never runs concurrently. Given to [New], it may run for several calls at the same time. It runs in a
 // goroutine of this package. A slow fn delays only its own next call and the return of the download.
+//
+// A panic of fn ends the call, and is raised again in the caller's goroutine once nothing of the call is left.
 //
 // The download waits for fn, so fn must not wait for the download. For [Downloader.Open] and [Downloader.OpenURL], fn must
 // not call Read, WriteTo or Close of the [Reader], nor wait for a goroutine that does. To give up from within fn, cancel the
@@ -464,7 +480,9 @@ func WithLogger(l *slog.Logger) Option {
 //   - It speaks HTTP/1.1 only, because HTTP/2 would put all ranges on one connection. It asks for no compression.
 //   - Proxies come from the environment. Dialing and the TLS handshake end after 10 s each. A body has no time limit; see
 //     [WithStallTimeout].
-//   - A redirect is followed only for a request without credentials. Headers of OSS are dropped if it leads to another host.
+//   - A redirect is followed only for a request without credentials, and never from https to http. Headers of OSS are dropped
+//     if it leads to another host.
+//   - A proxy that refuses a connection with a 4xx ends the call, with its status and host; after a 5xx it is asked again.
 //   - The header of an answer may have up to 256 KiB. Of the body of an error, up to 1 MiB is read.
 //   - Errors do not show the credentials of a request, even if a server sends them back.
 //

@@ -21,6 +21,7 @@ import (
 	"github.com/ossdl/ossdl/internal/engine"
 	"github.com/ossdl/ossdl/internal/fsys"
 	"github.com/ossdl/ossdl/internal/localfile"
+	"github.com/ossdl/ossdl/internal/object"
 	"github.com/ossdl/ossdl/internal/slots"
 	"github.com/ossdl/ossdl/internal/tree"
 )
@@ -107,11 +108,15 @@ func (d *Downloader) DownloadPrefix(ctx context.Context, bucket, prefix, dir str
 	if err != nil {
 		return nil, nameError("download", bucket, prefix, err)
 	}
-	p, err := d.newPrefixCall(bucket, prefix, dir, cfg)
+	p, err := d.newPrefixCall(ctx, bucket, prefix, dir, cfg)
 	if err != nil {
 		return nil, nameError("download", bucket, prefix, err)
 	}
-	if err := p.run(ctx); err != nil {
+	ctx, done := p.panics.during(ctx)
+	defer done()
+	err = p.run(ctx)
+	p.panics.raise(err)
+	if err != nil {
 		return p.result(), fmt.Errorf("ossdl: download %s to %s: %w", objectName(bucket, prefix), dir, err)
 	}
 	return p.result(), nil
@@ -125,6 +130,7 @@ type prefixCall struct {
 	prefix   string
 	dir      string
 	lane     *slots.Lane
+	panics   *panics          // of the caller's functions
 	retrier  *engine.Retrier  // of requests for anything but an object's bytes
 	watchdog *engine.Watchdog // of the same
 	folder   *tree.Folder     // dir; nil until it is open
@@ -147,8 +153,8 @@ type sums struct {
 }
 
 // newPrefixCall prepares a call. It returns the errors that do not depend on what bucket and folder contain.
-func (d *Downloader) newPrefixCall(name, prefix, dir string, cfg settings) (*prefixCall, error) {
-	b, err := d.bucketClient(name, &cfg)
+func (d *Downloader) newPrefixCall(ctx context.Context, name, prefix, dir string, cfg settings) (*prefixCall, error) {
+	b, err := d.bucketClient(ctx, name, &cfg)
 	switch {
 	case err != nil:
 		return nil, err
@@ -157,9 +163,11 @@ func (d *Downloader) newPrefixCall(name, prefix, dir string, cfg settings) (*pre
 	case dir == "":
 		return nil, errors.New("empty destination folder; the current one is \".\"")
 	}
+	caught := &panics{}
+	cfg.log, cfg.progress = caught.logger(cfg.log), caught.progress(cfg.progress)
 	p := &prefixCall{
-		d: d, cfg: cfg, bucket: b, prefix: prefix, dir: dir, lane: d.newLane(cfg.concurrency, cfg.rateLimit),
-		watchdog: engine.NewWatchdog(cfg.stall), calls: map[*call]int64{},
+		d: d, cfg: cfg, panics: caught, bucket: b, prefix: prefix, dir: dir, lane: d.newLane(cfg.concurrency, cfg.rateLimit),
+		watchdog: engine.NewWatchdog(cfg.stall), calls: map[*call]inFlight{},
 	}
 	p.retrier = engine.NewRetrier(d.gate, p.lane, slots.Retry(cfg.retry), cfg.log, p.countRetry)
 	return p, nil
@@ -347,6 +355,9 @@ func (p *prefixCall) ended(c *call, size int64, err error) {
 	if err == nil {
 		p.res.Done++
 		p.res.Bytes += now.Total
+		if object.IsEncrypted(c.engine.Header()) {
+			p.res.Encrypted++
+		}
 	}
 }
 
@@ -375,6 +386,7 @@ func (p *prefixCall) cutOff(ctx context.Context) {
 
 // failed records and logs the failure of an object.
 func (p *prefixCall) failed(o bucket.Entry, err error) {
+	p.panics.note(err)
 	failure := KeyError{Key: o.Key, Err: err}
 	p.cfg.log.Error("object failed", "bucket", p.bucket.Name(), "key", o.Key, "error", err)
 	p.mu.Lock()

@@ -128,7 +128,7 @@ func (p *prefixCall) fetch(ctx context.Context, o bucket.Entry, name string) err
 	if err != nil {
 		return err
 	}
-	c := p.d.newCallIn(p.lane, src, p.cfg)
+	c := p.d.newCallIn(p.lane, src, p.cfg, p.panics)
 	c.objectTimes = true
 	c.knownEmpty = o.Size == 0 && !o.Symlink
 	p.begun(c, o.Size)

@@ -68,7 +68,7 @@ var (
 // ctx is done before the end, Read returns its error immediately. If Open fails there is no Result; the last report of
 // [WithProgress] then says how many requests were made. WithProgress reports the bytes that were read.
 func (d *Downloader) Open(ctx context.Context, bucket, key string, opts ...Option) (*Reader, error) {
-	c, err := d.bucketCall(inOpen, "open", bucket, key, opts)
+	c, err := d.bucketCall(ctx, inOpen, "open", bucket, key, opts)
 	if err != nil {
 		return nil, err
 	}
@@ -83,6 +83,7 @@ func (c *call) openReader(ctx context.Context) (*Reader, error) {
 	}
 	fetching, cancel := context.WithCancelCause(ctx)
 	r.cancel = cancel
+	c.panics.endWith(cancel)
 	r.progress = startReporter(c.cfg.progress, r.snapshot, c.stats.Downloaded.Load)
 	go r.fetch(fetching)
 	select {
@@ -92,6 +93,7 @@ func (c *call) openReader(ctx context.Context) (*Reader, error) {
 	r.detach = context.AfterFunc(ctx, func() { r.ahead.Abort(c.withNames(ctx, "", context.Cause(ctx))) })
 	if !r.engine.HasBegun() {
 		r.finish(verdict{}, r.failed)
+		c.panics.raise(r.failed)
 		return nil, r.ending.err
 	}
 	r.size = r.engine.Parts.Totals().Size
@@ -105,7 +107,10 @@ func (c *call) newReader() (*Reader, error) {
 	r := &Reader{c: c, ahead: readahead.New(&c.d.buffers, room), fetched: make(chan struct{}), ended: make(chan struct{})}
 	r.check = sync.OnceValues(r.verify)
 	if c.newHash != nil {
-		c.streamHash = c.newHash()
+		var err error
+		if c.streamHash, err = c.makeHash(); err != nil {
+			return nil, c.withNames(context.Background(), "", err)
+		}
 	}
 	config, err := c.engineConfig(r.ahead, nil)
 	if err != nil {
@@ -205,6 +210,7 @@ func (r *Reader) last(err error) error {
 	default:
 		r.finish(verdict{}, err)
 	}
+	r.c.panics.raise(r.ending.err)
 	return r.ending.err
 }
 
@@ -260,6 +266,7 @@ func (r *Reader) Close() error {
 	}
 	decided := r.finish(v, err)
 	r.ahead.Free()
+	r.c.panics.raise(err)
 	if unread || !decided {
 		return nil
 	}

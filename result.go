@@ -10,6 +10,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/ossdl/ossdl/internal/object"
 )
 
 // Result describes what a call did. It is non-nil as soon as one request has been made, even if the error is non-nil.
@@ -24,6 +26,7 @@ type Result struct {
 	Size            int64         `json:"size"`                  // bytes of the file; of the range, if WithRange asked for one
 	CRC64           uint64        `json:"crc64,string"`          // of those bytes; 0 if the call failed
 	Verified        bool          `json:"verified"`              // the service's CRC-64, or the caller's digest, matched
+	Encrypted       bool          `json:"encrypted"`             // by the writer of the object, and not decrypted: the bytes are ciphertext
 	ResumedBytes    int64         `json:"resumedBytes"`          // kept from an earlier run
 	DownloadedBytes int64         `json:"downloadedBytes"`       // body bytes read from the network, including those that came twice
 	Requests        int           `json:"requests"`              // made, including those that were tried again
@@ -70,7 +73,7 @@ func (r *Result) LogValue() slog.Value {
 	attrs := []slog.Attr{
 		slog.String("path", r.Path), slog.String("bucket", r.Bucket), slog.String("key", r.Key),
 		slog.String("versionId", r.VersionID), slog.String("etag", r.ETag), slog.Int64("size", r.Size),
-		slog.String("crc64", strconv.FormatUint(r.CRC64, 10)), slog.Bool("verified", r.Verified),
+		slog.String("crc64", strconv.FormatUint(r.CRC64, 10)), slog.Bool("verified", r.Verified), slog.Bool("encrypted", r.Encrypted),
 		slog.Int64("resumedBytes", r.ResumedBytes), slog.Int64("downloadedBytes", r.DownloadedBytes),
 		slog.Int("requests", r.Requests), slog.Int("retries", r.Retries), slog.Float64("seconds", r.Duration.Seconds()),
 	}
@@ -87,6 +90,8 @@ type PrefixResult struct {
 	Skipped int   `json:"skipped"` // objects and folders that were there already
 	Failed  int   `json:"failed"`  // objects that could not be downloaded; those cut short by cancellation are not counted
 	Bytes   int64 `json:"bytes"`   // of the files that were downloaded
+	// Encrypted counts those of Done that were encrypted by their writers. They are not decrypted: the files are ciphertext.
+	Encrypted int `json:"encrypted"`
 	// Failures are the first 1,000 of Failed, in the order in which they happened. All are logged.
 	Failures []KeyError `json:"failures"`
 	// Listing is the error that ended the listing early; objects that were not listed are not counted anywhere. It is nil if
@@ -129,6 +134,7 @@ func (r *PrefixResult) LogValue() slog.Value {
 	}
 	attrs := []slog.Attr{
 		slog.Int("done", r.Done), slog.Int("skipped", r.Skipped), slog.Int("failed", r.Failed), slog.Int64("bytes", r.Bytes),
+		slog.Int("encrypted", r.Encrypted),
 	}
 	if len(r.Failures) > 0 {
 		attrs = append(attrs, slog.String("firstFailure", r.Failures[0].Error()))
@@ -164,7 +170,7 @@ func (c *call) figures(path string) *Result {
 	}
 	if f, fixed := c.engine.Facts(); fixed {
 		res.VersionID, res.ETag, res.LastModified = f.VersionID, f.ETag, f.LastModified
-		res.Header = objectHeader(c.engine.Header(), f.Size)
+		res.Header, res.Encrypted = objectHeader(c.engine.Header(), f.Size), object.IsEncrypted(c.engine.Header())
 	}
 	if c.engine.HasBegun() {
 		res.Size = c.engine.Parts.Totals().Size

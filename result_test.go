@@ -445,14 +445,14 @@ func TestKeyErrorByPointerAndByValue(t *testing.T) {
 func someResult() *ossdl.Result {
 	return &ossdl.Result{
 		Path: "/data/a<b>&c", Bucket: "bkt", Key: "dir/k", VersionID: "v1", ETag: `"0A1B"`, Size: 1 << 40, CRC64: math.MaxUint64,
-		Verified: true, ResumedBytes: 1, DownloadedBytes: 2, Requests: 3, Retries: 4, Duration: 1500 * time.Millisecond,
+		Verified: true, Encrypted: true, ResumedBytes: 1, DownloadedBytes: 2, Requests: 3, Retries: 4, Duration: 1500 * time.Millisecond,
 		LastModified: time.Unix(1_600_000_000, 0).UTC(), Header: http.Header{"X-Oss-Meta-Colour": {"blue"}},
 	}
 }
 
 func somePrefixResult() *ossdl.PrefixResult {
 	return &ossdl.PrefixResult{
-		Done: 1, Skipped: 2, Failed: 3, Bytes: 4,
+		Done: 1, Skipped: 2, Failed: 3, Bytes: 4, Encrypted: 5,
 		Failures: []ossdl.KeyError{
 			{Key: "a", Err: fmt.Errorf("%w: %w", object.ErrArchived, oss.ServiceError{StatusCode: 403, RequestID: "R"})}, {Key: "b&c", Err: ossdl.ErrChecksum},
 		},
@@ -472,14 +472,14 @@ func TestGoldenJSON(t *testing.T) {
 		want string
 	}{
 		"Result": {someResult(), `{"path":"/data/a<b>&c","bucket":"bkt","key":"dir/k","versionId":"v1","etag":"\"0A1B\"","size":1099511627776,` +
-			`"crc64":"18446744073709551615","verified":true,"resumedBytes":1,"downloadedBytes":2,"requests":3,"retries":4,` +
+			`"crc64":"18446744073709551615","verified":true,"encrypted":true,"resumedBytes":1,"downloadedBytes":2,"requests":3,"retries":4,` +
 			`"lastModified":"2020-09-13T12:26:40Z","header":{"X-Oss-Meta-Colour":["blue"]},"seconds":1.5}`},
-		"empty Result": {ossdl.Result{}, `{"path":"","bucket":"","key":"","versionId":"","etag":"","size":0,"crc64":"0","verified":false,` +
+		"empty Result": {ossdl.Result{}, `{"path":"","bucket":"","key":"","versionId":"","etag":"","size":0,"crc64":"0","verified":false,"encrypted":false,` +
 			`"resumedBytes":0,"downloadedBytes":0,"requests":0,"retries":0,"seconds":0}`},
 		"no Result": {(*ossdl.Result)(nil), `null`},
-		"PrefixResult": {somePrefixResult(), `{"done":1,"skipped":2,"failed":3,"bytes":4,"failures":[{"key":"a","error":` + string(serviceText) +
+		"PrefixResult": {somePrefixResult(), `{"done":1,"skipped":2,"failed":3,"bytes":4,"encrypted":5,"failures":[{"key":"a","error":` + string(serviceText) +
 			`},{"key":"b&c","error":"checksum mismatch"}],"listing":"listing: no answer"}`},
-		"empty PrefixResult": {ossdl.PrefixResult{}, `{"done":0,"skipped":0,"failed":0,"bytes":0,"failures":[]}`},
+		"empty PrefixResult": {ossdl.PrefixResult{}, `{"done":0,"skipped":0,"failed":0,"bytes":0,"encrypted":0,"failures":[]}`},
 		"no PrefixResult":    {(*ossdl.PrefixResult)(nil), `null`},
 		"KeyError":           {archived, `{"key":"k","error":"object is archived"}`},
 		"*KeyError":          {&archived, `{"key":"k","error":"object is archived"}`},
@@ -588,16 +588,16 @@ func TestLogValue(t *testing.T) {
 	}{
 		"Result": {someResult(),
 			`{"v":{"path":"/data/a<b>&c","bucket":"bkt","key":"dir/k","versionId":"v1","etag":"\"0A1B\"","size":1099511627776,` +
-				`"crc64":"18446744073709551615","verified":true,"resumedBytes":1,"downloadedBytes":2,"requests":3,"retries":4,"seconds":1.5,` +
+				`"crc64":"18446744073709551615","verified":true,"encrypted":true,"resumedBytes":1,"downloadedBytes":2,"requests":3,"retries":4,"seconds":1.5,` +
 				`"lastModified":"2020-09-13T12:26:40Z"}}`,
 			`v.path=/data/a<b>&c v.bucket=bkt v.key=dir/k v.versionId=v1 v.etag="\"0A1B\"" v.size=1099511627776 ` +
-				`v.crc64=18446744073709551615 v.verified=true v.resumedBytes=1 v.downloadedBytes=2 v.requests=3 v.retries=4 v.seconds=1.5 ` +
+				`v.crc64=18446744073709551615 v.verified=true v.encrypted=true v.resumedBytes=1 v.downloadedBytes=2 v.requests=3 v.retries=4 v.seconds=1.5 ` +
 				`v.lastModified=2020-09-13T12:26:40.000Z`},
 		"no Result": {(*ossdl.Result)(nil), `{"v":null}`, `v=<nil>`},
 		"PrefixResult": {prefix,
-			`{"v":{"done":1,"skipped":2,"failed":3,"bytes":4,"firstFailure":"\"b&c\": checksum mismatch","listing":"listing: no answer"}}`,
-			`v.done=1 v.skipped=2 v.failed=3 v.bytes=4 v.firstFailure="\"b&c\": checksum mismatch" v.listing="listing: no answer"`},
-		"empty PrefixResult": {&ossdl.PrefixResult{}, `{"v":{"done":0,"skipped":0,"failed":0,"bytes":0}}`, `v.done=0 v.skipped=0 v.failed=0 v.bytes=0`},
+			`{"v":{"done":1,"skipped":2,"failed":3,"bytes":4,"encrypted":5,"firstFailure":"\"b&c\": checksum mismatch","listing":"listing: no answer"}}`,
+			`v.done=1 v.skipped=2 v.failed=3 v.bytes=4 v.encrypted=5 v.firstFailure="\"b&c\": checksum mismatch" v.listing="listing: no answer"`},
+		"empty PrefixResult": {&ossdl.PrefixResult{}, `{"v":{"done":0,"skipped":0,"failed":0,"bytes":0,"encrypted":0}}`, `v.done=0 v.skipped=0 v.failed=0 v.bytes=0 v.encrypted=0`},
 		"no PrefixResult":    {(*ossdl.PrefixResult)(nil), `{"v":null}`, `v=<nil>`},
 		"KeyError":           {key, `{"v":"\"k\": object is archived"}`, `v="\"k\": object is archived"`},
 		"*KeyError":          {&key, `{"v":"\"k\": object is archived"}`, `v="\"k\": object is archived"`},

@@ -96,7 +96,9 @@ func (d *Downloader) urlCall(where entryPoints, signedURL string, opts []Option)
 			return nil, fmt.Errorf("%s: WithIfMatch does not apply to a URL with x-oss-process", addr)
 		}
 	}
-	c := d.newCall(weburl.NewSource(d.clientForURLs(&cfg), userAgent, addr, cfg.refresh), cfg)
+	p := &panics{}
+	src := weburl.NewSource(d.clientForURLs(&cfg), userAgent, addr, p.refresh(cfg.refresh))
+	c := d.newCallIn(d.newLane(cfg.concurrency, cfg.rateLimit), src, cfg, p)
 	c.versionID = addr.Version()
 	c.oneStream = addr.Processed()
 	return c, nil

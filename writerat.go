@@ -5,8 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"runtime/debug"
-	"sync/atomic"
 )
 
 // DownloadTo writes the object key of bucket to w, beginning at w's offset 0; [WithRange] asks for a part of it.
@@ -27,14 +25,14 @@ import (
 // # Errors
 //
 // An error of WriteAt ends the call, and [errors.Is] and [errors.As] find it. A short write without an error is
-// [io.ErrShortWrite]. A panic in WriteAt is raised again in the caller's goroutine. Other errors are those of Download, except
-// [ErrInUse] and [ErrNoSpace]. DownloadTo returns promptly when ctx is done.
+// [io.ErrShortWrite]. A panic in WriteAt or ReadAt is raised again in the caller's goroutine. Other errors are those of
+// Download, except [ErrInUse] and [ErrNoSpace]. DownloadTo returns promptly when ctx is done.
 func (d *Downloader) DownloadTo(ctx context.Context, bucket, key string, w io.WriterAt, opts ...Option) (*Result, error) {
-	c, err := d.bucketCall(inDownloadTo, "download", bucket, key, opts)
+	c, err := d.bucketCall(ctx, inDownloadTo, "download", bucket, key, opts)
 	if err != nil {
 		return nil, err
 	}
-	to, err := newWriterSink(w, c.newHash != nil)
+	to, err := newWriterSink(w, c.newHash != nil, c.panics)
 	if err != nil {
 		return nil, nameError("download", bucket, key, err)
 	}
@@ -43,36 +41,37 @@ func (d *Downloader) DownloadTo(ctx context.Context, bucket, key string, w io.Wr
 
 // downloadToWriter downloads to a writer.
 func (c *call) downloadToWriter(ctx context.Context, to *writerSink) (*Result, error) {
+	ctx, done := c.panics.during(ctx)
+	defer done()
 	config, err := c.engineConfig(to, nil)
 	if err != nil {
 		return c.result(ctx, "", err)
 	}
 	config.Parts.SetVolatile()
-	config.Disk = to.read
+	if to.read != nil {
+		config.Disk = to
+	}
 	e := c.newEngine(config)
 	progress := startReporter(c.cfg.progress, c.snapshot, c.stats.Downloaded.Load)
 	c.verdict, err = c.fetchUntilVerified(ctx, e)
 	progress.end(err)
-	if p := to.panicked.Load(); p != nil { // it has priority over any other error
-		panic(p)
-	}
+	c.panics.raise(err) // a panic has priority over any other error
 	return c.result(ctx, "", err)
 }
 
 // writerSink is an [engine.Sink] that writes to the writer that the caller gave.
 type writerSink struct {
-	w    io.WriterAt
-	read io.ReaderAt // w, if it must be read back; nil otherwise
-
-	panicked atomic.Pointer[panicError] // the first one
+	w      io.WriterAt
+	read   io.ReaderAt // w, if it must be read back; nil otherwise
+	panics *panics     // a panic of w ends the call
 }
 
 // newWriterSink returns a sink for w. It must be readable to compute a digest.
-func newWriterSink(w io.WriterAt, digest bool) (*writerSink, error) {
+func newWriterSink(w io.WriterAt, digest bool, p *panics) (*writerSink, error) {
 	if w == nil {
 		return nil, errors.New("nil writer")
 	}
-	s := &writerSink{w: w}
+	s := &writerSink{w: w, panics: p}
 	if digest {
 		// Without a digest w is not read, even if it has the method: a file may be open for writing only.
 		var ok bool
@@ -86,28 +85,16 @@ func newWriterSink(w io.WriterAt, digest bool) (*writerSink, error) {
 func (s *writerSink) Begin(int64, int64) error { return nil }
 
 func (s *writerSink) WriteAt(b []byte, off int64) (n int, err error) {
-	defer func() {
-		if v := recover(); v != nil {
-			p := &panicError{v, debug.Stack()}
-			s.panicked.CompareAndSwap(nil, p)
-			err = p
-		}
-	}()
-	return s.w.WriteAt(b, off)
+	return s.use("WriteAt", s.w.WriteAt, b, off)
 }
 
-// panicError carries a panic of that writer out of a worker. So the caller can recover from it, and nothing of the call is
-// left running.
-type panicError struct {
-	value any
-	stack []byte
+func (s *writerSink) ReadAt(b []byte, off int64) (n int, err error) {
+	return s.use("ReadAt", s.read.ReadAt, b, off)
 }
 
-func (p *panicError) Error() string {
-	return fmt.Sprintf("panic in WriteAt: %v\n\n%s", p.value, p.stack)
-}
-
-func (p *panicError) Unwrap() error {
-	err, _ := p.value.(error)
-	return err
+func (s *writerSink) use(what string, method func([]byte, int64) (int, error), b []byte, off int64) (n int, err error) {
+	if perr := s.panics.guard(what, func() { n, err = method(b, off) }); perr != nil {
+		return 0, perr
+	}
+	return n, err
 }

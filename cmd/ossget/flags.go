@@ -61,8 +61,8 @@ Service and credentials:
   Temporary keys of profile, ecs, oidc and chain are renewed during the download. Those
   of the variables and of the configuration file (OSS_SESSION_TOKEN, stsToken) are not:
   when they expire the command fails. Run it again with new keys to resume.
-  Proxies come from HTTP_PROXY, HTTPS_PROXY and NO_PROXY, also for ecs and oidc. With
-  ecs, NO_PROXY should contain 100.100.100.200.
+  Proxies come from HTTP_PROXY, HTTPS_PROXY and NO_PROXY, also for oidc. The address of
+  ecs is never asked through a proxy.
 
 What to download:
   -range OFFSET:LENGTH  only these bytes; an empty LENGTH, or -1, means to the end
@@ -84,6 +84,8 @@ What to download:
                         cover all keys; a key is always in the same share
 
 How to download:
+  -mkdir                make the folder of DEST, with its parents, if it is missing;
+                        -recursive always does
   -part-size SIZE       one request asks for at most this much, 1 to 5GiB (default:
                         chosen by ossget)
   -concurrency N        requests in flight at most, 1 to %d (default: adaptive)
@@ -101,11 +103,11 @@ always in DEST/.ossdl; none for standard output):
 
 Output:
   -json                 the result as one JSON line on standard output: path size etag
-                        crc64 verified resumedBytes downloadedBytes requests retries
-                        seconds; on failure also error code requestId.
-                        With -recursive: path done skipped failed bytes seconds failures;
-                        failures lists key error code requestId of at most 1000
-                        objects.
+                        crc64 verified encrypted resumedBytes downloadedBytes requests
+                        retries seconds; on failure also error code requestId.
+                        With -recursive: path done skipped failed bytes encrypted seconds
+                        failures; failures lists key error code requestId of at most
+                        1000 objects.
                         If DEST is -, it is the last line on standard error
   -quiet                no progress. Otherwise there is a bar on a terminal, and plain
                         lines elsewhere, on standard error. With -recursive it shows the
@@ -123,9 +125,11 @@ Exit codes:
        -if-match it fails until the object has that ETag again)
     2  wrong usage
     3  the same command will fail again: no such object, access denied, archived, range
-       outside the object, wrong digest; before any request: DEST or the checkpoint
-       cannot be written
-  130  interrupted; the same command resumes
+       outside the object, wrong digest; with -recursive: every object that failed
+       would fail again; before any request: DEST or the checkpoint cannot be written
+  129  interrupted by SIGHUP: the terminal is gone; the same command resumes
+  130  interrupted by Ctrl-C; the same command resumes
+  143  interrupted by SIGTERM; the same command resumes
   141  the reader of standard output is gone; no message is printed
 With -no-checkpoint, and to standard output, the same command always starts over. What
 was written to standard output is verified only if the command ends with exit code 0.
@@ -146,7 +150,7 @@ type command struct {
 
 	shared, call              []ossdl.Option // for the Downloader, and for the call
 	json, quiet, noCheckpoint bool
-	recursive, version        bool
+	recursive, version, mkdir bool
 }
 
 // parse reads the command line. It makes no request. On the disk it only checks whether DEST is a folder and reads the
@@ -251,6 +255,7 @@ func (c *command) defineSelection(flags *flag.FlagSet) {
 		return nil
 	})
 	flags.BoolVar(&c.recursive, "recursive", false, "")
+	flags.BoolVar(&c.mkdir, "mkdir", false, "")
 	define(flags, "include", parsePattern, func(pattern string) error {
 		call(ossdl.WithInclude(pattern))
 		return nil
@@ -400,7 +405,7 @@ func (t task) String() string {
 // foreign are the flags that do not apply to a task.
 var foreign = [...][]string{
 	taskURL:    {"endpoint", "region", "cname", "config", "credentials", "version-id"},
-	taskStdout: {"checkpoint", "checkpoint-dir", "no-checkpoint"},
+	taskStdout: {"checkpoint", "checkpoint-dir", "no-checkpoint", "mkdir"},
 	taskPrefix: {"range", "version-id", "if-match", "sha256", "checkpoint", "checkpoint-dir"},
 }
 

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -144,10 +145,20 @@ func (c *command) provide(from func() (*credentials.Provider, error), ask bool) 
 }
 
 // answers returns the reason if the provider has no credentials. The library would retry the provider for some minutes.
-func (i identity) answers() error {
+// A provider may wait for a service that does not answer, so it is left behind when ctx ends.
+func (i identity) answers(ctx context.Context) error {
 	if i.provider == nil {
 		return nil
 	}
-	_, err := i.provider.GetCredentialsE()
-	return err
+	answer := make(chan error, 1)
+	go func() {
+		_, err := i.provider.GetCredentialsE()
+		answer <- err
+	}()
+	select {
+	case err := <-answer:
+		return err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }

@@ -88,7 +88,7 @@ func (m *metadata) count(t *testing.T) int {
 // runThrough runs ossget as a process with the metadata service, and without keys in its environment.
 func runThrough(t *testing.T, m *metadata, e env, args ...string) ran {
 	t.Helper()
-	whole := env{"HTTP_PROXY": m.URL, "http_proxy": m.URL, "NO_PROXY": "", "no_proxy": "", "HOME": t.TempDir()}
+	whole := env{"HTTP_PROXY": m.URL, "http_proxy": m.URL, "NO_PROXY": "", "no_proxy": "", "HOME": t.TempDir(), "OSSGET_TEST_METADATA": "1"}
 	whole["USERPROFILE"] = whole["HOME"]
 	for name, value := range e {
 		whole[name] = value

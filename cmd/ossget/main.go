@@ -14,10 +14,14 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"io/fs"
+	"log"
 	"net/http"
 	"os"
 	"os/signal"
 	"path"
+	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -27,22 +31,41 @@ import (
 	"github.com/ossdl/ossdl/cmd/ossget/internal/credentials"
 )
 
+// prepare is replaced by tests, whose metadata service is a proxy.
+var prepare = credentials.Prepare
+
 func main() {
-	// Only credentials-go uses it. It makes a pool of connections for each request and closes none.
-	http.DefaultTransport.(*http.Transport).DisableKeepAlives = true
-	ctx, stop := signal.NotifyContext(context.Background(), signals()...)
-	// After the first signal the default action applies again, so a second Ctrl-C ends the process immediately.
-	context.AfterFunc(ctx, stop)
+	prepare(http.DefaultTransport.(*http.Transport)) // only credentials-go uses it
+	log.SetOutput(io.Discard)                        // net/http logs there what a server sends without a request
+	ctx := interruptible()
 	os.Exit(run(ctx, os.Args[1:], os.Getenv, os.Stdout, os.Stderr))
 }
 
-// signals are those that interrupt a download. A SIGINT that the parent has ignored stays ignored: a shell ignores it for a
-// job in the background.
+// interruptible returns a context that ends with the first signal. After that the default action applies again, so a second
+// Ctrl-C ends the process immediately.
+func interruptible() context.Context {
+	ctx, cancel := context.WithCancelCause(context.Background())
+	caught := make(chan os.Signal, 1)
+	signal.Notify(caught, signals()...)
+	go func() {
+		s := <-caught
+		signal.Stop(caught)
+		cancel(signalError{s})
+	}()
+	return ctx
+}
+
+// signalError is the cause with which a signal ends the context of the command.
+type signalError struct{ signal os.Signal }
+
+func (e signalError) Error() string { return e.signal.String() }
+
+func (e signalError) Is(target error) bool { return target == context.Canceled }
+
+// signals are those that interrupt a download. SIGHUP means that the terminal is gone. A signal that the parent has ignored
+// stays ignored: a shell ignores SIGINT for a job in the background, and nohup ignores SIGHUP.
 func signals() []os.Signal {
-	if signal.Ignored(os.Interrupt) {
-		return []os.Signal{syscall.SIGTERM}
-	}
-	return []os.Signal{os.Interrupt, syscall.SIGTERM}
+	return slices.DeleteFunc([]os.Signal{os.Interrupt, syscall.SIGTERM, syscall.SIGHUP}, signal.Ignored)
 }
 
 // run executes the command and returns its exit code.
@@ -77,7 +100,11 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdout,
 
 // write prints the output that the caller requested. If that fails, the command has failed.
 func write(stdout, stderr io.Writer, s string) int {
-	if _, err := io.WriteString(stdout, s); isBrokenPipe(err) {
+	_, err := io.WriteString(stdout, s)
+	if err == nil && stdout != stderr {
+		err = closeOutput(stdout)
+	}
+	if isBrokenPipe(err) {
 		return exitBrokenPipe
 	} else if err != nil {
 		fmt.Fprintln(stderr, "ossget: standard output:", err)
@@ -89,9 +116,12 @@ func write(stdout, stderr io.Writer, s string) int {
 // download runs the download and shows its progress.
 func (c command) download(ctx context.Context, stdout, stderr io.Writer) outcome {
 	o := outcome{task: c.task, path: c.dest}
-	d, err := c.downloader()
+	d, err := c.downloader(ctx)
 	if err != nil {
-		if o.err = err; !errors.Is(err, credentials.ErrUnavailable) {
+		o.signal = signalOf(ctx)
+		switch o.err, o.interrupted = err, ctx.Err() != nil && errors.Is(err, ctx.Err()); {
+		case o.interrupted, errors.Is(err, credentials.ErrUnavailable):
+		default:
 			o.err = usageError{err}
 		}
 		return o
@@ -106,6 +136,10 @@ func (c command) download(ctx context.Context, stdout, stderr io.Writer) outcome
 		}
 		b.Update(p)
 	}))
+	if o.noFolder, o.err = c.makeFolder(); o.err != nil {
+		b.Close()
+		return o
+	}
 	began := time.Now()
 	switch c.task {
 	case taskFile:
@@ -116,6 +150,9 @@ func (c command) download(ctx context.Context, stdout, stderr io.Writer) outcome
 		o.result, o.err = c.stream(ctx, d, stdout, opts)
 	case taskPrefix:
 		o.prefix, o.err = d.DownloadPrefix(ctx, c.source.bucket, c.source.key, c.dest, opts...)
+	}
+	if o.result != nil {
+		o.noFolder = "" // it was there after all
 	}
 	took := time.Since(began)
 	o.seconds = took.Seconds()
@@ -128,17 +165,41 @@ func (c command) download(ctx context.Context, stdout, stderr io.Writer) outcome
 	if o.err != nil && !o.anew {
 		o.kept = last.Done
 	}
-	o.interrupted = o.err != nil && ctx.Err() != nil
+	o.interrupted, o.signal = o.err != nil && ctx.Err() != nil, signalOf(ctx)
 	return o
+}
+
+// makeFolder makes the folder of DEST if -mkdir says so. Otherwise it returns that folder if it is missing.
+func (c command) makeFolder() (missing string, err error) {
+	if c.task != taskFile && c.task != taskURL {
+		return "", nil
+	}
+	folder := filepath.Dir(c.dest)
+	if c.mkdir {
+		return "", os.MkdirAll(folder, 0o777)
+	}
+	if _, err := os.Stat(folder); errors.Is(err, fs.ErrNotExist) {
+		return folder, nil
+	}
+	return "", nil
+}
+
+// signalOf is the signal that ended a context; nil if none did.
+func signalOf(ctx context.Context) os.Signal {
+	var by signalError
+	if errors.As(context.Cause(ctx), &by) {
+		return by.signal
+	}
+	return nil
 }
 
 // downloader returns a Downloader. It has a client of the SDK unless the source is a URL, which includes its own
 // authorization.
-func (c command) downloader() (*ossdl.Downloader, error) {
+func (c command) downloader(ctx context.Context) (*ossdl.Downloader, error) {
 	if c.url != "" {
 		return ossdl.New(nil, c.shared...)
 	}
-	if err := c.who.answers(); err != nil {
+	if err := c.who.answers(ctx); err != nil {
 		return nil, err
 	}
 	client, err := c.client()

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/http"
 	"net/http/httptest"
 	"net/http/httputil"
 	"os"
@@ -28,6 +29,9 @@ const mib = 1 << 20
 // TestMain runs ossget itself for the tests that need it as a process.
 func TestMain(m *testing.M) {
 	if os.Getenv("OSSGET_TEST_MAIN") != "" {
+		if os.Getenv("OSSGET_TEST_METADATA") != "" {
+			prepare = func(t *http.Transport) { t.DisableKeepAlives = true } // the proxy is the metadata service
+		}
 		main()
 	}
 	os.Exit(m.Run())
@@ -260,12 +264,12 @@ func TestOutcomesOnTheWire(t *testing.T) {
 		exit int
 		code string
 	}{
-		{"no object", nil, []string{"oss://bucket/absent"}, 3, "NoSuchKey"},
-		{"no bucket", nil, []string{"oss://absent/key"}, 3, "NoSuchBucket"},
+		{"no object", nil, []string{"oss://bucket/absent"}, 3, "NotFound"},
+		{"no bucket", nil, []string{"oss://absent/key"}, 3, "NotFound"},
 		{"someone else's bucket", nil, []string{"oss://foreign/key"}, 3, "AccessDenied"},
 		{"wrong secret", env{"OSS_ACCESS_KEY_SECRET": "wrong"}, []string{"oss://bucket/key"}, 3, "SignatureDoesNotMatch"},
 		{"no credentials", env{"OSS_ACCESS_KEY_ID": "", "OSS_ACCESS_KEY_SECRET": ""}, []string{"oss://bucket/key"}, 3, "AccessDenied"},
-		{"archived", nil, []string{"oss://bucket/frozen"}, 3, "InvalidObjectState"},
+		{"archived", nil, []string{"oss://bucket/frozen"}, 3, "Archived"},
 		{"range past the end", nil, []string{"-range", "2000:", "oss://bucket/key"}, 3, ""},
 		{"wrong digest", nil, []string{"-sha256", strings.Repeat("00", 32), "oss://bucket/key"}, 3, "ChecksumMismatch"},
 		{"another ETag", nil, []string{"-if-match", "AB", "oss://bucket/key"}, 1, ""},
@@ -308,8 +312,43 @@ func TestDestinationsThatCannotBe(t *testing.T) {
 	s := newServer(t)
 	s.Put("bucket", "key", osstest.Random(1, 1000))
 	r := runHere(t.Context(), envOf(s), "oss://bucket/key", filepath.Join(t.TempDir(), "absent", "file"))
-	if r.exit != exitHopeless || !strings.Contains(r.stderr, "absent") || len(s.Requests()) > 0 {
+	if r.exit != exitHopeless || !strings.Contains(r.stderr, "absent") || !strings.Contains(r.stderr, "-mkdir") || len(s.Requests()) > 0 {
 		t.Errorf("%+v, %d requests", r, len(s.Requests()))
+	}
+	file := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(file, nil, 0o666); err != nil {
+		t.Fatal(err)
+	}
+	r = runHere(t.Context(), envOf(s), "-mkdir", "oss://bucket/key", filepath.Join(file, "file"))
+	if r.exit != exitHopeless || strings.Contains(r.stderr, "-mkdir") || len(s.Requests()) > 0 {
+		t.Errorf("below a file: %+v, %d requests", r, len(s.Requests()))
+	}
+}
+
+// TestMkdir checks that -mkdir makes the folder of DEST with its parents, for objects and URLs, and that it changes nothing
+// if the folder is there.
+func TestMkdir(t *testing.T) {
+	s := newServer(t)
+	c := osstest.Random(1, 1000)
+	s.Put("bucket", "key", c)
+	raw, _ := signed(t, s, "key", 600)
+	dir := t.TempDir()
+	for _, args := range [][]string{
+		{"oss://bucket/key", filepath.Join(dir, "a", "b", "file")},
+		{"oss://bucket/key", filepath.Join(dir, "a", "b", "again")},
+		{raw, filepath.Join(dir, "c", "file")},
+	} {
+		if r := runHere(t.Context(), envOf(s), append([]string{"-mkdir"}, args...)...); r.exit != 0 {
+			t.Fatalf("%+v", r)
+		}
+		sameAs(t, args[1], c)
+	}
+	if r := runHere(t.Context(), envOf(s), "-mkdir", "oss://bucket/key", filepath.Join(dir, "d")+string(filepath.Separator)); r.exit != 0 {
+		t.Fatalf("%+v", r)
+	}
+	sameAs(t, filepath.Join(dir, "d", "key"), c)
+	if r := runHere(t.Context(), envOf(s), "-mkdir", "oss://bucket/key", "-"); r.exit != exitUsage || !strings.Contains(r.stderr, "-mkdir") {
+		t.Errorf("to standard output: %+v", r)
 	}
 }
 
@@ -540,7 +579,7 @@ func TestTerminatedCommandContinues(t *testing.T) {
 		t.Fatal(err)
 	}
 	_ = cmd.Wait() // the exit code is checked below
-	if code := cmd.ProcessState.ExitCode(); code != exitInterrupted {
+	if code := cmd.ProcessState.ExitCode(); code != 143 {
 		t.Fatalf("exit code %d: %s", code, stderr.String())
 	}
 	if got := outcomeOf(t, ran{stdout: stdout.String()}); got.Failure == nil || got.Code != "Interrupted" {

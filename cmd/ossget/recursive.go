@@ -11,6 +11,24 @@ import (
 // someFailed reports whether the whole prefix was processed and some of its objects failed.
 func (o outcome) someFailed() bool { return o.prefix != nil && o.prefix.Failed > 0 }
 
+// allFinal reports whether the same command would fail again: each failure is known, and none of them can heal.
+func (o outcome) allFinal() bool {
+	p := o.prefix
+	if p.Failed != len(p.Failures) {
+		return false
+	}
+	final := func(err error) bool {
+		_, exit := o.kindOf(err)
+		return exit == exitHopeless
+	}
+	for _, f := range p.Failures {
+		if !final(f.Err) {
+			return false
+		}
+	}
+	return p.Listing == nil || final(p.Listing)
+}
+
 // printFailures prints a line for each failed object that was recorded.
 func (o outcome) printFailures(w io.Writer) {
 	for _, f := range o.prefix.Failures {
@@ -29,14 +47,19 @@ func (o outcome) prefixLine() string {
 	if o.seconds > 0 && p.Bytes > 0 {
 		s += fmt.Sprintf(" (%s/s)", bar.Bytes(int64(float64(p.Bytes)/o.seconds)))
 	}
+	if p.Encrypted > 0 {
+		s += fmt.Sprintf("; %d encrypted by their writers, and not decrypted", p.Encrypted)
+	}
 	if p.Listing != nil && o.someFailed() {
 		s = oneLine(p.Listing) + "; " + s
 	}
-	switch _, exit := o.kind(); {
+	switch {
 	case o.err == nil:
 		return s
-	case exit == exitInterrupted:
+	case o.wasInterrupted():
 		return "interrupted; " + s + "; the same command continues"
+	case o.someFailed() && o.allFinal():
+		return s + "; the same command would fail again"
 	case o.someFailed():
 		return s + "; the same command tries again what failed"
 	default:
@@ -46,13 +69,14 @@ func (o outcome) prefixLine() string {
 
 // prefixReport is the line of -json for a prefix.
 type prefixReport struct {
-	Path     string       `json:"path"`
-	Done     int          `json:"done"`
-	Skipped  int          `json:"skipped"`
-	Failed   int          `json:"failed"`
-	Bytes    int64        `json:"bytes"` // of the completed objects
-	Seconds  float64      `json:"seconds"`
-	Failures []keyFailure `json:"failures"` // the first ones only
+	Path      string       `json:"path"`
+	Done      int          `json:"done"`
+	Skipped   int          `json:"skipped"`
+	Failed    int          `json:"failed"`
+	Bytes     int64        `json:"bytes"`     // of the completed objects
+	Encrypted int          `json:"encrypted"` // the completed objects that their writers encrypted
+	Seconds   float64      `json:"seconds"`
+	Failures  []keyFailure `json:"failures"` // the first ones only
 	*Failure
 }
 
@@ -67,7 +91,8 @@ func (o outcome) prefixReport() prefixReport {
 	if o.prefix == nil {
 		return r
 	}
-	r.Done, r.Skipped, r.Failed, r.Bytes = o.prefix.Done, o.prefix.Skipped, o.prefix.Failed, o.prefix.Bytes
+	r.Done, r.Skipped, r.Failed = o.prefix.Done, o.prefix.Skipped, o.prefix.Failed
+	r.Bytes, r.Encrypted = o.prefix.Bytes, o.prefix.Encrypted
 	for _, f := range o.prefix.Failures {
 		word, _ := o.kindOf(f.Err)
 		r.Failures = append(r.Failures, keyFailure{f.Key, *failureOf(f.Err, word)})

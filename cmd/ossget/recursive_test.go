@@ -166,7 +166,7 @@ func TestSomeKeysFail(t *testing.T) {
 	}
 	slices.SortFunc(got.Failures, func(a, b keyFailure) int { return strings.Compare(a.Key, b.Key) })
 	if up, frozen := got.Failures[0], got.Failures[1]; up.Key != "folder/../up" || up.Error == "" || frozen.Key != "folder/frozen" ||
-		frozen.Code != "InvalidObjectState" || frozen.RequestID == "" {
+		frozen.Code != "Archived" || frozen.RequestID == "" {
 		t.Errorf("got %+v", got.Failures)
 	}
 	for _, want := range []string{"ossget: \"folder/frozen\": ", "ossget: \"folder/../up\": ", "4 done, 0 skipped, 2 failed; "} {
@@ -202,7 +202,7 @@ func TestListingThatBreaksOffAmongFailures(t *testing.T) {
 	})
 	r := runHere(t.Context(), envOf(s), "-json", "-recursive", "-include", "k000*", "oss://bucket", t.TempDir())
 	got := prefixLine(t, r)
-	if r.exit != 1 || got.Done != 9 || got.Failed != 1 || got.Failure == nil || got.Code != "SomeFailed" || !strings.Contains(got.Error, "not any more") {
+	if r.exit != 3 || got.Done != 9 || got.Failed != 1 || got.Failure == nil || got.Code != "SomeFailed" || !strings.Contains(got.Error, "not any more") {
 		t.Errorf("%+v", r)
 	}
 	lines := strings.Split(r.stderr, "\n")
@@ -223,7 +223,7 @@ func TestPrefixThatCannotBeListed(t *testing.T) {
 		exit   int
 		code   string
 	}{
-		{"absent", envOf(s), 3, "NoSuchBucket"},
+		{"absent", envOf(s), 3, "NotFound"},
 		{"foreign", envOf(s), 3, "AccessDenied"},
 		{"bucket", envOf(down), 1, "Failed"},
 	} {
@@ -317,7 +317,7 @@ func TestTerminatedPrefixContinues(t *testing.T) {
 	}
 	_ = cmd.Wait() // the exit code is checked below
 	got := prefixLine(t, ran{stdout: stdout.String()})
-	if code := cmd.ProcessState.ExitCode(); code != exitInterrupted || got.Failure == nil || got.Code != "Interrupted" ||
+	if code := cmd.ProcessState.ExitCode(); code != 143 || got.Failure == nil || got.Code != "Interrupted" ||
 		got.Done != 3 || got.Failed != 0 || !strings.Contains(stderr.String(), "ossget: interrupted; ") {
 		t.Fatalf("exit code %d: %s%s", code, stdout.String(), stderr.String())
 	}

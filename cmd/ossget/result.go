@@ -8,9 +8,13 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"os"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
+	"unicode"
+	"unicode/utf16"
 
 	"github.com/aliyun/aliyun-oss-go-sdk/oss"
 
@@ -24,7 +28,9 @@ const (
 	exitFailed      = 1 // the same command resumes later
 	exitUsage       = 2
 	exitHopeless    = 3 // the same command fails again
+	exitHangup      = 129
 	exitInterrupted = 130
+	exitTerminated  = 143
 	exitBrokenPipe  = 141 // like a process that SIGPIPE ended
 )
 
@@ -37,6 +43,7 @@ func (e usageError) Unwrap() error { return e.error }
 type outcome struct {
 	task        task
 	path        string
+	noFolder    string              // the folder of path, if that is missing and could have been made
 	result      *ossdl.Result       // nil if no request was made
 	prefix      *ossdl.PrefixResult // the same, for a prefix
 	seconds     float64
@@ -44,6 +51,20 @@ type outcome struct {
 	kept        int64 // bytes that the same command will not fetch again
 	anew        bool  // it keeps nothing of an incomplete object
 	interrupted bool
+	signal      os.Signal // that interrupted it; nil: not known
+}
+
+// wasInterrupted reports whether the command ended because it was interrupted, and not before that.
+func (o outcome) wasInterrupted() bool {
+	return o.interrupted && errors.Is(o.err, context.Canceled)
+}
+
+// interruptedExit is the exit code of a process that the signal ended, as shells have it.
+func (o outcome) interruptedExit() int {
+	if s, ok := o.signal.(syscall.Signal); ok {
+		return 128 + int(s)
+	}
+	return exitInterrupted
 }
 
 // kinds are the errors that a caller can act on, with their stable words and exit codes. The more specific ones come first.
@@ -71,17 +92,21 @@ func (o outcome) kind() (word string, exit int) {
 		return "", exitDone
 	case errors.As(o.err, &usage):
 		return "Usage", exitUsage
-	case o.interrupted && errors.Is(o.err, context.Canceled):
-		return "Interrupted", exitInterrupted
+	case o.wasInterrupted():
+		return "Interrupted", o.interruptedExit()
 	case errors.Is(o.err, errBrokenPipe):
 		return "BrokenPipe", exitBrokenPipe
 	case o.someFailed():
+		if o.allFinal() {
+			return "SomeFailed", exitHopeless
+		}
 		return "SomeFailed", exitFailed
 	}
 	return o.kindOf(o.err)
 }
 
-// kindOf does the same for an error alone.
+// kindOf does the same for an error alone. One cause has one word, whether or not the server explains it: a code of OSS is used
+// only where the status alone would not tell the cause.
 func (o outcome) kindOf(err error) (word string, exit int) {
 	var service oss.ServiceError
 	for _, k := range kinds {
@@ -92,18 +117,31 @@ func (o outcome) kindOf(err error) (word string, exit int) {
 	if o.result == nil && o.prefix == nil {
 		return "Local", exitHopeless // the destination or the checkpoint's folder cannot be used: no request was made yet
 	}
-	if errors.As(err, &service) && refused(service) {
-		return "HTTP" + strconv.Itoa(service.StatusCode), exitHopeless
+	if !errors.As(err, &service) || service.StatusCode < 400 {
+		return "Failed", exitFailed
 	}
-	return "Failed", exitFailed
+	status := "HTTP" + strconv.Itoa(service.StatusCode)
+	switch {
+	case service.Code == requestTimeout || service.StatusCode == http.StatusRequestTimeout:
+		return requestTimeout, exitFailed
+	case !refused(service):
+		return status, exitFailed
+	case service.Code != "":
+		return service.Code, exitHopeless
+	case service.StatusCode == http.StatusForbidden:
+		return "AccessDenied", exitHopeless
+	}
+	return status, exitHopeless
 }
 
-// refused reports whether the same request would get the same answer again. RequestTimeout is a 400 of OSS that is about the
-// network.
+// requestTimeout is OSS's code for a request that came too slowly, with the status 400. It is about the network.
+const requestTimeout = "RequestTimeout"
+
+// refused reports whether the same request would get the same answer again.
 func refused(answer oss.ServiceError) bool {
 	status := answer.StatusCode
 	return status >= 400 && status < 500 && status != http.StatusRequestTimeout && status != http.StatusTooManyRequests &&
-		answer.Code != "RequestTimeout"
+		answer.Code != requestTimeout
 }
 
 func (o outcome) exitCode() int {
@@ -133,16 +171,17 @@ func (o outcome) line() string {
 		continues = ""
 	}
 	if o.kept > 0 {
-		continues = fmt.Sprintf("; %s are kept%s", bar.Bytes(o.kept), continues)
+		continues = fmt.Sprintf("; %s of the file are kept%s", bar.Bytes(o.kept), continues)
 	}
-	_, exit := o.kind()
-	switch {
+	switch _, exit := o.kind(); {
 	case exit == exitDone:
 		return "ossget: " + o.summary()
-	case exit == exitInterrupted:
+	case o.wasInterrupted():
 		return "ossget: interrupted" + continues
 	case exit == exitFailed && o.kept > 0:
 		return "ossget: " + oneLine(o.err) + continues
+	case o.noFolder != "":
+		return "ossget: " + oneLine(o.err) + "; -mkdir makes the folder"
 	default:
 		return "ossget: " + oneLine(o.err)
 	}
@@ -157,7 +196,12 @@ func (o outcome) summary() string {
 	if r.ResumedBytes > 0 {
 		s += fmt.Sprintf(", %s of it from an earlier run", bar.Bytes(r.ResumedBytes))
 	}
-	if !r.Verified {
+	switch {
+	case r.Encrypted && r.Verified:
+		return s + ", verified; encrypted by its writer, and not decrypted"
+	case r.Encrypted:
+		return s + "; not verified: there is no digest to compare with; encrypted by its writer, and not decrypted"
+	case !r.Verified:
 		return s + "; not verified: there is no digest to compare with"
 	}
 	return s + ", verified"
@@ -170,6 +214,7 @@ type report struct {
 	ETag            string  `json:"etag"`
 	CRC64           string  `json:"crc64"` // decimal: not every parser reads so large a number exactly
 	Verified        bool    `json:"verified"`
+	Encrypted       bool    `json:"encrypted"`
 	ResumedBytes    int64   `json:"resumedBytes"`
 	DownloadedBytes int64   `json:"downloadedBytes"`
 	Requests        int     `json:"requests"`
@@ -194,7 +239,7 @@ func (o outcome) json() string {
 		r = &ossdl.Result{Path: o.path}
 	}
 	line := report{
-		Path: r.Path, Size: r.Size, ETag: r.ETag, CRC64: strconv.FormatUint(r.CRC64, 10), Verified: r.Verified,
+		Path: r.Path, Size: r.Size, ETag: r.ETag, CRC64: strconv.FormatUint(r.CRC64, 10), Verified: r.Verified, Encrypted: r.Encrypted,
 		ResumedBytes: r.ResumedBytes, DownloadedBytes: r.DownloadedBytes, Requests: r.Requests, Retries: r.Retries,
 		Seconds: r.Duration.Seconds(), Failure: o.failure(),
 	}
@@ -209,6 +254,24 @@ func oneJSON(line any) string {
 	if err := e.Encode(line); err != nil {
 		panic(err) // cannot happen: structs of strings and numbers, none of them NaN
 	}
+	return escapeUnprintable(b.String())
+}
+
+// escapeUnprintable escapes what a terminal might act on: DEL, the controls of C1 and the marks that change the direction of
+// writing. In a JSON document they can only stand inside strings. The encoder escapes those of ASCII.
+func escapeUnprintable(line string) string {
+	var b strings.Builder
+	for _, r := range line {
+		switch {
+		case r == '\n', unicode.IsPrint(r):
+			b.WriteRune(r)
+		case r > 0xffff:
+			r1, r2 := utf16.EncodeRune(r)
+			fmt.Fprintf(&b, `\u%04x\u%04x`, r1, r2)
+		default:
+			fmt.Fprintf(&b, `\u%04x`, r)
+		}
+	}
 	return b.String()
 }
 
@@ -217,8 +280,8 @@ func (o outcome) failure() *Failure {
 	if o.err == nil {
 		return nil
 	}
-	word, exit := o.kind()
-	if exit == exitInterrupted || o.someFailed() {
+	word, _ := o.kind()
+	if o.wasInterrupted() || o.someFailed() {
 		return &Failure{Error: oneLine(o.err), Code: word} // not from an answer
 	}
 	return failureOf(o.err, word)
@@ -230,9 +293,6 @@ func failureOf(err error, word string) *Failure {
 	var service oss.ServiceError
 	if errors.As(err, &service) {
 		f.RequestID = service.RequestID
-		if service.Code != "" {
-			f.Code = service.Code
-		}
 	}
 	return f
 }

@@ -36,20 +36,22 @@ func TestExitCodesAndWords(t *testing.T) {
 		{part(ossdl.ErrInUse), 1, "InUse", ""},
 		{part(ossdl.ErrNoSpace), 1, "NoSpace", ""},
 		{part(ossdl.ErrExpired), 1, "Expired", ""},
-		{part(errors.Join(ossdl.ErrExpired, service(403, "SecurityTokenExpired"))), 1, "SecurityTokenExpired", "5F"},
-		{part(errors.Join(ossdl.ErrObjectChanged, service(412, "PreconditionFailed"))), 1, "PreconditionFailed", "5F"},
+		{part(errors.Join(ossdl.ErrExpired, service(403, "SecurityTokenExpired"))), 1, "Expired", "5F"},
+		{part(errors.Join(ossdl.ErrObjectChanged, service(412, "PreconditionFailed"))), 1, "ObjectChanged", "5F"},
 		{part(ossdl.ErrObjectChanged), 1, "ObjectChanged", ""},
-		{part(errors.Join(ossdl.ErrNotFound, service(404, "NoSuchKey"))), 3, "NoSuchKey", "5F"},
-		{part(errors.Join(ossdl.ErrArchived, service(403, "InvalidObjectState"))), 3, "InvalidObjectState", "5F"},
+		{part(errors.Join(ossdl.ErrNotFound, service(404, "NoSuchKey"))), 3, "NotFound", "5F"},
+		{part(errors.Join(ossdl.ErrArchived, service(403, "InvalidObjectState"))), 3, "Archived", "5F"},
 		{part(ossdl.ErrRange), 3, "RangeRefused", ""},
 		{part(ossdl.ErrChecksum), 3, "ChecksumMismatch", ""},
 		{part(service(403, "AccessDenied")), 3, "AccessDenied", "5F"},
-		{part(service(403, "")), 3, "HTTP403", "5F"},
+		{part(service(403, "")), 3, "AccessDenied", "5F"},
 		{part(service(400, "InvalidArgument")), 3, "InvalidArgument", "5F"},
 		{part(service(400, "RequestTimeout")), 1, "RequestTimeout", "5F"},
-		{part(service(408, "")), 1, "Failed", "5F"},
-		{part(service(429, "QpsLimitExceeded")), 1, "QpsLimitExceeded", "5F"},
-		{part(service(503, "")), 1, "Failed", "5F"},
+		{part(service(408, "")), 1, "RequestTimeout", "5F"},
+		{part(service(429, "QpsLimitExceeded")), 1, "HTTP429", "5F"},
+		{part(service(429, "")), 1, "HTTP429", "5F"},
+		{part(service(503, "")), 1, "HTTP503", "5F"},
+		{part(service(503, "ServiceUnavailable")), 1, "HTTP503", "5F"},
 		{part(context.DeadlineExceeded), 1, "Failed", ""},
 	} {
 		o := outcome{err: c.err, result: new(ossdl.Result)}
@@ -67,7 +69,7 @@ func TestExitCodesAndWords(t *testing.T) {
 	if got := interrupted.exitCode(); got != 130 {
 		t.Errorf("interrupted: exit code %d", got)
 	}
-	if got := interrupted.line(); !strings.Contains(got, "interrupted; 3.0 MiB are kept; the same command continues") {
+	if got := interrupted.line(); !strings.Contains(got, "interrupted; 3.0 MiB of the file are kept; the same command continues") {
 		t.Errorf("interrupted: %q", got)
 	}
 }
@@ -111,12 +113,12 @@ func TestNothingContinuesWithoutACheckpoint(t *testing.T) {
 }
 
 func TestJSONHasTheNamedFieldsAndNoOther(t *testing.T) {
-	names := []string{"path", "size", "etag", "crc64", "verified", "resumedBytes", "downloadedBytes", "requests", "retries", "seconds"}
+	names := []string{"path", "size", "etag", "crc64", "verified", "encrypted", "resumedBytes", "downloadedBytes", "requests", "retries", "seconds"}
 	done := outcome{result: &ossdl.Result{
 		Path: "a<b>&", Size: 5, ETag: `"AB"`, CRC64: 1<<64 - 1, Verified: true, ResumedBytes: 2, DownloadedBytes: 3,
 		Requests: 4, Retries: 1, Duration: 1500 * time.Millisecond,
 	}}
-	want := `{"path":"a<b>&","size":5,"etag":"\"AB\"","crc64":"18446744073709551615","verified":true,` +
+	want := `{"path":"a<b>&","size":5,"etag":"\"AB\"","crc64":"18446744073709551615","verified":true,"encrypted":false,` +
 		`"resumedBytes":2,"downloadedBytes":3,"requests":4,"retries":1,"seconds":1.5}` + "\n"
 	if got := done.json(); got != want {
 		t.Errorf("got  %swant %s", got, want)
@@ -139,5 +141,20 @@ func TestJSONHasTheNamedFieldsAndNoOther(t *testing.T) {
 	}
 	if fields := strings.Count(done.json(), `":`); fields != len(names) {
 		t.Errorf("%d fields, want %v", fields, slices.Values(names))
+	}
+}
+
+// TestJSONIsHarmless checks that no rune that a terminal acts on is in a line of -json, and that it still says the same.
+func TestJSONIsHarmless(t *testing.T) {
+	const hostile = "a\u0000\u001b[31m\u007f\u0085\u009b2J\u202e\u2066\u200f\u2028\ufeff\U000e0001\U0001f600 \u00e9"
+	line := oneJSON(report{Path: hostile})
+	for _, r := range strings.TrimSuffix(line, "\n") {
+		if !unicode.IsPrint(r) {
+			t.Errorf("%U is in %q", r, line)
+		}
+	}
+	var got report
+	if err := json.Unmarshal([]byte(line), &got); err != nil || got.Path != hostile {
+		t.Errorf("got %q, %v", got.Path, err)
 	}
 }

@@ -36,6 +36,10 @@ func (c command) stream(ctx context.Context, d *ossdl.Downloader, stdout io.Writ
 	if closeErr := r.Close(); err == nil {
 		err = closeErr
 	}
+	if err == nil {
+		out.err = closeOutput(stdout)
+		err = out.explain(nil)
+	}
 	res := r.Result()
 	res.Path = stdoutName
 	return res, err
@@ -46,6 +50,14 @@ func (c command) open(ctx context.Context, d *ossdl.Downloader, opts []ossdl.Opt
 		return d.OpenURL(ctx, c.url, opts...)
 	}
 	return d.Open(ctx, c.source.bucket, c.source.key, opts...)
+}
+
+// closeOutput closes standard output: some file systems report only then that they have no room.
+func closeOutput(w io.Writer) error {
+	if c, ok := w.(io.Closer); ok {
+		return c.Close()
+	}
+	return nil
 }
 
 // holdBrokenPipe makes a broken pipe an error of the write until the returned function is called. By default the signal

@@ -81,7 +81,7 @@ func TestStandardOutputThatFails(t *testing.T) {
 		exit int
 		code string
 	}{
-		{"no object", e, []string{"oss://bucket/absent"}, 3, "NoSuchKey"},
+		{"no object", e, []string{"oss://bucket/absent"}, 3, "NotFound"},
 		{"digest", e, []string{"-concurrency", "1", "-sha256", strings.Repeat("00", 32), "oss://bucket/key"}, 3, "ChecksumMismatch"},
 		{"nobody listens", away, []string{"-retries", "0", "oss://bucket/key"}, 1, "Failed"},
 	} {
@@ -112,6 +112,48 @@ func TestStandardOutputThatFails(t *testing.T) {
 		t.Errorf("a full disk: exit code %d, %s", exit, stderr.String())
 	}
 }
+
+// TestOutputThatCannotBeWritten checks that the command never ends with 0 if what it was to print, the object or the JSON, is
+// not written, even if only the closing says so.
+func TestOutputThatCannotBeWritten(t *testing.T) {
+	s := newServer(t)
+	s.Put("bucket", "key", osstest.Random(1, mib))
+	for name, args := range map[string][]string{
+		"object": {"oss://bucket/key", "-"}, "empty object": {"oss://bucket/empty", "-"}, "JSON": {"-json", "oss://bucket/key", filepath.Join(t.TempDir(), "file")},
+		"JSON of a prefix": {"-json", "-recursive", "oss://bucket", t.TempDir()}, "version": {"-version"}, "help": {"-h"},
+	} {
+		s.Put("bucket", "empty", osstest.Bytes(nil))
+		for _, c := range []struct {
+			err  error
+			exit int
+		}{{syscall.ENOSPC, exitFailed}, {syscall.EBADF, exitFailed}, {syscall.EPIPE, exitBrokenPipe}} {
+			for _, out := range []io.Writer{failingOutput{onWrite: c.err}, failingOutput{onClose: c.err}} {
+				if name == "empty object" && out == (failingOutput{onWrite: c.err}) {
+					continue // nothing is written
+				}
+				var stderr bytes.Buffer
+				if exit := run(t.Context(), args, envOf(s).get, out, &stderr); exit != c.exit {
+					t.Errorf("%s, %+v: exit code %d: %s", name, out, exit, stderr.String())
+				}
+				if said := strings.Contains(stderr.String(), "standard output: "+c.err.Error()); said != (c.exit == exitFailed) {
+					t.Errorf("%s, %+v: %q", name, out, stderr.String())
+				}
+			}
+		}
+	}
+}
+
+// failingOutput is a standard output that cannot be written or closed.
+type failingOutput struct{ onWrite, onClose error }
+
+func (f failingOutput) Write(b []byte) (int, error) {
+	if f.onWrite != nil {
+		return 0, f.onWrite
+	}
+	return len(b), nil
+}
+
+func (f failingOutput) Close() error { return f.onClose }
 
 type writerFunc func([]byte) (int, error)
 
@@ -258,7 +300,7 @@ func TestTerminatedWhileNobodyReads(t *testing.T) {
 		t.Fatal(err)
 	}
 	_ = cmd.Wait() // the exit code is checked below
-	if code := cmd.ProcessState.ExitCode(); code != exitInterrupted || !strings.HasSuffix(stderr.String(), "ossget: interrupted\n") {
+	if code := cmd.ProcessState.ExitCode(); code != 143 || !strings.HasSuffix(stderr.String(), "ossget: interrupted\n") {
 		t.Errorf("exit code %d: %q", code, stderr.String())
 	}
 }

@@ -125,7 +125,7 @@ func TestCtrlCOnATerminal(t *testing.T) {
 	if want := regexp.MustCompile(`\rdisk\.img +25%  \[=+> +\]  +16\.\d MiB / 64\.0 MiB `); !want.MatchString(s.text()) {
 		t.Errorf("no bar: %q", s.text())
 	}
-	if want := "\r\nossget: interrupted; 16.4 MiB are kept; the same command continues\r\n"; !strings.HasSuffix(s.text(), want) {
+	if want := "\r\nossget: interrupted; 16.4 MiB of the file are kept; the same command continues\r\n"; !strings.HasSuffix(s.text(), want) {
 		t.Errorf("the end is not %q: %q", want, s.text())
 	}
 	for line := range strings.SplitSeq(s.text(), "\r") {

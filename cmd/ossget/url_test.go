@@ -186,7 +186,7 @@ func TestURLToStandardOutput(t *testing.T) {
 	s.ResetLog()
 	raw, query := signed(t, s, "absent", 600)
 	r := runHere(t.Context(), env{}, "-json", raw, "-")
-	if got := lastLine(t, r); r.exit != 3 || got.Failure == nil || got.Code != "NoSuchKey" || got.Requests != 1 || r.stdout != "" {
+	if got := lastLine(t, r); r.exit != 3 || got.Failure == nil || got.Code != "NotFound" || got.Requests != 1 || r.stdout != "" {
 		t.Errorf("absent: %+v", r)
 	}
 	silent(t, r, query)

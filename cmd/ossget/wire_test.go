@@ -55,7 +55,7 @@ func TestVersionIDReachesTheWire(t *testing.T) {
 func TestCheckpointIsWhereTheFlagsSay(t *testing.T) {
 	dir := t.TempDir()
 	path, elsewhere := filepath.Join(dir, "file"), t.TempDir()
-	const kept = "4.0 MiB are kept; the same command continues"
+	const kept = "4.0 MiB of the file are kept; the same command continues"
 
 	r := brokenOff(t, path)
 	if onlyFile(t, filepath.Join(dir, "file.cp"), "checkpoint.json data"); !strings.Contains(r.stderr, kept) {

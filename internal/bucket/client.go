@@ -17,6 +17,7 @@ import (
 
 	"github.com/aliyun/aliyun-oss-go-sdk/oss"
 
+	"github.com/ossdl/ossdl/internal/engine"
 	"github.com/ossdl/ossdl/internal/object"
 	"github.com/ossdl/ossdl/internal/transport"
 )
@@ -24,37 +25,30 @@ import (
 // MaxKey is the length of the longest object name, in bytes: it "must be less than 1024" (OSS's page on error responses).
 const MaxKey = 1023
 
+// maxSkew is how far this machine's clock may be wrong. A signature is good for as long as its date says, so a server, or who
+// answers in its place over plain HTTP, must not choose dates at will.
+const maxSkew = 24 * time.Hour
+
 // Client makes requests to one bucket, for any of its objects. It is safe for concurrent use.
 type Client struct {
 	client   *oss.Client
 	name     string
 	extra    Extra
-	unsigned bool         // there are no credentials
+	keys     keys
 	skew     atomic.Int64 // nanoseconds to add to this machine's clock
 	answered atomic.Bool  // the credentials were accepted once
+
+	behind atomic.Pointer[noKeyError] // the last request that was given up while it waited for the credentials provider
 }
 
-// New makes a client for the bucket name that adds extra to each request. It fails if the credentials provider of client
-// does.
-func New(client *oss.Client, name string, extra Extra) (*Client, error) {
-	cred, err := credentials(client)
+// New makes a client for the bucket name that adds extra to each request. It asks the credentials provider of client, and
+// fails if that fails or has not answered when ctx ends.
+func New(ctx context.Context, client *oss.Client, name string, extra Extra) (*Client, error) {
+	keys, err := askForKey(ctx, client)
 	if err != nil {
 		return nil, err
 	}
-	unsigned := cred.GetAccessKeyID() == "" && cred.GetAccessKeySecret() == ""
-	return &Client{client: client, name: name, extra: extra, unsigned: unsigned}, nil
-}
-
-func credentials(client *oss.Client) (oss.Credentials, error) {
-	provider := client.Config.CredentialsProvider
-	if p, ok := provider.(oss.CredentialsProviderE); ok {
-		cred, err := p.GetCredentialsE()
-		if err != nil {
-			return nil, fmt.Errorf("credentials provider: %w", err)
-		}
-		return cred, nil
-	}
-	return client.Config.GetCredentials(), nil
+	return &Client{client: client, name: name, extra: extra, keys: keys}, nil
 }
 
 // Name returns the name of the bucket.
@@ -66,7 +60,7 @@ func (c *Client) Object(key string) (*Source, error) {
 		return nil, fmt.Errorf("key %q: 1 to %d bytes of UTF-8 are allowed", key, MaxKey)
 	}
 	s := &Source{client: c, id: object.Identity{Bucket: c.name, Key: key}}
-	if c.unsigned {
+	if c.keys == noKey {
 		var err error
 		if s.url, err = c.plainURL(key); err != nil {
 			return nil, err
@@ -107,9 +101,14 @@ type outgoing struct {
 }
 
 // send makes one request.
-func (c *Client) send(ctx context.Context, out outgoing) (*oss.Response, error) {
-	if c.unsigned {
-		return c.client.Conn.DoURLWithContext(ctx, oss.HTTPMethod(out.method), addQuery(out.url, out.params), out.headers, nil, 0, nil)
+func (c *Client) send(ctx context.Context, out outgoing) (resp *oss.Response, err error) {
+	if c.keys == noKey {
+		if perr := engine.Guard("the HTTP client", func() {
+			resp, err = c.client.Conn.DoURLWithContext(ctx, oss.HTTPMethod(out.method), addQuery(out.url, out.params), out.headers, nil, 0, nil)
+		}); perr != nil {
+			return nil, perr
+		}
+		return resp, err
 	}
 	// Dated by the server's clock if this machine's was found to be wrong.
 	if skew := time.Duration(c.skew.Load()); skew != 0 {
@@ -121,8 +120,36 @@ func (c *Client) send(ctx context.Context, out outgoing) (*oss.Response, error) 
 		}
 	}
 	var sent transport.Secrets
-	resp, err := c.client.Conn.DoWithContext(sent.Watch(ctx, c.client.HTTPClient), out.method, c.name, out.key, out.params, out.headers, nil, 0, nil)
+	ctx = sent.Watch(ctx, c.client.HTTPClient)
+	resp, err = c.sign(ctx, func(signed oss.ProgressListener) (*oss.Response, error) {
+		return c.client.Conn.DoWithContext(ctx, out.method, c.name, out.key, out.params, out.headers, nil, 0, signed)
+	})
 	return cleaned(&sent, resp, err)
+}
+
+// sign calls do, which makes a request through the SDK. The SDK asks the credentials provider for it. If ctx ends before a
+// provider of the caller has answered, sign returns and leaves the request behind, which is never sent. Until that has ended
+// no other is begun.
+func (c *Client) sign(ctx context.Context, do func(oss.ProgressListener) (*oss.Response, error)) (resp *oss.Response, err error) {
+	if c.keys == fixedKey {
+		if perr := engine.Guard("the HTTP client", func() { resp, err = do(nil) }); perr != nil {
+			return nil, perr
+		}
+		return resp, err
+	}
+	if earlier := c.behind.Load(); earlier != nil {
+		select {
+		case <-earlier.behind:
+		case <-ctx.Done():
+			return nil, &noKeyError{context.Cause(ctx), earlier.behind}
+		}
+	}
+	asked := newQuestion()
+	resp, err = provided(ctx, asked, func() (*oss.Response, error) { return do(asked) })
+	if e, ok := err.(*noKeyError); ok {
+		c.behind.Store(e)
+	}
+	return resp, err
 }
 
 // cleaned removes the secrets of a request from what the SDK returned for it.
@@ -148,38 +175,53 @@ func addQuery(u string, params map[string]any) string {
 	return u + "?" + q.Encode()
 }
 
-// failure makes the error of an answer that is not a success. The SDK reads the bodies of errors but leaves those of
-// redirects open.
-func failure(ctx context.Context, resp *oss.Response, err error) error {
+// failure makes the error of an answer that is not a success, or of none. The SDK reads the bodies of errors but leaves those
+// of redirects open.
+func (c *Client) failure(ctx context.Context, resp *oss.Response, err error) error {
 	if resp != nil {
 		if resp.Body != nil {
 			resp.Body.Close()
 		}
 		var se oss.ServiceError
 		errors.As(err, &se)
-		return object.NewStatusError(resp.StatusCode, resp.Headers, se)
+		refusal := object.NewStatusError(resp.StatusCode, resp.Headers, se)
+		if c.keys == noKey {
+			refusal.MarkUnsigned("no credentials were found, so the request was not signed")
+		}
+		return refusal
 	}
 	if err == nil {
 		err = errors.New("no answer")
 	}
-	if cause := context.Cause(ctx); cause != nil {
-		err = cause
+	var panicked *engine.Panic
+	if errors.As(err, &panicked) {
+		return err
 	}
-	return object.WithoutURL(err)
+	var proxy *transport.ProxyError
+	switch cause := context.Cause(ctx); {
+	case cause != nil:
+		err = cause
+	case errors.As(err, &proxy) && proxy.Final(c.answered.Load()):
+		return &object.PermanentError{Err: proxy}
+	case errors.Is(err, transport.ErrDowngrade):
+		return &object.PermanentError{Err: object.WithoutURL(err)}
+	}
+	return object.ExplainDial(object.WithoutURL(err), c.client.Config.Endpoint)
 }
 
 // correct reports whether the same request may succeed if it is signed again: by the server's clock, which it records, or
 // with what the credentials provider returns by then.
 func (c *Client) correct(err error) bool {
 	var refused *object.StatusError
-	if c.unsigned || !errors.As(err, &refused) {
+	if c.keys == noKey || !errors.As(err, &refused) {
 		return false
 	}
 	if clock, skewed := refused.Skewed(); skewed {
-		if clock.IsZero() {
+		skew := time.Until(clock)
+		if clock.IsZero() || skew.Abs() > maxSkew {
 			return false
 		}
-		c.skew.Store(int64(time.Until(clock)))
+		c.skew.Store(int64(skew))
 		return true
 	}
 	return refused.KeyEnded(c.answered.Load())
@@ -205,7 +247,7 @@ func (c *Client) openOnce(ctx context.Context, method, key string, params map[st
 	if payer, ok := c.extra.Params["x-oss-request-payer"]; ok {
 		params["x-oss-request-payer"] = payer
 	}
-	if c.unsigned {
+	if c.keys == noKey {
 		var err error
 		if out.url, err = c.plainURL(key); err != nil {
 			return nil, err
@@ -213,7 +255,7 @@ func (c *Client) openOnce(ctx context.Context, method, key string, params map[st
 	}
 	resp, err := c.send(ctx, out)
 	if err != nil || resp == nil {
-		return nil, failure(ctx, resp, err)
+		return nil, c.failure(ctx, resp, err)
 	}
 	if id := resp.Headers.Get("x-oss-request-id"); resp.StatusCode != http.StatusOK || id == "" {
 		resp.Body.Close()

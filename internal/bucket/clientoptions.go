@@ -1,7 +1,10 @@
 package bucket
 
 import (
+	"crypto/fips140"
+	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/aliyun/aliyun-oss-go-sdk/oss"
 )
@@ -20,6 +23,31 @@ func CheckClient(client *oss.Client) error {
 	}
 	if name, instead := deadOption(client.Config, standard.Config); name != "" {
 		return fmt.Errorf("client option %s has no effect together with oss.HTTPClient; omit it and set %s", name, instead)
+	}
+	return nil
+}
+
+// CheckEndpoint returns an error if the client has no endpoint. The SDK accepts that, and asks a host with the name of the
+// bucket.
+func CheckEndpoint(client *oss.Client) error {
+	if client == nil {
+		return nil
+	}
+	host := client.Config.Endpoint
+	if _, rest, ok := strings.Cut(host, "://"); ok {
+		host = rest
+	}
+	if strings.Trim(host, "/ \t\r\n") == "" {
+		return fmt.Errorf("the client's endpoint %q has no host; give oss.New one, for example https://oss-cn-hangzhou.aliyuncs.com", client.Config.Endpoint)
+	}
+	return nil
+}
+
+// CheckSignature returns an error if signing requests would end the process: V1 uses SHA-1, and a Go program that runs with
+// GODEBUG=fips140=only panics at the first use of it.
+func CheckSignature(client *oss.Client) error {
+	if client != nil && client.Config.AuthVersion == oss.AuthV1 && fips140.Enforced() {
+		return errors.New("signatures of V1 use SHA-1, which GODEBUG=fips140=only does not allow; give oss.New oss.AuthVersion(oss.AuthV4) and oss.Region")
 	}
 	return nil
 }

@@ -2,17 +2,55 @@ package bucket
 
 import (
 	"context"
+	"errors"
 	"net/http"
+	"sync/atomic"
 
 	"github.com/ossdl/ossdl/internal/object"
+	"github.com/ossdl/ossdl/internal/span"
 )
 
-// Head asks for the facts of an object, without its bytes.
+// Head asks for the facts of an object, without its bytes. Some CDNs refuse HEAD, so Head then asks for the first byte.
 func (c *Client) Head(ctx context.Context, key string) (object.Facts, error) {
 	resp, err := c.open(ctx, http.MethodHead, key, map[string]any{})
+	if refusesHead(err) {
+		return c.firstByte(ctx, key)
+	}
 	if err != nil {
 		return object.Facts{}, err
 	}
 	resp.Body.Close()
 	return object.ReadHead(resp.Headers)
+}
+
+// refusesHead reports whether a server may have refused HEAD, and not the object. A refusal of OSS costs one request more,
+// which brings the reason: the answer to HEAD has no body.
+func refusesHead(err error) bool {
+	var refused *object.StatusError
+	if !errors.As(err, &refused) {
+		return false
+	}
+	switch refused.Status() {
+	case http.StatusForbidden, http.StatusMethodNotAllowed, http.StatusNotImplemented:
+		return true
+	}
+	return false
+}
+
+// firstByte asks for the first byte of an object, and returns the facts of the answer.
+func (c *Client) firstByte(ctx context.Context, key string) (object.Facts, error) {
+	src, err := c.Object(key)
+	if err != nil {
+		return object.Facts{}, err
+	}
+	var resent atomic.Int64
+	a, err := src.Get(ctx, object.Request{Span: span.Span{Off: 0, End: 1}, Resent: &resent})
+	if errors.Is(err, object.ErrRange) { // an empty object has no first byte
+		a, err = src.Get(ctx, object.Request{Whole: true, Resent: &resent})
+	}
+	if err != nil {
+		return object.Facts{}, err
+	}
+	a.Body.Close()
+	return a.Facts, nil
 }

@@ -1,6 +1,86 @@
 package bucket
 
-import "testing"
+import (
+	"bytes"
+	"fmt"
+	"runtime"
+	"strings"
+	"testing"
+)
+
+// pageOf returns the reader of a page.
+func pageOf(doc []byte) *pageReader { return &pageReader{from: bytes.NewReader(doc), left: pageLimit} }
+
+// TestHostilePage checks that no page costs more memory than a few times what OSS's largest does.
+func TestHostilePage(t *testing.T) {
+	const size, most = 16 << 20, 64 << 20
+	fill := func(head, repeat, tail string) string { return head + strings.Repeat(repeat, size/len(repeat)) + tail }
+	for name, doc := range map[string]string{
+		"many empty entries":  fill("<ListBucketResult>", "<Contents/>", ""),
+		"many other elements": fill("<ListBucketResult>", "<a/>", ""),
+		"deep":                fill("<ListBucketResult>", "<a>", ""),
+		"many attributes":     fill("<ListBucketResult><Contents", " a=''", ""),
+		"one long name":       fill("<ListBucketResult><", "a", ""),
+		"one long text":       fill("<ListBucketResult><Contents><Key>", "a", ""),
+		"text in pieces":      fill("<ListBucketResult><Contents><Key>", "a<!-- -->", ""),
+		"a long comment":      fill("<ListBucketResult><!--", "a", ""),
+		"a directive":         fill("<!DOCTYPE ", "<a>", ""),
+		"spaces":              fill("", " ", ""),
+		"many documents":      fill("", "<?a?>", ""),
+	} {
+		t.Run(name, func(t *testing.T) {
+			var before, after runtime.MemStats
+			runtime.ReadMemStats(&before)
+			entries, _, err := readPage(pageOf([]byte(doc)), Cursor{})
+			runtime.ReadMemStats(&after)
+			if err == nil || entries != nil {
+				t.Errorf("accepted with %d entries", len(entries))
+			}
+			// All that was allocated, whether or not it was garbage by the end; the document itself is a copy.
+			if n := after.TotalAlloc - before.TotalAlloc; n > size+most {
+				t.Errorf("%d MiB for a page of %d MiB", n>>20, size>>20)
+			}
+		})
+	}
+}
+
+// TestLargestPage checks that a page as large as OSS makes them is within the bounds.
+func TestLargestPage(t *testing.T) {
+	var doc strings.Builder
+	doc.WriteString("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<ListBucketResult>\n  <Name>bkt</Name>\n  <EncodingType>url</EncodingType>\n")
+	for i := range maxKeys {
+		doc.WriteString("  <Contents>\n    <Key>" + strings.Repeat("%E4", MaxKey-4))
+		for _, digit := range []int{i / 1000, i / 100, i / 10, i} {
+			doc.WriteString(string(rune('0' + digit%10)))
+		}
+		doc.WriteString("</Key>\n    <LastModified>2026-01-02T03:04:05.000Z</LastModified>\n    <ETag>\"5B3C1A2E053D763E1B002CC607C5A0FE1****\"</ETag>\n" +
+			"    <Type>Normal</Type>\n    <Size>344606</Size>\n    <StorageClass>ColdArchive</StorageClass>\n    <RestoreInfo>ongoing-request=\"true\"</RestoreInfo>\n" +
+			"    <TransitionTime>2026-01-02T03:04:05.000Z</TransitionTime>\n    <Owner>\n      <ID>0022012****</ID>\n      <DisplayName>user-example</DisplayName>\n    </Owner>\n  </Contents>\n")
+	}
+	doc.WriteString("  <IsTruncated>true</IsTruncated>\n  <NextContinuationToken>" + strings.Repeat("a", 4<<10) + "</NextContinuationToken>\n</ListBucketResult>")
+	entries, next, err := readPage(pageOf([]byte(doc.String())), Cursor{})
+	if err != nil || len(entries) != maxKeys || next.Token == "" || entries[0].Size != 344606 || entries[0].Modified.IsZero() {
+		t.Fatalf("%d entries, %v", len(entries), err)
+	}
+}
+
+// TestPageWithMoreThanAskedFor checks that a page with some thousand entries is read, since not every server counts.
+func TestPageWithMoreThanAskedFor(t *testing.T) {
+	for _, c := range []struct {
+		n  int
+		ok bool
+	}{{3 * maxKeys, true}, {maxEntries, true}, {maxEntries + 1, false}} {
+		var doc strings.Builder
+		doc.WriteString("<ListBucketResult>")
+		for i := range c.n {
+			fmt.Fprintf(&doc, "<Contents><Key>%06d</Key><Size>1</Size><LastModified>2026-01-02T03:04:05.000Z</LastModified></Contents>", i)
+		}
+		doc.WriteString("</ListBucketResult>")
+		if entries, _, err := readPage(pageOf([]byte(doc.String())), Cursor{}); (err == nil) != c.ok || c.ok && len(entries) != c.n {
+			t.Errorf("a page of %d: %d entries, %v", c.n, len(entries), err)
+		}
+	}
+}
 
 // FuzzListing checks that a listing is refused unless it names objects that can exist, and that it does not go in circles.
 func FuzzListing(f *testing.F) {
@@ -17,7 +97,7 @@ func FuzzListing(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, doc []byte, token, after string, empty int) {
 		at := Cursor{token, after, empty}
-		objects, next, err := readPage(doc, at)
+		objects, next, err := readPage(pageOf(doc), at)
 		if err != nil {
 			if objects != nil || next != (Cursor{}) {
 				t.Errorf("%v, but %+v and %+v", err, objects, next)

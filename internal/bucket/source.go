@@ -24,7 +24,7 @@ func (s *Source) String() string { return s.id.String() }
 func (s *Source) Identity() object.Identity { return s.id }
 
 // Versions reports whether requests may carry a version ID: only signed ones do.
-func (s *Source) Versions() bool { return !s.client.unsigned }
+func (s *Source) Versions() bool { return s.client.keys != noKey }
 
 // Ready returns immediately, since each request has a new signature.
 func (s *Source) Ready(context.Context) error { return nil }
@@ -42,7 +42,7 @@ func (s *Source) Get(ctx context.Context, r object.Request) (*object.Answer, err
 func (s *Source) getOnce(ctx context.Context, r object.Request) (*object.Answer, error) {
 	resp, err := s.client.send(ctx, s.build(r))
 	if resp == nil || err != nil {
-		return nil, failure(ctx, resp, err)
+		return nil, s.client.failure(ctx, resp, err)
 	}
 	a, err := object.Read(r, resp.StatusCode, resp.Headers, object.OSS)
 	if err != nil {
@@ -65,7 +65,7 @@ func (s *Source) build(r object.Request) outgoing {
 	}
 	if !r.Whole {
 		out.headers["Range"] = r.Header()
-		if !s.client.unsigned {
+		if s.client.keys != noKey {
 			// Without it OSS ignores a range that is not wholly inside the object, and sends the whole object with a 200.
 			out.headers["x-oss-range-behavior"] = "standard"
 		}

@@ -65,6 +65,9 @@ func (e *Engine) firstAnswer(a *object.Answer) error {
 	if err := e.fit(a.Size, a.Origin); err != nil {
 		return err
 	}
+	if object.IsEncrypted(a.Header) {
+		e.Log.Warn("object was encrypted by its writer; it is not decrypted")
+	}
 	if ranges := e.pin.rangeSupport(); ranges == unsupported || ranges == untried && a.Size > 0 {
 		e.Parts.SetSingle(true)
 	}

@@ -76,7 +76,18 @@ func (r *Retrier) expired(err error) bool {
 func (r *Retrier) final(err error, fails int) bool {
 	var local *sinkError
 	return errors.As(err, &local) || errors.Is(err, ErrStale) || errors.Is(err, object.ErrObjectChanged) ||
-		r.policy.Attempts == 1 || fails >= r.policy.Attempts || !object.Retryable(err)
+		r.policy.Attempts == 1 || fails >= r.most(err) || !object.Retryable(err)
+}
+
+// mostUnknown is how many times in a row a host may be unknown. Other failures of DNS are not bounded by it.
+const mostUnknown = 3
+
+// most returns how many failures in a row end the attempts, if err is the last of them.
+func (r *Retrier) most(err error) int {
+	if object.UnknownHost(err) {
+		return min(mostUnknown, r.policy.Attempts)
+	}
+	return r.policy.Attempts
 }
 
 // wait waits before the next attempt.

@@ -37,12 +37,13 @@ type StatusError struct {
 	retryAfter time.Duration // what the server asked for; 0: nothing
 	date       time.Time     // the server's clock; zero: it was not sent
 	location   string        // the host of a redirect; "": it is none
+	advice     string        // see adviceOn
 }
 
 // NewStatusError makes the error of an answer whose status is not a success. It keeps the service's message but not its raw
 // text: for a signature error, that holds the string to sign, which has the token in it.
 func NewStatusError(status int, h http.Header, se oss.ServiceError) *StatusError {
-	e := &StatusError{means: meaning(status, se.Code, se.Message), service: oss.ServiceError{
+	e := &StatusError{means: meaning(status, se.Code, se.Message), advice: adviceOn(status, h, se), service: oss.ServiceError{
 		Code: se.Code, Message: se.Message, RequestID: h.Get("x-oss-request-id"), HostID: se.HostID,
 		Endpoint: se.Endpoint, Ec: se.Ec, StatusCode: status,
 	}}
@@ -66,6 +67,8 @@ func NewStatusError(status int, h http.Header, se oss.ServiceError) *StatusError
 // statuses 403 and 404.
 func meaning(status int, code, message string) error {
 	switch {
+	case code == "NoSuchStyle": // with 404: the object may be there
+		return nil
 	case status == http.StatusNotFound, status == http.StatusMethodNotAllowed:
 		// 405 is the answer to the version ID of a delete marker.
 		return ErrNotFound
@@ -101,6 +104,9 @@ func (e *StatusError) Error() string {
 	}
 	if e.service.Ec != "" {
 		fmt.Fprintf(&b, ", EC %s", e.service.Ec)
+	}
+	if e.advice != "" {
+		fmt.Fprintf(&b, "; %s", e.advice)
 	}
 	return b.String()
 }

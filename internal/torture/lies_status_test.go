@@ -230,7 +230,7 @@ func TestRedirects(t *testing.T) {
 		// There is nothing to lose: it is followed.
 		elsewhere := harness.NewServer(t)
 		elsewhere.CreateBucket("bkt", osstest.PublicRead())
-		st := newServerStage(t, stageConfig{client: []oss.ClientOption{oss.SetCredentialsProvider(&keys{})}})
+		st := newServerStage(t, stageConfig{client: []oss.ClientOption{withoutKey}})
 		elsewhere.Put("bkt", "key", st.content)
 		st.answerAlways(osstest.Inject().Redirect(elsewhere.URL("bkt", "key"), 302))
 		res, err := st.download()
@@ -489,7 +489,7 @@ func (k *failingKeys) GetCredentialsE() (oss.Credentials, error) {
 func TestClockSkew(t *testing.T) {
 	countLies(t)
 	for _, v4 := range []bool{false, true} {
-		for _, skew := range []time.Duration{3 * time.Hour, -26 * time.Hour} {
+		for _, skew := range []time.Duration{3 * time.Hour, -23 * time.Hour} {
 			wrong := func(st *serverStage) { st.s.SetNow(func() time.Time { return time.Now().Add(skew) }) }
 			t.Run(fmt.Sprintf("by %v, V4 %t", skew, v4), func(t *testing.T) {
 				st := newServerStage(t, stageConfig{v4: v4})
@@ -514,6 +514,19 @@ func TestClockSkew(t *testing.T) {
 				st.mustSucceed(res, err, lieParts+4)
 			})
 		}
+		t.Run(fmt.Sprintf("by more than a day, V4 %t", v4), func(t *testing.T) {
+			// A server must not choose the dates of signatures at will.
+			for _, skew := range []time.Duration{25 * time.Hour, -25 * time.Hour, 10 * 365 * 24 * time.Hour} {
+				fieldCase()
+				st := newServerStage(t, stageConfig{v4: v4})
+				st.s.SetNow(func() time.Time { return time.Now().Add(skew) })
+				_, err := st.download()
+				st.mustBeRefusal(err, 403, "RequestTimeTooSkewed")
+				if st.requestsMade != 1 {
+					t.Errorf("%v: %d requests", skew, st.requestsMade)
+				}
+			}
+		})
 		for name, fault := range map[string]func() *osstest.Fault{
 			"no date": func() *osstest.Fault { return osstest.Error(403, "RequestTimeTooSkewed").Header("Date", "today") },
 			"a wrong date": func() *osstest.Fault {

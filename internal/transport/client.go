@@ -49,6 +49,9 @@ type Transport struct{ *http.Transport }
 // RoundTrip implements [http.RoundTripper].
 func (t *Transport) RoundTrip(r *http.Request) (*http.Response, error) {
 	learn(r)
+	if isSignedWithoutKey(r) {
+		return nil, ErrEmptyKey
+	}
 	resp, err := t.Transport.RoundTrip(r)
 	if err == nil && resp.StatusCode/100 != 2 && resp.Body != nil {
 		resp.Body = errorBody{io.LimitReader(resp.Body, ErrorBodyLimit), resp.Body}

@@ -1,6 +1,7 @@
 package transport
 
 import (
+	"errors"
 	"fmt"
 	"net/http"
 )
@@ -11,12 +12,19 @@ const maxRedirects = 10
 // ErrRedirects ends a request that is redirected once more than maxRedirects.
 var ErrRedirects = fmt.Errorf("more than %d redirects", maxRedirects)
 
+// ErrDowngrade ends a request over TLS that is redirected to a URL without it: anyone on the way could answer that.
+var ErrDowngrade = errors.New("a redirect from https to http is refused")
+
 // checkRedirect is the rule for redirects, for the CheckRedirect of an [http.Client]. It follows no redirect of a request
-// with credentials. From other requests it removes the headers of OSS before they go to another host.
+// with credentials, and none from https to http. From other requests it removes the headers of OSS before they go to another
+// host.
 func checkRedirect(next *http.Request, via []*http.Request) error {
 	first := via[0]
 	if first.Header.Get("Authorization") != "" || first.Header.Get("x-oss-security-token") != "" {
 		return http.ErrUseLastResponse
+	}
+	if first.URL.Scheme == "https" && next.URL.Scheme == "http" {
+		return ErrDowngrade
 	}
 	if len(via) >= maxRedirects {
 		return ErrRedirects

@@ -95,6 +95,16 @@ func learn(r *http.Request) {
 	}
 }
 
+// ErrEmptyKey ends a request that would be signed with an empty access key.
+var ErrEmptyKey = errors.New("the credentials provider returned an empty access key; for unsigned requests give oss.New an empty access key and no provider")
+
+// isSignedWithoutKey reports whether a request is signed with an empty access key: OSS calls that an unknown key.
+func isSignedWithoutKey(r *http.Request) bool {
+	scheme, rest, _ := strings.Cut(r.Header.Get("Authorization"), " ")
+	return strings.HasPrefix(scheme, "OSS") && (strings.HasPrefix(rest, ":") || strings.HasPrefix(rest, "Credential=/") ||
+		strings.HasPrefix(rest, "AccessKeyId:,"))
+}
+
 // AddQuery adds the secrets of a URL's query: the whole query, each parameter, and each value that may be a credential. In a
 // URL that is signed for OSS, any value but the version ID may be one.
 func (s *Secrets) AddQuery(query string, signed bool) {

@@ -1,8 +1,10 @@
 package transport
 
 import (
+	"context"
 	"crypto/tls"
 	"encoding/base64"
+	"fmt"
 	"net/http"
 	"net/url"
 	"slices"
@@ -21,7 +23,50 @@ func tune(client *http.Client, changes []func(*http.Transport)) *http.Client {
 	if t.Proxy != nil {
 		t.Proxy = learnProxy(t.Proxy)
 	}
+	t.OnProxyConnectResponse = checkProxy(t.OnProxyConnectResponse)
 	return client
+}
+
+// ProxyError says that a proxy refused to connect to the server of a request.
+type ProxyError struct {
+	Status int
+	Host   string // of the proxy, without user and password
+}
+
+func (e *ProxyError) Error() string {
+	s := fmt.Sprintf("the proxy %s refused the connection: status %d %s", e.Host, e.Status, http.StatusText(e.Status))
+	switch e.Status {
+	case http.StatusProxyAuthRequired:
+		s += "; user and password belong into the URL of the proxy"
+	case http.StatusForbidden:
+		s += "; it may have to be told to allow the endpoint, or NO_PROXY to leave it out"
+	}
+	return s
+}
+
+// Final reports whether the proxy would refuse the same request again. One that has let others through may only allow few
+// connections.
+func (e *ProxyError) Final(answered bool) bool {
+	return e.Status/100 == 4 && e.Status != http.StatusRequestTimeout && e.Status != http.StatusTooManyRequests &&
+		(!answered || e.Status == http.StatusProxyAuthRequired)
+}
+
+type proxyCheck = func(context.Context, *url.URL, *http.Request, *http.Response) error
+
+// checkProxy makes a typed error of a proxy's refusal: that of net/http has neither its status nor its name. Another check
+// comes first.
+func checkProxy(other proxyCheck) proxyCheck {
+	return func(ctx context.Context, proxy *url.URL, req *http.Request, resp *http.Response) error {
+		if other != nil {
+			if err := other(ctx, proxy, req, resp); err != nil {
+				return err
+			}
+		}
+		if resp.StatusCode != http.StatusOK {
+			return &ProxyError{resp.StatusCode, proxy.Host}
+		}
+		return nil
+	}
 }
 
 // keepToHTTP1 undoes each of the ways in which a transport is made to speak HTTP/2.

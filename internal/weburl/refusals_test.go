@@ -51,7 +51,7 @@ func FuzzErrorBody(f *testing.F) {
 	if err != nil {
 		f.Fatal(err)
 	}
-	b, err := bucket.New(client, "bkt", bucket.Extra{})
+	b, err := bucket.New(f.Context(), client, "bkt", bucket.Extra{})
 	if err != nil {
 		f.Fatal(err)
 	}

@@ -195,12 +195,20 @@ func (s *Source) build(ctx context.Context, addr *Address, r object.Request) (*h
 
 // send returns the answer if it is a success. What it returns holds no secret of the URL, except for the body of a success.
 func (s *Source) send(req *http.Request, addr *Address) (*http.Response, error) {
-	resp, err := s.client.Do(req)
+	var resp *http.Response
+	var err error
+	if perr := engine.Guard("the HTTP client", func() { resp, err = s.client.Do(req) }); perr != nil {
+		return nil, perr
+	}
 	if err != nil {
 		if cause := context.Cause(req.Context()); cause != nil {
 			err = cause
 		}
-		return nil, addr.withoutQuery(err)
+		var proxy *transport.ProxyError
+		if errors.As(err, &proxy) && proxy.Final(s.wasAnswered()) {
+			return nil, &object.PermanentError{Err: proxy}
+		}
+		return nil, object.ExplainDial(addr.withoutQuery(err), req.URL.Host)
 	}
 	secret := addr.secretsOf(req, resp)
 	secret.Clean(resp.Header)
@@ -211,6 +219,9 @@ func (s *Source) send(req *http.Request, addr *Address) (*http.Response, error) 
 	body, _ := io.ReadAll(io.LimitReader(resp.Body, transport.ErrorBodyLimit))
 	resp.Body.Close()
 	refusal := object.NewStatusError(resp.StatusCode, resp.Header, secret.CleanError(object.ServiceErrorOf(body)))
+	if addr.query == "" {
+		refusal.MarkUnsigned("the URL is not signed")
+	}
 	// A permanent key that never worked is wrong. It has not ended.
 	if addr.signed && resp.StatusCode == http.StatusForbidden && refusal.KeyEnded(addr.token || s.wasAnswered()) {
 		refusal.MarkExpired()
@@ -267,7 +278,7 @@ func (a *Address) withoutQuery(err error) error {
 	switch msg := err.Error(); {
 	case a.query != "" && strings.Contains(msg, a.query), strings.Contains(msg, "Location header"):
 		return &object.PermanentError{Err: errors.New("the server answered with a malformed redirect")}
-	case errors.Is(err, transport.ErrRedirects), strings.Contains(msg, "unsupported protocol scheme"):
+	case errors.Is(err, transport.ErrRedirects), errors.Is(err, transport.ErrDowngrade), strings.Contains(msg, "unsupported protocol scheme"):
 		return &object.PermanentError{Err: a.secret.CleanCause(err)} // a redirect leads nowhere
 	}
 	return a.secret.CleanCause(err)

@@ -8,6 +8,8 @@ package credentials
 import (
 	"errors"
 	"fmt"
+	"net/http"
+	"net/url"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -43,6 +45,27 @@ const (
 	// pause is the minimum time between renewals that fail. Each may wait for its time-outs, and all requests wait with it.
 	pause = 5 * time.Second
 )
+
+// metadataHost is the address of the metadata service of ECS. It is link-local: what answers behind a proxy is another
+// instance, or the proxy itself, and either would learn the keys of the role.
+const metadataHost = "100.100.100.200"
+
+// Prepare changes the transport that credentials-go makes its own of, [http.DefaultTransport], before the first provider is
+// asked. The metadata service is never asked through a proxy. Connections are not kept: credentials-go makes a pool for each
+// question and closes none.
+func Prepare(t *http.Transport) {
+	t.DisableKeepAlives = true
+	proxy := t.Proxy
+	if proxy == nil {
+		return
+	}
+	t.Proxy = func(r *http.Request) (*url.URL, error) {
+		if r.URL.Hostname() == metadataHost {
+			return nil, nil
+		}
+		return proxy(r)
+	}
+}
 
 var _ oss.CredentialsProviderE = (*Provider)(nil)
 

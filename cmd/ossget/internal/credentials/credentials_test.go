@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -177,5 +178,32 @@ func TestCredentialsDoNotPrintThemselves(t *testing.T) {
 	k := keys{"id", "secret-1", "token-1"}
 	if s := fmt.Sprintf("%v %+v %#v %s", k, k, k, k); strings.Contains(s, "-1") {
 		t.Error(s)
+	}
+}
+
+// TestMetadataWithoutProxy checks that the metadata service of ECS is never asked through a proxy, and others are.
+func TestMetadataWithoutProxy(t *testing.T) {
+	proxy := &url.URL{Scheme: "http", Host: "proxy.test"}
+	transport := &http.Transport{Proxy: http.ProxyURL(proxy)}
+	Prepare(transport)
+	for address, want := range map[string]*url.URL{
+		"http://100.100.100.200/latest/meta-data/ram/security-credentials/": nil,
+		"http://100.100.100.200:80/latest/api/token":                        nil,
+		"https://sts.aliyuncs.com/":                                         proxy,
+	} {
+		r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, address, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, err := transport.Proxy(r); err != nil || got != want {
+			t.Errorf("%s: through %v, %v; want %v", address, got, err, want)
+		}
+	}
+	if !transport.DisableKeepAlives {
+		t.Error("connections are kept")
+	}
+	none := &http.Transport{}
+	if Prepare(none); none.Proxy != nil {
+		t.Error("a transport without a proxy got one")
 	}
 }
