@@ -28,7 +28,7 @@ func (d *dials) connect(_ context.Context, _, addr string) (net.Conn, error) {
 
 // newSpreadingDialer makes a dialer on the network that finds the same addresses for any name.
 func newSpreadingDialer(on *dials, addresses ...string) *spreadingDialer {
-	return &spreadingDialer{connect: on.connect, lookup: func(context.Context, string) (ips []net.IPAddr, err error) {
+	return &spreadingDialer{known: newAddresses(), connect: on.connect, lookup: func(context.Context, string) (ips []net.IPAddr, err error) {
 		for _, a := range addresses {
 			ips = append(ips, net.IPAddr{IP: net.ParseIP(a)})
 		}
