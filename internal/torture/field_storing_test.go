@@ -61,9 +61,9 @@ func TestStoreAndForward(t *testing.T) {
 		within   time.Duration
 		requests int64
 	}{
-		"all of each body":           {whole, false, 2 << 20, 5 * time.Minute, 100},
-		"all of each, one by one":    {whole, true, 2 << 20, 30 * time.Minute, 150},
-		"the last bytes of each one": {func(n int64) (int64, time.Duration) { return max(0, n-held), 45 * time.Second }, false, 256 << 20, 10 * time.Minute, 100},
+		"all of each body":           {whole, false, 2 << 20, 10 * time.Minute, 200},
+		"all of each, one by one":    {whole, true, 2 << 20, 30 * time.Minute, 500},
+		"the last bytes of each one": {func(n int64) (int64, time.Duration) { return max(0, n-held), 45 * time.Second }, false, 256 << 20, 15 * time.Minute, 400},
 	} {
 		for _, entryPoint := range harness.EntryPoints {
 			t.Run(entryPoint+"/"+name, func(t *testing.T) {
