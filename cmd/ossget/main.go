@@ -116,12 +116,17 @@ func write(stdout, stderr io.Writer, s string) int {
 // download runs the download and shows its progress.
 func (c command) download(ctx context.Context, stdout, stderr io.Writer) outcome {
 	o := outcome{task: c.task, path: c.dest}
+	interrupt := ctx
+	if c.timeout > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeoutCause(ctx, c.timeout, timeoutError{c.timeout})
+		defer cancel()
+	}
 	d, err := c.downloader(ctx)
 	if err != nil {
-		o.signal = signalOf(ctx)
-		switch o.err, o.interrupted = err, ctx.Err() != nil && errors.Is(err, ctx.Err()); {
-		case o.interrupted, errors.Is(err, credentials.ErrUnavailable):
-		default:
+		ended := ctx.Err() != nil && errors.Is(err, ctx.Err())
+		o.interrupted, o.signal = ended && interrupt.Err() != nil, signalOf(interrupt)
+		if o.err = err; !ended && !errors.Is(err, credentials.ErrUnavailable) {
 			o.err = usageError{err}
 		}
 		return o
@@ -165,9 +170,17 @@ func (c command) download(ctx context.Context, stdout, stderr io.Writer) outcome
 	if o.err != nil && !o.anew {
 		o.kept = last.Done
 	}
-	o.interrupted, o.signal = o.err != nil && ctx.Err() != nil, signalOf(ctx)
+	o.interrupted, o.signal = o.err != nil && interrupt.Err() != nil, signalOf(interrupt)
 	return o
 }
+
+// timeoutError ends a download that takes longer than -timeout allows.
+type timeoutError struct{ after time.Duration }
+
+func (e timeoutError) Error() string { return fmt.Sprintf("not done after %v (-timeout)", e.after) }
+
+// Is lets it count as the end of a context's time.
+func (e timeoutError) Is(target error) bool { return target == context.DeadlineExceeded }
 
 // makeFolder makes the folder of DEST if -mkdir says so. Otherwise it returns that folder if it is missing.
 func (c command) makeFolder() (missing string, err error) {

@@ -109,6 +109,10 @@ func (o outcome) kind() (word string, exit int) {
 // only where the status alone would not tell the cause.
 func (o outcome) kindOf(err error) (word string, exit int) {
 	var service oss.ServiceError
+	var timeout timeoutError
+	if errors.As(err, &timeout) {
+		return "Timeout", exitFailed
+	}
 	for _, k := range kinds {
 		if errors.Is(err, k.err) {
 			return k.word, k.exit

@@ -6,6 +6,8 @@ import (
 	"encoding/xml"
 	"errors"
 	"fmt"
+	"io"
+	"net"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -47,20 +49,31 @@ func NewStatusError(status int, h http.Header, se oss.ServiceError) *StatusError
 		Code: se.Code, Message: se.Message, RequestID: h.Get("x-oss-request-id"), HostID: se.HostID,
 		Endpoint: se.Endpoint, Ec: se.Ec, StatusCode: status,
 	}}
-	if s, err := strconv.Atoi(h.Get("Retry-After")); err == nil && s > 0 {
-		e.retryAfter = time.Duration(min(s, 1<<20)) * time.Second
-	} else if t, err := http.ParseTime(h.Get("Retry-After")); err == nil {
-		e.retryAfter = max(0, time.Until(t))
-	}
 	if t, err := http.ParseTime(h.Get("Date")); err == nil {
 		e.date = t
 	}
+	e.retryAfter = retryAfter(h.Get("Retry-After"), e.date)
 	if status/100 == 3 && status != http.StatusNotModified {
 		if u, err := url.Parse(h.Get("Location")); err == nil {
 			e.location = OrNone(u.Host)
 		}
 	}
 	return e
+}
+
+// retryAfter reads the header of that name: seconds, or a date by the server's clock, which is date unless that is zero.
+func retryAfter(v string, date time.Time) time.Duration {
+	if s, err := strconv.ParseInt(v, 10, 64); err == nil || errors.Is(err, strconv.ErrRange) { // then s is the nearest one
+		return time.Duration(max(0, min(s, 1<<20))) * time.Second
+	}
+	t, err := http.ParseTime(v)
+	switch {
+	case err != nil:
+		return 0
+	case date.IsZero():
+		return max(0, time.Until(t))
+	}
+	return max(0, t.Sub(date))
 }
 
 // meaning returns the error that a refusal means, or nil. Sources: OSS's page on error responses, and its pages on the
@@ -251,6 +264,32 @@ func Retryable(err error) bool {
 	}
 	var permanent *PermanentError
 	return !errors.As(err, &permanent)
+}
+
+// CrowdedOut reports whether an error is one with which a proxy or a router refuses one connection too many: no connection, one
+// that ends without an answer, or a 403 that OSS did not send, since it has no request ID. It does not say that this is the
+// reason.
+func CrowdedOut(err error) bool {
+	var status *StatusError
+	if errors.As(err, &status) {
+		return status.Status() == http.StatusForbidden && status.RequestID() == ""
+	}
+	var noHost *net.DNSError
+	var network *net.OpError
+	var timeout interface{ Timeout() bool }
+	return !errors.As(err, &noHost) && Retryable(err) &&
+		(errors.As(err, &network) || errors.Is(err, io.EOF) || errors.As(err, &timeout) && timeout.Timeout())
+}
+
+// Doubtful reports whether an error may be that of one address only, where a host has several: a final refusal, or an answer
+// that is not what was asked for. OSS gives each answer of its own a request ID, and is believed at once.
+func Doubtful(err error) bool {
+	var status *StatusError
+	if errors.As(err, &status) {
+		return status.RequestID() == "" && !status.temporary()
+	}
+	var odd *MismatchError
+	return errors.As(err, &odd) && odd.RequestID == "" && !odd.whole
 }
 
 // SlowDown returns how long the server asked to wait, or 0, and whether it asked for fewer requests.
