@@ -339,6 +339,9 @@ func (k *keeper) write(last bool) {
 	if !k.active || !k.engine.IsReady() { // not ready: the file does not hold what would be claimed
 		return
 	}
+	if k.nameless() { // nothing could be resumed
+		return
+	}
 	have := k.parts.Totals().Have
 	data, err := k.document().encode(k.parts.Snapshot)
 	if err == nil {
@@ -351,6 +354,12 @@ func (k *keeper) write(last bool) {
 		k.failed = true
 		k.log.Warn("checkpoint not saved", "checkpoint", k.dst.CheckpointPath(), "error", err)
 	}
+}
+
+// nameless reports whether the object is known and nothing identifies it.
+func (k *keeper) nameless() bool {
+	f, known := k.engine.Facts()
+	return known && f.Nameless()
 }
 
 // document returns the checkpoint without its parts.
@@ -385,7 +394,7 @@ func (k *keeper) abandon(err error) error {
 	}
 	sums := k.parts.Totals()
 	left := keepWhat(err)
-	if sums.Have == 0 && left == localfile.Partial {
+	if (sums.Have == 0 || k.nameless()) && left == localfile.Partial {
 		left = localfile.Nothing
 	}
 	if left == localfile.Partial {

@@ -26,6 +26,9 @@ import (
 // An object is identified by host, path, version (versionId in the query) and ETag. Without a strong ETag, Last-Modified takes
 // its place. So another URL of the same object resumes what an earlier one left.
 //
+// If nothing identifies the object (no ETag, Last-Modified or CRC-64), it is fetched in one stream, and nothing is kept for a
+// later call. If what an earlier call left has an identity and the answer has none, the answer is retried and then an error.
+//
 // # Expired URLs
 //
 // When the date of a signed URL has passed, or the server says that it has expired, [WithURLRefresh] is asked for a new one.

@@ -22,7 +22,7 @@ func (e *Engine) receive(ctx context.Context, p *parts.Part, r object.Request, a
 	pos := e.Base + e.Parts.Rest(p).Off // in the object
 	if !a.Partial {
 		e.Parts.Extend(p, min(a.End-e.Base, e.Parts.Totals().Size))
-		if err := e.skip(ctx, a, pos-a.Off, m); err != nil {
+		if err := e.skipTo(ctx, a, pos, m); err != nil {
 			return err
 		}
 	}
@@ -135,13 +135,33 @@ func (e *Engine) count(n int) {
 	e.Gate.Received(n)
 }
 
-// skip reads and drops n bytes of a body.
-func (e *Engine) skip(ctx context.Context, a *object.Answer, n int64, m *Meter) error {
+// skipTo reads the bytes of a body up to pos, which are done already. If nothing identifies the object, they must be the same
+// as before: only then is what follows of the same object.
+func (e *Engine) skipTo(ctx context.Context, a *object.Answer, pos int64, m *Meter) error {
+	if f, _ := e.pin.current(); !f.Nameless() {
+		return e.skip(ctx, a, pos-a.Off, m, func([]byte) {})
+	}
+	if err := e.skip(ctx, a, e.Base-a.Off, m, func([]byte) {}); err != nil {
+		return err
+	}
+	got := uint64(0)
+	if err := e.skip(ctx, a, pos-max(a.Off, e.Base), m, func(b []byte) { got = crc64.Update(got, b) }); err != nil {
+		return err
+	}
+	if want, done := e.Parts.SumTo(pos - e.Base); !done || got != want {
+		return changed("the bytes before the break are not the same", a.Origin)
+	}
+	return nil
+}
+
+// skip reads n bytes of a body and passes them to see.
+func (e *Engine) skip(ctx context.Context, a *object.Answer, n int64, m *Meter, see func([]byte)) error {
 	buf := e.Buffers.Get()
 	defer e.Buffers.Put(buf)
 	for n > 0 {
 		k, err := e.gather(ctx, a.Body, buf[:min(n, int64(len(buf)))], m)
 		n -= int64(k)
+		see(buf[:k])
 		if n > 0 && err != nil {
 			if err == io.EOF {
 				err = io.ErrUnexpectedEOF
@@ -156,7 +176,7 @@ func (e *Engine) skip(ctx context.Context, a *object.Answer, n int64, m *Meter) 
 func (e *Engine) drain(ctx context.Context, a *object.Answer, pos int64, err error, m *Meter) error {
 	if left := a.End - pos; err == nil && left > 0 && left <= drainBytes {
 		// The part is complete: an error only costs the connection.
-		_ = e.skip(ctx, a, left, m)
+		_ = e.skip(ctx, a, left, m, func([]byte) {})
 	}
 	return nil
 }

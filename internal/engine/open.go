@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 
 	"github.com/ossdl/ossdl/internal/object"
 	"github.com/ossdl/ossdl/internal/span"
@@ -24,6 +25,11 @@ func (e *Engine) open(ctx context.Context, sp span.Span) (object.Request, *objec
 		r := e.pin.requestFor(sp)
 		r.Whole = r.Whole || whole
 		a, err := e.send(ctx, r)
+		if err == nil && e.pin.mustStream(r, a, e.wanted()) {
+			a.Body.Close()
+			e.Parts.SetSingle(true)
+			continue
+		}
 		if err == nil {
 			return r, a, e.accept(r, a)
 		}
@@ -44,6 +50,14 @@ func (e *Engine) open(ctx context.Context, sp span.Span) (object.Request, *objec
 	}
 }
 
+// wanted returns the span of the object that is to be downloaded. Its end may lie beyond the object.
+func (e *Engine) wanted() span.Span {
+	if e.Length < 0 || e.Length > math.MaxInt64-e.Base {
+		return span.Span{Off: e.Base, End: math.MaxInt64}
+	}
+	return span.Span{Off: e.Base, End: e.Base + e.Length}
+}
+
 // accept compares an answer with the pin. After an error its body is closed.
 func (e *Engine) accept(r object.Request, a *object.Answer) error {
 	first, err := e.pin.accept(r, a)
@@ -54,7 +68,7 @@ func (e *Engine) accept(r object.Request, a *object.Answer) error {
 		a.Body.Close()
 		return err
 	}
-	if a.Partial {
+	if f, _ := e.pin.current(); a.Partial && !f.Nameless() {
 		e.Parts.SetSingle(false) // whatever checkRanges found
 	}
 	return nil
@@ -106,7 +120,7 @@ func (e *Engine) checkCondition(ctx context.Context, r object.Request, refusal e
 		return fmt.Errorf("%w: %w", refusal, err)
 	}
 	a.Body.Close()
-	return e.pin.probed(a.Facts, refusal)
+	return e.pin.probed(r, a.Facts, refusal)
 }
 
 // leastForRanges is the size from which on it matters whether a server serves ranges, in bytes. A smaller object comes as one

@@ -63,32 +63,79 @@ func (f Facts) Strong() bool {
 	return len(f.ETag) > 2 && f.ETag[0] == '"' && f.ETag[len(f.ETag)-1] == '"' && f.ETag != `"null"`
 }
 
-// nameless reports whether nothing identifies the object. OSS sends ETag, CRC-64 and Last-Modified. If it omits one of the
+// Nameless reports whether nothing identifies the object. OSS sends ETag, CRC-64 and Last-Modified. If it omits one of the
 // first two, the time is still there.
-func (f Facts) nameless() bool { return f.ETag == "" && !f.HasCRC && f.LastModified.IsZero() }
+func (f Facts) Nameless() bool { return f.ETag == "" && !f.HasCRC && f.LastModified.IsZero() }
 
-// Differs says how the object of another answer differs from this one. It returns "" if both may be the same object.
+// Differs says how the object of another answer differs from this one. It returns "" if both may be the same object. It
+// compares what both answers say: a cache may send W/ before the ETag, another ETag for the same bytes, or none.
 func (f Facts) Differs(g Facts) string {
+	bothETags, bothCRCs := f.ETag != "" && g.ETag != "", f.HasCRC && g.HasCRC
 	switch {
 	case f.Size != g.Size:
 		return fmt.Sprintf("size %d, was %d", g.Size, f.Size)
-	case f.ETag != g.ETag:
-		return fmt.Sprintf("ETag %s, was %s", OrNone(g.ETag), OrNone(f.ETag))
-	case f.VersionID != "" && g.VersionID != "" && f.VersionID != g.VersionID && !f.Strong():
-		return fmt.Sprintf("version %s, was %s", g.VersionID, f.VersionID)
-	case f.HasCRC && g.HasCRC && f.CRC != g.CRC:
+	case bothCRCs && f.CRC != g.CRC:
 		return fmt.Sprintf("CRC-64 %d, was %d", g.CRC, f.CRC)
-	case !f.Strong() && !f.LastModified.Equal(g.LastModified):
+	case bothCRCs && !f.Symlink && !g.Symlink: // a link's CRC-64 says nothing about its target
+		return ""
+	case bothETags && !sameTag(f.ETag, g.ETag):
+		return fmt.Sprintf("ETag %s, was %s", g.ETag, f.ETag)
+	case f.Strong() && g.Strong():
+		return ""
+	case f.VersionID != "" && g.VersionID != "" && f.VersionID != g.VersionID:
+		return fmt.Sprintf("version %s, was %s", g.VersionID, f.VersionID)
+	case !f.LastModified.IsZero() && !g.LastModified.IsZero() && !f.LastModified.Equal(g.LastModified):
 		return fmt.Sprintf("Last-Modified %v, was %v", g.LastModified, f.LastModified)
 	}
 	return ""
 }
 
+// Outranks reports whether another answer says too little to be believed about this object, be it that the object is the
+// same or that it has changed. The sign-in page of a network is such an answer.
+func (f Facts) Outranks(g Facts) bool {
+	switch {
+	case f.Nameless():
+		return false
+	case g.Nameless():
+		return true
+	case f.HasCRC && !g.HasCRC && g.RequestID == "": // this one is of OSS, and that one is not
+		return f.Differs(g) != "" || !f.shares(g)
+	case f.ETag != "" && g.ETag == "" && !g.HasCRC:
+		return f.Differs(g) != "" || !f.shares(g)
+	}
+	return !f.shares(g)
+}
+
+// shares reports whether the answers have something in common by which they can be compared, apart from the size.
+func (f Facts) shares(g Facts) bool {
+	return f.ETag != "" && g.ETag != "" || f.HasCRC && g.HasCRC || !f.LastModified.IsZero() && !g.LastModified.IsZero()
+}
+
+// Names returns what identifies the object, for messages.
+func (f Facts) Names() string {
+	crc, modified := "none", "none"
+	if f.HasCRC {
+		crc = strconv.FormatUint(f.CRC, 10)
+	}
+	if !f.LastModified.IsZero() {
+		modified = f.LastModified.UTC().Format(http.TimeFormat)
+	}
+	return fmt.Sprintf("ETag %s, CRC-64 %s, Last-Modified %s", OrNone(f.ETag), crc, modified)
+}
+
 // SameETag reports whether the ETag that a caller gave is the one that the service sent. OSS writes upper-case hex in quotes;
 // callers may not.
-func SameETag(a, b string) bool {
-	return strings.EqualFold(strings.Trim(a, `"`), strings.Trim(b, `"`))
+func SameETag(a, b string) bool { return strings.EqualFold(opaque(a), opaque(b)) }
+
+// sameTag reports whether two answers have the same ETag, whichever way it is spelled. Case only matters in a tag that is
+// not a number in hex.
+func sameTag(a, b string) bool {
+	a, b = opaque(a), opaque(b)
+	return a == b || strings.Trim(a, "0123456789abcdefABCDEF-") == "" && strings.EqualFold(a, b)
 }
+
+// opaque returns an ETag without the mark of a weak one and without quotes.
+func opaque(etag string) string { return strings.Trim(strings.TrimPrefix(etag, "W/"), `"`) }
 
 // OrNone returns s for a message, or "none" if it is empty.
 func OrNone(s string) string {
@@ -110,7 +157,7 @@ func Read(r Request, status int, h http.Header, k Kind) (*Answer, error) {
 	if enc := h.Get("Content-Encoding"); enc != "" && !strings.EqualFold(enc, "identity") && (a.ETag == "" || !hasLength) {
 		return nil, Mismatch(r, a.Origin, "a body compressed on the way (Content-Encoding %q)", enc)
 	}
-	if k == OSS && (a.RequestID == "" || a.nameless()) {
+	if k == OSS && (a.RequestID == "" || a.Nameless()) {
 		return nil, Mismatch(r, a.Origin, "%d with request ID %s, ETag %s (%s): not an object of OSS", status, OrNone(a.RequestID), OrNone(a.ETag), OrNone(h.Get("Content-Type")))
 	}
 	var err error
@@ -153,7 +200,8 @@ func (a *Answer) readWhole(r Request, length int64, hasLength bool) error {
 	case contentRange != "":
 		return Mismatch(r, a.Origin, "200 with Content-Range %q", contentRange)
 	case r.Off != 0:
-		return wholeInstead(r, a.Origin, length)
+		a.Size = length
+		return wholeInstead(r, a.Facts)
 	}
 	a.Span, a.Size = span.Span{Off: 0, End: length}, length
 	return nil

@@ -170,8 +170,7 @@ func (e *StatusError) temporary() bool {
 type MismatchError struct {
 	asked Request
 	got   string
-	whole bool  // a range was answered with the whole object
-	size  int64 // of the object, if whole
+	whole *Facts // a range was answered with the whole object, of which the answer says this; nil: it was not
 	Origin
 }
 
@@ -180,15 +179,20 @@ func Mismatch(asked Request, from Origin, format string, args ...any) *MismatchE
 	return &MismatchError{asked: asked, got: fmt.Sprintf(format, args...), Origin: from}
 }
 
-// wholeInstead makes the error of a range that was answered with the whole object, which has size bytes.
-func wholeInstead(asked Request, from Origin, size int64) *MismatchError {
-	e := Mismatch(asked, from, "200 with the whole object of %d bytes", size)
-	e.whole, e.size = true, size
+// wholeInstead makes the error of a range that was answered with the whole object.
+func wholeInstead(asked Request, f Facts) *MismatchError {
+	e := Mismatch(asked, f.Origin, "200 with the whole object of %d bytes", f.Size)
+	e.whole = &f
 	return e
 }
 
-// Whole reports whether a range was answered with the whole object, and returns the size of the object.
-func (e *MismatchError) Whole() (size int64, whole bool) { return e.size, e.whole }
+// Whole reports whether a range was answered with the whole object, and returns what the answer says of the object.
+func (e *MismatchError) Whole() (f Facts, whole bool) {
+	if e.whole == nil {
+		return Facts{}, false
+	}
+	return *e.whole, true
+}
 
 func (e *MismatchError) Error() string {
 	return fmt.Sprintf("asked for %v, got %s", e.asked, e.got) + e.suffix()

@@ -458,6 +458,25 @@ func (m *Map) Sum() (crc uint64) {
 	return crc
 }
 
+// SumTo returns the CRC-64 of the first n bytes. It reports whether exactly these are done, up to the position of a worker or
+// the end of a part.
+func (m *Map) SumTo(n int64) (crc uint64, done bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	end := int64(0)
+	for _, p := range m.parts {
+		if p.Off >= n {
+			break
+		}
+		if p.state != partTaken && p.state != partDone {
+			return 0, false
+		}
+		crc = crc64.Combine(crc, p.crc, p.pos-p.Off)
+		end = p.pos
+	}
+	return crc, end == n
+}
+
 // grow appends missing bytes up to size. The mutex is held.
 func (m *Map) grow(size int64) {
 	if size <= m.size {
