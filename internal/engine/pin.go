@@ -146,7 +146,7 @@ func (p *pin) compare(r object.Request, f object.Facts) error {
 		return changed(p.facts.Differs(f), f.Origin)
 	}
 	if known != nil {
-		if why := known.Differs(f); why != "" {
+		if why := known.DiffersFromRecord(f); why != "" {
 			return fmt.Errorf("%w: %s", ErrStale, why)
 		}
 	}

@@ -70,16 +70,16 @@ func (f Facts) Nameless() bool { return f.ETag == "" && !f.HasCRC && f.LastModif
 // Differs says how the object of another answer differs from this one. It returns "" if both may be the same object. It
 // compares what both answers say: a cache may send W/ before the ETag, another ETag for the same bytes, or none.
 func (f Facts) Differs(g Facts) string {
-	bothETags, bothCRCs := f.ETag != "" && g.ETag != "", f.HasCRC && g.HasCRC
+	bothCRCs := f.HasCRC && g.HasCRC
 	switch {
 	case f.Size != g.Size:
 		return fmt.Sprintf("size %d, was %d", g.Size, f.Size)
+	case bothCRCs && f.CRC == g.CRC && !f.Symlink && !g.Symlink: // a link's CRC-64 says nothing about its target
+		return ""
+	case f.ETag != "" && g.ETag != "" && !sameTag(f.ETag, g.ETag):
+		return fmt.Sprintf("ETag %s, was %s", g.ETag, f.ETag)
 	case bothCRCs && f.CRC != g.CRC:
 		return fmt.Sprintf("CRC-64 %d, was %d", g.CRC, f.CRC)
-	case bothCRCs && !f.Symlink && !g.Symlink: // a link's CRC-64 says nothing about its target
-		return ""
-	case bothETags && !sameTag(f.ETag, g.ETag):
-		return fmt.Sprintf("ETag %s, was %s", g.ETag, f.ETag)
 	case f.Strong() && g.Strong():
 		return ""
 	case f.VersionID != "" && g.VersionID != "" && f.VersionID != g.VersionID:
@@ -88,6 +88,15 @@ func (f Facts) Differs(g Facts) string {
 		return fmt.Sprintf("Last-Modified %v, was %v", g.LastModified, f.LastModified)
 	}
 	return ""
+}
+
+// DiffersFromRecord is Differs for facts that were read from a checkpoint. Someone may have altered that, so an ETag that no
+// service sends, such as *, is that of another object even if the CRC-64 is the same.
+func (f Facts) DiffersFromRecord(g Facts) string {
+	if why := f.Differs(g); why != "" || f.ETag == "" || g.ETag == "" || isQuoted(f.ETag) || sameTag(f.ETag, g.ETag) {
+		return why
+	}
+	return fmt.Sprintf("ETag %s, was %s", g.ETag, f.ETag)
 }
 
 // Outranks reports whether another answer says too little to be believed about this object, be it that the object is the
@@ -132,6 +141,12 @@ func SameETag(a, b string) bool { return strings.EqualFold(opaque(a), opaque(b))
 func sameTag(a, b string) bool {
 	a, b = opaque(a), opaque(b)
 	return a == b || strings.Trim(a, "0123456789abcdefABCDEF-") == "" && strings.EqualFold(a, b)
+}
+
+// isQuoted reports whether an ETag has the form that HTTP gives it.
+func isQuoted(etag string) bool {
+	tag := strings.TrimPrefix(etag, "W/")
+	return len(tag) >= 2 && tag[0] == '"' && tag[len(tag)-1] == '"'
 }
 
 // opaque returns an ETag without the mark of a weak one and without quotes.

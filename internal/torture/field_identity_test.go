@@ -477,10 +477,14 @@ func TestFieldNothingIdentifiesTheObject(t *testing.T) {
 	t.Run("refused after a cut", func(t *testing.T) {
 		s := newWeb(t, func(int, http.Header) {})
 		s.setAnswer(func(n int, w http.ResponseWriter, r *http.Request) bool {
-			if n < 2 {
+			switch n {
+			case 0: // one part, which is not the whole object
+				serve(w, r, s.content)
+			case 1:
 				cut(w, r, s.content, 8*liePart)
+			default:
+				http.Error(w, "no", http.StatusForbidden)
 			}
-			http.Error(w, "no", http.StatusForbidden)
 			return false
 		})
 		if _, err := s.download(t); err == nil {
