@@ -16,12 +16,16 @@ const (
 	drainBytes = 256 << 10             // at most this much is read and dropped to keep a connection
 )
 
-// receive writes those bytes of a body that belong to the part into the sink.
+// receive writes those bytes of a body that belong to the part into the sink. It returns nil, too, if the body has ended before
+// the part, as its answer said.
 func (e *Engine) receive(ctx context.Context, p *parts.Part, r object.Request, a *object.Answer, m *Meter) error {
 	defer a.Body.Close()
 	pos := e.Base + e.Parts.Rest(p).Off // in the object
-	if !a.Partial {
+	if f, _ := e.pin.current(); !a.Partial || f.Nameless() {
+		// There will be no request for another range.
 		e.Parts.Extend(p, min(a.End-e.Base, e.Parts.Totals().Size))
+	}
+	if a.Off < pos {
 		if err := e.skipTo(ctx, a, pos, m); err != nil {
 			return err
 		}

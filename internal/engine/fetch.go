@@ -23,6 +23,7 @@ const (
 func (e *Engine) fetch(ctx context.Context) (*parts.Part, error) {
 	var p *parts.Part
 	var fails, slow int // in a row, without progress
+	var short int64     // bytes of answers with less than was asked for, since the last progress
 	for {
 		if err := e.tries.acquire(ctx); err != nil {
 			return p, ignoring(err, errFinished)
@@ -32,8 +33,8 @@ func (e *Engine) fetch(ctx context.Context) (*parts.Part, error) {
 		}
 		got := e.attempt(ctx, p, slow < maxReplaced)
 		e.Lane.Release()
-		if got.progress {
-			fails, slow = 0, 0
+		if short += got.short; got.progress || short >= progressUnit {
+			fails, slow, short = 0, 0, 0
 		}
 		switch got.end {
 		case allFetched:
@@ -43,6 +44,10 @@ func (e *Engine) fetch(ctx context.Context) (*parts.Part, error) {
 		case tooSlow:
 			slow++
 		case urlExpired: // the next acquire waits for a new one
+		case answeredShort: // the rest is asked for, without a pause. Counted, since a server may send next to nothing each time.
+			if fails++; fails > e.Retry.Attempts {
+				return p, e.partError(got.left, fails, errShort)
+			}
 		case objectResized:
 			// Counted, since a server may report another size each time.
 			if fails++; fails > e.Retry.Attempts {
@@ -73,14 +78,19 @@ const (
 	runEnded                        // ctx is done
 	tooSlow                         // the connection must be replaced
 	urlExpired                      // the URL must be renewed
+	answeredShort                   // the answer ended before the range, as it said
 	objectResized                   // the object ends before the range does
 	requestFailed
 )
+
+// errShort ends a part for which a server sends next to nothing in each answer.
+var errShort = errors.New("each answer has only a few of the bytes asked for")
 
 // attemptResult is what an attempt at a part achieved.
 type attemptResult struct {
 	end      attemptEnd
 	progress bool      // enough came to reset the count of attempts
+	short    int64     // bytes that came, if it was answered short
 	left     span.Span // what is still to be fetched
 	err      error
 	resized  *clampError
@@ -103,6 +113,8 @@ func (e *Engine) attempt(ctx context.Context, p *parts.Part, replaceable bool) a
 		got.end = allFetched
 	case ctx.Err() != nil:
 		got.end = runEnded
+	case err == nil:
+		got.end, got.short = answeredShort, left.Off-before.Off
 	case errors.As(err, &got.resized):
 		got.end = objectResized
 	case errors.Is(err, errSlow):

@@ -158,7 +158,7 @@ func (e *Engine) checkRange(ctx context.Context, sp span.Span) error {
 			again, err = e.checkRangeOnce(ctx, sp)
 			return err
 		})
-		if isWholeInstead(err) {
+		if isWholeInstead(err) || errors.Is(err, errNotARange) {
 			e.pin.withoutRanges()
 			e.Log.Info("server does not serve ranges; using one connection", "error", err)
 			return nil
@@ -170,6 +170,9 @@ func (e *Engine) checkRange(ctx context.Context, sp span.Span) error {
 	e.Parts.SetSingle(false)
 	return nil
 }
+
+// errNotARange says that the last byte of an object was asked for, and all of it was sent.
+var errNotARange = errors.New("206 with the whole object")
 
 // isWholeInstead reports whether an error is that of a range that was answered with the whole object.
 func isWholeInstead(err error) bool {
@@ -187,7 +190,9 @@ func (e *Engine) checkRangeOnce(ctx context.Context, sp span.Span) (again bool, 
 	a, err := e.send(ctx, r)
 	if err == nil {
 		a.Body.Close()
-		_, err = e.pin.accept(r, a)
+		if _, err = e.pin.accept(r, a); err == nil && a.Len() == a.Size {
+			err = errNotARange
+		}
 		return false, err
 	}
 	var status *object.StatusError

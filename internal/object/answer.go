@@ -17,7 +17,7 @@ import (
 // Answer is a success that fits its request.
 type Answer struct {
 	Facts
-	span.Span             // the bytes that the body holds, in the object
+	span.Span             // the bytes that the body holds, in the object; the first one asked for is among them
 	Partial   bool        // a 206
 	Header    http.Header // as received
 	Body      io.ReadCloser
@@ -191,19 +191,30 @@ func Read(r Request, status int, h http.Header, k Kind) (*Answer, error) {
 	return a, nil
 }
 
-// readPartial reads a 206, which must hold what was asked for as far as the object has it.
+// maxLead is how many bytes before those asked for are read and dropped at most. Caches that store an object in blocks may
+// begin with the start of a block.
+const maxLead = 8 << 20
+
+// readPartial reads a 206. It must hold the first byte that was asked for, but may begin before it and end anywhere. What is
+// missing can be asked for in another request. A 206 with the whole object instead of a part is what a 200 would be: from a
+// server that ignores ranges.
 func (a *Answer) readPartial(r Request, length int64, hasLength bool) error {
 	field := strings.Join(a.Header.Values("Content-Range"), ", ") // two such headers are as useless as two ranges in one
 	got, total, ok := parseContentRange(field)
 	switch {
 	case !ok:
 		return Mismatch(r, a.Origin, "206 with Content-Range %q", field)
-	case got != span.Span{Off: r.Off, End: min(r.End, total)}:
-		return Mismatch(r, a.Origin, "206 with bytes %d-%d of %d", got.Off, got.End-1, total)
 	case hasLength && length != got.Len():
 		return Mismatch(r, a.Origin, "206 with bytes %d-%d and a Content-Length of %d", got.Off, got.End-1, length)
 	}
-	a.Span, a.Size, a.Partial = got, total, true
+	ignored := got.Len() == total && (r.Off > maxLead || r.Off == 0 && r.End < total)
+	a.Span, a.Size, a.Partial = got, total, !ignored
+	switch {
+	case ignored && r.Off > 0:
+		return wholeInstead(r, a.Facts)
+	case r.Off < got.Off || r.Off >= got.End || r.Off-got.Off > maxLead:
+		return Mismatch(r, a.Origin, "206 with bytes %d-%d of %d", got.Off, got.End-1, total)
+	}
 	return nil
 }
 

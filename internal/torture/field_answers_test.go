@@ -2,11 +2,15 @@ package torture_test
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"strconv"
+	"strings"
 	"testing"
 
+	"github.com/ossdl/ossdl"
 	"github.com/ossdl/ossdl/internal/harness"
 )
 
@@ -65,5 +69,116 @@ func TestFieldEncodingNotAskedFor(t *testing.T) {
 				s.mustHold(t, s.content)
 			}
 		})
+	}
+}
+
+// sendRange answers with a 206 of these bytes of the content, whatever was asked for.
+func sendRange(w http.ResponseWriter, content []byte, off, end int64) bool {
+	w.Header().Set("Content-Range", fmt.Sprintf("bytes %d-%d/%d", off, end-1, len(content)))
+	w.Header().Set("Content-Length", strconv.FormatInt(end-off, 10))
+	w.WriteHeader(http.StatusPartialContent)
+	_, _ = w.Write(content[off:end])
+	return false
+}
+
+// askedFor returns the range of a request, cut off at the end of the content; whole: there is none.
+func askedFor(r *http.Request, size int64) (off, end int64, whole bool) {
+	first, last, ok := strings.Cut(strings.TrimPrefix(r.Header.Get("Range"), "bytes="), "-")
+	if !ok {
+		return 0, size, true
+	}
+	off, _ = strconv.ParseInt(first, 10, 64)
+	end, _ = strconv.ParseInt(last, 10, 64)
+	return off, min(end+1, size), false
+}
+
+// TestFieldOtherRange checks that a 206 with more or less than was asked for is used as far as it overlaps, and that the rest
+// is asked for.
+func TestFieldOtherRange(t *testing.T) {
+	const block = 100_000
+	for _, c := range []struct {
+		name     string
+		other    func(off, end, size int64) (int64, int64)
+		requests int // at most, for the whole object
+	}{
+		{"whole blocks", func(off, end, size int64) (int64, int64) {
+			return off / block * block, min((end+block-1)/block*block, size)
+		}, lieParts},
+		{"one block", func(off, _, size int64) (int64, int64) {
+			return off / block * block, min((off/block+1)*block, size)
+		}, 2*lieParts + 1},
+		{"50,000 bytes at most", func(off, end, _ int64) (int64, int64) { return off, min(off+50_000, end) }, 2 * lieParts},
+		{"16 KiB at most", func(off, end, _ int64) (int64, int64) { return off, min(off+16<<10, end) }, 4 * lieParts},
+		{"to the end of the object", func(off, _, size int64) (int64, int64) { return off, size }, lieParts},
+		{"from the start of the object", func(_, end, _ int64) (int64, int64) { return 0, end }, lieParts},
+		{"everything", func(_, _, size int64) (int64, int64) { return 0, size }, 3},
+	} {
+		other := func(s *web) func(int, http.ResponseWriter, *http.Request) bool {
+			return func(_ int, w http.ResponseWriter, r *http.Request) bool {
+				off, end, whole := askedFor(r, lieSize)
+				if whole {
+					return true
+				}
+				from, to := c.other(off, end, lieSize)
+				return sendRange(w, s.content, from, to)
+			}
+		}
+		for _, name := range []http.Header{{"Etag": {`"x"`}}, {"Last-Modified": {fieldTime}}, {}} {
+			t.Run(fmt.Sprintf("%s, names %v", c.name, name), func(t *testing.T) {
+				s := newWeb(t, func(_ int, h http.Header) { setAll(h, name) })
+				s.setAnswer(other(s))
+				res, err := s.download(t)
+				if err != nil {
+					t.Fatal(err)
+				}
+				s.mustHold(t, s.content)
+				if n := s.requests(); n > c.requests || res.Retries != 0 {
+					t.Errorf("%d requests, want at most %d; %+v", n, c.requests, *res)
+				}
+			})
+		}
+		t.Run(c.name+", on resume", func(t *testing.T) {
+			s := newWeb(t, func(_ int, h http.Header) { h.Set("ETag", `"x"`) })
+			kept := s.interrupt(t, true)
+			s.setAnswer(other(s))
+			res, err := s.download(t)
+			if err != nil {
+				t.Fatal(err)
+			}
+			s.mustHold(t, s.content)
+			if res.ResumedBytes != kept {
+				t.Errorf("%d bytes resumed of %d", res.ResumedBytes, kept)
+			}
+		})
+		t.Run(c.name+", a range that is read", func(t *testing.T) {
+			s := newWeb(t, func(_ int, h http.Header) { h.Set("ETag", `"x"`) })
+			s.setAnswer(other(s))
+			d := harness.NewURLDownloader(t, ossdl.WithPartSize(liePart), ossdl.WithRetry(lieRetry))
+			r, err := d.OpenURL(t.Context(), s.URL+"/key", ossdl.WithRange(liePart+1, 3*liePart))
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer r.Close()
+			if got, err := io.ReadAll(r); err != nil || !bytes.Equal(got, s.content[liePart+1:4*liePart+1]) {
+				t.Errorf("%d bytes, %v", len(got), err)
+			}
+		})
+	}
+}
+
+// TestFieldNextToNothing checks that a server that sends a few bytes in each answer is given up.
+func TestFieldNextToNothing(t *testing.T) {
+	s := newWeb(t, func(_ int, h http.Header) { h.Set("ETag", `"x"`) })
+	s.setAnswer(func(_ int, w http.ResponseWriter, r *http.Request) bool {
+		off, _, _ := askedFor(r, lieSize)
+		return sendRange(w, s.content, off, off+1)
+	})
+	_, err := s.download(t)
+	var pe *ossdl.PartError
+	if !errors.As(err, &pe) || pe.Attempts != lieAttempts+1 {
+		t.Errorf("error %v", err)
+	}
+	if n := s.requests(); n > lieWorkers*(lieAttempts+1) {
+		t.Errorf("%d requests", n)
 	}
 }
