@@ -185,10 +185,11 @@ type call struct {
 // job is what one call is to download, as far as its entry point knows.
 type job struct {
 	src           source
-	objectOptions      // as given, or as the entry point knows better: the version in a URL, the range that a suffix is
-	knownEmpty    bool // the object is said to have no bytes: do not ask for a range
-	oneStream     bool // ask for neither ranges nor conditions
-	objectTimes   bool // give the file the object's Last-Modified
+	objectOptions               // as given, or as the entry point knows better: the version in a URL, the range that a suffix is
+	listed        *object.Facts // what a listing said of the object; nil: it was not listed
+	knownEmpty    bool          // the object is said to have no bytes: do not ask for a range
+	oneStream     bool          // ask for neither ranges nor conditions
+	objectTimes   bool          // give the file the object's Last-Modified
 }
 
 // source is an [engine.Source] that has a name.
@@ -403,7 +404,7 @@ func (c *call) engineConfig(to engine.Sink, cp *checkpoint) (engine.Config, erro
 	sizes := partSizer{c.cfg.partSize}
 	config := engine.Config{
 		Source: c.src, Sink: to, Gate: c.d.gate, Lane: c.lane, Buffers: &c.d.buffers, Length: -1,
-		Want: engine.Want{ETag: c.ifMatch, Version: c.versionID, Empty: c.knownEmpty, OneStream: c.oneStream},
+		Want: engine.Want{ETag: c.ifMatch, Version: c.versionID, Listed: c.listed, Empty: c.knownEmpty, OneStream: c.oneStream},
 		Size: sizes.next, Workers: sizes.workers, RangeError: c.partError,
 		Retry: slots.Retry(c.cfg.retry), Stall: c.cfg.stall, Stats: &c.stats, Log: c.cfg.log,
 	}

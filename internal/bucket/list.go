@@ -27,7 +27,11 @@ type Entry struct {
 	Key      string
 	Size     int64
 	Modified time.Time
-	Symlink  bool // size and time may be those of the link and not of its target
+	ETag     string // "": the listing has none
+	// Symlink says that size and time may be those of the link and not of its target.
+	Symlink bool
+	// Appendable says that the object may grow. Whether its ETag changes then is not documented.
+	Appendable bool
 }
 
 // listDocument is the part of ListObjectsV2's answer that is used here.
@@ -38,6 +42,7 @@ type listDocument struct {
 	Next        string `xml:"NextContinuationToken"`
 	Contents    []struct {
 		Key, Type    string
+		ETag         string
 		Size         int64
 		LastModified time.Time
 	}
@@ -95,7 +100,9 @@ func readPage(doc []byte, at Cursor) (entries []Entry, next Cursor, err error) {
 			return nil, Cursor{}, &object.PermanentError{Err: fmt.Errorf("the listing is out of order: %q comes after %q", key, next.after)}
 		}
 		next.after, next.empty = key, 0
-		entries = append(entries, Entry{key, c.Size, c.LastModified, strings.EqualFold(c.Type, "Symlink")})
+		entries = append(entries, Entry{
+			key, c.Size, c.LastModified, c.ETag, strings.EqualFold(c.Type, "Symlink"), strings.EqualFold(c.Type, "Appendable"),
+		})
 	}
 	if !d.IsTruncated {
 		return entries, next, nil

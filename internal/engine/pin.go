@@ -138,6 +138,9 @@ func (p *pin) learn(f object.Facts) {
 // compare returns an error unless f are facts of the object that the run is for. An answer that says too little is a
 // [*object.MismatchError]: it neither belongs to the object nor shows that there is another one.
 func (p *pin) compare(r object.Request, f object.Facts) error {
+	if listed := p.want.Listed; listed != nil && listed.SameButSize(f) {
+		return object.Mismatch(r, f.Origin, "%d bytes; the listing has %d, with the same ETag and time", f.Size, listed.Size)
+	}
 	known := p.known()
 	if known != nil && known.Outranks(f) {
 		return object.Mismatch(r, f.Origin, "%d bytes with %s: too little to be the object with %s", f.Size, f.Names(), known.Names())

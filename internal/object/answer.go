@@ -99,6 +99,13 @@ func (f Facts) DiffersFromRecord(g Facts) string {
 	return fmt.Sprintf("ETag %s, was %s", g.ETag, f.ETag)
 }
 
+// SameButSize reports whether an answer has ETag and time of this object and another size. Something on the way has replaced
+// the bytes: a style that is applied to images, or a filter that sends nothing.
+func (f Facts) SameButSize(g Facts) bool {
+	return f.Size != g.Size && f.ETag != "" && sameTag(f.ETag, g.ETag) && !f.LastModified.IsZero() &&
+		f.LastModified.Truncate(time.Second).Equal(g.LastModified)
+}
+
 // Outranks reports whether another answer says too little to be believed about this object, be it that the object is the
 // same or that it has changed. The sign-in page of a network is such an answer.
 func (f Facts) Outranks(g Facts) bool {

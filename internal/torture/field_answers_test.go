@@ -6,12 +6,15 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/ossdl/ossdl"
 	"github.com/ossdl/ossdl/internal/harness"
+	"github.com/ossdl/ossdl/internal/osstest"
 )
 
 // TestFieldEndBeyondTotal checks that a 206 whose Content-Range repeats the end that was asked for, beyond the total, holds
@@ -180,5 +183,88 @@ func TestFieldNextToNothing(t *testing.T) {
 	}
 	if n := s.requests(); n > lieWorkers*(lieAttempts+1) {
 		t.Errorf("%d requests", n)
+	}
+}
+
+// TestFieldOtherLengthThanListed checks that an answer with ETag and time of the listing, and another length, does not become
+// the file of an object.
+func TestFieldOtherLengthThanListed(t *testing.T) {
+	const size = 50_000
+	modified := time.Date(2023, 1, 2, 3, 4, 5, 0, time.UTC)
+	styled := func(o *osstest.Object, status string, n int) *osstest.Fault {
+		contentRange := ""
+		if n > 0 {
+			contentRange = fmt.Sprintf("Content-Range: bytes 0-%d/%d\r\n", n-1, n)
+		}
+		return osstest.Inject().Raw(fmt.Appendf(nil, "HTTP/1.1 %s\r\nETag: %s\r\nLast-Modified: %s\r\nx-oss-request-id: 5F\r\n%sContent-Length: %d\r\n\r\n%s",
+			status, o.ETag, o.LastModified.UTC().Format(http.TimeFormat), contentRange, n, make([]byte, n)))
+	}
+	for _, c := range []struct {
+		name, status string
+		bytes        int
+	}{
+		{"a style", "206 Partial Content", 700}, {"longer", "206 Partial Content", 2 * size}, {"empty", "200 OK", 0},
+	} {
+		for _, always := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s, always %t", c.name, always), func(t *testing.T) {
+				harness.Tried.Add("cases from the field", 1)
+				s := harness.NewServer(t)
+				content := osstest.Random(7, size)
+				s.Put("bkt", "a", content, osstest.LastModified(modified))
+				s.Put("bkt", "b", content)
+				object := s.Stat("bkt", "a")
+				asked := 0
+				s.OnRequest(func(r *osstest.Request) *osstest.Fault {
+					if r.Key != "a" {
+						return nil
+					}
+					if asked++; asked > 1 && !always {
+						return nil
+					}
+					return styled(object, c.status, c.bytes)
+				})
+				dir := t.TempDir()
+				harness.WriteFile(t, filepath.Join(dir, "a"), "old")
+				res, err := harness.NewDownloader(t, s, ossdl.WithRetry(lieRetry)).DownloadPrefix(t.Context(), "bkt", "", dir)
+				harness.CheckFile(t, filepath.Join(dir, "b"), content)
+				if !always {
+					if err != nil || res.Done != 2 {
+						t.Fatalf("%+v, %v", res, err)
+					}
+					harness.CheckFile(t, filepath.Join(dir, "a"), content)
+					return
+				}
+				if !harness.IsOddAnswer(err) || res.Done != 1 || res.Failed != 1 {
+					t.Errorf("%+v, %v", res, err)
+				}
+				harness.CheckFile(t, filepath.Join(dir, "a"), osstest.Bytes([]byte("old")))
+			})
+		}
+	}
+	for _, c := range []struct {
+		name   string
+		object []osstest.ObjectOption // of what replaces the object after the listing
+	}{
+		{"replaced since", []osstest.ObjectOption{osstest.LastModified(modified.Add(time.Hour))}},
+		{"replaced in the same second", []osstest.ObjectOption{osstest.LastModified(modified), osstest.ETag(`"other"`)}},
+		{"appended to in the same second", []osstest.ObjectOption{osstest.LastModified(modified), osstest.ETag(`"A"`), osstest.Type("Appendable")}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			harness.Tried.Add("cases from the field", 1)
+			s := harness.NewServer(t)
+			kind := "Normal"
+			if strings.HasPrefix(c.name, "appended") {
+				kind = "Appendable"
+			}
+			s.Put("bkt", "a", osstest.Random(7, size), osstest.LastModified(modified), osstest.ETag(`"A"`), osstest.Type(kind))
+			s.Once(func(r *osstest.Request) bool { return r.Key == "a" }, osstest.Inject().Before(func() {
+				s.Put("bkt", "a", osstest.Random(7, size+1000), c.object...)
+			}))
+			dir := t.TempDir()
+			if _, err := harness.NewDownloader(t, s, ossdl.WithRetry(lieRetry)).DownloadPrefix(t.Context(), "bkt", "", dir); err != nil {
+				t.Fatal(err)
+			}
+			harness.CheckFile(t, filepath.Join(dir, "a"), osstest.Random(7, size+1000))
+		})
 	}
 }
