@@ -519,8 +519,8 @@ func (c *call) snapshot() Progress {
 		return p
 	}
 	if e.HasBegun() {
-		sums := e.Parts.Totals()
-		p.Done, p.Total = sums.Done, sums.Size
+		p.Done = e.Parts.Totals().Done
+		p.Total, _ = e.Total()
 	}
 	return p
 }

@@ -10,6 +10,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/ossdl/ossdl/internal/object"
 )
 
 // Result describes what a call did. It is non-nil as soon as one request has been made, even if the error is non-nil.
@@ -166,8 +168,8 @@ func (c *call) figures(path string) *Result {
 		res.VersionID, res.ETag, res.LastModified = f.VersionID, f.ETag, f.LastModified
 		res.Header = objectHeader(c.engine.Header(), f.Size)
 	}
-	if c.engine.HasBegun() {
-		res.Size = c.engine.Parts.Totals().Size
+	if n, known := c.engine.Total(); known {
+		res.Size = n
 	}
 	return res
 }
@@ -186,7 +188,9 @@ func objectHeader(answer http.Header, size int64) http.Header {
 	for _, name := range notOfTheObject {
 		h.Del(name)
 	}
-	h.Set("Content-Length", strconv.FormatInt(size, 10))
+	if size != object.UnknownSize {
+		h.Set("Content-Length", strconv.FormatInt(size, 10))
+	}
 	return h
 }
 

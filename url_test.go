@@ -745,14 +745,18 @@ func TestServerWithoutRanges(t *testing.T) {
 	}
 }
 
-// TestServerWithoutLength checks that a body of unknown length is not taken for whole.
+// TestServerWithoutLength checks that a body whose end is that of the connection is not taken for whole.
 func TestServerWithoutLength(t *testing.T) {
 	var n atomic.Int64
-	web := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	web := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		n.Add(1)
-		w.WriteHeader(http.StatusOK)
-		w.(http.Flusher).Flush()
-		_, _ = w.Write([]byte("content"))
+		conn, _, err := http.NewResponseController(w).Hijack()
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer conn.Close()
+		_, _ = conn.Write([]byte("HTTP/1.1 200 OK\r\nConnection: close\r\n\r\ncontent"))
 	}))
 	defer web.Close()
 	path := filepath.Join(t.TempDir(), "file")

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"time"
@@ -26,7 +27,11 @@ func (e *Engine) receive(ctx context.Context, p *parts.Part, r object.Request, a
 		e.Parts.Extend(p, min(a.End-e.Base, e.Parts.Totals().Size))
 	}
 	if a.Off < pos {
-		if err := e.skipTo(ctx, a, pos, m); err != nil {
+		err := e.skipTo(ctx, a, pos, m)
+		if errors.Is(err, errEnded) && a.Size == object.UnknownSize && pos == e.Base { // nothing has come yet
+			err = outside(fmt.Sprintf("the object ends before offset %d", e.Base), a.Origin)
+		}
+		if err != nil {
 			return err
 		}
 	}
@@ -44,6 +49,9 @@ func (e *Engine) receive(ctx context.Context, p *parts.Part, r object.Request, a
 				return e.drain(ctx, a, pos, err, m)
 			}
 		}
+		if err == io.EOF && a.Size == object.UnknownSize {
+			return e.endsAt(pos, a.Origin)
+		}
 		if err == io.EOF && pos < a.End {
 			err = io.ErrUnexpectedEOF
 		}
@@ -51,6 +59,18 @@ func (e *Engine) receive(ctx context.Context, p *parts.Part, r object.Request, a
 			return fmt.Errorf("body of %v: %w", r, object.WithoutURL(err))
 		}
 	}
+	if f, _ := e.pin.current(); f.Size == object.UnknownSize && e.Parts.Rest(p).Len() > 0 {
+		return e.endsAt(pos, a.Origin) // this answer says the length
+	}
+	return nil
+}
+
+// endsAt records that the object ends at pos, as a body of unknown length has shown that was the whole object.
+func (e *Engine) endsAt(pos int64, by object.Origin) error {
+	if err := e.fit(pos, by); err != nil {
+		return err
+	}
+	e.pin.learnSize(pos)
 	return nil
 }
 
@@ -158,6 +178,9 @@ func (e *Engine) skipTo(ctx context.Context, a *object.Answer, pos int64, m *Met
 	return nil
 }
 
+// errEnded says that a body has ended before the bytes that were wanted of it.
+var errEnded = fmt.Errorf("it has ended: %w", io.ErrUnexpectedEOF)
+
 // skip reads n bytes of a body and passes them to see.
 func (e *Engine) skip(ctx context.Context, a *object.Answer, n int64, m *Meter, see func([]byte)) error {
 	buf := e.Buffers.Get()
@@ -168,7 +191,7 @@ func (e *Engine) skip(ctx context.Context, a *object.Answer, n int64, m *Meter, 
 		see(buf[:k])
 		if n > 0 && err != nil {
 			if err == io.EOF {
-				err = io.ErrUnexpectedEOF
+				err = errEnded
 			}
 			return fmt.Errorf("body: %w", object.WithoutURL(err))
 		}

@@ -26,7 +26,7 @@ import (
 type Sink interface {
 	io.WriterAt
 	// Begin prepares the sink for size bytes, of which missing are still to come. It runs while the first body arrives.
-	// No write comes before it has returned nil.
+	// No write comes before it has returned nil. Both are negative if the server does not say how many bytes there are.
 	Begin(size, missing int64) error
 }
 
@@ -88,7 +88,7 @@ type Config struct {
 
 	Size       func(Load) int64                                 // bytes of the next request; called once for each
 	Workers    func(left int64, ceiling int) int                // how many requests at once are useful for the bytes left
-	RangeError func(s span.Span, attempts int, err error) error // makes the error of a range of the object that cannot be fetched
+	RangeError func(s span.Span, attempts int, err error) error // makes the error of a range of the object that cannot be fetched; length -1: up to an unknown end
 	Beside     []func(context.Context) error                    // run from when the sink is ready until all is done or ctx ends
 	Retry      slots.Retry
 	Stall      time.Duration // a request that delivers next to nothing for this long is ended
@@ -191,6 +191,16 @@ func (e *Engine) startRest(ctx context.Context, group *errgroup.Group, worker fu
 // Facts returns the facts of the object, once an answer has fixed them.
 func (e *Engine) Facts() (f object.Facts, fixed bool) { return e.pin.current() }
 
+// Total returns how many bytes there are to download in all. That is known from the first answer on or, if the server does not
+// say how long the object is, at its end.
+func (e *Engine) Total() (n int64, known bool) {
+	f, fixed := e.pin.current()
+	if !fixed || f.Size == object.UnknownSize && e.Length < 0 || !e.HasBegun() {
+		return 0, false
+	}
+	return e.Parts.Totals().Size, true
+}
+
 // Header returns the headers of the answer that fixed the object; nil: there is none yet. They must not be changed.
 func (e *Engine) Header() http.Header { return e.pin.answerHeader() }
 
@@ -225,8 +235,11 @@ func (e *Engine) begin() error {
 	if e.IsReady() {
 		return nil
 	}
-	sums := e.Parts.Totals()
-	if err := e.Sink.Begin(sums.Size, sums.Size-sums.Have); err != nil {
+	size, missing := int64(-1), int64(-1)
+	if n, known := e.Total(); known {
+		size, missing = n, n-e.Parts.Totals().Have
+	}
+	if err := e.Sink.Begin(size, missing); err != nil {
 		return err
 	}
 	close(e.ready)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 
 	"github.com/ossdl/ossdl/internal/object"
 	"github.com/ossdl/ossdl/internal/parts"
@@ -151,7 +152,8 @@ func (e *Engine) tryUntil(ctx context.Context, sp span.Span, once func(context.C
 
 // about returns the pairs that name a range in a log line.
 func (e *Engine) about(sp span.Span) []any {
-	return []any{"offset", e.Base + sp.Off, "bytes", sp.Len()}
+	sp = e.inObject(sp)
+	return []any{"offset", sp.Off, "bytes", sp.Len()}
 }
 
 // partError adds its range to an error. Before the object is known there is no range to name, unless attempts ran out. An
@@ -164,7 +166,28 @@ func (e *Engine) partError(sp span.Span, attempts int, err error) error {
 	if _, fixed := e.pin.current(); !fixed && !object.Retryable(err) || errors.Is(err, ErrStale) {
 		return err
 	}
-	return e.RangeError(span.Span{Off: e.Base + sp.Off, End: e.Base + sp.End}, max(1, attempts), err)
+	return e.RangeError(e.inObject(sp), max(1, attempts), err)
+}
+
+// inObject returns the span of the object that a span of the map is. Its length is -1 if nobody knows where the object ends.
+func (e *Engine) inObject(sp span.Span) span.Span {
+	sp = span.Span{Off: e.Base + sp.Off, End: e.Base + sp.End}
+	if _, known := e.Total(); !known && e.HasBegun() {
+		sp.End = sp.Off - 1
+	}
+	return sp
+}
+
+// unknownLength is how many bytes the map has as long as nobody knows how many there are. No object has that many.
+const unknownLength = 1 << 62
+
+// fitUnknown resizes the map to an object whose end is not known yet.
+func (e *Engine) fitUnknown() {
+	length := e.Length
+	if length < 0 {
+		length = min(unknownLength, math.MaxInt64-e.Base)
+	}
+	e.Parts.Resize(length)
 }
 
 // fit resizes the map to the size of the object, which an answer has reported.
@@ -176,8 +199,13 @@ func (e *Engine) fit(size int64, by object.Origin) error {
 	switch {
 	case size == 0 && e.Base == 0 && e.Length < 0:
 	case e.Base >= size || length > size-e.Base:
-		return &object.PermanentError{Err: &object.FindingError{Means: object.ErrRange, Why: fmt.Sprintf("offset %d, length %d of %d bytes", e.Base, e.Length, size), Origin: by}}
+		return outside(fmt.Sprintf("offset %d, length %d of %d bytes", e.Base, e.Length, size), by)
 	}
 	e.Parts.Resize(length)
 	return nil
+}
+
+// outside returns the error of a range that is not within the object.
+func outside(why string, by object.Origin) error {
+	return &object.PermanentError{Err: &object.FindingError{Means: object.ErrRange, Why: why, Origin: by}}
 }

@@ -76,7 +76,9 @@ func (e *Engine) accept(r object.Request, a *object.Answer) error {
 
 // firstAnswer fits the map to the object that the pin is now fixed to.
 func (e *Engine) firstAnswer(a *object.Answer) error {
-	if err := e.fit(a.Size, a.Origin); err != nil {
+	if a.Size == object.UnknownSize {
+		e.fitUnknown()
+	} else if err := e.fit(a.Size, a.Origin); err != nil {
 		return err
 	}
 	if ranges := e.pin.rangeSupport(); ranges == unsupported || ranges == untried && a.Size > 0 {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"net/http"
 	"sync"
 
@@ -90,6 +91,9 @@ func (p *pin) accept(r object.Request, a *object.Answer) (first bool, err error)
 	if err := p.compare(r, a.Facts); err != nil {
 		return false, err
 	}
+	if a.Size == object.UnknownSize {
+		p.withoutLength(a)
+	}
 	first = !p.fixed
 	if first {
 		p.fixed, p.facts, p.header = true, a.Facts, a.Header
@@ -106,6 +110,26 @@ func (p *pin) accept(r object.Request, a *object.Answer) (first bool, err error)
 		p.versions = supported
 	}
 	return first, nil
+}
+
+// withoutLength fits an answer whose length is not known to the object. The length is that of the object if another answer said
+// it; otherwise everything comes in one body.
+func (p *pin) withoutLength(a *object.Answer) {
+	if known := p.known(); known != nil && known.Size != object.UnknownSize {
+		a.Size, a.End = known.Size, known.Size
+		return
+	}
+	if !p.fixed {
+		p.ranges = unsupported
+		p.log.Info("the server does not say how many bytes there are; using one connection")
+	}
+}
+
+// learnSize records the size of an object whose answers do not say it.
+func (p *pin) learnSize(size int64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.facts.Size = size
 }
 
 // mustStream reports whether an answer to r is of no use because nothing identifies its object, and it does not have
@@ -143,7 +167,7 @@ func (p *pin) compare(r object.Request, f object.Facts) error {
 	}
 	known := p.known()
 	if known != nil && known.Outranks(f) {
-		return object.Mismatch(r, f.Origin, "%d bytes with %s: too little to be the object with %s", f.Size, f.Names(), known.Names())
+		return object.Mismatch(r, f.Origin, "%s with %s: too little to be the object with %s", f.SizeText(), f.Names(), known.Names())
 	}
 	if p.fixed {
 		return changed(p.facts.Differs(f), f.Origin)
@@ -238,10 +262,16 @@ func (p *pin) refused(r object.Request, err error) (remedy, error) {
 // sends it for a range that is not wholly inside the object, if the request may not carry x-oss-range-behavior.
 func (p *pin) ignoredRange(r object.Request, odd *object.MismatchError, f object.Facts) (remedy, error) {
 	size, known := f.Size, p.known()
+	if size == object.UnknownSize { // all that can be known is that the range was ignored
+		size = math.MaxInt64
+		if known != nil && known.Size != object.UnknownSize {
+			size = known.Size
+		}
+	}
 	switch {
 	case known != nil && known.Outranks(f):
 		return giveUp, odd
-	case p.fixed && size != p.facts.Size:
+	case p.fixed && size != p.facts.Size && p.facts.Size != object.UnknownSize:
 		return giveUp, changed(fmt.Sprintf("size %d, was %d", size, p.facts.Size), odd.Origin)
 	case p.ranges == supported:
 		return giveUp, odd

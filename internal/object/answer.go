@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"net/http"
 	"strconv"
 	"strings"
@@ -25,7 +26,7 @@ type Answer struct {
 
 // Facts are what an answer says about the object.
 type Facts struct {
-	Size         int64
+	Size         int64  // in bytes, or UnknownSize
 	ETag         string // as received, with its quotes; "": there was none
 	VersionID    string // "": there was none
 	CRC          uint64 // CRC-64 of the whole object, if HasCRC
@@ -34,6 +35,9 @@ type Facts struct {
 	Symlink      bool // the headers may be those of the link and not of its target
 	Origin
 }
+
+// UnknownSize is the size of an object whose answer does not say it: its end is that of the body.
+const UnknownSize = -1
 
 // Origin identifies the answer that something was learned from.
 type Origin struct {
@@ -72,7 +76,7 @@ func (f Facts) Nameless() bool { return f.ETag == "" && !f.HasCRC && f.LastModif
 func (f Facts) Differs(g Facts) string {
 	bothCRCs := f.HasCRC && g.HasCRC
 	switch {
-	case f.Size != g.Size:
+	case f.Size != g.Size && f.Size != UnknownSize && g.Size != UnknownSize:
 		return fmt.Sprintf("size %d, was %d", g.Size, f.Size)
 	case bothCRCs && f.CRC == g.CRC && !f.Symlink && !g.Symlink: // a link's CRC-64 says nothing about its target
 		return ""
@@ -102,7 +106,7 @@ func (f Facts) DiffersFromRecord(g Facts) string {
 // SameButSize reports whether an answer has ETag and time of this object and another size. Something on the way has replaced
 // the bytes: a style that is applied to images, or a filter that sends nothing.
 func (f Facts) SameButSize(g Facts) bool {
-	return f.Size != g.Size && f.ETag != "" && sameTag(f.ETag, g.ETag) && !f.LastModified.IsZero() &&
+	return f.Size != g.Size && g.Size != UnknownSize && f.ETag != "" && sameTag(f.ETag, g.ETag) && !f.LastModified.IsZero() &&
 		f.LastModified.Truncate(time.Second).Equal(g.LastModified)
 }
 
@@ -125,6 +129,14 @@ func (f Facts) Outranks(g Facts) bool {
 // shares reports whether the answers have something in common by which they can be compared, apart from the size.
 func (f Facts) shares(g Facts) bool {
 	return f.ETag != "" && g.ETag != "" || f.HasCRC && g.HasCRC || !f.LastModified.IsZero() && !g.LastModified.IsZero()
+}
+
+// SizeText returns the size for messages.
+func (f Facts) SizeText() string {
+	if f.Size == UnknownSize {
+		return "a number of bytes that is not said"
+	}
+	return fmt.Sprintf("%d bytes", f.Size)
 }
 
 // Names returns what identifies the object, for messages.
@@ -169,8 +181,9 @@ func OrNone(s string) string {
 
 // Read makes an Answer, without a body, from status and headers of an answer to r. It returns a [*MismatchError] if a server
 // of kind k does not answer like that, or if the answer does not fit r. A 200 fits a range that starts at 0, and its body is
-// the whole object.
-func Read(r Request, status int, h http.Header, k Kind) (*Answer, error) {
+// the whole object. delimited says that the end of the body is marked, so that a body that breaks off is an error even without
+// a Content-Length. OSS always sends one.
+func Read(r Request, status int, h http.Header, k Kind, delimited bool) (*Answer, error) {
 	a := &Answer{Facts: readFacts(h), Header: h}
 	a.status = status
 	length, hasLength := contentLength(h)
@@ -188,6 +201,9 @@ func Read(r Request, status int, h http.Header, k Kind) (*Answer, error) {
 	case status == http.StatusPartialContent && !r.Whole:
 		err = a.readPartial(r, length, hasLength)
 	case status == http.StatusOK:
+		if !hasLength && delimited && k == Plain {
+			length, hasLength = UnknownSize, true
+		}
 		err = a.readWhole(r, length, hasLength)
 	default:
 		err = Mismatch(r, a.Origin, "status %d", status)
@@ -225,7 +241,7 @@ func (a *Answer) readPartial(r Request, length int64, hasLength bool) error {
 	return nil
 }
 
-// readWhole reads a 200. Without a length, a body that breaks off would seem complete.
+// readWhole reads a 200. Without a length, a body that breaks off would seem complete, unless its end is marked.
 func (a *Answer) readWhole(r Request, length int64, hasLength bool) error {
 	contentRange := a.Header.Get("Content-Range")
 	switch {
@@ -238,6 +254,9 @@ func (a *Answer) readWhole(r Request, length int64, hasLength bool) error {
 		return wholeInstead(r, a.Facts)
 	}
 	a.Span, a.Size = span.Span{Off: 0, End: length}, length
+	if length == UnknownSize {
+		a.End = math.MaxInt64
+	}
 	return nil
 }
 

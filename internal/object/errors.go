@@ -181,7 +181,7 @@ func Mismatch(asked Request, from Origin, format string, args ...any) *MismatchE
 
 // wholeInstead makes the error of a range that was answered with the whole object.
 func wholeInstead(asked Request, f Facts) *MismatchError {
-	e := Mismatch(asked, f.Origin, "the whole object of %d bytes", f.Size)
+	e := Mismatch(asked, f.Origin, "the whole object, %s", f.SizeText())
 	e.whole = &f
 	return e
 }

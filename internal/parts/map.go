@@ -89,8 +89,8 @@ func New(size int64) *Map {
 	return m
 }
 
-// Resize appends missing bytes up to size, or removes the bytes beyond it. It is for the first answer, which reports the
-// size of the object.
+// Resize appends missing bytes up to size, or removes the bytes beyond it. It is for the answer that reports the size of the
+// object: the first one or, if none does, the end of a body.
 func (m *Map) Resize(size int64) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -109,6 +109,9 @@ func (m *Map) Resize(size int64) {
 		if p.End > size {
 			m.left -= p.End - size
 			p.End = size
+		}
+		if p.state == partTaken && p.pos == p.End { // all that the object has of it is done
+			p.state = partDone
 		}
 		keep = append(keep, p)
 	}
