@@ -59,6 +59,7 @@ type Want struct {
 	Version   string        // given by the caller, or ""
 	Earlier   *object.Facts // the object that the claims in the map are of; nil: there are none
 	Listed    *object.Facts // what a listing said of the object, with ETag, time and size; nil: it was not listed
+	Growing   bool          // an Appendable object may grow: its bytes are those of the first answer
 	Empty     bool          // the object is said to have no bytes: no range is asked for
 	OneStream bool          // the server accepts neither ranges nor conditions
 }

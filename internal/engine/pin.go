@@ -69,9 +69,10 @@ func (p *pin) requestFor(sp span.Span) object.Request {
 	switch {
 	case p.conditions == unsupported:
 	case p.fixed:
-		if p.facts.Strong() {
+		if p.facts.Strong() && !p.mayGrow() {
 			r.IfMatch = p.facts.ETag
 		}
+	case p.want.Growing && p.want.Earlier != nil:
 	case p.want.Earlier != nil && p.want.Earlier.Strong():
 		r.IfMatch = p.want.Earlier.ETag
 	default:
@@ -91,8 +92,11 @@ func (p *pin) accept(r object.Request, a *object.Answer) (first bool, err error)
 	if err := p.compare(r, a.Facts); err != nil {
 		return false, err
 	}
-	if a.Size == object.UnknownSize {
+	switch {
+	case a.Size == object.UnknownSize:
 		p.withoutLength(a)
+	case p.fixed && p.grown(a.Facts): // what was appended is not wanted
+		a.Size, a.End = p.facts.Size, min(a.End, p.facts.Size)
 	}
 	first = !p.fixed
 	if first {
@@ -169,8 +173,15 @@ func (p *pin) compare(r object.Request, f object.Facts) error {
 	if known != nil && known.Outranks(f) {
 		return object.Mismatch(r, f.Origin, "%s with %s: too little to be the object with %s", f.SizeText(), f.Names(), known.Names())
 	}
+	if p.grown(f) {
+		return nil
+	}
 	if p.fixed {
-		return changed(p.facts.Differs(f), f.Origin)
+		why := p.facts.Differs(f)
+		if why != "" && p.facts.GrownTo(f) {
+			why += fmt.Sprintf("; it is appendable and has grown from %d to %d bytes", p.facts.Size, f.Size)
+		}
+		return changed(why, f.Origin)
 	}
 	if known != nil {
 		if why := known.DiffersFromRecord(f); why != "" {
@@ -187,6 +198,16 @@ func (p *pin) compare(r object.Request, f object.Facts) error {
 	}
 	return changed(fmt.Sprintf("ETag %s, wanted %s", f.ETag, p.want.ETag), f.Origin)
 }
+
+// grown reports whether f is of the object known, after something was appended to it that the run may ignore. If it is of another
+// object, the CRC-64 of the whole will show that.
+func (p *pin) grown(f object.Facts) bool {
+	known := p.known()
+	return p.want.Growing && known != nil && known.GrownTo(f) && known.HasCRC && f.HasCRC && (p.mayGrow() || !p.fixed)
+}
+
+// mayGrow reports whether the run may go on if something is appended to the object that it has pinned.
+func (p *pin) mayGrow() bool { return p.want.Growing && p.facts.Appendable && p.facts.HasCRC }
 
 // known returns what is known of the object, from this run or an earlier one; nil: nothing.
 func (p *pin) known() *object.Facts {
@@ -267,6 +288,9 @@ func (p *pin) ignoredRange(r object.Request, odd *object.MismatchError, f object
 		if known != nil && known.Size != object.UnknownSize {
 			size = known.Size
 		}
+	}
+	if p.grown(f) {
+		size = known.Size
 	}
 	switch {
 	case known != nil && known.Outranks(f):

@@ -33,6 +33,7 @@ type Facts struct {
 	HasCRC       bool
 	LastModified time.Time
 	Symlink      bool // the headers may be those of the link and not of its target
+	Appendable   bool // the object can grow
 	Origin
 }
 
@@ -101,6 +102,11 @@ func (f Facts) DiffersFromRecord(g Facts) string {
 		return why
 	}
 	return fmt.Sprintf("ETag %s, was %s", g.ETag, f.ETag)
+}
+
+// GrownTo reports whether another answer may be of this object after something was appended to it.
+func (f Facts) GrownTo(g Facts) bool {
+	return g.Appendable && f.Size != UnknownSize && f.Size < g.Size
 }
 
 // SameButSize reports whether an answer has ETag and time of this object and another size. Something on the way has replaced
@@ -278,6 +284,7 @@ func readFacts(h http.Header) Facts {
 		Symlink:   strings.EqualFold(h.Get("X-Oss-Object-Type"), "Symlink"),
 		Origin:    Origin{RequestID: h.Get("X-Oss-Request-Id")},
 	}
+	f.Appendable = strings.EqualFold(h.Get("X-Oss-Object-Type"), "Appendable") || h.Get("X-Oss-Next-Append-Position") != ""
 	if v, err := strconv.ParseUint(h.Get("X-Oss-Hash-Crc64ecma"), 10, 64); err == nil {
 		f.CRC, f.HasCRC = v, true
 	}
