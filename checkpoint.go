@@ -258,8 +258,8 @@ type keeper struct {
 // engineState is what a keeper asks of an [engine.Engine].
 type engineState interface {
 	Facts() (f object.Facts, fixed bool)
-	HasBegun() bool // the size of the object is known
-	IsReady() bool  // the destination holds what may be claimed
+	Total() (n int64, known bool) // bytes to download in all
+	IsReady() bool                // the destination holds what may be claimed
 }
 
 // newKeeper makes the keeper of an attempt that fetches what is missing in m.
@@ -339,6 +339,9 @@ func (k *keeper) write(last bool) {
 	if !k.active || !k.engine.IsReady() { // not ready: the file does not hold what would be claimed
 		return
 	}
+	if !k.resumable() {
+		return
+	}
 	have := k.parts.Totals().Have
 	data, err := k.document().encode(k.parts.Snapshot)
 	if err == nil {
@@ -351,6 +354,12 @@ func (k *keeper) write(last bool) {
 		k.failed = true
 		k.log.Warn("checkpoint not saved", "checkpoint", k.dst.CheckpointPath(), "error", err)
 	}
+}
+
+// resumable reports whether a later run could continue. It could not if nothing identifies the object, or nobody knows its size.
+func (k *keeper) resumable() bool {
+	f, known := k.engine.Facts()
+	return !known || !f.Nameless() && f.Size != object.UnknownSize
 }
 
 // document returns the checkpoint without its parts.
@@ -385,7 +394,7 @@ func (k *keeper) abandon(err error) error {
 	}
 	sums := k.parts.Totals()
 	left := keepWhat(err)
-	if sums.Have == 0 && left == localfile.Partial {
+	if (sums.Have == 0 || !k.resumable()) && left == localfile.Partial {
 		left = localfile.Nothing
 	}
 	if left == localfile.Partial {
@@ -393,8 +402,8 @@ func (k *keeper) abandon(err error) error {
 	}
 	k.dst.Abandon(left)
 	missing := int64(0)
-	if k.engine.HasBegun() {
-		missing = sums.Size - sums.Have
+	if n, known := k.engine.Total(); known {
+		missing = n - sums.Have
 	}
 	return k.dst.NoSpace(missing, err)
 }

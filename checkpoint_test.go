@@ -433,5 +433,5 @@ func TestSaveCadence(t *testing.T) {
 type begun struct{ f object.Facts }
 
 func (b begun) Facts() (object.Facts, bool) { return b.f, true }
-func (begun) HasBegun() bool                { return true }
+func (b begun) Total() (int64, bool)        { return b.f.Size, true }
 func (begun) IsReady() bool                 { return true }

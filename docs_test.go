@@ -269,7 +269,7 @@ func documentedOptions(t *testing.T) []documentedOption {
 	for name, zero := range map[string]bool{
 		"WithPartSize": s.partSize == 0, "WithConcurrency": s.concurrency == 0, "WithRateLimit": s.rateLimit == 0,
 		"WithRequestOptions": s.request.Headers == nil && s.request.Params == nil, "WithVersionID": s.object.versionID == "",
-		"WithIfMatch": s.object.ifMatch == "", "WithRange": s.object.asked == nil, "WithChecksum": s.object.newHash == nil,
+		"WithIfMatch": s.object.ifMatch == "", "WithRange": s.object.asked == nil, "WithGrowing": !s.growing, "WithChecksum": s.object.newHash == nil,
 		"WithCheckpoint": s.checkpoint == checkpointPlace{}, "WithoutPreallocation": !s.sparse, "WithURLRefresh": s.refresh == nil,
 		"WithHTTPClient": s.httpClient == nil, "WithInclude": s.include == nil, "WithExclude": s.exclude == nil,
 		"WithShard": s.shard.Count == 0, "WithCompareCRC64": !s.compareCRC, "WithProgress": s.progress == nil,
@@ -291,6 +291,7 @@ func documentedOptions(t *testing.T) []documentedOption {
 		{WithVersionID("v"), "the current one", nil},
 		{WithIfMatch("e"), "any", nil},
 		{WithRange(0, -1), "the whole object", nil},
+		{WithGrowing(), "ErrObjectChanged", nil},
 		{WithChecksum(sha256.New, make([]byte, sha256.Size)), "OSS's CRC-64 only", nil},
 		{WithCheckpoint("cp"), "in PATH.cp", nil},
 		{WithCheckpointDir("dir"), "in PATH.cp", nil},

@@ -63,7 +63,7 @@
 // Options given to [New] are the defaults of all calls; see [Option].
 //
 //   - requests: [WithPartSize], [WithConcurrency], [WithRateLimit], [WithRetry], [WithStallTimeout], [WithRequestOptions]
-//   - what to download: [WithVersionID], [WithIfMatch], [WithRange], [WithChecksum]
+//   - what to download: [WithVersionID], [WithIfMatch], [WithRange], [WithGrowing], [WithChecksum]
 //   - files: [WithCheckpoint], [WithCheckpointDir], [WithoutCheckpoint], [WithoutPreallocation]
 //   - URLs: [WithURLRefresh], [WithHTTPClient]
 //   - readers: [WithReadAhead]
@@ -188,10 +188,11 @@ type call struct {
 // job is what one call is to download, as far as its entry point knows.
 type job struct {
 	src           source
-	objectOptions      // as given, or as the entry point knows better: the version in a URL, the range that a suffix is
-	knownEmpty    bool // the object is said to have no bytes: do not ask for a range
-	oneStream     bool // ask for neither ranges nor conditions
-	objectTimes   bool // give the file the object's Last-Modified
+	objectOptions               // as given, or as the entry point knows better: the version in a URL, the range that a suffix is
+	listed        *object.Facts // what a listing said of the object; nil: it was not listed
+	knownEmpty    bool          // the object is said to have no bytes: do not ask for a range
+	oneStream     bool          // ask for neither ranges nor conditions
+	objectTimes   bool          // give the file the object's Last-Modified
 }
 
 // source is an [engine.Source] that has a name.
@@ -419,7 +420,7 @@ func (c *call) engineConfig(to engine.Sink, cp *checkpoint) (engine.Config, erro
 	sizes := partSizer{c.cfg.partSize}
 	config := engine.Config{
 		Source: c.src, Sink: to, Gate: c.d.gate, Lane: c.lane, Buffers: &c.d.buffers, Length: -1,
-		Want: engine.Want{ETag: c.ifMatch, Version: c.versionID, Empty: c.knownEmpty, OneStream: c.oneStream},
+		Want: engine.Want{ETag: c.ifMatch, Version: c.versionID, Listed: c.listed, Growing: c.cfg.growing && c.asked == nil, Empty: c.knownEmpty, OneStream: c.oneStream},
 		Size: sizes.next, Workers: sizes.workers, RangeError: c.partError,
 		Retry: slots.Retry(c.cfg.retry), Stall: c.cfg.stall, Stats: &c.stats, Log: c.cfg.log,
 	}
@@ -546,8 +547,8 @@ func (c *call) snapshot() Progress {
 		return p
 	}
 	if e.HasBegun() {
-		sums := e.Parts.Totals()
-		p.Done, p.Total = sums.Done, sums.Size
+		p.Done = e.Parts.Totals().Done
+		p.Total, _ = e.Total()
 	}
 	return p
 }

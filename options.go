@@ -199,6 +199,20 @@ func WithRange(offset, length int64) Option {
 	}}
 }
 
+// WithGrowing accepts that an Appendable object grows while it is downloaded. The result is its first bytes, as many as it had at
+// this call's first answer, and they are verified with the CRC-64 of that answer. Without the option such an object is
+// [ErrObjectChanged] as soon as something was appended to it.
+//
+// It has no effect on other objects, on answers without a CRC-64, and together with [WithRange].
+//
+// It applies to [New] and to all calls.
+func WithGrowing() Option {
+	return Option{"WithGrowing", inNew | inAll, func(s *settings) error {
+		s.growing = true
+		return nil
+	}}
+}
+
 // WithChecksum gives a digest that the bytes must have, for example sha256.New and the 32 bytes of a SHA-256. If they have
 // another, the call fails with [ErrChecksum]. If there was no CRC-64 to compare with, the bytes are downloaded once more
 // before the call fails. A digest whose length is not that of the hash is an error.
@@ -536,6 +550,7 @@ type fetchOptions struct {
 	retry       RetryPolicy
 	stall       time.Duration
 	readAhead   int64 // bytes, for a Reader
+	growing     bool  // accept what is appended to an object
 }
 
 // objectOptions say which bytes of which version are wanted.

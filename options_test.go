@@ -163,6 +163,7 @@ func TestEveryOptionAtEveryEntryPoint(t *testing.T) {
 		"WithVersionID":     {"Download DownloadTo Open", func(e *entry) ossdl.Option { return ossdl.WithVersionID(e.object.VersionID) }},
 		"WithIfMatch":       {one, func(e *entry) ossdl.Option { return ossdl.WithIfMatch(e.object.ETag) }},
 		"WithRange":         {one, func(*entry) ossdl.Option { return ossdl.WithRange(1, 2) }},
+		"WithGrowing":       {everywhere, func(*entry) ossdl.Option { return ossdl.WithGrowing() }},
 		"WithChecksum":      {one, func(e *entry) ossdl.Option { return ossdl.WithChecksum(sha256.New, e.sum[:]) }},
 		"WithProgress":      {everywhere, func(*entry) ossdl.Option { return ossdl.WithProgress(func(ossdl.Progress) {}) }},
 		"WithRetry":         {everywhere, func(*entry) ossdl.Option { return ossdl.WithRetry(ossdl.RetryPolicy{Attempts: 1}) }},

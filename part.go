@@ -88,13 +88,16 @@ type PartError struct {
 	Bucket   string `json:"bucket"`   // as in [Result]
 	Key      string `json:"key"`      // as in [Result]
 	Offset   int64  `json:"offset"`   // of the first byte that is missing, in the object
-	Size     int64  `json:"size"`     // bytes that were still to come
+	Size     int64  `json:"size"`     // bytes that were still to come; -1 if the server does not say how many
 	Attempts int    `json:"attempts"` // requests made in a row without progress, the last included
 	Err      error  `json:"error"`    // why the last of them failed
 }
 
 // Error returns the range, the number of attempts and the text of Err. It does not name the object: the error of the call does.
 func (e *PartError) Error() string {
+	if e.Size < 0 {
+		return fmt.Sprintf("bytes from %d on, attempt %d: %v", e.Offset, e.Attempts, e.Err)
+	}
 	return fmt.Sprintf("bytes %d-%d, attempt %d: %v", e.Offset, e.Offset+e.Size-1, e.Attempts, e.Err)
 }
 

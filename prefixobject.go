@@ -131,6 +131,9 @@ func (p *prefixCall) fetch(ctx context.Context, o bucket.Entry, name string) err
 	c := p.d.newCallIn(p.lane, src, p.cfg, p.panics)
 	c.objectTimes = true
 	c.knownEmpty = o.Size == 0 && !o.Symlink
+	if !o.Symlink && !o.Appendable {
+		c.listed = &object.Facts{Size: o.Size, ETag: o.ETag, LastModified: o.Modified}
+	}
 	p.begun(c, o.Size)
 	dst, err := localfile.Check(p.fileConfig(name))
 	if err == nil {

@@ -10,7 +10,7 @@ import (
 type Progress struct {
 	// Done counts the bytes that are written, or were verified to be there already. It never goes back, and reaches Total only
 	// once the result is verified and in place. Total is the size of the object, or of the range asked for, in bytes; it is 0
-	// until the first answer. Resumed counts the bytes kept from an earlier call.
+	// until the first answer, and until the end if a web server does not say it. Resumed counts the bytes kept from an earlier call.
 	Done, Total, Resumed int64
 	BytesPerSecond       float64       // received over the last few seconds; 0 until it was measured
 	Remaining            time.Duration // at that speed; -1 if it is not known
@@ -98,7 +98,7 @@ func (r *reporter) run() {
 			return
 		case <-tick.C:
 			// The tick may have waited for a slow fn, so its own time is wrong, and the next must not follow immediately.
-			if p := r.next(time.Now()); p.Done < p.Total {
+			if p := r.next(time.Now()); p.Done < p.Total || p.Total == 0 && p.Done > 0 {
 				r.last = p
 				r.fn(p)
 				tick.Reset(reportTime)

@@ -17,7 +17,6 @@ type Reader struct {
 	c        *call
 	engine   *engine.Engine
 	ahead    *readahead.Buffer
-	size     int64
 	progress *reporter
 	cancel   context.CancelCauseFunc // ends the fetching
 	detach   func() bool             // from the context that Open was given
@@ -96,8 +95,9 @@ func (c *call) openReader(ctx context.Context) (*Reader, error) {
 		c.panics.raise(r.failed)
 		return nil, r.ending.err
 	}
-	r.size = r.engine.Parts.Totals().Size
-	r.ahead.SetSize(r.size)
+	if size := r.Size(); size >= 0 {
+		r.ahead.SetSize(size)
+	}
 	return r, nil
 }
 
@@ -138,7 +138,9 @@ func (r *Reader) fetch(ctx context.Context) {
 	if err := r.engine.Run(ctx); err != nil {
 		r.failed = r.c.withNames(ctx, "", err)
 		r.ahead.Fail(r.failed)
+		return
 	}
+	r.ahead.SetSize(r.Size()) // which is known by now, if not earlier
 }
 
 // Read reads up to len(b) bytes, and at least one if b is not empty. It waits only for the first.
@@ -273,8 +275,14 @@ func (r *Reader) Close() error {
 	return err
 }
 
-// Size returns how many bytes there are to read in all.
-func (r *Reader) Size() int64 { return r.size }
+// Size returns how many bytes there are to read in all. It is -1 as long as that is not known: until everything is fetched, if a
+// web server does not say how many there are.
+func (r *Reader) Size() int64 {
+	if n, known := r.engine.Total(); known {
+		return n
+	}
+	return -1
+}
 
 // Result returns what was done. It is nil until the Reader has ended: by [io.EOF], another error, or Close.
 func (r *Reader) Result() *Result {

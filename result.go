@@ -172,8 +172,8 @@ func (c *call) figures(path string) *Result {
 		res.VersionID, res.ETag, res.LastModified = f.VersionID, f.ETag, f.LastModified
 		res.Header, res.Encrypted = objectHeader(c.engine.Header(), f.Size), object.IsEncrypted(c.engine.Header())
 	}
-	if c.engine.HasBegun() {
-		res.Size = c.engine.Parts.Totals().Size
+	if n, known := c.engine.Total(); known {
+		res.Size = n
 	}
 	return res
 }
@@ -192,7 +192,9 @@ func objectHeader(answer http.Header, size int64) http.Header {
 	for _, name := range notOfTheObject {
 		h.Del(name)
 	}
-	h.Set("Content-Length", strconv.FormatInt(size, 10))
+	if size != object.UnknownSize {
+		h.Set("Content-Length", strconv.FormatInt(size, 10))
+	}
 	return h
 }
 

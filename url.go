@@ -26,6 +26,9 @@ import (
 // An object is identified by host, path, version (versionId in the query) and ETag. Without a strong ETag, Last-Modified takes
 // its place. So another URL of the same object resumes what an earlier one left.
 //
+// If nothing identifies the object (no ETag, Last-Modified or CRC-64), it is fetched in one stream, and nothing is kept for a
+// later call. If what an earlier call left has an identity and the answer has none, the answer is retried and then an error.
+//
 // # Expired URLs
 //
 // When the date of a signed URL has passed, or the server says that it has expired, [WithURLRefresh] is asked for a new one.
@@ -36,10 +39,15 @@ import (
 //
 // # Redirects
 //
-// Redirects are followed, even to other hosts. A signed URL must lead to an answer of OSS: one with a request ID and something
-// that identifies the object. Anything else, such as the sign-in page of a network, is retried and then an error; neither path
-// nor partial file change. An answer without Content-Length is an error as well, since nothing would show whether its body is
-// complete.
+// Redirects are followed, even to other hosts. A signed URL must lead to an answer of OSS: one with a request ID, a
+// Content-Length and something that identifies the object. Anything else, such as the sign-in page of a network, is retried
+// and then an error; neither path nor partial file change.
+//
+// # Objects of unknown length
+//
+// A web server that is not OSS may send an object in chunks, without Content-Length. It is fetched in one stream, and is
+// complete once the last chunk has come. A stream that breaks starts over, and nothing is kept for a later call. If the end of
+// the body is that of the connection, the answer is an error, since nothing would show whether the body is complete.
 //
 // # Processed objects
 //
@@ -66,6 +74,8 @@ func (d *Downloader) DownloadURL(ctx context.Context, signedURL, path string, op
 //
 // The options are those of Open, with two differences. [WithURLRefresh] and [WithHTTPClient] apply as well. [WithVersionID] and
 // [WithRequestOptions] do not, since version and parameters are in the URL.
+//
+// If a web server does not say the length of the object, [Reader.Size] is -1 until everything is fetched.
 //
 // OpenURL waits for the first answer and returns the errors that come instead: those that [Downloader.Download] names. Later
 // errors come from Read, after the bytes before them. When ctx is done before the end, Read returns its error immediately. Nothing

@@ -37,7 +37,11 @@ type Entry struct {
 	Key      string
 	Size     int64
 	Modified time.Time
-	Symlink  bool // size and time may be those of the link and not of its target
+	ETag     string // "": the listing has none
+	// Symlink says that size and time may be those of the link and not of its target.
+	Symlink bool
+	// Appendable says that the object may grow. Whether its ETag changes then is not documented.
+	Appendable bool
 }
 
 // listPage is the part of ListObjectsV2's answer that is used here.
@@ -171,7 +175,9 @@ func (p *listPage) take(path []string, text string) (err error) {
 		case "Key":
 			e.Key = text
 		case "Type":
-			e.Symlink = strings.EqualFold(text, "Symlink")
+			e.Symlink, e.Appendable = strings.EqualFold(text, "Symlink"), strings.EqualFold(text, "Appendable")
+		case "ETag":
+			e.ETag = text
 		case "Size":
 			e.Size = 0
 			if trimmed != "" {

@@ -54,7 +54,7 @@ func (s *Source) getOnce(ctx context.Context, r object.Request) (*object.Answer,
 	if resp == nil || err != nil {
 		return nil, s.client.failure(ctx, resp, err)
 	}
-	a, err := object.Read(r, resp.StatusCode, resp.Headers, object.OSS)
+	a, err := object.Read(r, resp.StatusCode, resp.Headers, object.OSS, false)
 	if err != nil {
 		resp.Body.Close()
 		return nil, err

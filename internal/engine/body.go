@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"time"
@@ -16,13 +17,21 @@ const (
 	drainBytes = 256 << 10             // at most this much is read and dropped to keep a connection
 )
 
-// receive writes those bytes of a body that belong to the part into the sink.
+// receive writes those bytes of a body that belong to the part into the sink. It returns nil, too, if the body has ended before
+// the part, as its answer said.
 func (e *Engine) receive(ctx context.Context, p *parts.Part, r object.Request, a *object.Answer, m *Meter) error {
 	defer a.Body.Close()
 	pos := e.Base + e.Parts.Rest(p).Off // in the object
-	if !a.Partial {
+	if f, _ := e.pin.current(); !a.Partial || f.Nameless() {
+		// There will be no request for another range.
 		e.Parts.Extend(p, min(a.End-e.Base, e.Parts.Totals().Size))
-		if err := e.skip(ctx, a, pos-a.Off, m); err != nil {
+	}
+	if a.Off < pos {
+		err := e.skipTo(ctx, a, pos, m)
+		if errors.Is(err, errEnded) && a.Size == object.UnknownSize && pos == e.Base { // nothing has come yet
+			err = outside(fmt.Sprintf("the object ends before offset %d", e.Base), a.Origin)
+		}
+		if err != nil {
 			return err
 		}
 	}
@@ -40,6 +49,9 @@ func (e *Engine) receive(ctx context.Context, p *parts.Part, r object.Request, a
 				return e.drain(ctx, a, pos, err, m)
 			}
 		}
+		if err == io.EOF && a.Size == object.UnknownSize {
+			return e.endsAt(pos, a.Origin)
+		}
 		if err == io.EOF && pos < a.End {
 			err = io.ErrUnexpectedEOF
 		}
@@ -47,6 +59,18 @@ func (e *Engine) receive(ctx context.Context, p *parts.Part, r object.Request, a
 			return fmt.Errorf("body of %v: %w", r, object.WithoutURL(err))
 		}
 	}
+	if f, _ := e.pin.current(); f.Size == object.UnknownSize && e.Parts.Rest(p).Len() > 0 {
+		return e.endsAt(pos, a.Origin) // this answer says the length
+	}
+	return nil
+}
+
+// endsAt records that the object ends at pos, as a body of unknown length has shown that was the whole object.
+func (e *Engine) endsAt(pos int64, by object.Origin) error {
+	if err := e.fit(pos, by); err != nil {
+		return err
+	}
+	e.pin.learnSize(pos)
 	return nil
 }
 
@@ -139,16 +163,39 @@ func (e *Engine) count(n int) {
 	e.Gate.Received(n)
 }
 
-// skip reads and drops n bytes of a body.
-func (e *Engine) skip(ctx context.Context, a *object.Answer, n int64, m *Meter) error {
+// skipTo reads the bytes of a body up to pos, which are done already. If nothing identifies the object, they must be the same
+// as before: only then is what follows of the same object.
+func (e *Engine) skipTo(ctx context.Context, a *object.Answer, pos int64, m *Meter) error {
+	if f, _ := e.pin.current(); !f.Nameless() {
+		return e.skip(ctx, a, pos-a.Off, m, func([]byte) {})
+	}
+	if err := e.skip(ctx, a, e.Base-a.Off, m, func([]byte) {}); err != nil {
+		return err
+	}
+	got := uint64(0)
+	if err := e.skip(ctx, a, pos-max(a.Off, e.Base), m, func(b []byte) { got = crc64.Update(got, b) }); err != nil {
+		return err
+	}
+	if want, done := e.Parts.SumTo(pos - e.Base); !done || got != want {
+		return changed("the bytes before the break are not the same", a.Origin)
+	}
+	return nil
+}
+
+// errEnded says that a body has ended before the bytes that were wanted of it.
+var errEnded = fmt.Errorf("it has ended: %w", io.ErrUnexpectedEOF)
+
+// skip reads n bytes of a body and passes them to see.
+func (e *Engine) skip(ctx context.Context, a *object.Answer, n int64, m *Meter, see func([]byte)) error {
 	buf := e.Buffers.Get()
 	defer e.Buffers.Put(buf)
 	for n > 0 {
 		k, err := e.gather(ctx, a.Body, buf[:min(n, int64(len(buf)))], m)
 		n -= int64(k)
+		see(buf[:k])
 		if n > 0 && err != nil {
 			if err == io.EOF {
-				err = io.ErrUnexpectedEOF
+				err = errEnded
 			}
 			return fmt.Errorf("body: %w", object.WithoutURL(err))
 		}
@@ -160,7 +207,7 @@ func (e *Engine) skip(ctx context.Context, a *object.Answer, n int64, m *Meter) 
 func (e *Engine) drain(ctx context.Context, a *object.Answer, pos int64, err error, m *Meter) error {
 	if left := a.End - pos; err == nil && left > 0 && left <= drainBytes {
 		// The part is complete: an error only costs the connection.
-		_ = e.skip(ctx, a, left, m)
+		_ = e.skip(ctx, a, left, m, func([]byte) {})
 	}
 	return nil
 }

@@ -26,7 +26,7 @@ import (
 type Sink interface {
 	io.WriterAt
 	// Begin prepares the sink for size bytes, of which missing are still to come. It runs while the first body arrives.
-	// No write comes before it has returned nil.
+	// No write comes before it has returned nil. Both are negative if the server does not say how many bytes there are.
 	Begin(size, missing int64) error
 }
 
@@ -58,6 +58,8 @@ type Want struct {
 	ETag      string        // given by the caller, or ""
 	Version   string        // given by the caller, or ""
 	Earlier   *object.Facts // the object that the claims in the map are of; nil: there are none
+	Listed    *object.Facts // what a listing said of the object, with ETag, time and size; nil: it was not listed
+	Growing   bool          // an Appendable object may grow: its bytes are those of the first answer
 	Empty     bool          // the object is said to have no bytes: no range is asked for
 	OneStream bool          // the server accepts neither ranges nor conditions
 }
@@ -87,7 +89,7 @@ type Config struct {
 
 	Size       func(Load) int64                                 // bytes of the next request; called once for each
 	Workers    func(left int64, ceiling int) int                // how many requests at once are useful for the bytes left
-	RangeError func(s span.Span, attempts int, err error) error // makes the error of a range of the object that cannot be fetched
+	RangeError func(s span.Span, attempts int, err error) error // makes the error of a range of the object that cannot be fetched; length -1: up to an unknown end
 	Beside     []func(context.Context) error                    // run from when the sink is ready until all is done or ctx ends
 	Retry      slots.Retry
 	Stall      time.Duration // a request that delivers next to nothing for this long is ended
@@ -192,6 +194,16 @@ func (e *Engine) startRest(ctx context.Context, group *errgroup.Group, worker fu
 // Facts returns the facts of the object, once an answer has fixed them.
 func (e *Engine) Facts() (f object.Facts, fixed bool) { return e.pin.current() }
 
+// Total returns how many bytes there are to download in all. That is known from the first answer on or, if the server does not
+// say how long the object is, at its end.
+func (e *Engine) Total() (n int64, known bool) {
+	f, fixed := e.pin.current()
+	if !fixed || f.Size == object.UnknownSize && e.Length < 0 || !e.HasBegun() {
+		return 0, false
+	}
+	return e.Parts.Totals().Size, true
+}
+
 // Header returns the headers of the answer that fixed the object; nil: there is none yet. They must not be changed.
 func (e *Engine) Header() http.Header { return e.pin.answerHeader() }
 
@@ -226,8 +238,11 @@ func (e *Engine) begin() error {
 	if e.IsReady() {
 		return nil
 	}
-	sums := e.Parts.Totals()
-	if err := e.Sink.Begin(sums.Size, sums.Size-sums.Have); err != nil {
+	size, missing := int64(-1), int64(-1)
+	if n, known := e.Total(); known {
+		size, missing = n, n-e.Parts.Totals().Have
+	}
+	if err := e.Sink.Begin(size, missing); err != nil {
 		return err
 	}
 	close(e.ready)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"time"
 
 	"github.com/ossdl/ossdl/internal/object"
@@ -25,7 +26,8 @@ const (
 func (e *Engine) fetch(ctx context.Context) (*parts.Part, error) {
 	var p *parts.Part
 	tries := e.tries.begin()
-	slow := 0 // in a row, without progress
+	slow := 0       // in a row, without progress
+	var short int64 // bytes of answers with less than was asked for, since the last progress
 	for {
 		if err := e.tries.acquire(ctx); err != nil {
 			return p, ignoring(err, errFinished)
@@ -42,8 +44,8 @@ func (e *Engine) fetch(ctx context.Context) (*parts.Part, error) {
 		if got.silent && crowd != slots.CrowdedOut {
 			e.Parts.Trim(p, e.dog.care.stalled(got.left.Len(), got.stall))
 		}
-		if got.progress {
-			tries, slow = e.tries.begin(), 0
+		if short += got.short; got.progress || short >= progressUnit {
+			tries, slow, short = e.tries.begin(), 0, 0
 		}
 		switch got.end {
 		case allFetched:
@@ -53,6 +55,10 @@ func (e *Engine) fetch(ctx context.Context) (*parts.Part, error) {
 		case tooSlow:
 			slow++
 		case urlExpired: // the next acquire waits for a new one
+		case answeredShort: // the rest is asked for, without a pause. Counted, since a server may send next to nothing each time.
+			if tries.fails++; tries.fails > e.Retry.Attempts || e.tries.left(tries) == 0 {
+				return p, e.partError(got.left, tries.fails, errShort)
+			}
 		case objectResized:
 			// Counted, since a server may report another size each time.
 			if tries.fails++; tries.fails > e.Retry.Attempts || e.tries.left(tries) == 0 {
@@ -83,9 +89,13 @@ const (
 	runEnded                        // ctx is done
 	tooSlow                         // the connection must be replaced
 	urlExpired                      // the URL must be renewed
+	answeredShort                   // the answer ended before the range, as it said
 	objectResized                   // the object ends before the range does
 	requestFailed
 )
+
+// errShort ends a part for which a server sends next to nothing in each answer.
+var errShort = errors.New("each answer has only a few of the bytes asked for")
 
 // attemptResult is what an attempt at a part achieved.
 type attemptResult struct {
@@ -93,6 +103,7 @@ type attemptResult struct {
 	progress   bool          // enough came to reset the count of attempts
 	unanswered bool          // it failed without an answer, or stalled without a byte of it, and not because the run ended
 	silent     bool          // it stalled without a byte
+	short      int64         // bytes that came, if it was answered short
 	stall      time.Duration // that it was given
 	left       span.Span     // what is still to be fetched
 	err        error
@@ -120,6 +131,8 @@ func (e *Engine) attempt(ctx context.Context, p *parts.Part, replaceable bool) a
 		got.end = allFetched
 	case ctx.Err() != nil:
 		got.end = runEnded
+	case err == nil:
+		got.end, got.short = answeredShort, left.Off-before.Off
 	case errors.As(err, &got.resized):
 		got.end = objectResized
 	case errors.Is(err, errSlow):
@@ -157,7 +170,8 @@ func (e *Engine) tryUntil(ctx context.Context, sp span.Span, once func(context.C
 
 // about returns the pairs that name a range in a log line.
 func (e *Engine) about(sp span.Span) []any {
-	return []any{"offset", e.Base + sp.Off, "bytes", sp.Len()}
+	sp = e.inObject(sp)
+	return []any{"offset", sp.Off, "bytes", sp.Len()}
 }
 
 // partError adds its range to an error. Before the object is known there is no range to name, unless attempts ran out. An
@@ -170,7 +184,28 @@ func (e *Engine) partError(sp span.Span, attempts int, err error) error {
 	if _, fixed := e.pin.current(); !fixed && !object.Retryable(err) || errors.Is(err, ErrStale) {
 		return err
 	}
-	return e.RangeError(span.Span{Off: e.Base + sp.Off, End: e.Base + sp.End}, max(1, attempts), err)
+	return e.RangeError(e.inObject(sp), max(1, attempts), err)
+}
+
+// inObject returns the span of the object that a span of the map is. Its length is -1 if nobody knows where the object ends.
+func (e *Engine) inObject(sp span.Span) span.Span {
+	sp = span.Span{Off: e.Base + sp.Off, End: e.Base + sp.End}
+	if _, known := e.Total(); !known && e.HasBegun() {
+		sp.End = sp.Off - 1
+	}
+	return sp
+}
+
+// unknownLength is how many bytes the map has as long as nobody knows how many there are. No object has that many.
+const unknownLength = 1 << 62
+
+// fitUnknown resizes the map to an object whose end is not known yet.
+func (e *Engine) fitUnknown() {
+	length := e.Length
+	if length < 0 {
+		length = min(unknownLength, math.MaxInt64-e.Base)
+	}
+	e.Parts.Resize(length)
 }
 
 // fit resizes the map to the size of the object, which an answer has reported.
@@ -182,8 +217,13 @@ func (e *Engine) fit(size int64, by object.Origin) error {
 	switch {
 	case size == 0 && e.Base == 0 && e.Length < 0:
 	case e.Base >= size || length > size-e.Base:
-		return &object.PermanentError{Err: &object.FindingError{Means: object.ErrRange, Why: fmt.Sprintf("offset %d, length %d of %d bytes", e.Base, e.Length, size), Origin: by}}
+		return outside(fmt.Sprintf("offset %d, length %d of %d bytes", e.Base, e.Length, size), by)
 	}
 	e.Parts.Resize(length)
 	return nil
+}
+
+// outside returns the error of a range that is not within the object.
+func outside(why string, by object.Origin) error {
+	return &object.PermanentError{Err: &object.FindingError{Means: object.ErrRange, Why: why, Origin: by}}
 }

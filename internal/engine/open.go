@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 
 	"github.com/ossdl/ossdl/internal/object"
 	"github.com/ossdl/ossdl/internal/span"
@@ -25,6 +26,11 @@ func (e *Engine) open(ctx context.Context, sp span.Span) (object.Request, *objec
 		r := e.pin.requestFor(sp)
 		r.Whole = r.Whole || whole
 		a, err := e.send(ctx, r)
+		if err == nil && e.pin.mustStream(r, a, e.wanted()) {
+			a.Body.Close()
+			e.Parts.SetSingle(true)
+			continue
+		}
 		if err == nil {
 			err = e.accept(r, a)
 			switch {
@@ -55,6 +61,14 @@ func (e *Engine) open(ctx context.Context, sp span.Span) (object.Request, *objec
 	}
 }
 
+// wanted returns the span of the object that is to be downloaded. Its end may lie beyond the object.
+func (e *Engine) wanted() span.Span {
+	if e.Length < 0 || e.Length > math.MaxInt64-e.Base {
+		return span.Span{Off: e.Base, End: math.MaxInt64}
+	}
+	return span.Span{Off: e.Base, End: e.Base + e.Length}
+}
+
 // accept compares an answer with the pin. After an error its body is closed.
 func (e *Engine) accept(r object.Request, a *object.Answer) error {
 	first, err := e.pin.accept(r, a)
@@ -65,7 +79,7 @@ func (e *Engine) accept(r object.Request, a *object.Answer) error {
 		a.Body.Close()
 		return err
 	}
-	if a.Partial {
+	if f, _ := e.pin.current(); a.Partial && !f.Nameless() {
 		e.Parts.SetSingle(false) // whatever checkRanges found
 	}
 	return nil
@@ -73,7 +87,9 @@ func (e *Engine) accept(r object.Request, a *object.Answer) error {
 
 // firstAnswer fits the map to the object that the pin is now fixed to.
 func (e *Engine) firstAnswer(a *object.Answer) error {
-	if err := e.fit(a.Size, a.Origin); err != nil {
+	if a.Size == object.UnknownSize {
+		e.fitUnknown()
+	} else if err := e.fit(a.Size, a.Origin); err != nil {
 		return err
 	}
 	if object.IsEncrypted(a.Header) {
@@ -120,7 +136,7 @@ func (e *Engine) checkCondition(ctx context.Context, r object.Request, refusal e
 		return fmt.Errorf("%w: %w", refusal, err)
 	}
 	a.Body.Close()
-	return e.pin.probed(a.Facts, refusal)
+	return e.pin.probed(r, a.Facts, refusal)
 }
 
 // leastForRanges is the size from which on it matters whether a server serves ranges, in bytes. A smaller object comes as one
@@ -158,7 +174,7 @@ func (e *Engine) checkRange(ctx context.Context, sp span.Span) error {
 			again, err = e.checkRangeOnce(ctx, sp)
 			return err
 		})
-		if isWholeInstead(err) {
+		if isWholeInstead(err) || errors.Is(err, errNotARange) {
 			e.pin.withoutRanges()
 			e.Log.Info("server does not serve ranges; using one connection", "error", err)
 			return nil
@@ -170,6 +186,9 @@ func (e *Engine) checkRange(ctx context.Context, sp span.Span) error {
 	e.Parts.SetSingle(false)
 	return nil
 }
+
+// errNotARange says that the last byte of an object was asked for, and all of it was sent.
+var errNotARange = errors.New("206 with the whole object")
 
 // isWholeInstead reports whether an error is that of a range that was answered with the whole object.
 func isWholeInstead(err error) bool {
@@ -190,6 +209,8 @@ func (e *Engine) checkRangeOnce(ctx context.Context, sp span.Span) (again bool, 
 		a.Body.Close()
 		if _, err = e.pin.accept(r, a); err != nil && disputed(a, err) {
 			return true, nil
+		} else if err == nil && a.Len() == a.Size {
+			err = errNotARange
 		}
 		return false, err
 	}

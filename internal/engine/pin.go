@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"net/http"
 	"sync"
 
@@ -38,6 +39,7 @@ type pin struct {
 	ranges     support // once unsupported it stays so, even if late answers say otherwise
 	conditions support // If-Match together with Range; it counts as supported until it is refused
 	versions   support // requests with the pinned version
+	respelled  bool    // the caller's ETag is sent as the server spells it
 	ignored    int     // ranges answered with the whole object before any 206
 }
 
@@ -67,9 +69,10 @@ func (p *pin) requestFor(sp span.Span) object.Request {
 	switch {
 	case p.conditions == unsupported:
 	case p.fixed:
-		if p.facts.Strong() {
+		if p.facts.Strong() && !p.mayGrow() {
 			r.IfMatch = p.facts.ETag
 		}
+	case p.want.Growing && p.want.Earlier != nil:
 	case p.want.Earlier != nil && p.want.Earlier.Strong():
 		r.IfMatch = p.want.Earlier.ETag
 	default:
@@ -86,16 +89,24 @@ func (p *pin) accept(r object.Request, a *object.Answer) (first bool, err error)
 		// A cache in front of the service may not know the parameter.
 		return false, changed(fmt.Sprintf("version %s, asked for %s", a.VersionID, r.VersionID), a.Origin)
 	}
-	if err := p.compare(a.Facts); err != nil {
+	if err := p.compare(r, a.Facts); err != nil {
 		return false, err
+	}
+	switch {
+	case a.Size == object.UnknownSize:
+		p.withoutLength(a)
+	case p.fixed && p.grown(a.Facts): // what was appended is not wanted
+		a.Size, a.End = p.facts.Size, min(a.End, p.facts.Size)
 	}
 	first = !p.fixed
 	if first {
 		p.fixed, p.facts, p.header = true, a.Facts, a.Header
 	}
-	if !p.facts.HasCRC && a.HasCRC {
-		p.facts.CRC, p.facts.HasCRC = a.CRC, true
+	if p.facts.Nameless() {
+		p.ranges, p.conditions = unsupported, unsupported
+		return first, nil
 	}
+	p.learn(a.Facts)
 	if a.Partial && p.ranges == untried {
 		p.ranges = supported
 	}
@@ -105,20 +116,105 @@ func (p *pin) accept(r object.Request, a *object.Answer) (first bool, err error)
 	return first, nil
 }
 
-// compare returns an error unless facts are of the object that the run is for.
-func (p *pin) compare(f object.Facts) error {
-	if p.fixed {
-		return changed(p.facts.Differs(f), f.Origin)
+// withoutLength fits an answer whose length is not known to the object. The length is that of the object if another answer said
+// it; otherwise everything comes in one body.
+func (p *pin) withoutLength(a *object.Answer) {
+	if known := p.known(); known != nil && known.Size != object.UnknownSize {
+		a.Size, a.End = known.Size, known.Size
+		return
 	}
-	if p.want.Earlier != nil {
-		if why := p.want.Earlier.Differs(f); why != "" {
+	if !p.fixed {
+		p.ranges = unsupported
+		p.log.Info("the server does not say how many bytes there are; using one connection")
+	}
+}
+
+// learnSize records the size of an object whose answers do not say it.
+func (p *pin) learnSize(size int64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.facts.Size = size
+}
+
+// mustStream reports whether an answer to r is of no use because nothing identifies its object, and it does not have
+// everything from the first byte that is wanted to the last one. Parts of two objects could be mixed unseen, so everything must
+// come in one body.
+func (p *pin) mustStream(r object.Request, a *object.Answer, wanted span.Span) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.known() != nil || !a.Nameless() || !a.Partial || a.Off <= wanted.Off && a.End >= min(wanted.End, a.Size) {
+		return false
+	}
+	p.ranges, p.conditions = unsupported, unsupported
+	p.log.Info("nothing identifies the object; using one connection, without resume", "asked", r.String())
+	return true
+}
+
+// learn adds what identifies the object and was missing from the answers until now.
+func (p *pin) learn(f object.Facts) {
+	if !p.facts.HasCRC && f.HasCRC {
+		p.facts.CRC, p.facts.HasCRC = f.CRC, true
+	}
+	if p.facts.ETag == "" {
+		p.facts.ETag = f.ETag
+	}
+	if p.facts.LastModified.IsZero() {
+		p.facts.LastModified = f.LastModified
+	}
+}
+
+// compare returns an error unless f are facts of the object that the run is for. An answer that says too little is a
+// [*object.MismatchError]: it neither belongs to the object nor shows that there is another one.
+func (p *pin) compare(r object.Request, f object.Facts) error {
+	if listed := p.want.Listed; listed != nil && listed.SameButSize(f) {
+		return object.Mismatch(r, f.Origin, "%d bytes; the listing has %d, with the same ETag and time", f.Size, listed.Size)
+	}
+	known := p.known()
+	if known != nil && known.Outranks(f) {
+		return object.Mismatch(r, f.Origin, "%s with %s: too little to be the object with %s", f.SizeText(), f.Names(), known.Names())
+	}
+	if p.grown(f) {
+		return nil
+	}
+	if p.fixed {
+		why := p.facts.Differs(f)
+		if why != "" && p.facts.GrownTo(f) {
+			why += fmt.Sprintf("; it is appendable and has grown from %d to %d bytes", p.facts.Size, f.Size)
+		}
+		return changed(why, f.Origin)
+	}
+	if known != nil {
+		if why := known.DiffersFromRecord(f); why != "" {
 			return fmt.Errorf("%w: %s", ErrStale, why)
 		}
 	}
-	if p.want.ETag != "" && !object.SameETag(p.want.ETag, f.ETag) {
-		return changed(fmt.Sprintf("ETag %s, wanted %s", object.OrNone(f.ETag), p.want.ETag), f.Origin)
+	switch {
+	case p.want.ETag == "" || object.SameETag(p.want.ETag, f.ETag):
+		return nil
+	case known != nil && object.SameETag(p.want.ETag, known.ETag): // the same object under another ETag
+		return nil
+	case f.ETag == "":
+		return object.Mismatch(r, f.Origin, "no ETag, wanted %s", p.want.ETag)
 	}
-	return nil
+	return changed(fmt.Sprintf("ETag %s, wanted %s", f.ETag, p.want.ETag), f.Origin)
+}
+
+// grown reports whether f is of the object known, after something was appended to it that the run may ignore. If it is of another
+// object, the CRC-64 of the whole will show that.
+func (p *pin) grown(f object.Facts) bool {
+	known := p.known()
+	return p.want.Growing && known != nil && known.GrownTo(f) && known.HasCRC && f.HasCRC && (p.mayGrow() || !p.fixed)
+}
+
+// mayGrow reports whether the run may go on if something is appended to the object that it has pinned.
+func (p *pin) mayGrow() bool { return p.want.Growing && p.facts.Appendable && p.facts.HasCRC }
+
+// known returns what is known of the object, from this run or an earlier one; nil: nothing.
+func (p *pin) known() *object.Facts {
+	if p.fixed {
+		return &p.facts
+	}
+	return p.want.Earlier
 }
 
 // changed returns the error of an object that differs, or nil if why is empty.
@@ -145,8 +241,8 @@ func (p *pin) refused(r object.Request, err error) (remedy, error) {
 	defer p.mu.Unlock()
 	var odd *object.MismatchError
 	if errors.As(err, &odd) {
-		if size, whole := odd.Whole(); whole {
-			return p.ignoredRange(r, odd, size)
+		if f, whole := odd.Whole(); whole {
+			return p.ignoredRange(r, odd, f)
 		}
 	}
 	var status *object.StatusError
@@ -183,11 +279,23 @@ func (p *pin) refused(r object.Request, err error) (remedy, error) {
 	return giveUp, err
 }
 
-// ignoredRange decides about an answer with the whole object, of size bytes, to a range that does not start at 0. OSS sends
-// it for a range that is not wholly inside the object, if the request may not carry x-oss-range-behavior.
-func (p *pin) ignoredRange(r object.Request, odd *object.MismatchError, size int64) (remedy, error) {
+// ignoredRange decides about an answer with the whole object, of which it says f, to a range that does not start at 0. OSS
+// sends it for a range that is not wholly inside the object, if the request may not carry x-oss-range-behavior.
+func (p *pin) ignoredRange(r object.Request, odd *object.MismatchError, f object.Facts) (remedy, error) {
+	size, known := f.Size, p.known()
+	if size == object.UnknownSize { // all that can be known is that the range was ignored
+		size = math.MaxInt64
+		if known != nil && known.Size != object.UnknownSize {
+			size = known.Size
+		}
+	}
+	if p.grown(f) {
+		size = known.Size
+	}
 	switch {
-	case p.fixed && size != p.facts.Size:
+	case known != nil && known.Outranks(f):
+		return giveUp, odd
+	case p.fixed && size != p.facts.Size && p.facts.Size != object.UnknownSize:
 		return giveUp, changed(fmt.Sprintf("size %d, was %d", size, p.facts.Size), odd.Origin)
 	case p.ranges == supported:
 		return giveUp, odd
@@ -216,18 +324,21 @@ type clampError struct {
 
 func (e *clampError) Error() string { return fmt.Sprintf("the object has %d bytes", e.size) }
 
-// probed decides what a 412 meant. f are the facts of an answer to the request without its condition.
-func (p *pin) probed(f object.Facts, refusal error) error {
+// probed decides what a 412 meant. f are the facts of an answer to r, the request without its condition.
+func (p *pin) probed(r object.Request, f object.Facts, refusal error) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if err := p.compare(f); err != nil {
-		if errors.Is(err, ErrStale) {
+	if err := p.compare(r, f); err != nil {
+		var odd *object.MismatchError
+		if errors.Is(err, ErrStale) || errors.As(err, &odd) {
 			return err
 		}
 		return fmt.Errorf("%w: %w", err, refusal)
 	}
-	if !p.fixed && p.want.ETag != "" && p.want.ETag != f.ETag {
-		p.want.ETag = f.ETag // as the service spells it: OSS does not document whether it ignores the case
+	if !p.fixed && p.want.ETag != "" && p.want.ETag != f.ETag && f.Strong() && !p.respelled {
+		// As the server spells it: OSS does not document whether it ignores the case. Only once, since the spelling may
+		// change from answer to answer.
+		p.want.ETag, p.respelled = f.ETag, true
 		return nil
 	}
 	if p.conditions != unsupported {

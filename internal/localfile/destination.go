@@ -208,7 +208,7 @@ func (d *Destination) Adopt(length int64, complete bool) (found bool, err error)
 }
 
 // Begin makes the partial file, unless Adopt has found a file, and reserves its space. size is that of the whole file, of
-// which missing bytes are still to be written. It implements [engine.Sink].
+// which missing bytes are still to be written; both are negative if that is not known. It implements [engine.Sink].
 func (d *Destination) Begin(size, missing int64) error {
 	if d.content == nil {
 		p, err := d.createPartial()

@@ -78,8 +78,11 @@ const (
 	ballastFrom = 1 << 20
 )
 
-// prepare reserves the space for the data, and then the ballast.
+// prepare reserves the space for the data, and then the ballast. It reserves nothing if nobody knows how much is needed.
 func (p *partial) prepare(size, missing int64) error {
+	if size < 0 {
+		return nil
+	}
 	if err := p.allocate(size, missing); err != nil {
 		return err
 	}

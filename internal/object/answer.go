@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"net/http"
 	"strconv"
 	"strings"
@@ -17,7 +18,7 @@ import (
 // Answer is a success that fits its request.
 type Answer struct {
 	Facts
-	span.Span             // the bytes that the body holds, in the object
+	span.Span             // the bytes that the body holds, in the object; the first one asked for is among them
 	Partial   bool        // a 206
 	Header    http.Header // as received
 	Body      io.ReadCloser
@@ -34,15 +35,19 @@ type Peer interface {
 
 // Facts are what an answer says about the object.
 type Facts struct {
-	Size         int64
+	Size         int64  // in bytes, or UnknownSize
 	ETag         string // as received, with its quotes; "": there was none
 	VersionID    string // "": there was none
 	CRC          uint64 // CRC-64 of the whole object, if HasCRC
 	HasCRC       bool
 	LastModified time.Time
 	Symlink      bool // the headers may be those of the link and not of its target
+	Appendable   bool // the object can grow
 	Origin
 }
+
+// UnknownSize is the size of an object whose answer does not say it: its end is that of the body.
+const UnknownSize = -1
 
 // Origin identifies the answer that something was learned from.
 type Origin struct {
@@ -72,32 +77,114 @@ func (f Facts) Strong() bool {
 	return len(f.ETag) > 2 && f.ETag[0] == '"' && f.ETag[len(f.ETag)-1] == '"' && f.ETag != `"null"`
 }
 
-// nameless reports whether nothing identifies the object. OSS sends ETag, CRC-64 and Last-Modified. If it omits one of the
+// Nameless reports whether nothing identifies the object. OSS sends ETag, CRC-64 and Last-Modified. If it omits one of the
 // first two, the time is still there.
-func (f Facts) nameless() bool { return f.ETag == "" && !f.HasCRC && f.LastModified.IsZero() }
+func (f Facts) Nameless() bool { return f.ETag == "" && !f.HasCRC && f.LastModified.IsZero() }
 
-// Differs says how the object of another answer differs from this one. It returns "" if both may be the same object.
+// Differs says how the object of another answer differs from this one. It returns "" if both may be the same object. It
+// compares what both answers say: a cache may send W/ before the ETag, another ETag for the same bytes, or none.
 func (f Facts) Differs(g Facts) string {
+	bothCRCs := f.HasCRC && g.HasCRC
 	switch {
-	case f.Size != g.Size:
+	case f.Size != g.Size && f.Size != UnknownSize && g.Size != UnknownSize:
 		return fmt.Sprintf("size %d, was %d", g.Size, f.Size)
-	case f.ETag != g.ETag:
-		return fmt.Sprintf("ETag %s, was %s", OrNone(g.ETag), OrNone(f.ETag))
-	case f.VersionID != "" && g.VersionID != "" && f.VersionID != g.VersionID && !f.Strong():
-		return fmt.Sprintf("version %s, was %s", g.VersionID, f.VersionID)
-	case f.HasCRC && g.HasCRC && f.CRC != g.CRC:
+	case bothCRCs && f.CRC == g.CRC && !f.Symlink && !g.Symlink: // a link's CRC-64 says nothing about its target
+		return ""
+	case f.ETag != "" && g.ETag != "" && !sameTag(f.ETag, g.ETag):
+		return fmt.Sprintf("ETag %s, was %s", g.ETag, f.ETag)
+	case bothCRCs && f.CRC != g.CRC:
 		return fmt.Sprintf("CRC-64 %d, was %d", g.CRC, f.CRC)
-	case !f.Strong() && !f.LastModified.Equal(g.LastModified):
+	case f.Strong() && g.Strong():
+		return ""
+	case f.VersionID != "" && g.VersionID != "" && f.VersionID != g.VersionID:
+		return fmt.Sprintf("version %s, was %s", g.VersionID, f.VersionID)
+	case !f.LastModified.IsZero() && !g.LastModified.IsZero() && !f.LastModified.Equal(g.LastModified):
 		return fmt.Sprintf("Last-Modified %v, was %v", g.LastModified, f.LastModified)
 	}
 	return ""
 }
 
+// DiffersFromRecord is Differs for facts that were read from a checkpoint. Someone may have altered that, so an ETag that no
+// service sends, such as *, is that of another object even if the CRC-64 is the same.
+func (f Facts) DiffersFromRecord(g Facts) string {
+	if why := f.Differs(g); why != "" || f.ETag == "" || g.ETag == "" || isQuoted(f.ETag) || sameTag(f.ETag, g.ETag) {
+		return why
+	}
+	return fmt.Sprintf("ETag %s, was %s", g.ETag, f.ETag)
+}
+
+// GrownTo reports whether another answer may be of this object after something was appended to it.
+func (f Facts) GrownTo(g Facts) bool {
+	return g.Appendable && f.Size != UnknownSize && f.Size < g.Size
+}
+
+// SameButSize reports whether an answer has ETag and time of this object and another size. Something on the way has replaced
+// the bytes: a style that is applied to images, or a filter that sends nothing.
+func (f Facts) SameButSize(g Facts) bool {
+	return f.Size != g.Size && g.Size != UnknownSize && f.ETag != "" && sameTag(f.ETag, g.ETag) && !f.LastModified.IsZero() &&
+		f.LastModified.Truncate(time.Second).Equal(g.LastModified)
+}
+
+// Outranks reports whether another answer says too little to be believed about this object, be it that the object is the
+// same or that it has changed. The sign-in page of a network is such an answer.
+func (f Facts) Outranks(g Facts) bool {
+	switch {
+	case f.Nameless():
+		return false
+	case g.Nameless():
+		return true
+	case f.HasCRC && !g.HasCRC && g.RequestID == "": // this one is of OSS, and that one is not
+		return f.Differs(g) != "" || !f.shares(g)
+	case f.ETag != "" && g.ETag == "" && !g.HasCRC:
+		return f.Differs(g) != "" || !f.shares(g)
+	}
+	return !f.shares(g)
+}
+
+// shares reports whether the answers have something in common by which they can be compared, apart from the size.
+func (f Facts) shares(g Facts) bool {
+	return f.ETag != "" && g.ETag != "" || f.HasCRC && g.HasCRC || !f.LastModified.IsZero() && !g.LastModified.IsZero()
+}
+
+// SizeText returns the size for messages.
+func (f Facts) SizeText() string {
+	if f.Size == UnknownSize {
+		return "a number of bytes that is not said"
+	}
+	return fmt.Sprintf("%d bytes", f.Size)
+}
+
+// Names returns what identifies the object, for messages.
+func (f Facts) Names() string {
+	crc, modified := "none", "none"
+	if f.HasCRC {
+		crc = strconv.FormatUint(f.CRC, 10)
+	}
+	if !f.LastModified.IsZero() {
+		modified = f.LastModified.UTC().Format(http.TimeFormat)
+	}
+	return fmt.Sprintf("ETag %s, CRC-64 %s, Last-Modified %s", OrNone(f.ETag), crc, modified)
+}
+
 // SameETag reports whether the ETag that a caller gave is the one that the service sent. OSS writes upper-case hex in quotes;
 // callers may not.
-func SameETag(a, b string) bool {
-	return strings.EqualFold(strings.Trim(a, `"`), strings.Trim(b, `"`))
+func SameETag(a, b string) bool { return strings.EqualFold(opaque(a), opaque(b)) }
+
+// sameTag reports whether two answers have the same ETag, whichever way it is spelled. Case only matters in a tag that is
+// not a number in hex.
+func sameTag(a, b string) bool {
+	a, b = opaque(a), opaque(b)
+	return a == b || strings.Trim(a, "0123456789abcdefABCDEF-") == "" && strings.EqualFold(a, b)
 }
+
+// isQuoted reports whether an ETag has the form that HTTP gives it.
+func isQuoted(etag string) bool {
+	tag := strings.TrimPrefix(etag, "W/")
+	return len(tag) >= 2 && tag[0] == '"' && tag[len(tag)-1] == '"'
+}
+
+// opaque returns an ETag without the mark of a weak one and without quotes.
+func opaque(etag string) string { return strings.Trim(strings.TrimPrefix(etag, "W/"), `"`) }
 
 // OrNone returns s for a message, or "none" if it is empty.
 func OrNone(s string) string {
@@ -109,17 +196,19 @@ func OrNone(s string) string {
 
 // Read makes an Answer, without a body, from status and headers of an answer to r. It returns a [*MismatchError] if a server
 // of kind k does not answer like that, or if the answer does not fit r. A 200 fits a range that starts at 0, and its body is
-// the whole object.
-func Read(r Request, status int, h http.Header, k Kind) (*Answer, error) {
+// the whole object. delimited says that the end of the body is marked, so that a body that breaks off is an error even without
+// a Content-Length. OSS always sends one.
+func Read(r Request, status int, h http.Header, k Kind, delimited bool) (*Answer, error) {
 	a := &Answer{Facts: readFacts(h), Header: h}
 	a.status = status
 	length, hasLength := contentLength(h)
-	// A stored Content-Encoding is metadata of the object and comes with ETag and length. A body that was compressed on the
-	// way lacks one of them, and its bytes are not those of the object.
-	if enc := h.Get("Content-Encoding"); enc != "" && !strings.EqualFold(enc, "identity") && (a.ETag == "" || !hasLength) {
+	// A stored Content-Encoding is metadata of the object and comes with length and a strong ETag or CRC-64. A body that was
+	// compressed on the way lacks one of them, and its bytes are not those of the object.
+	if enc := h.Get("Content-Encoding"); enc != "" && !strings.EqualFold(enc, "identity") &&
+		(a.ETag == "" || !hasLength || strings.HasPrefix(a.ETag, "W/") && !a.HasCRC) {
 		return nil, Mismatch(r, a.Origin, "a body compressed on the way (Content-Encoding %q)", enc)
 	}
-	if k == OSS && (a.RequestID == "" || a.nameless()) {
+	if k == OSS && (a.RequestID == "" || a.Nameless()) {
 		return nil, Mismatch(r, a.Origin, "%d with request ID %s, ETag %s (%s): not an object of OSS", status, OrNone(a.RequestID), OrNone(a.ETag), OrNone(h.Get("Content-Type")))
 	}
 	var err error
@@ -127,6 +216,9 @@ func Read(r Request, status int, h http.Header, k Kind) (*Answer, error) {
 	case status == http.StatusPartialContent && !r.Whole:
 		err = a.readPartial(r, length, hasLength)
 	case status == http.StatusOK:
+		if !hasLength && delimited && k == Plain {
+			length, hasLength = UnknownSize, true
+		}
 		err = a.readWhole(r, length, hasLength)
 	default:
 		err = Mismatch(r, a.Origin, "status %d", status)
@@ -137,23 +229,34 @@ func Read(r Request, status int, h http.Header, k Kind) (*Answer, error) {
 	return a, nil
 }
 
-// readPartial reads a 206, which must hold what was asked for as far as the object has it.
+// maxLead is how many bytes before those asked for are read and dropped at most. Caches that store an object in blocks may
+// begin with the start of a block.
+const maxLead = 8 << 20
+
+// readPartial reads a 206. It must hold the first byte that was asked for, but may begin before it and end anywhere. What is
+// missing can be asked for in another request. A 206 with the whole object instead of a part is what a 200 would be: from a
+// server that ignores ranges.
 func (a *Answer) readPartial(r Request, length int64, hasLength bool) error {
 	field := strings.Join(a.Header.Values("Content-Range"), ", ") // two such headers are as useless as two ranges in one
 	got, total, ok := parseContentRange(field)
 	switch {
 	case !ok:
 		return Mismatch(r, a.Origin, "206 with Content-Range %q", field)
-	case got != span.Span{Off: r.Off, End: min(r.End, total)}:
-		return Mismatch(r, a.Origin, "206 with bytes %d-%d of %d", got.Off, got.End-1, total)
 	case hasLength && length != got.Len():
 		return Mismatch(r, a.Origin, "206 with bytes %d-%d and a Content-Length of %d", got.Off, got.End-1, length)
 	}
-	a.Span, a.Size, a.Partial = got, total, true
+	ignored := got.Len() == total && (r.Off > maxLead || r.Off == 0 && r.End < total)
+	a.Span, a.Size, a.Partial = got, total, !ignored
+	switch {
+	case ignored && r.Off > 0:
+		return wholeInstead(r, a.Facts)
+	case r.Off < got.Off || r.Off >= got.End || r.Off-got.Off > maxLead:
+		return Mismatch(r, a.Origin, "206 with bytes %d-%d of %d", got.Off, got.End-1, total)
+	}
 	return nil
 }
 
-// readWhole reads a 200. Without a length, a body that breaks off would seem complete.
+// readWhole reads a 200. Without a length, a body that breaks off would seem complete, unless its end is marked.
 func (a *Answer) readWhole(r Request, length int64, hasLength bool) error {
 	contentRange := a.Header.Get("Content-Range")
 	switch {
@@ -162,9 +265,13 @@ func (a *Answer) readWhole(r Request, length int64, hasLength bool) error {
 	case contentRange != "":
 		return Mismatch(r, a.Origin, "200 with Content-Range %q", contentRange)
 	case r.Off != 0:
-		return wholeInstead(r, a.Origin, length)
+		a.Size = length
+		return wholeInstead(r, a.Facts)
 	}
 	a.Span, a.Size = span.Span{Off: 0, End: length}, length
+	if length == UnknownSize {
+		a.End = math.MaxInt64
+	}
 	return nil
 }
 
@@ -186,6 +293,7 @@ func readFacts(h http.Header) Facts {
 		Symlink:   strings.EqualFold(h.Get("X-Oss-Object-Type"), "Symlink"),
 		Origin:    Origin{RequestID: h.Get("X-Oss-Request-Id")},
 	}
+	f.Appendable = strings.EqualFold(h.Get("X-Oss-Object-Type"), "Appendable") || h.Get("X-Oss-Next-Append-Position") != ""
 	if v, err := strconv.ParseUint(h.Get("X-Oss-Hash-Crc64ecma"), 10, 64); err == nil {
 		f.CRC, f.HasCRC = v, true
 	}
@@ -202,7 +310,7 @@ func contentLength(h http.Header) (int64, bool) {
 }
 
 // parseContentRange parses "bytes a-b/total". It rejects a field that does not give all three numbers, or gives numbers that
-// contradict each other.
+// contradict each other. An end beyond the total is clipped: Alibaba's emulator of OSS repeats what was asked for.
 func parseContentRange(v string) (got span.Span, total int64, ok bool) {
 	rest, ok := strings.CutPrefix(v, "bytes ")
 	if !ok {
@@ -226,8 +334,8 @@ func parseContentRange(v string) (got span.Span, total int64, ok bool) {
 			return span.Span{}, 0, false
 		}
 	}
-	if n[0] > n[1] || n[1] >= n[2] {
+	if n[0] > n[1] || n[0] >= n[2] {
 		return span.Span{}, 0, false
 	}
-	return span.Span{Off: n[0], End: n[1] + 1}, n[2], true
+	return span.Span{Off: n[0], End: min(n[1], n[2]-1) + 1}, n[2], true
 }

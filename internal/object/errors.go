@@ -189,8 +189,7 @@ func (e *StatusError) temporary() bool {
 type MismatchError struct {
 	asked Request
 	got   string
-	whole bool  // a range was answered with the whole object
-	size  int64 // of the object, if whole
+	whole *Facts // a range was answered with the whole object, of which the answer says this; nil: it was not
 	Origin
 }
 
@@ -199,15 +198,20 @@ func Mismatch(asked Request, from Origin, format string, args ...any) *MismatchE
 	return &MismatchError{asked: asked, got: fmt.Sprintf(format, args...), Origin: from}
 }
 
-// wholeInstead makes the error of a range that was answered with the whole object, which has size bytes.
-func wholeInstead(asked Request, from Origin, size int64) *MismatchError {
-	e := Mismatch(asked, from, "200 with the whole object of %d bytes", size)
-	e.whole, e.size = true, size
+// wholeInstead makes the error of a range that was answered with the whole object.
+func wholeInstead(asked Request, f Facts) *MismatchError {
+	e := Mismatch(asked, f.Origin, "the whole object, %s", f.SizeText())
+	e.whole = &f
 	return e
 }
 
-// Whole reports whether a range was answered with the whole object, and returns the size of the object.
-func (e *MismatchError) Whole() (size int64, whole bool) { return e.size, e.whole }
+// Whole reports whether a range was answered with the whole object, and returns what the answer says of the object.
+func (e *MismatchError) Whole() (f Facts, whole bool) {
+	if e.whole == nil {
+		return Facts{}, false
+	}
+	return *e.whole, true
+}
 
 func (e *MismatchError) Error() string {
 	return fmt.Sprintf("asked for %v, got %s", e.asked, e.got) + e.suffix()
@@ -289,7 +293,7 @@ func Doubtful(err error) bool {
 		return status.RequestID() == "" && !status.temporary()
 	}
 	var odd *MismatchError
-	return errors.As(err, &odd) && odd.RequestID == "" && !odd.whole
+	return errors.As(err, &odd) && odd.RequestID == "" && odd.whole == nil
 }
 
 // SlowDown returns how long the server asked to wait, or 0, and whether it asked for fewer requests.

@@ -1,7 +1,7 @@
 // Package object is the vocabulary of one GET of one object: it knows what is asked for, what the headers and statuses of
 // HTTP and OSS mean, and what each failure is called. It must not know who sends a request or writes its bytes, nor
-// connections, files, checkpoints, options or what other answers of the same run said. Its invariant: an [Answer] holds
-// exactly the bytes that its [Request] asked for, as far as the object has them, or the whole object from its start.
+// connections, files, checkpoints, options or what other answers of the same run said. Its invariant: an [Answer] says
+// which bytes it holds, and the first one that its [Request] asked for is among them, if the object has it.
 package object
 
 import (

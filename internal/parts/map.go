@@ -90,8 +90,8 @@ func New(size int64) *Map {
 	return m
 }
 
-// Resize appends missing bytes up to size, or removes the bytes beyond it. It is for the first answer, which reports the
-// size of the object.
+// Resize appends missing bytes up to size, or removes the bytes beyond it. It is for the answer that reports the size of the
+// object: the first one or, if none does, the end of a body.
 func (m *Map) Resize(size int64) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -110,6 +110,9 @@ func (m *Map) Resize(size int64) {
 		if p.End > size {
 			m.left -= p.End - size
 			p.End = size
+		}
+		if p.state == partTaken && p.pos == p.End { // all that the object has of it is done
+			p.state = partDone
 		}
 		keep = append(keep, p)
 	}
@@ -473,6 +476,25 @@ func (m *Map) Sum() (crc uint64) {
 		crc = crc64.Combine(crc, p.crc, p.Len())
 	}
 	return crc
+}
+
+// SumTo returns the CRC-64 of the first n bytes. It reports whether exactly these are done, up to the position of a worker or
+// the end of a part.
+func (m *Map) SumTo(n int64) (crc uint64, done bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	end := int64(0)
+	for _, p := range m.parts {
+		if p.Off >= n {
+			break
+		}
+		if p.state != partTaken && p.state != partDone {
+			return 0, false
+		}
+		crc = crc64.Combine(crc, p.crc, p.pos-p.Off)
+		end = p.pos
+	}
+	return crc, end == n
 }
 
 // grow appends missing bytes up to size. The mutex is held.

@@ -8,6 +8,7 @@ import (
 	"cmp"
 	"errors"
 	"io"
+	"math"
 	"slices"
 	"sync"
 
@@ -165,7 +166,11 @@ func (b *Buffer) Drop(n int) {
 		delete(b.blocks, i)
 		b.pool.Put(block)
 	}
-	if end := b.pos + b.room; b.horizon < b.size && (end >= b.size || end-b.horizon >= b.step()) {
+	end, size := b.pos+b.room, b.size
+	if size < 0 {
+		size = math.MaxInt64
+	}
+	if b.horizon < size && (end >= size || end-b.horizon >= b.step()) {
 		b.horizon = end
 		b.moved(end)
 	}

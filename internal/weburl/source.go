@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -250,7 +251,7 @@ func (s *Source) send(req *http.Request, addr *Address) (*http.Response, error) 
 // judge returns the answer of a success, if it fits the request.
 func (s *Source) judge(addr *Address, r object.Request, resp *http.Response) (*object.Answer, error) {
 	// The kind is required after a redirect, too: the sign-in page of a network must not become the file.
-	a, err := object.Read(r, resp.StatusCode, resp.Header, addr.kind())
+	a, err := object.Read(r, resp.StatusCode, resp.Header, addr.kind(), isDelimited(resp))
 	if err == nil && addr.signed && a.RequestID == "" {
 		err = object.Mismatch(r, a.Origin, "%d without a request ID (%s): no output of OSS", resp.StatusCode, object.OrNone(resp.Header.Get("Content-Type")))
 	}
@@ -266,6 +267,12 @@ func (s *Source) judge(addr *Address, r object.Request, resp *http.Response) (*o
 	}
 	a.Body = resp.Body
 	return a, nil
+}
+
+// isDelimited reports whether the end of a body is marked: by its last chunk, or by a frame of HTTP/2. Otherwise it may be that of
+// the connection.
+func isDelimited(resp *http.Response) bool {
+	return slices.Contains(resp.TransferEncoding, "chunked") || resp.ProtoMajor >= 2
 }
 
 func (s *Source) wasAnswered() bool {
