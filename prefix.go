@@ -167,7 +167,7 @@ func (d *Downloader) newPrefixCall(ctx context.Context, name, prefix, dir string
 	cfg.log, cfg.progress = caught.logger(cfg.log), caught.progress(cfg.progress)
 	p := &prefixCall{
 		d: d, cfg: cfg, panics: caught, bucket: b, prefix: prefix, dir: dir, lane: d.newLane(cfg.concurrency, cfg.rateLimit),
-		watchdog: engine.NewWatchdog(cfg.stall), calls: map[*call]inFlight{},
+		watchdog: engine.NewWatchdog(cfg.stall), calls: map[*call]int64{},
 	}
 	p.retrier = engine.NewRetrier(d.gate, p.lane, slots.Retry(cfg.retry), cfg.log, p.countRetry)
 	return p, nil

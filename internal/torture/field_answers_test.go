@@ -84,8 +84,8 @@ func sendRange(w http.ResponseWriter, content []byte, off, end int64) bool {
 	return false
 }
 
-// askedFor returns the range of a request, cut off at the end of the content; whole: there is none.
-func askedFor(r *http.Request, size int64) (off, end int64, whole bool) {
+// rangeAsked returns the range of a request, cut off at the end of the content; whole: there is none.
+func rangeAsked(r *http.Request, size int64) (off, end int64, whole bool) {
 	first, last, ok := strings.Cut(strings.TrimPrefix(r.Header.Get("Range"), "bytes="), "-")
 	if !ok {
 		return 0, size, true
@@ -118,7 +118,7 @@ func TestFieldOtherRange(t *testing.T) {
 	} {
 		other := func(s *web) func(int, http.ResponseWriter, *http.Request) bool {
 			return func(_ int, w http.ResponseWriter, r *http.Request) bool {
-				off, end, whole := askedFor(r, lieSize)
+				off, end, whole := rangeAsked(r, lieSize)
 				if whole {
 					return true
 				}
@@ -173,7 +173,7 @@ func TestFieldOtherRange(t *testing.T) {
 func TestFieldNextToNothing(t *testing.T) {
 	s := newWeb(t, func(_ int, h http.Header) { h.Set("ETag", `"x"`) })
 	s.setAnswer(func(_ int, w http.ResponseWriter, r *http.Request) bool {
-		off, _, _ := askedFor(r, lieSize)
+		off, _, _ := rangeAsked(r, lieSize)
 		return sendRange(w, s.content, off, off+1)
 	})
 	_, err := s.download(t)
