@@ -205,7 +205,7 @@ func WithRange(offset, length int64) Option {
 //
 // It has no effect on other objects, on answers without a CRC-64, and together with [WithRange].
 //
-// It applies to [New] and to all calls.
+// It applies to [New] and all calls.
 func WithGrowing() Option {
 	return Option{"WithGrowing", inNew | inAll, func(s *settings) error {
 		s.growing = true
