@@ -101,8 +101,8 @@ always in DEST/.ossdl; none for standard output):
 
 Output:
   -json                 the result as one JSON line on standard output: path size etag
-                        crc64 verified resumedBytes downloadedBytes requests retries
-                        seconds; on failure also error code requestId.
+                        crc64 verified durable resumedBytes downloadedBytes requests
+                        retries seconds; on failure also error code requestId.
                         With -recursive: path done skipped failed bytes seconds failures;
                         failures lists key error code requestId of at most 1000
                         objects.
@@ -123,8 +123,8 @@ Exit codes:
        -if-match it fails until the object has that ETag again)
     2  wrong usage
     3  the same command will fail again: no such object, access denied, archived, range
-       outside the object, wrong digest; before any request: DEST or the checkpoint
-       cannot be written
+       outside the object, wrong digest, file too large for its file system; before
+       any request: DEST or the checkpoint cannot be written or replaced
   130  interrupted; the same command resumes
   141  the reader of standard output is gone; no message is printed
 With -no-checkpoint, and to standard output, the same command always starts over. What

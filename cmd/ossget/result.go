@@ -61,6 +61,7 @@ var kinds = []struct {
 	{ossdl.ErrArchived, "Archived", exitHopeless},
 	{ossdl.ErrRange, "RangeRefused", exitHopeless},
 	{ossdl.ErrChecksum, "ChecksumMismatch", exitHopeless},
+	{ossdl.ErrTooLarge, "TooLarge", exitHopeless},
 }
 
 // kind is the exit code, and a stable word for what the service has no code for.
@@ -157,9 +158,14 @@ func (o outcome) summary() string {
 		s += fmt.Sprintf(", %s of it from an earlier run", bar.Bytes(r.ResumedBytes))
 	}
 	if !r.Verified {
-		return s + "; not verified: there is no digest to compare with"
+		s += "; not verified: there is no digest to compare with"
+	} else {
+		s += ", verified"
 	}
-	return s + ", verified"
+	if !r.Durable && o.task != taskStdout {
+		s += "; not synced: a power loss may cost it"
+	}
+	return s
 }
 
 // report is the line of -json. Names and meanings are what scripts rely on.
@@ -169,6 +175,7 @@ type report struct {
 	ETag            string  `json:"etag"`
 	CRC64           string  `json:"crc64"` // decimal: more than a JSON number holds everywhere
 	Verified        bool    `json:"verified"`
+	Durable         bool    `json:"durable"`
 	ResumedBytes    int64   `json:"resumedBytes"`
 	DownloadedBytes int64   `json:"downloadedBytes"`
 	Requests        int     `json:"requests"`
@@ -193,7 +200,7 @@ func (o outcome) json() string {
 		r = &ossdl.Result{Path: o.path}
 	}
 	line := report{
-		Path: r.Path, Size: r.Size, ETag: r.ETag, CRC64: strconv.FormatUint(r.CRC64, 10), Verified: r.Verified,
+		Path: r.Path, Size: r.Size, ETag: r.ETag, CRC64: strconv.FormatUint(r.CRC64, 10), Verified: r.Verified, Durable: r.Durable,
 		ResumedBytes: r.ResumedBytes, DownloadedBytes: r.DownloadedBytes, Requests: r.Requests, Retries: r.Retries,
 		Seconds: r.Duration.Seconds(), Failure: o.failure(),
 	}

@@ -43,6 +43,7 @@ func TestExitCodesAndWords(t *testing.T) {
 		{part(errors.Join(ossdl.ErrArchived, service(403, "InvalidObjectState"))), 3, "InvalidObjectState", "5F"},
 		{part(ossdl.ErrRange), 3, "RangeRefused", ""},
 		{part(ossdl.ErrChecksum), 3, "ChecksumMismatch", ""},
+		{part(ossdl.ErrTooLarge), 3, "TooLarge", ""},
 		{part(service(403, "AccessDenied")), 3, "AccessDenied", "5F"},
 		{part(service(403, "")), 3, "HTTP403", "5F"},
 		{part(service(400, "InvalidArgument")), 3, "InvalidArgument", "5F"},
@@ -98,6 +99,26 @@ func TestMessagesArePrintable(t *testing.T) {
 	}
 }
 
+// TestNothingContinuesThatFailsAgain checks that a file that is too large for its place is not promised to continue there.
+func TestNothingContinuesThatFailsAgain(t *testing.T) {
+	o := outcome{err: fmt.Errorf("oss://b/k: %w", ossdl.ErrTooLarge), result: new(ossdl.Result), kept: 3 << 20}
+	if got := o.line(); strings.Contains(got, "continues") {
+		t.Errorf("got %q", got)
+	}
+}
+
+// TestNotSyncedIsSaid checks that the line of a file that a power loss may cost says so, and that of a stream does not.
+func TestNotSyncedIsSaid(t *testing.T) {
+	for task, want := range map[task]bool{taskFile: true, taskURL: true, taskStdout: false} {
+		for _, durable := range []bool{false, true} {
+			o := outcome{task: task, result: &ossdl.Result{Path: "p", Verified: true, Durable: durable}}
+			if got := o.line(); strings.Contains(got, "power loss") != (want && !durable) || !strings.Contains(got, ", verified") {
+				t.Errorf("%v, durable %t: %q", task, durable, got)
+			}
+		}
+	}
+}
+
 // What keeps nothing promises nothing.
 func TestNothingContinuesWithoutACheckpoint(t *testing.T) {
 	for _, o := range []outcome{
@@ -111,13 +132,13 @@ func TestNothingContinuesWithoutACheckpoint(t *testing.T) {
 }
 
 func TestJSONHasTheNamedFieldsAndNoOther(t *testing.T) {
-	names := []string{"path", "size", "etag", "crc64", "verified", "resumedBytes", "downloadedBytes", "requests", "retries", "seconds"}
+	names := []string{"path", "size", "etag", "crc64", "verified", "durable", "resumedBytes", "downloadedBytes", "requests", "retries", "seconds"}
 	done := outcome{result: &ossdl.Result{
-		Path: "a<b>&", Size: 5, ETag: `"AB"`, CRC64: 1<<64 - 1, Verified: true, ResumedBytes: 2, DownloadedBytes: 3,
+		Path: "a<b>&", Size: 5, ETag: `"AB"`, CRC64: 1<<64 - 1, Verified: true, Durable: true, ResumedBytes: 2, DownloadedBytes: 3,
 		Requests: 4, Retries: 1, Duration: 1500 * time.Millisecond,
 	}}
 	want := `{"path":"a<b>&","size":5,"etag":"\"AB\"","crc64":"18446744073709551615","verified":true,` +
-		`"resumedBytes":2,"downloadedBytes":3,"requests":4,"retries":1,"seconds":1.5}` + "\n"
+		`"durable":true,"resumedBytes":2,"downloadedBytes":3,"requests":4,"retries":1,"seconds":1.5}` + "\n"
 	if got := done.json(); got != want {
 		t.Errorf("got  %swant %s", got, want)
 	}

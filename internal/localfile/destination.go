@@ -6,6 +6,7 @@
 package localfile
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -14,6 +15,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"sync"
 	"syscall"
 	"time"
 
@@ -35,9 +37,14 @@ type Config struct {
 	CheckpointDir string // a folder for checkpoints of several downloads, made if it is missing
 	Source        string // what is downloaded; with the path it makes the checkpoint's name in CheckpointDir
 
+	Notices *Notices // of the call, if it has several destinations; nil: of this one
+
 	// IsCheckpoint reports whether a file that begins with data is a checkpoint of any version, be it a torn one.
 	IsCheckpoint func(data []byte) bool
 }
+
+// Notices are the warnings about a file system that a call has logged. It logs each once, however many files it writes there.
+type Notices struct{ said sync.Map }
 
 // Destination is a path at which a download appears complete or not at all, with the working files that it needs until
 // then. Only the rename in Commit touches the path itself. [Check] makes one.
@@ -51,6 +58,7 @@ type Destination struct {
 	folders []string  // those that the working files may be in; nil: work is what the caller asked for
 	work    workFiles // chosen by Lock
 	sparse  bool
+	notices *Notices
 
 	keepPartial   bool
 	checkpoint    string // "": none is kept
@@ -77,8 +85,9 @@ type content interface {
 	syncFailed() bool
 	// freeBallast makes room for a checkpoint on a full disk, if it can.
 	freeBallast(last bool) (freed bool)
-	// putInPlace makes the file, of size bytes, the one at the path. It closes the file.
-	putInPlace(size int64, modified time.Time) error
+	// putInPlace makes the file, of size bytes, the one at the path. It closes the file. synced is false if the file system
+	// cannot sync its bytes.
+	putInPlace(size int64, modified time.Time) (synced bool, err error)
 	// discard closes the file, and removes it if it is a partial one.
 	discard()
 	// close closes the file. It may be called more than once.
@@ -123,6 +132,7 @@ func Check(cfg Config) (*Destination, error) {
 func newDestination(cfg Config) *Destination {
 	d := &Destination{
 		fs: cfg.FS, log: cfg.Log, path: cfg.Path, sparse: cfg.Sparse, keepPartial: cfg.KeepPartial, isCheckpoint: cfg.IsCheckpoint,
+		notices: cmp.Or(cfg.Notices, new(Notices)),
 	}
 	if cfg.Base != "" {
 		d.use(filesAt(cfg.Folder, cfg.Base))
@@ -156,13 +166,20 @@ func (d *Destination) checkPath() error {
 		return err
 	}
 	f, err := d.fs.OpenFile(d.path, os.O_WRONLY, 0)
-	if err != nil {
-		if errors.Is(err, syscall.ETXTBSY) { // a running program: after the rename it still has its old file
-			return nil
-		}
-		return err
+	switch {
+	case err == nil:
+		return f.Close()
+	case errors.Is(err, syscall.ETXTBSY): // a running program: after the rename it still has its old file
+		return nil
 	}
-	return f.Close()
+	return err
+}
+
+// warnOnce logs a warning about the file system, unless the call has done so.
+func (d *Destination) warnOnce(message string, err error) {
+	if _, said := d.notices.said.LoadOrStore(message, true); !said {
+		d.log.Warn(message, "path", d.path, "error", err)
+	}
 }
 
 // Path returns the path, with its symbolic links resolved.
@@ -221,7 +238,10 @@ func (d *Destination) Begin(size, missing int64) error {
 }
 
 // WriteAt writes into the partial file. If the file is already at the path the error is [ErrNotOurs].
-func (d *Destination) WriteAt(b []byte, off int64) (int, error) { return d.content.WriteAt(b, off) }
+func (d *Destination) WriteAt(b []byte, off int64) (int, error) {
+	n, err := d.content.WriteAt(b, off)
+	return n, tooLarge(err)
+}
 
 // ReadAt reads what is on disk, to compare it with the checkpoint and with the digest that the caller gave.
 func (d *Destination) ReadAt(b []byte, off int64) (int, error) { return d.content.ReadAt(b, off) }

@@ -44,7 +44,7 @@ func (d *Destination) Lock() (unlock func(), err error) {
 	case err != nil:
 		return nil, err
 	case !systemwide:
-		d.log.Warn("the file system has no locks: other processes are not kept away", "path", d.path)
+		d.warnOnce("the file system has no locks: other processes are not kept away", errors.ErrUnsupported)
 	}
 	return func() {
 		defer disclaim()
@@ -120,6 +120,7 @@ func (d *Destination) takeFolder() (release func(), systemwide bool, err error) 
 	}
 	unlock, systemwide, err := d.lockFile()
 	if err != nil {
+		err = d.NoSpace(0, err) // before the removal makes room for a file
 		if !there {
 			d.removeFolder()
 		}
