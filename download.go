@@ -396,7 +396,7 @@ func (c *call) newFileEngine(dst *localfile.Destination, cp *checkpoint) (*engin
 		config.Parts.SetVolatile()
 	}
 	keep := newKeeper(dst, config.Parts, c.src.Identity(), &c.objectOptions, c.cfg.log)
-	config.Disk, config.Beside = dst, []func(context.Context) error{dst.Reserve, keep.saves, keep.syncs}
+	config.Disk, config.Beside = dst, []func(context.Context) error{dst.Reserve, dst.WriteBack, keep.saves, keep.syncs}
 	e := c.newEngine(config)
 	keep.engine = e
 	return e, keep, nil

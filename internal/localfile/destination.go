@@ -83,6 +83,8 @@ type content interface {
 	sync() error
 	// syncFailed reports whether a sync has failed.
 	syncFailed() bool
+	// writeBack has the system write to the disk what comes, batch by batch, until ctx is done.
+	writeBack(ctx context.Context) error
 	// freeBallast makes room for a checkpoint on a full disk, if it can.
 	freeBallast(last bool) (freed bool)
 	// putInPlace makes the file, of size bytes, the one at the path. It closes the file. synced is false if the file system
@@ -248,6 +250,11 @@ func (d *Destination) ReadAt(b []byte, off int64) (int, error) { return d.conten
 
 // Reserve allocates the disk blocks that Begin has left to it, until ctx is done.
 func (d *Destination) Reserve(ctx context.Context) error { return d.content.reserve(ctx) }
+
+// WriteBack has the system write to the disk what was written to the partial file, each time that so many bytes have come, until
+// ctx is done. Meanwhile writes wait for the disk: otherwise a fast network fills the memory of the machine, or of its
+// container, with bytes that a slow disk has still to take. An error is as that of Sync.
+func (d *Destination) WriteBack(ctx context.Context) error { return d.content.writeBack(ctx) }
 
 // Sync puts the bytes written so far on stable storage.
 //

@@ -54,6 +54,8 @@ func (p *inPlace) sync() error { return nil }
 
 func (p *inPlace) syncFailed() bool { return false }
 
+func (p *inPlace) writeBack(context.Context) error { return nil }
+
 func (p *inPlace) freeBallast(bool) bool { return false }
 
 // putInPlace has nothing to move. The call that did so synced the bytes first.

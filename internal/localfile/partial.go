@@ -23,6 +23,7 @@ type partial struct {
 	reserved   atomic.Bool // all blocks of the data are allocated
 	ballastAt  int64       // where the ballast begins; 0: there is none
 	failedSync atomic.Bool // a sync failed: nothing that no sync has covered may be trusted
+	back       writeBack
 }
 
 // createPartial makes an empty partial file. A file of ours already there is replaced: no checkpoint describes it.
@@ -82,7 +83,11 @@ func (p *partial) chmod(fi fs.FileInfo, mode fs.FileMode) {
 func (p *partial) name() string { return p.d.work.data }
 
 func (p *partial) WriteAt(b []byte, off int64) (int, error) {
-	return p.file.WriteAt(b, off)
+	n, err := p.file.WriteAt(b, off)
+	if n > 0 {
+		p.back.wrote(off, int64(n))
+	}
+	return n, err
 }
 
 func (p *partial) ReadAt(b []byte, off int64) (int, error) { return p.file.ReadAt(b, off) }

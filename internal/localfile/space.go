@@ -143,6 +143,7 @@ func (p *partial) prepare(size, missing int64) error {
 	if err := p.allocate(size, missing); err != nil {
 		return tooLarge(err)
 	}
+	p.back.begin(size, missing)
 	p.reserveBallast(size)
 	return nil
 }
