@@ -62,6 +62,7 @@ var kinds = []struct {
 	{ossdl.ErrRange, "RangeRefused", exitHopeless},
 	{ossdl.ErrChecksum, "ChecksumMismatch", exitHopeless},
 	{ossdl.ErrTooLarge, "TooLarge", exitHopeless},
+	{errors.ErrUnsupported, "Local", exitHopeless}, // by the file system of the destination
 }
 
 // kind is the exit code, and a stable word for what the service has no code for.

@@ -44,6 +44,7 @@ func TestExitCodesAndWords(t *testing.T) {
 		{part(ossdl.ErrRange), 3, "RangeRefused", ""},
 		{part(ossdl.ErrChecksum), 3, "ChecksumMismatch", ""},
 		{part(ossdl.ErrTooLarge), 3, "TooLarge", ""},
+		{part(errors.ErrUnsupported), 3, "Local", ""},
 		{part(service(403, "AccessDenied")), 3, "AccessDenied", "5F"},
 		{part(service(403, "")), 3, "HTTP403", "5F"},
 		{part(service(400, "InvalidArgument")), 3, "InvalidArgument", "5F"},

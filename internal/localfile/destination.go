@@ -171,7 +171,8 @@ func (d *Destination) checkPath() error {
 	switch {
 	case err == nil:
 		return f.Close()
-	case errors.Is(err, syscall.ETXTBSY): // a running program: after the rename it still has its old file
+	case errors.Is(err, syscall.ETXTBSY), // a running program: after the rename it still has its old file
+		errors.Is(err, syscall.EWOULDBLOCK), fsys.IsIncapable(err): // that it cannot be opened so says nothing about the rename
 		return nil
 	}
 	return err
@@ -230,7 +231,7 @@ func (d *Destination) Adopt(length int64, complete bool) (found bool, err error)
 // which missing bytes are still to be written. It implements [engine.Sink].
 func (d *Destination) Begin(size, missing int64) error {
 	if d.content == nil {
-		p, err := d.createPartial()
+		p, err := d.createPartial(size)
 		if err != nil {
 			return err
 		}

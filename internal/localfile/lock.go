@@ -132,6 +132,7 @@ func (d *Destination) takeFolder() (release func(), systemwide bool, err error) 
 	}
 	err = d.checkOther()
 	if err == nil && there {
+		d.dropTrial()
 		err = d.cannotMake(d.tryOther())
 	}
 	if err != nil {

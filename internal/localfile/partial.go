@@ -26,8 +26,9 @@ type partial struct {
 	back       writeBack
 }
 
-// createPartial makes an empty partial file. A file of ours already there is replaced: no checkpoint describes it.
-func (d *Destination) createPartial() (*partial, error) {
+// createPartial makes an empty partial file, for size bytes. A file of ours already there is replaced: no checkpoint describes
+// it.
+func (d *Destination) createPartial(size int64) (*partial, error) {
 	fi, err := d.ourFile(d.work.data)
 	if err != nil {
 		return nil, err
@@ -39,13 +40,16 @@ func (d *Destination) createPartial() (*partial, error) {
 			return nil, err
 		}
 	}
+	if err := d.tryOut(size); err != nil {
+		return nil, err
+	}
 	mode := fs.FileMode(fileMode)
 	if old, err := d.fs.Lstat(d.path); err == nil { // the file is not to be readable for more people, not even for a moment
 		mode = fsys.ReplacedMode(old.Mode(), fileMode) | ownerMode
 	}
 	f, err := d.fs.OpenFile(d.work.data, os.O_RDWR|os.O_CREATE|os.O_EXCL, mode)
 	if err != nil {
-		return nil, err
+		return nil, d.explain("open a file to read and write it", err)
 	}
 	p := &partial{d: d, file: f}
 	p.fitMode()
@@ -149,7 +153,7 @@ func (p *partial) rename(size int64, modified time.Time) error {
 	if err := p.d.isAt(p.name(), ours, size); err != nil {
 		return err
 	}
-	return p.d.fs.Rename(p.name(), p.d.path)
+	return p.d.explain("rename a file", p.d.fs.Rename(p.name(), p.d.path))
 }
 
 // discard closes and removes the partial file.

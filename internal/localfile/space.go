@@ -141,7 +141,7 @@ func (p *partial) prepare(size, missing int64) error {
 		return err
 	}
 	if err := p.allocate(size, missing); err != nil {
-		return tooLarge(err)
+		return p.d.explain("set the length of a file", tooLarge(err))
 	}
 	p.back.begin(size, missing)
 	p.reserveBallast(size)
