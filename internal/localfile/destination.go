@@ -175,7 +175,23 @@ func (d *Destination) checkPath() error {
 		errors.Is(err, syscall.EWOULDBLOCK), fsys.IsIncapable(err): // that it cannot be opened so says nothing about the rename
 		return nil
 	}
-	return err
+	return d.withOwner(d.path, err)
+}
+
+// withOwner adds to an error of permissions whose the file or folder at name is, if it is not ours.
+func (d *Destination) withOwner(name string, err error) error {
+	if !errors.Is(err, fs.ErrPermission) {
+		return err
+	}
+	fi, lerr := d.fs.Lstat(name)
+	if lerr != nil {
+		return err
+	}
+	owner, known := fsys.Owner(fi)
+	if user, ok := d.fs.User(); !ok || !known || owner == user {
+		return err
+	}
+	return fmt.Errorf("%w: %s belongs to user %d and has mode %v", err, name, owner, fi.Mode())
 }
 
 // warnOnce logs a warning about the file system, unless the call has done so.

@@ -187,7 +187,8 @@ func (d *Destination) tryOther() error {
 // cannotMake names the folder of the path in the error of making a file there.
 func (d *Destination) cannotMake(err error) error {
 	if errors.Is(err, fs.ErrPermission) {
-		return fmt.Errorf("no file can be made in %s: %w", filepath.Dir(d.path), err)
+		dir := filepath.Dir(d.path)
+		return fmt.Errorf("no file can be made in %s: %w", dir, d.withOwner(dir, err))
 	}
 	return err
 }
