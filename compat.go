@@ -46,8 +46,8 @@ import (
 //
 // # Differences
 //
-// The file is always verified, with oss.EnableCRC or without. The data is in the folder path + ".cp" until it is complete; path is not
-// touched before. Failed requests are retried. Transport and time-outs are those of the bucket's client; see [HTTPClient].
+// The file is always verified, with oss.EnableCRC or without. The data is in the folder path + ".cp" until it is complete;
+// path is not touched before. Failed requests are retried. Transport and time-outs are those of the bucket's client; see [HTTPClient].
 // Options of the client that the SDK ignores if oss.HTTPClient is given, which [New] refuses, stay ignored.
 //
 // The errors are those of [Downloader.Download].

@@ -39,9 +39,9 @@
 //
 // # Resuming
 //
-// A download to a file that fails, or whose process is killed, leaves the folder PATH.cp with data and checkpoint.
-// To resume, repeat the call. The checkpoint is not trusted: a range counts as downloaded only if the bytes on disk have the
-// recorded CRC-64. If the object has changed since, the download starts over. [WithCheckpoint], [WithCheckpointDir] and
+// A download to a file that fails, or whose process is killed, leaves the folder PATH.cp with data and checkpoint. To resume,
+// repeat the call. The checkpoint is not trusted: a range counts as downloaded only if the bytes on disk have the recorded
+// CRC-64. If the object has changed since, the download starts over. [WithCheckpoint], [WithCheckpointDir] and
 // [WithoutCheckpoint] put the checkpoint elsewhere, or nowhere.
 //
 // # Verification

@@ -40,7 +40,7 @@ func TestHTTPClientKeepsToHTTP1(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	d, err := ossdl.New(client, ossdl.WithPartSize(harness.PartSize))
+	d, err := ossdl.New(client, ossdl.WithPartSize(harness.PartSize), ossdl.WithConcurrency(1)) // no request takes over from another
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -86,6 +86,7 @@ func TestPoolKeepsAConnectionForEachRequest(t *testing.T) {
 			d := harness.NewDownloader(t, s, ossdl.WithPartSize(1<<10), ossdl.WithConcurrency(n))
 			t.Cleanup(d.CloseIdleConnections)
 			path := filepath.Join(t.TempDir(), "file")
+			begun := time.Now()
 			var err error
 			if entryPoint == "Download" {
 				_, err = d.Download(t.Context(), "public", "k", path)
@@ -95,10 +96,11 @@ func TestPoolKeepsAConnectionForEachRequest(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
+			taken := harness.TakenOver(s.Requests(), n, time.Since(begun))
 			harness.CheckFile(t, path, content)
 			// On a busy machine net/http gives up some connections: those whose request is not reported as written within
 			// 50 ms of the answer's end. A pool of its default size would give up some 370.
-			if requests, conns := s.Stats().Requests, s.Conns(); requests != parts || conns < n || conns >= 2*n {
+			if requests, conns := s.Stats().Requests, s.Conns(); requests < parts || requests > parts+taken || conns < n || conns >= 2*n {
 				t.Errorf("%d connections for %d requests, %d of them at once", conns, requests, n)
 			}
 		})
@@ -309,9 +311,8 @@ func TestOwnDialer(t *testing.T) {
 					return dial(ctx, network, addr)
 				}
 			}))
-			if n := int(dialed.Load()); n == 0 || n != s.Conns() {
-				t.Errorf("%d of %d connections were dialed", n, s.Conns())
-			}
+			// A connection that was dialed beside one that became free may be accepted after the download.
+			harness.WaitFor(t, s, func() bool { return dialed.Load() > 0 && int(dialed.Load()) == s.Conns() })
 		})
 	}
 }

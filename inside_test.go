@@ -106,7 +106,7 @@ func TestReaderHoldsNoMoreThanItsMemory(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		for deadline := time.Now().Add(10 * time.Second); ; runtime.Gosched() {
+		for deadline := time.Now().Add(2 * time.Minute); ; runtime.Gosched() {
 			memory, horizon := r.ahead.Held()
 			if done := r.engine.Parts.Totals().Done; s.InFlight() > 0 || done < horizon {
 				if time.Now().After(deadline) {

@@ -89,7 +89,7 @@ func TestOpenURL(t *testing.T) {
 	}
 }
 
-// TestOpenURLRefresh lets the URL expire in the middle of a stream: the reader does not notice.
+// TestOpenURLRefresh checks that a reader does not notice that its URL expires in the middle of the stream.
 func TestOpenURLRefresh(t *testing.T) {
 	for _, v := range []oss.AuthVersionType{oss.AuthV1, oss.AuthV4} {
 		t.Run(string(v), func(t *testing.T) {
@@ -198,8 +198,8 @@ func TestOpenURLThroughTheCallersClient(t *testing.T) {
 	}
 }
 
-// TestOpenURLOfAServerWithoutRanges breaks every stream but the last: each next one starts again, what was read is
-// skipped, and the reader does not notice.
+// TestOpenURLOfAServerWithoutRanges checks that a reader does not notice streams that break. The next stream starts again,
+// and what was read is skipped.
 func TestOpenURLOfAServerWithoutRanges(t *testing.T) {
 	content := harness.Bytes(t, osstest.Random(1, 3<<20))
 	var n atomic.Int64

@@ -105,12 +105,12 @@ func WithRateLimit(bytesPerSecond int64) Option {
 	}}
 }
 
-// WithCheckpoint names the checkpoint file of this call. Its folder must exist. The default is a file in the working
-// folder PATH.cp, and so is PATH.cp itself.
+// WithCheckpoint names the checkpoint file of this call. Its folder must exist. The default is a file in the working folder
+// PATH.cp; naming PATH.cp itself has the same effect.
 //
-// Calls that run at the same time need different files, since only the destination is locked. If the name is a symbolic
-// link, the file it points to is used. If a file that is not a checkpoint exists there, that is an
-// error, and it is not replaced. An empty path is an error.
+// Calls that run at the same time need different files, since only the destination is locked. If the name is a symbolic link,
+// the file it points to is used. If there is a file that is not a checkpoint, that is an error, and the file is not replaced.
+// An empty path is an error.
 //
 // It applies to [Downloader.Download] and [Downloader.DownloadURL].
 func WithCheckpoint(path string) Option {
@@ -541,7 +541,7 @@ type prefixOptions struct {
 // rangeAsked is what WithRange asks for: length bytes from offset on, or all from there if length is -1.
 type rangeAsked struct{ offset, length int64 }
 
-// checkpointPlace says where the checkpoint of a download goes. The zero value is the default, next to the file.
+// checkpointPlace says where the checkpoint of a download goes. The zero value is the default, the working folder.
 type checkpointPlace struct {
 	kind placeKind
 	path string // of the file or folder
@@ -553,7 +553,7 @@ func (p checkpointPlace) none() bool { return p.kind == placeNone }
 type placeKind uint8
 
 const (
-	placeBeside placeKind = iota // next to the file, in the working folder
+	placeBeside placeKind = iota // in the working folder beside the file
 	placeFile                    // a file of a given name
 	placeFolder                  // a file in a given folder, named by source and destination
 	placeNone                    // no checkpoint

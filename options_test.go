@@ -318,7 +318,7 @@ func TestRequestOptionsOnTheWire(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			d, err := ossdl.New(client, ossdl.WithPartSize(100), extra)
+			d, err := ossdl.New(client, ossdl.WithPartSize(100), ossdl.WithConcurrency(1), extra) // no request takes over from another
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -364,6 +364,7 @@ func TestOptionsOfTheCallReplaceTheDownloaders(t *testing.T) {
 	dir := t.TempDir()
 	var theirs, own int
 	d := harness.NewDownloader(t, s, ossdl.WithPartSize(100), ossdl.WithProgress(func(ossdl.Progress) { theirs++ }), ossdl.WithoutCheckpoint(),
+		ossdl.WithConcurrency(1), // no request takes over from another
 		ossdl.WithRequestOptions(oss.SetHeader("X-Theirs", "yes")))
 	if _, err := d.Download(t.Context(), "bkt", "k", filepath.Join(dir, "a")); err != nil {
 		t.Fatal(err)
@@ -425,7 +426,7 @@ func TestNewRefusesDeadClientOptions(t *testing.T) {
 					t.Fatalf("%s %s oss.HTTPClient, %s: no error", name, place, whose)
 				}
 				text := err.Error()
-				if !strings.HasPrefix(text, "ossdl: client option "+name+" has no effect beside oss.HTTPClient; leave it out and set ") ||
+				if !strings.HasPrefix(text, "ossdl: client option "+name+" has no effect together with oss.HTTPClient; omit it and set ") ||
 					!strings.Contains(text, "ossdl.HTTPClient(func(t *http.Transport)") && name != "oss.RedirectEnabled" || strings.Contains(text, testProxyWord) {
 					t.Errorf("%s %s oss.HTTPClient, %s: %v", name, place, whose, err)
 				}

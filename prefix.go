@@ -52,12 +52,12 @@ const maxFailures = 1000
 //   - keys that would lie below another key that is a file: of "a" and "a/b" the second, even if the first is skipped, fails
 //     or belongs to another shard
 //   - in a case-insensitive dir, keys that collide with an earlier key that differs only by case: with its name, with a folder
-//     that it needs, or by lying below it. To detect that, the call remembers some 60 bytes per key.
+//     that it needs, or by lying below it. To detect that, the call remembers some 20 to 60 bytes per key.
 //   - names that are too long for the file system, and names at which there is anything but a regular file
 //   - names at or below a symbolic link inside dir, wherever it leads; dir itself may be a link
 //   - keys that end in a slash and have content
 //
-// A file system may take other names for the same as well, such as ß and ss, or the normal forms of Unicode. In a
+// A file system may treat other names as equal, too, such as ß and ss, or different normal forms of Unicode. In a
 // case-insensitive dir, except on Windows, and always on macOS, that is detected when a file gets its name. Of two such keys
 // the second one fails, and its bytes are discarded; which one is the second can differ between calls. Elsewhere, for example
 // on a ZFS that normalizes names, it is not detected: both keys count as downloaded, and the file is that of the last one.

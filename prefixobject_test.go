@@ -211,8 +211,8 @@ func TestPrefixCaseTwins(t *testing.T) {
 	}
 }
 
-// TestPrefixNamesOnlyTheFileSystemFolds is about a file system that takes more names for the same than differ by case: no
-// key replaces the file of another unseen, and none comes among the working files.
+// TestPrefixNamesOnlyTheFileSystemFolds checks a file system that treats more names as equal than those that differ by case.
+// No key replaces the file of another unnoticed, and none gets into the folder of working files.
 func TestPrefixNamesOnlyTheFileSystemFolds(t *testing.T) {
 	if runtime.GOOS == "windows" {
 		t.Skip("files cannot be distinguished here without opening them")
@@ -326,8 +326,8 @@ func TestPrefixInUse(t *testing.T) {
 	close(open)
 }
 
-// TestPrefixManyCallsOneFolder makes many calls for one folder, over and over, each removing the folder of working files as
-// it ends.
+// TestPrefixManyCallsOneFolder checks that many calls can use the same folder at the same time, although each removes the
+// folder of working files as it ends.
 func TestPrefixManyCallsOneFolder(t *testing.T) {
 	s := harness.NewServer(t)
 	sizes := map[string]int64{}

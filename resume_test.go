@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/ossdl/ossdl"
 	"github.com/ossdl/ossdl/internal/fsys"
@@ -39,21 +40,24 @@ func TestResumeFetchesOnlyWhatIsMissing(t *testing.T) {
 			if len(cp.Parts) != 1 || cp.Parts[0].Offset != 0 || cp.Parts[0].Done != 5*harness.PartSize {
 				t.Fatalf("checkpoint has %+v", cp.Parts)
 			}
+			begun := time.Now()
 			res, err := d.Download(t.Context(), "bkt", "k", path, opts...)
 			if err != nil {
 				t.Fatal(err)
 			}
+			taken := harness.TakenOver(s.Requests(), 8, time.Since(begun))
 			harness.CheckFile(t, path, content)
-			if res.ResumedBytes != 5*harness.PartSize || res.DownloadedBytes != 11*harness.PartSize || !res.Verified {
-				t.Errorf("%+v", res)
+			exact := func(n int64) bool { return n == 11*harness.PartSize || n > 11*harness.PartSize && taken > 0 }
+			if res.ResumedBytes != 5*harness.PartSize || !exact(res.DownloadedBytes) || !res.Verified {
+				t.Errorf("%+v, %d requests taken over", res, taken)
 			}
 			for _, r := range s.Requests() {
 				if r.Start < 5*harness.PartSize || r.Header.Get("If-Match") == "" {
 					t.Errorf("asked for %s with If-Match %q", r.Range, r.Header.Get("If-Match"))
 				}
 			}
-			if n := harness.Fetched(s); n != 11*harness.PartSize {
-				t.Errorf("%d bytes sent, want %d", n, 11*harness.PartSize)
+			if n := harness.Fetched(s); !exact(n) {
+				t.Errorf("%d bytes sent, want %d; %d requests taken over", n, 11*harness.PartSize, taken)
 			}
 		})
 	}

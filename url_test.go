@@ -342,8 +342,8 @@ func TestURLPastItsOwnDate(t *testing.T) {
 	}
 }
 
-// TestURLRefresh lets a URL expire in the middle of a download with many requests in flight: one new URL is asked for,
-// once, and all go on with it.
+// TestURLRefresh checks that one new URL is asked for if a URL expires while many requests are in flight, and that all of
+// them continue with it.
 func TestURLRefresh(t *testing.T) {
 	for _, v := range []oss.AuthVersionType{oss.AuthV1, oss.AuthV4} {
 		t.Run(string(v), func(t *testing.T) {
@@ -434,7 +434,7 @@ func TestURLRefreshFails(t *testing.T) {
 	harness.CheckFile(t, path, c)
 }
 
-// TestURLRefreshHoldsNoSlot fetches something with the same Downloader of one slot while a new URL is waited for.
+// TestURLRefreshHoldsNoSlot checks that a call that waits for a new URL leaves its slot to other calls of the Downloader.
 func TestURLRefreshHoldsNoSlot(t *testing.T) {
 	s := harness.NewServer(t)
 	s.CreateBucket("bkt", osstest.PublicRead())
@@ -626,8 +626,8 @@ func TestLoginPage(t *testing.T) {
 	harness.CheckFile(t, path, c)
 }
 
-// TestWebServers downloads from servers that are not OSS, interrupts the download, and resumes it where there is
-// something to know the file by.
+// TestWebServers checks downloads from servers that are not OSS. An interrupted one is resumed if the server identifies the
+// file.
 func TestWebServers(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -722,7 +722,7 @@ func TestWebServers(t *testing.T) {
 	}
 }
 
-// TestServerWithoutRanges breaks every stream but the last: each next one starts again, and what is there is skipped.
+// TestServerWithoutRanges checks that after a stream that breaks the next one starts again, and what is there is skipped.
 func TestServerWithoutRanges(t *testing.T) {
 	content := harness.Bytes(t, osstest.Random(1, 3<<20))
 	var n atomic.Int64
@@ -810,7 +810,7 @@ func (b *countingBody) Close() error {
 	return b.ReadCloser.Close()
 }
 
-// nginx serves a folder, where there is one, and returns the address.
+// nginx serves a folder and returns the address. It skips the test if nginx is not installed.
 func nginx(t *testing.T, dir string) string {
 	t.Helper()
 	bin, err := exec.LookPath("nginx")

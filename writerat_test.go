@@ -199,7 +199,7 @@ func TestDownloadToWrongCRC(t *testing.T) {
 		t.Errorf("%d bytes written, want all of them twice", m.Written)
 	}
 	m.Written = 0
-	s.OnRequest(func(*osstest.Request) *osstest.Fault { return osstest.Inject().FlipByte(1000) })
+	s.OnRequest(func(*osstest.Request) *osstest.Fault { return osstest.Inject().FlipByte(1000).Maybe() }) // a request that takes over may be for less
 	if res, err := d.DownloadTo(t.Context(), "bkt", "k", m); !errors.Is(err, ossdl.ErrChecksum) || res.CRC64 != 0 || res.Verified {
 		t.Errorf("%+v, %v", res, err)
 	}
@@ -240,7 +240,7 @@ func TestDownloadToCancelled(t *testing.T) {
 	}
 }
 
-// TestDownloadToMemoryIsFlat downloads far more than could be kept: 64 GiB with OSSDL_LONG=1, else 256 MiB.
+// TestDownloadToMemoryIsFlat checks that a large object needs little memory: 64 GiB with OSSDL_LONG=1, otherwise 256 MiB.
 func TestDownloadToMemoryIsFlat(t *testing.T) {
 	size := int64(256 << 20)
 	if os.Getenv("OSSDL_LONG") == "1" {

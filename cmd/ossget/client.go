@@ -12,13 +12,13 @@ import (
 	"github.com/ossdl/ossdl"
 )
 
-// access checks and completes what says where the service is and who asks.
+// access checks and completes the endpoint, the region and the credentials.
 func (c *command) access() error {
 	if err := c.identify(); err != nil {
 		return err
 	}
 	if c.endpoint == "" {
-		return errors.New("no endpoint: give -endpoint, set OSS_ENDPOINT or have one in ~/.ossutilconfig, for example https://oss-cn-hangzhou.aliyuncs.com")
+		return errors.New("no endpoint: give -endpoint, set OSS_ENDPOINT or add one to ~/.ossutilconfig, for example https://oss-cn-hangzhou.aliyuncs.com")
 	}
 	u, err := parseEndpoint(c.endpoint)
 	if err != nil {
@@ -45,7 +45,7 @@ var regionName = regexp.MustCompile(`^[a-z0-9]+(-[a-z0-9]+)*$`)
 
 func parseEndpoint(s string) (*url.URL, error) {
 	if !strings.Contains(s, "://") {
-		s = "https://" + s // the SDK would take http, and send what it downloads and who asks in the clear
+		s = "https://" + s // the SDK would use http, and send the objects and the access key ID in the clear
 	}
 	u, err := url.Parse(s)
 	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" || strings.Trim(u.Path, "/") != "" ||
@@ -62,7 +62,7 @@ var regionHosts = []*regexp.Regexp{
 	regexp.MustCompile(`^([a-z0-9-]+?)(?:-internal)?\.oss\.aliyuncs\.com$`),
 }
 
-// regionOf is the region that the host's name tells, or "". The acceleration endpoints are of no region.
+// regionOf returns the region in the host's name, or "". The acceleration endpoints belong to no region.
 func regionOf(host string) string {
 	for _, re := range regionHosts {
 		if m := re.FindStringSubmatch(strings.ToLower(host)); m != nil && !strings.HasPrefix(m[1], "accelerate") {
@@ -72,8 +72,8 @@ func regionOf(host string) string {
 	return ""
 }
 
-// client speaks to the endpoint: signing V4 where the region is known and V1 where not, and not at all without an
-// access key. The HTTP client is the library's, which honours the proxies of the environment.
+// client returns a client for the endpoint. It signs with V4 if the region is known, otherwise with V1, and not at all
+// without an access key. The HTTP client is the library's, which honours the proxies of the environment.
 func (c *command) client() (*oss.Client, error) {
 	options := []oss.ClientOption{oss.HTTPClient(ossdl.HTTPClient())}
 	if c.region != "" {
@@ -83,7 +83,7 @@ func (c *command) client() (*oss.Client, error) {
 		options = append(options, oss.SecurityToken(c.token))
 	}
 	if c.who.provider != nil {
-		options = append(options, oss.SetCredentialsProvider(c.who.provider)) // asked for each request
+		options = append(options, oss.SetCredentialsProvider(c.who.provider)) // called for each request
 	}
 	if c.cname {
 		options = append(options, oss.UseCname(true))

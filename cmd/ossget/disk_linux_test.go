@@ -10,7 +10,7 @@ import (
 	"github.com/ossdl/ossdl/internal/osstest"
 )
 
-// smallDisk is a folder with a file system of its own, of 8 MiB; grow gives it 64.
+// smallDisk is a folder with a file system of its own, of 8 MiB; grow makes that 64.
 func smallDisk(t *testing.T) (dir string, grow func()) {
 	t.Helper()
 	dir = t.TempDir()
@@ -30,7 +30,7 @@ func smallDisk(t *testing.T) (dir string, grow func()) {
 	}
 }
 
-// A full disk is a failure that the same command gets over once there is room: an object, or some of a prefix.
+// TestDiskFull checks that the same command completes after a full disk gets more room, for an object and for a prefix.
 func TestDiskFull(t *testing.T) {
 	s := newServer(t)
 	c := osstest.Random(1, 12*mib)

@@ -27,7 +27,7 @@ func page(t *testing.T) string {
 	return string(text)
 }
 
-// section returns what stands below a heading of a page.
+// section returns the text below a heading of a page.
 func section(t *testing.T, page, heading string) string {
 	t.Helper()
 	_, text, ok := strings.Cut(page, "\n## "+heading+"\n")

@@ -131,26 +131,26 @@ With -no-checkpoint, and to standard output, the same command always starts over
 was written to standard output is verified only if the command ends with exit code 0.
 `, ossdl.MaxConcurrency, ossdl.DefaultAttempts-1, ossdl.DefaultStallTimeout)
 
-// command is what the arguments and the environment ask for.
+// command is what the arguments and the environment request.
 type command struct {
 	task   task
 	source source
-	url    string // SOURCE where it is one; with its query it goes nowhere but to the library
+	url    string // SOURCE if it is a URL; only the library gets it with its query
 	dest   string
 
 	endpoint, region        string
-	endpointBy, regionBy    string // the flag or the variable that named them
+	endpointBy, regionBy    string // the flag or the variable that set them
 	cname                   bool
 	keyID, keySecret, token string
 	who                     identity
 
-	shared, call              []ossdl.Option // for the Downloader, and for the one call
+	shared, call              []ossdl.Option // for the Downloader, and for the call
 	json, quiet, noCheckpoint bool
 	recursive, version        bool
 }
 
-// parse reads the command line. Nothing is asked of the network, and of the disk only whether DEST is a folder and what
-// the configuration file says. With an error the command says no more than how to report it.
+// parse reads the command line. It makes no request. On the disk it only checks whether DEST is a folder and reads the
+// configuration file. If it returns an error, the command is only good for reporting that error.
 func parse(args []string, getenv func(string) string) (command, error) {
 	c := command{
 		endpoint:  getenv("OSS_ENDPOINT"),
@@ -164,7 +164,7 @@ func parse(args []string, getenv func(string) string) (command, error) {
 		regionBy:   "OSS_REGION",
 	}
 	flags := flag.NewFlagSet("ossget", flag.ContinueOnError)
-	flags.SetOutput(io.Discard) // run reports, once
+	flags.SetOutput(io.Discard) // run reports the error, once
 	c.define(flags)
 	operands, err := parseMixed(flags, args)
 	if err == nil && c.version {
@@ -184,13 +184,13 @@ func parse(args []string, getenv func(string) string) (command, error) {
 	}
 	if err != nil {
 		err = redact(err, append(slices.Clone(args), c.endpoint))
-		json := slices.Contains(args, "-json") || slices.Contains(args, "--json") // maybe behind what stopped the parser
+		json := slices.Contains(args, "-json") || slices.Contains(args, "--json") // it may come after the argument that stopped the parser
 		return command{json: json}, err
 	}
 	return c, nil
 }
 
-// parseMixed takes flags before, between and after the operands, up to "--".
+// parseMixed accepts flags before, between and after the operands, up to "--".
 func parseMixed(flags *flag.FlagSet, args []string) (operands []string, err error) {
 	for {
 		if err := flags.Parse(args); err != nil {
@@ -207,7 +207,17 @@ func parseMixed(flags *flag.FlagSet, args []string) (operands []string, err erro
 	}
 }
 
+// define adds all flags, in the groups of the help text.
 func (c *command) define(flags *flag.FlagSet) {
+	c.defineService(flags)
+	c.defineSelection(flags)
+	c.defineTransfer(flags)
+	c.defineCheckpoint(flags)
+	c.defineOutput(flags)
+}
+
+// defineService adds the flags of "Service and credentials".
+func (c *command) defineService(flags *flag.FlagSet) {
 	flags.StringVar(&c.endpoint, "endpoint", c.endpoint, "")
 	flags.StringVar(&c.region, "region", c.region, "")
 	flags.BoolVar(&c.cname, "cname", false, "")
@@ -219,50 +229,13 @@ func (c *command) define(flags *flag.FlagSet) {
 		c.who.from = from
 		return nil
 	})
-	flags.BoolVar(&c.json, "json", false, "")
-	flags.BoolVar(&c.quiet, "quiet", false, "")
-	flags.BoolVar(&c.version, "version", false, "")
+}
 
-	shared := func(o ossdl.Option) { c.shared = append(c.shared, o) }
+// defineSelection adds the flags of "What to download".
+func (c *command) defineSelection(flags *flag.FlagSet) {
 	call := func(o ossdl.Option) { c.call = append(c.call, o) }
-	define(flags, "part-size", parseSize, func(n int64) error {
-		if n < ossdl.MinPartSize || n > ossdl.MaxPartSize {
-			return errors.New("it must be 1 to 5GiB")
-		}
-		shared(ossdl.WithPartSize(n))
-		return nil
-	})
-	define(flags, "rate-limit", parseSize, func(n int64) error {
-		if n < 1 {
-			return errors.New("it must be at least 1 byte per second; omit the flag for no limit")
-		}
-		shared(ossdl.WithRateLimit(n))
-		return nil
-	})
-	define(flags, "concurrency", parseCount, func(n int) error {
-		if n < 1 || n > ossdl.MaxConcurrency {
-			return fmt.Errorf("it must be 1 to %d", ossdl.MaxConcurrency)
-		}
-		shared(ossdl.WithConcurrency(n))
-		return nil
-	})
-	define(flags, "retries", parseCount, func(n int) error {
-		shared(ossdl.WithRetry(ossdl.RetryPolicy{Attempts: n + 1})) // the first attempt is none
-		return nil
-	})
-	define(flags, "stall-timeout", parseTime, func(d time.Duration) error {
-		if d < ossdl.MinStallTimeout {
-			return fmt.Errorf("it must be at least %v", ossdl.MinStallTimeout)
-		}
-		shared(ossdl.WithStallTimeout(d))
-		return nil
-	})
 	define(flags, "range", parseRange, func(r byteRange) error {
 		call(ossdl.WithRange(r.offset, r.length))
-		return nil
-	})
-	define(flags, "sha256", parseSHA256, func(sum []byte) error {
-		call(ossdl.WithChecksum(sha256.New, sum))
 		return nil
 	})
 	define(flags, "version-id", parseText, func(id string) error {
@@ -273,15 +246,10 @@ func (c *command) define(flags *flag.FlagSet) {
 		call(ossdl.WithIfMatch(etag))
 		return nil
 	})
-	define(flags, "checkpoint", parseText, func(path string) error {
-		call(ossdl.WithCheckpoint(path))
+	define(flags, "sha256", parseSHA256, func(sum []byte) error {
+		call(ossdl.WithChecksum(sha256.New, sum))
 		return nil
 	})
-	define(flags, "checkpoint-dir", parseText, func(dir string) error {
-		call(ossdl.WithCheckpointDir(dir))
-		return nil
-	})
-	flags.BoolVar(&c.noCheckpoint, "no-checkpoint", false, "")
 	flags.BoolVar(&c.recursive, "recursive", false, "")
 	define(flags, "include", parsePattern, func(pattern string) error {
 		call(ossdl.WithInclude(pattern))
@@ -297,8 +265,66 @@ func (c *command) define(flags *flag.FlagSet) {
 	})
 }
 
-// define adds a flag whose value is parsed and then taken. The flag package puts the value and the flag's name before
-// the errors of both.
+// defineTransfer adds the flags of "How to download".
+func (c *command) defineTransfer(flags *flag.FlagSet) {
+	shared := func(o ossdl.Option) { c.shared = append(c.shared, o) }
+	define(flags, "part-size", parseSize, func(n int64) error {
+		if n < ossdl.MinPartSize || n > ossdl.MaxPartSize {
+			return errors.New("it must be 1 to 5GiB")
+		}
+		shared(ossdl.WithPartSize(n))
+		return nil
+	})
+	define(flags, "concurrency", parseCount, func(n int) error {
+		if n < 1 || n > ossdl.MaxConcurrency {
+			return fmt.Errorf("it must be 1 to %d", ossdl.MaxConcurrency)
+		}
+		shared(ossdl.WithConcurrency(n))
+		return nil
+	})
+	define(flags, "rate-limit", parseSize, func(n int64) error {
+		if n < 1 {
+			return errors.New("it must be at least 1 byte per second; omit the flag for no limit")
+		}
+		shared(ossdl.WithRateLimit(n))
+		return nil
+	})
+	define(flags, "retries", parseCount, func(n int) error {
+		shared(ossdl.WithRetry(ossdl.RetryPolicy{Attempts: n + 1})) // the first attempt is no retry
+		return nil
+	})
+	define(flags, "stall-timeout", parseTime, func(d time.Duration) error {
+		if d < ossdl.MinStallTimeout {
+			return fmt.Errorf("it must be at least %v", ossdl.MinStallTimeout)
+		}
+		shared(ossdl.WithStallTimeout(d))
+		return nil
+	})
+}
+
+// defineCheckpoint adds the flags of "Checkpoint".
+func (c *command) defineCheckpoint(flags *flag.FlagSet) {
+	call := func(o ossdl.Option) { c.call = append(c.call, o) }
+	define(flags, "checkpoint", parseText, func(path string) error {
+		call(ossdl.WithCheckpoint(path))
+		return nil
+	})
+	define(flags, "checkpoint-dir", parseText, func(dir string) error {
+		call(ossdl.WithCheckpointDir(dir))
+		return nil
+	})
+	flags.BoolVar(&c.noCheckpoint, "no-checkpoint", false, "")
+}
+
+// defineOutput adds the flags of "Output".
+func (c *command) defineOutput(flags *flag.FlagSet) {
+	flags.BoolVar(&c.json, "json", false, "")
+	flags.BoolVar(&c.quiet, "quiet", false, "")
+	flags.BoolVar(&c.version, "version", false, "")
+}
+
+// define adds a flag with a function that parses the value and one that stores it. The flag package prefixes the errors of
+// both with the value and the flag's name.
 func define[T any](flags *flag.FlagSet, name string, parse func(string) (T, error), take func(T) error) {
 	flags.Func(name, "", func(s string) error {
 		v, err := parse(s)
@@ -309,7 +335,7 @@ func define[T any](flags *flag.FlagSet, name string, parse func(string) (T, erro
 	})
 }
 
-// operands takes SOURCE and DEST.
+// operands parses SOURCE and DEST.
 func (c *command) operands(args []string) (err error) {
 	switch len(args) {
 	case 0:
@@ -343,7 +369,7 @@ func (c *command) operands(args []string) (err error) {
 	}
 	switch {
 	case dest == stdoutName && c.recursive:
-		return errors.New("DEST -: a prefix cannot go to standard output, only oss://bucket/key and a URL can; a folder named - is ./-")
+		return errors.New("DEST -: standard output is for oss://bucket/key or a URL, not for a prefix; write ./- for a folder named -")
 	case dest == stdoutName:
 		c.task, c.dest = taskStdout, stdoutName
 	case c.recursive:
@@ -357,13 +383,13 @@ func (c *command) operands(args []string) (err error) {
 	return nil
 }
 
-// task is what a command is about. It tells which flags make sense.
+// task is the kind of download. It decides which flags apply.
 type task uint8
 
 const (
 	taskFile task = iota
 	taskURL
-	taskStdout // of an object or, where the command has one, of a URL
+	taskStdout // of an object or, if SOURCE is one, of a URL
 	taskPrefix
 )
 
@@ -378,7 +404,7 @@ var foreign = [...][]string{
 	taskPrefix: {"range", "version-id", "if-match", "sha256", "checkpoint", "checkpoint-dir"},
 }
 
-// applicable refuses flags that would be without effect.
+// applicable refuses flags that would have no effect.
 func (c *command) applicable(flags *flag.FlagSet) (err error) {
 	tasks := []task{c.task}
 	if c.url != "" {
@@ -395,7 +421,7 @@ func (c *command) applicable(flags *flag.FlagSet) (err error) {
 	return err
 }
 
-// combinations looks at which flags were given, and which together.
+// combinations checks which flags were given, and which of them together.
 func (c *command) combinations(flags *flag.FlagSet) (err error) {
 	var checkpoints []string
 	flags.Visit(func(f *flag.Flag) {
@@ -406,7 +432,7 @@ func (c *command) combinations(flags *flag.FlagSet) (err error) {
 			c.regionBy = "-region"
 		case "include", "exclude", "shard":
 			if !c.recursive {
-				err = fmt.Errorf("-%s is for prefixes: with it, give -recursive and oss://bucket/prefix/", f.Name)
+				err = fmt.Errorf("-%s requires -recursive and oss://bucket/prefix/", f.Name)
 			}
 		case "checkpoint", "checkpoint-dir", "no-checkpoint":
 			checkpoints = append(checkpoints, "-"+f.Name)
@@ -486,10 +512,10 @@ func parseETag(s string) (string, error) {
 	return s, nil
 }
 
-// parsePattern checks what path.Match takes.
+// parsePattern checks a pattern as path.Match does.
 func parsePattern(s string) (string, error) {
 	if _, err := path.Match(s, ""); err != nil || s == "" {
-		return "", errors.New(`a pattern is of characters, *, ?, [class] and \ before what is meant as it is, for example *.gz`)
+		return "", errors.New(`a pattern consists of characters, *, ?, [class] and \ before a literal character, for example *.gz`)
 	}
 	return s, nil
 }

@@ -123,7 +123,7 @@ func TestHelpIsAskedForInTwoWays(t *testing.T) {
 	}
 }
 
-// TestEveryFlagIsInTheHelp keeps the text beside the code.
+// TestEveryFlagIsInTheHelp checks that the help text lists the flags that exist.
 func TestEveryFlagIsInTheHelp(t *testing.T) {
 	flags := flag.NewFlagSet("", flag.ContinueOnError)
 	new(command).define(flags)

@@ -12,17 +12,17 @@ import (
 	"github.com/ossdl/ossdl/cmd/ossget/internal/credentials"
 )
 
-// identity is who asks, as far as OSS_ACCESS_KEY_ID and the like do not say it.
+// identity is where the credentials come from, unless OSS_ACCESS_KEY_ID and its companions are set.
 type identity struct {
 	from   string // -credentials; one of identities, "": auto
-	config string // -config; "": the default, where it is there
+	config string // -config; "": the default, if it exists
 	home   string
 
-	file     *credentials.Config   // nil: none was read
-	provider *credentials.Provider // nil: the keys that the command has, if any
+	file     *credentials.Config   // nil if none was read
+	provider *credentials.Provider // nil: use the keys of the command, if any
 }
 
-// identities are the values of -credentials. Those of providers ask nobody before the download.
+// identities are the values of -credentials. Creating a provider makes no request.
 var identities = []string{"auto", "env", "config", "profile", "ecs", "oidc", "chain", "none"}
 
 var providers = map[string]func() (*credentials.Provider, error){
@@ -39,7 +39,7 @@ func parseIdentity(s string) (string, error) {
 	return s, nil
 }
 
-// homeOf is where ~/.ossutilconfig is.
+// homeOf returns the folder that contains ~/.ossutilconfig.
 func homeOf(getenv func(string) string) string {
 	if runtime.GOOS == "windows" {
 		return getenv("USERPROFILE")
@@ -47,8 +47,8 @@ func homeOf(getenv func(string) string) string {
 	return getenv("HOME")
 }
 
-// identify finds who asks: what the environment does not say, the configuration file does; and the endpoint, where
-// neither a flag nor the environment names one.
+// identify determines the credentials and the endpoint. The environment and the flags come first. The configuration file
+// supplies what they leave open.
 func (c *command) identify() error {
 	if err := c.readConfig(); err != nil {
 		return err
@@ -57,7 +57,7 @@ func (c *command) identify() error {
 		switch {
 		case f.Endpoint != "":
 			c.endpoint, c.endpointBy, c.cname = f.Endpoint, f.EndpointAt+": endpoint", c.cname || f.CNAME
-		case f.Region != "": // as ossutil 2 has it
+		case f.Region != "": // as ossutil 2 does
 			c.endpoint, c.endpointBy = "oss-"+f.Region+".aliyuncs.com", f.RegionAt+": region; endpoint"
 		}
 	}
@@ -88,7 +88,7 @@ func (c *command) identify() error {
 	}
 }
 
-// readConfig reads the configuration file where it is asked for, or can say what is not known yet.
+// readConfig reads the configuration file if it was requested, or if it can supply something that is still missing.
 func (c *command) readConfig() error {
 	auto := c.who.from == "" || c.who.from == "auto"
 	wanted := c.who.config != "" || c.who.from == "config"
@@ -123,7 +123,7 @@ func (c *command) configKeys() (err error) {
 	return err
 }
 
-// pair refuses half a pair of keys.
+// pair refuses an access key without its secret, and the reverse.
 func (c *command) pair() error {
 	if (c.keyID == "") != (c.keySecret == "") {
 		return errors.New("one of OSS_ACCESS_KEY_ID and OSS_ACCESS_KEY_SECRET is set without the other")
@@ -131,7 +131,7 @@ func (c *command) pair() error {
 	return nil
 }
 
-// provide takes the keys of a provider, and no others. One that knows at once is asked at once.
+// provide uses the keys of a provider and no others. If ask is set, it requests them now.
 func (c *command) provide(from func() (*credentials.Provider, error), ask bool) (err error) {
 	c.keyID, c.keySecret, c.token = "", "", ""
 	if c.who.provider, err = from(); err == nil && ask {
@@ -143,7 +143,7 @@ func (c *command) provide(from func() (*credentials.Provider, error), ask bool) 
 	return nil
 }
 
-// answers reports why the provider has no credentials: the library would ask it for some minutes.
+// answers returns the reason if the provider has no credentials. The library would retry the provider for some minutes.
 func (i identity) answers() error {
 	if i.provider == nil {
 		return nil

@@ -14,15 +14,15 @@ import (
 	"github.com/ossdl/ossdl/internal/osstest"
 )
 
-// metadata is the metadata service of an ECS instance. It is at 100.100.100.200, and that is not configurable: processes
-// reach it as their proxy, which loopback addresses, OSS's among them, need none for.
+// metadata is the metadata service of an ECS instance. Its address, 100.100.100.200, is not configurable, so processes reach
+// it as their proxy. Loopback addresses, such as that of OSS here, bypass the proxy.
 type metadata struct {
 	*httptest.Server
 
 	mu      sync.Mutex
 	keys    string   // the answer
-	asked   int      // for keys
-	given   int      // of asked, before the keys of now were the answer
+	asked   int      // requests for keys
+	given   int      // the value of asked when the current keys became the answer
 	status  int      // of all answers but those for the metadata token
 	refused int      // answers of another status than 200 for that
 	wrong   []string // requests
@@ -61,7 +61,7 @@ func (m *metadata) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// give makes the n-th keys of the role the answer, good for a time, and known to OSS.
+// give makes the n-th keys of the role the answer, with a lifetime, and makes OSS accept them.
 func (m *metadata) give(s *osstest.Server, n int, d time.Duration) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -74,7 +74,7 @@ func (m *metadata) give(s *osstest.Server, n int, d time.Duration) {
 
 func token(n int) string { return fmt.Sprintf("role-token-%d", n) }
 
-// count is how often keys were asked for.
+// count returns how often keys were requested.
 func (m *metadata) count(t *testing.T) int {
 	t.Helper()
 	m.mu.Lock()
@@ -85,7 +85,7 @@ func (m *metadata) count(t *testing.T) int {
 	return m.asked
 }
 
-// runThrough runs ossget as a process with the metadata service, and nobody's keys in its environment.
+// runThrough runs ossget as a process with the metadata service, and without keys in its environment.
 func runThrough(t *testing.T, m *metadata, e env, args ...string) ran {
 	t.Helper()
 	whole := env{"HTTP_PROXY": m.URL, "http_proxy": m.URL, "NO_PROXY": "", "no_proxy": "", "HOME": t.TempDir()}
@@ -111,13 +111,13 @@ func place(s *osstest.Server) env {
 	return env{"OSS_ENDPOINT": s.Endpoint(), "OSS_REGION": osstest.Region}
 }
 
-// The keys of the role end in the middle of a download, and the metadata service has the next: it is asked again, by the
-// same process, and the download completes.
+// TestRoleIsRenewedInTheMiddle checks that a download completes although the keys of the role expire in the middle of it.
+// The same process requests the next ones from the metadata service.
 func TestRoleIsRenewedInTheMiddle(t *testing.T) {
 	s, m := newServer(t), newMetadata(t)
 	content := osstest.Random(1, 20*mib)
 	s.Put("bucket", "key", content)
-	m.give(s, 1, time.Minute) // credentials-go asks again in the last three
+	m.give(s, 1, time.Minute) // credentials-go renews them in the last three minutes
 	s.Nth(7, osstest.Inject().Before(func() {
 		s.ExpireToken(token(1))
 		m.give(s, 2, time.Hour)
@@ -148,13 +148,13 @@ func answersByToken(s *osstest.Server) map[string]int {
 	return answers
 }
 
-// The metadata service is gone for a while in the middle of a download, as the keys are about to end: they are still good,
-// and no request fails.
+// TestRenewalThatFailsInTheMiddle checks that no request fails while the metadata service is down for a while. The keys are
+// about to expire then, but are still good.
 func TestRenewalThatFailsInTheMiddle(t *testing.T) {
 	s, m := newServer(t), newMetadata(t)
 	content := osstest.Random(1, 20*mib)
 	s.Put("bucket", "key", content)
-	m.give(s, 1, 2*time.Minute) // credentials-go asks again in the last three
+	m.give(s, 1, 2*time.Minute) // credentials-go renews them in the last three minutes
 	gone := func(status int) func() {
 		return func() {
 			m.mu.Lock()
@@ -240,7 +240,8 @@ func TestNobodyIsAskedUnasked(t *testing.T) {
 	}
 }
 
-// The chain ends at the role where nothing else has keys.
+// TestProvidersOfTheEnvironmentAndOfFiles checks each source of keys, and that the chain falls back on the role if no other
+// source has keys.
 func TestProvidersOfTheEnvironmentAndOfFiles(t *testing.T) {
 	s, m := newServer(t), newMetadata(t)
 	s.Put("bucket", "key", osstest.Random(1, 1000))
@@ -261,7 +262,7 @@ func TestProvidersOfTheEnvironmentAndOfFiles(t *testing.T) {
 		name, from string
 		e          env
 		exit       int
-		want       string // the access key, or what the message has
+		want       string // the access key, or part of the message
 	}{
 		{"environment", "env", other, 0, "AK.other"},
 		{"environment that has none", "env", nil, exitUsage, "ALIBABA_CLOUD_ACCESS_KEY_ID"},
@@ -300,7 +301,7 @@ func TestProvidersOfTheEnvironmentAndOfFiles(t *testing.T) {
 	}
 }
 
-// configFile is a file in a folder of its own, which may be a home.
+// configFile makes a configuration file in a folder of its own, which can serve as the home.
 func configFile(t *testing.T, lines ...string) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), ".ossutilconfig")
@@ -310,7 +311,8 @@ func configFile(t *testing.T, lines ...string) string {
 	return path
 }
 
-// At home or named, the file is enough, and what the environment and flags say goes before it.
+// TestConfigFile checks that the file is sufficient, in the home or named by a flag, and that the environment and flags
+// override it.
 func TestConfigFile(t *testing.T) {
 	s := newServer(t)
 	s.Put("bucket", "key", osstest.Random(1, 1000))
@@ -373,7 +375,8 @@ func TestConfigPrecedence(t *testing.T) {
 	}
 }
 
-// A mistake in the file is named with its line, before any request, and the line is not shown.
+// TestMalformedConfigFile checks that a mistake in the file is reported with its line number, before any request, and
+// without the line itself.
 func TestMalformedConfigFile(t *testing.T) {
 	s := newServer(t)
 	s.Put("bucket", "key", osstest.Random(1, 1000))

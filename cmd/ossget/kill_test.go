@@ -18,7 +18,7 @@ import (
 	"github.com/ossdl/ossdl/internal/osstest"
 )
 
-// built is the real command, as go build makes it.
+// built is the real command, as go build builds it.
 func built(t *testing.T) string {
 	t.Helper()
 	name := filepath.Join(t.TempDir(), "ossget")
@@ -31,7 +31,7 @@ func built(t *testing.T) string {
 	return name
 }
 
-// saved is what a checkpoint claims and the disk holds: the parts whose bytes have the recorded CRC-64.
+// saved is what a checkpoint claims and the disk confirms: the parts whose bytes have the recorded CRC-64.
 type saved struct {
 	parts          []savedPart
 	bytes, missing int64
@@ -42,8 +42,8 @@ type savedPart struct {
 	CRC64              string
 }
 
-// readSaved holds the checkpoint that a kill left against the disk. A claim ahead of the disk is no mistake of the command,
-// which proves each, but this disk was not taken away: there is none.
+// readSaved compares the checkpoint that a kill left with the disk. The command may claim bytes that the disk lacks, since
+// it verifies each claim. But this disk lost no power, so there must be none.
 func readSaved(t *testing.T, path string, size int64) saved {
 	t.Helper()
 	s := saved{missing: size}
@@ -74,8 +74,8 @@ func readSaved(t *testing.T, path string, size int64) saved {
 	return s
 }
 
-// check looks for requests of a run for what was saved before it. Where nothing was missing one byte is asked for, to see
-// that the object is still the same.
+// check fails the test if a run requested bytes that had been saved before it. If nothing was missing, one byte may be
+// requested, to see that the object is still the same.
 func (s saved) check(t *testing.T, requests []osstest.Request) {
 	t.Helper()
 	for _, r := range requests {
@@ -90,9 +90,9 @@ func (s saved) check(t *testing.T, requests []osstest.Request) {
 	}
 }
 
-// TestBuiltCommandIsKilledAgainAndAgain ends the real command with SIGKILL at random moments, every other time soon after
-// it has saved its checkpoint. After each there is nothing at the path or the whole object, and the next run asks for
-// nothing that the checkpoint claims and the disk holds. In the end the file is byte-exact, and alone.
+// TestBuiltCommandIsKilledAgainAndAgain checks the real command, ended by SIGKILL at random moments, every other time soon
+// after it has saved its checkpoint. After each kill there is nothing at the path or the whole object. The next run requests
+// nothing that the checkpoint claims and the disk confirms. In the end the file is byte-exact, and no other file is left.
 func TestBuiltCommandIsKilledAgainAndAgain(t *testing.T) {
 	kills := 20
 	if os.Getenv("OSSDL_LONG") != "" {
@@ -118,7 +118,7 @@ func TestBuiltCommandIsKilledAgainAndAgain(t *testing.T) {
 
 	rng := rand.New(rand.NewPCG(2, uint64(kills)))
 	killed, withClaims, ends := 0, 0, 0
-	var sent, wanted int64 // of all runs: what came, and what had to
+	var sent, wanted int64 // of all runs: the bytes that were sent, and those that had to be
 	before := saved{missing: content.Size()}
 	for killed < kills {
 		s.ResetLog()

@@ -28,16 +28,16 @@ import (
 )
 
 func main() {
-	// Only credentials-go uses it, which makes a pool of connections out of it for each question and closes none.
+	// Only credentials-go uses it. It makes a pool of connections for each request and closes none.
 	http.DefaultTransport.(*http.Transport).DisableKeepAlives = true
 	ctx, stop := signal.NotifyContext(context.Background(), signals()...)
-	// After the first signal its default action is back: the second Ctrl-C ends the process at once.
+	// After the first signal the default action applies again, so a second Ctrl-C ends the process immediately.
 	context.AfterFunc(ctx, stop)
 	os.Exit(run(ctx, os.Args[1:], os.Getenv, os.Stdout, os.Stderr))
 }
 
-// signals are those that interrupt a download. A SIGINT that the parent has ignored, as a shell does for a job in the
-// background, stays so.
+// signals are those that interrupt a download. A SIGINT that the parent has ignored stays ignored: a shell ignores it for a
+// job in the background.
 func signals() []os.Signal {
 	if signal.Ignored(os.Interrupt) {
 		return []os.Signal{syscall.SIGTERM}
@@ -45,7 +45,7 @@ func signals() []os.Signal {
 	return []os.Signal{os.Interrupt, syscall.SIGTERM}
 }
 
-// run is the whole command. It returns the exit code.
+// run executes the command and returns its exit code.
 func run(ctx context.Context, args []string, getenv func(string) string, stdout, stderr io.Writer) int {
 	defer holdBrokenPipe()()
 	c, err := parse(args, getenv)
@@ -67,7 +67,7 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdout,
 		return code
 	}
 	if c.task == taskStdout {
-		stdout = stderr // which is the object's, whole or not at all
+		stdout = stderr // standard output is for the object alone
 	}
 	if untold := write(stdout, stderr, o.json()); code == exitDone {
 		return untold
@@ -75,7 +75,7 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdout,
 	return code
 }
 
-// write prints what the caller asked for. If that cannot be had, the command has failed.
+// write prints the output that the caller requested. If that fails, the command has failed.
 func write(stdout, stderr io.Writer, s string) int {
 	if _, err := io.WriteString(stdout, s); isBrokenPipe(err) {
 		return exitBrokenPipe
@@ -86,7 +86,7 @@ func write(stdout, stderr io.Writer, s string) int {
 	return exitDone
 }
 
-// download does the job and shows its progress.
+// download runs the download and shows its progress.
 func (c command) download(ctx context.Context, stdout, stderr io.Writer) outcome {
 	o := outcome{task: c.task, path: c.dest}
 	d, err := c.downloader()
@@ -102,7 +102,7 @@ func (c command) download(ctx context.Context, stdout, stderr io.Writer) outcome
 	b := bar.New(stderr, c.title())
 	opts := append(c.call, ossdl.WithProgress(func(p ossdl.Progress) {
 		for i := range p.Objects {
-			p.Objects[i].Key = strings.TrimPrefix(p.Objects[i].Key, c.source.key) // of all of them, and in the title
+			p.Objects[i].Key = strings.TrimPrefix(p.Objects[i].Key, c.source.key) // all of them have it, and so does the title
 		}
 		b.Update(p)
 	}))
@@ -132,7 +132,8 @@ func (c command) download(ctx context.Context, stdout, stderr io.Writer) outcome
 	return o
 }
 
-// downloader has a client of the SDK, but for a URL, which says itself who asks.
+// downloader returns a Downloader. It has a client of the SDK unless the source is a URL, which includes its own
+// authorization.
 func (c command) downloader() (*ossdl.Downloader, error) {
 	if c.url != "" {
 		return ossdl.New(nil, c.shared...)
@@ -147,7 +148,7 @@ func (c command) downloader() (*ossdl.Downloader, error) {
 	return ossdl.New(client, c.shared...)
 }
 
-// title is what the progress is shown under.
+// title returns the name under which the progress is shown.
 func (c command) title() string {
 	if c.task == taskPrefix {
 		return path.Base(c.source.bucket + "/" + c.source.key)

@@ -25,7 +25,7 @@ import (
 
 const mib = 1 << 20
 
-// TestMain is also ossget itself, for the tests that need it as a process.
+// TestMain runs ossget itself for the tests that need it as a process.
 func TestMain(m *testing.M) {
 	if os.Getenv("OSSGET_TEST_MAIN") != "" {
 		main()
@@ -33,7 +33,7 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// newServer has an empty bucket, "bucket". A fault that was planned and did not happen fails the test.
+// newServer returns a server with an empty bucket, "bucket". A fault that was planned and did not happen fails the test.
 func newServer(t *testing.T, opts ...osstest.Option) *osstest.Server {
 	t.Helper()
 	s, err := osstest.New(opts...)
@@ -59,7 +59,7 @@ func envOf(s *osstest.Server) env {
 	}
 }
 
-// ran is what a run of ossget left to see.
+// ran is the visible outcome of a run of ossget.
 type ran struct {
 	exit           int
 	stdout, stderr string
@@ -114,7 +114,7 @@ func sameAs(t *testing.T, path string, c osstest.Content) {
 	}
 }
 
-// onlyFile checks that nothing but the one name is left in dir; "": nothing at all.
+// onlyFile checks that dir contains nothing but the one name, or nothing at all if name is "".
 func onlyFile(t *testing.T, dir, name string) {
 	t.Helper()
 	entries, err := os.ReadDir(dir)
@@ -375,8 +375,8 @@ func TestResultThatCannotBeToldIsAFailure(t *testing.T) {
 	}
 }
 
-// TestProxyOfTheEnvironment downloads from hosts that only the proxy knows, each by the names that go with it. Loopback
-// would be exempt from proxies.
+// TestProxyOfTheEnvironment checks downloads from hosts that only the proxy can resolve, with the bucket in the name and
+// without. Loopback addresses would bypass the proxy.
 func TestProxyOfTheEnvironment(t *testing.T) {
 	s := newServer(t)
 	s.CNAME("files.example.com", "bucket")
@@ -438,7 +438,7 @@ func readClaims(path string) (c claims, total int64) {
 	return c, total
 }
 
-// fetchedAgain is how many of the claimed bytes were sent all the same.
+// fetchedAgain returns how many of the claimed bytes were sent nevertheless.
 func (c claims) fetchedAgain(requests []osstest.Request) (n int64) {
 	for _, r := range requests {
 		for _, p := range c.Parts {
@@ -448,8 +448,8 @@ func (c claims) fetchedAgain(requests []osstest.Request) (n int64) {
 	return n
 }
 
-// half is a download that stands still in the middle: each of four requests has got 4 MiB of its 16, and a little that
-// fills no buffer of the command's.
+// half is a download that is stalled in the middle. Each of four requests has received 4 MiB of its 16, and a little more
+// that fills no buffer of the command.
 type half struct {
 	server  *osstest.Server
 	content osstest.Content
@@ -473,8 +473,8 @@ func (h half) args() []string {
 	return []string{"-json", "-concurrency", "4", "-part-size", "16MiB", "oss://bucket/disk.img", h.path}
 }
 
-// finish runs the command again, on a server that does not stand still, and with one request at a time: then none takes
-// over from another, and what is downloaded is what was missing, to the byte.
+// finish runs the command again, on a server that does not stall, with one request at a time. So no request takes over from
+// another, and the bytes downloaded are exactly those that were missing.
 func (h half) finish(t *testing.T) (report, []osstest.Request) {
 	t.Helper()
 	close(h.open)
@@ -489,10 +489,10 @@ func (h half) finish(t *testing.T) (report, []osstest.Request) {
 	return outcomeOf(t, r), h.server.Requests()
 }
 
-// waitUntil asks for what only another process' files can tell.
+// waitUntil polls for a condition that only the files of another process show.
 func waitUntil(t *testing.T, what string, cond func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(30 * time.Second); !cond(); time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(2 * time.Minute); !cond(); time.Sleep(time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatal("not in time: " + what)
 		}
@@ -539,7 +539,7 @@ func TestTerminatedCommandContinues(t *testing.T) {
 	if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
 		t.Fatal(err)
 	}
-	_ = cmd.Wait() // the exit code says how
+	_ = cmd.Wait() // the exit code is checked below
 	if code := cmd.ProcessState.ExitCode(); code != exitInterrupted {
 		t.Fatalf("exit code %d: %s", code, stderr.String())
 	}

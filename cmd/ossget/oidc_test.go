@@ -25,7 +25,7 @@ import (
 
 const stsHost = "sts.aliyuncs.com"
 
-// sts is the service that gives a pod the keys of its role, at its own name: processes reach it through a proxy.
+// sts is the service that issues the keys of a pod's role. It has its real name, and processes reach it through a proxy.
 type sts struct {
 	proxy *httptest.Server
 	roots string // PEM file
@@ -97,7 +97,7 @@ func (s *sts) answer(w http.ResponseWriter, r *http.Request) {
 	fmt.Fprint(w, s.keys[pod])
 }
 
-// give makes the n-th keys of the role the answer to a pod's token, good for a time, and known to OSS.
+// give makes the n-th keys of the role the answer to a pod's token, with a lifetime, and makes OSS accept them.
 func (s *sts) give(server *osstest.Server, pod string, n int, d time.Duration) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -107,8 +107,8 @@ func (s *sts) give(server *osstest.Server, pod string, n int, d time.Duration) {
 		n, n, token(n), end.UTC().Format("2006-01-02T15:04:05Z"))
 }
 
-// The keys of a pod's role end in the middle of a download, and the token in its file has become another one meanwhile: STS
-// is asked with that, by the same process, and the download completes.
+// TestRoleOfAPodIsRenewedInTheMiddle checks that a download completes although the keys of a pod's role expire in the middle
+// of it. The token in the file has changed by then, and the same process sends the new one to STS.
 func TestRoleOfAPodIsRenewedInTheMiddle(t *testing.T) {
 	if runtime.GOOS != "linux" {
 		t.Skip("a process takes its roots from SSL_CERT_FILE on Linux")
@@ -123,7 +123,7 @@ func TestRoleOfAPodIsRenewedInTheMiddle(t *testing.T) {
 		}
 	}
 	write("pod-token-1")
-	from.give(s, "pod-token-1", 1, time.Minute) // credentials-go asks again in the last three
+	from.give(s, "pod-token-1", 1, time.Minute) // credentials-go renews them in the last three minutes
 	s.Nth(7, osstest.Inject().Before(func() {
 		from.give(s, "pod-token-2", 2, time.Hour)
 		write("pod-token-2")

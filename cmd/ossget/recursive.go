@@ -8,10 +8,10 @@ import (
 	"github.com/ossdl/ossdl/cmd/ossget/internal/bar"
 )
 
-// someFailed reports whether the prefix was gone through and objects of it failed.
+// someFailed reports whether the whole prefix was processed and some of its objects failed.
 func (o outcome) someFailed() bool { return o.prefix != nil && o.prefix.Failed > 0 }
 
-// printFailures tells of each object that failed, as far as they were kept.
+// printFailures prints a line for each failed object that was recorded.
 func (o outcome) printFailures(w io.Writer) {
 	for _, f := range o.prefix.Failures {
 		fmt.Fprintf(w, "ossget: %q: %s\n", f.Key, oneLine(f.Err))
@@ -21,7 +21,7 @@ func (o outcome) printFailures(w io.Writer) {
 	}
 }
 
-// prefixLine sums up what was done with a prefix.
+// prefixLine summarizes the download of a prefix.
 func (o outcome) prefixLine() string {
 	p := o.prefix
 	s := fmt.Sprintf("%s: %d done, %d skipped, %d failed; %s in %s", o.path, p.Done, p.Skipped, p.Failed,
@@ -50,9 +50,9 @@ type prefixReport struct {
 	Done     int          `json:"done"`
 	Skipped  int          `json:"skipped"`
 	Failed   int          `json:"failed"`
-	Bytes    int64        `json:"bytes"` // of what is done
+	Bytes    int64        `json:"bytes"` // of the completed objects
 	Seconds  float64      `json:"seconds"`
-	Failures []keyFailure `json:"failures"` // the first of them
+	Failures []keyFailure `json:"failures"` // the first ones only
 	*Failure
 }
 

@@ -9,11 +9,11 @@ import (
 	"github.com/ossdl/ossdl/internal/osstest"
 )
 
-// TestPrefixOnATerminal holds two objects in the middle: the screen has one line for the whole and one for each of them, by its
-// local name, and in the end the line for the whole alone.
+// TestPrefixOnATerminal checks the screen while two objects are stalled. It has one line for the whole and one for each
+// object, by its local name. In the end only the line for the whole is left.
 func TestPrefixOnATerminal(t *testing.T) {
 	s := newServer(t)
-	const size, gate = 6 << 18, 5 << 18 // so small that no request takes a part of another's
+	const size, gate = 6 << 18, 5 << 18
 	const evil = "sub/\x1b[2Jb"
 	putAll(s, "folder/", tree{"a.img": osstest.Random(1, size), evil: osstest.Random(2, size), "c": osstest.Random(3, 2*mib)})
 	open := make(chan struct{})
@@ -21,7 +21,7 @@ func TestPrefixOnATerminal(t *testing.T) {
 		if r.Key == "folder/c" {
 			return nil
 		}
-		return osstest.Inject().Gate(gate, open)
+		return osstest.Inject().Gate(max(0, gate-max(0, r.Start)), open).Maybe() // a request that takes over the rest sends nothing
 	})
 	screen := newScreen(t, 100)
 	cmd := process(t, envOf(s), "-recursive", "oss://bucket/folder/", t.TempDir())
@@ -58,7 +58,7 @@ func TestPrefixOnATerminal(t *testing.T) {
 	}
 }
 
-// TestBrokenPipeUnderATerminal: what is left of the progress is a whole line, and nothing comes after it.
+// TestBrokenPipeUnderATerminal checks that the progress ends with a whole line, and that nothing follows it.
 func TestBrokenPipeUnderATerminal(t *testing.T) {
 	s := newServer(t)
 	s.Put("bucket", "key", someFiles["a.gz"])
@@ -69,7 +69,7 @@ func TestBrokenPipeUnderATerminal(t *testing.T) {
 	}
 	cmd := process(t, envOf(s), "oss://bucket/key", "-")
 	cmd.Stdout, cmd.Stderr = w, screen.tty
-	_ = cmd.Run() // the exit code says how
+	_ = cmd.Run() // the exit code is checked below
 	if err := w.Close(); err != nil {
 		t.Error(err)
 	}

@@ -21,11 +21,11 @@ import (
 
 const (
 	exitDone        = 0
-	exitFailed      = 1 // the same command later continues
+	exitFailed      = 1 // the same command resumes later
 	exitUsage       = 2
 	exitHopeless    = 3 // the same command fails again
 	exitInterrupted = 130
-	exitBrokenPipe  = 141 // as of a process that SIGPIPE ended
+	exitBrokenPipe  = 141 // like a process that SIGPIPE ended
 )
 
 // usageError is a mistake in the command line or the environment.
@@ -37,16 +37,16 @@ func (e usageError) Unwrap() error { return e.error }
 type outcome struct {
 	task        task
 	path        string
-	result      *ossdl.Result       // nil where no request was made
-	prefix      *ossdl.PrefixResult // the same, of a prefix
+	result      *ossdl.Result       // nil if no request was made
+	prefix      *ossdl.PrefixResult // the same, for a prefix
 	seconds     float64
 	err         error
 	kept        int64 // bytes that the same command will not fetch again
-	anew        bool  // it keeps nothing of an object that is not whole
+	anew        bool  // it keeps nothing of an incomplete object
 	interrupted bool
 }
 
-// kinds are the errors that a caller can act on, with their stable words and exit codes, the more telling first.
+// kinds are the errors that a caller can act on, with their stable words and exit codes. The more specific ones come first.
 var kinds = []struct {
 	err  error
 	word string
@@ -65,7 +65,7 @@ var kinds = []struct {
 	{errors.ErrUnsupported, "Local", exitHopeless}, // by the file system of the destination
 }
 
-// kind is the exit code, and a stable word for what the service has no code for.
+// kind returns the exit code and a stable word. The word is for errors without a code of the service.
 func (o outcome) kind() (word string, exit int) {
 	var usage usageError
 	switch {
@@ -83,7 +83,7 @@ func (o outcome) kind() (word string, exit int) {
 	return o.kindOf(o.err)
 }
 
-// kindOf is the same of an error alone.
+// kindOf does the same for an error alone.
 func (o outcome) kindOf(err error) (word string, exit int) {
 	var service oss.ServiceError
 	for _, k := range kinds {
@@ -92,7 +92,7 @@ func (o outcome) kindOf(err error) (word string, exit int) {
 		}
 	}
 	if o.result == nil && o.prefix == nil {
-		return "Local", exitHopeless // the destination or the checkpoint's place cannot be: nothing was asked for yet
+		return "Local", exitHopeless // the destination or the checkpoint's folder cannot be used: no request was made yet
 	}
 	if errors.As(err, &service) && refused(service) {
 		return "HTTP" + strconv.Itoa(service.StatusCode), exitHopeless
@@ -100,7 +100,8 @@ func (o outcome) kindOf(err error) (word string, exit int) {
 	return "Failed", exitFailed
 }
 
-// refused tells an answer that the same request gets again. RequestTimeout is a 400 of OSS that speaks of the network.
+// refused reports whether the same request would get the same answer again. RequestTimeout is a 400 of OSS that is about the
+// network.
 func refused(answer oss.ServiceError) bool {
 	status := answer.StatusCode
 	return status >= 400 && status < 500 && status != http.StatusRequestTimeout && status != http.StatusTooManyRequests &&
@@ -112,8 +113,8 @@ func (o outcome) exitCode() int {
 	return exit
 }
 
-// print says how it ended: in one line, and one for each object of a prefix that failed, whatever is in names. A broken pipe
-// is nothing to speak of.
+// print writes the outcome in one line, and one line for each object of a prefix that failed. Names are made printable. A
+// broken pipe is not reported.
 func (o outcome) print(w io.Writer, quiet bool) {
 	if quiet && o.err == nil || errors.Is(o.err, errBrokenPipe) {
 		return
@@ -124,7 +125,7 @@ func (o outcome) print(w io.Writer, quiet bool) {
 	fmt.Fprintln(w, bar.Printable(o.line()))
 }
 
-// line says in one line how it ended.
+// line describes the outcome in one line.
 func (o outcome) line() string {
 	if o.prefix != nil {
 		return "ossget: " + o.prefixLine()
@@ -169,12 +170,12 @@ func (o outcome) summary() string {
 	return s
 }
 
-// report is the line of -json. Names and meanings are what scripts rely on.
+// report is the line of -json. Scripts rely on the names and their meanings.
 type report struct {
 	Path            string  `json:"path"`
 	Size            int64   `json:"size"`
 	ETag            string  `json:"etag"`
-	CRC64           string  `json:"crc64"` // decimal: more than a JSON number holds everywhere
+	CRC64           string  `json:"crc64"` // decimal: not every parser reads so large a number exactly
 	Verified        bool    `json:"verified"`
 	Durable         bool    `json:"durable"`
 	ResumedBytes    int64   `json:"resumedBytes"`
@@ -185,7 +186,7 @@ type report struct {
 	*Failure
 }
 
-// Failure is what a failed run tells besides. Embedded by pointer it is left out otherwise.
+// Failure holds the additional fields of a failed run. It is embedded by pointer, so that a successful run omits them.
 type Failure struct {
 	Error     string `json:"error"`
 	Code      string `json:"code"`
@@ -208,30 +209,30 @@ func (o outcome) json() string {
 	return oneJSON(line)
 }
 
-// oneJSON is a value as one line.
+// oneJSON encodes a value as one line.
 func oneJSON(line any) string {
 	var b bytes.Buffer
 	e := json.NewEncoder(&b)
 	e.SetEscapeHTML(false)
 	if err := e.Encode(line); err != nil {
-		panic(err) // structs of strings and numbers, none of them NaN
+		panic(err) // cannot happen: structs of strings and numbers, none of them NaN
 	}
 	return b.String()
 }
 
-// failure is nil where there is none.
+// failure returns nil if the run succeeded.
 func (o outcome) failure() *Failure {
 	if o.err == nil {
 		return nil
 	}
 	word, exit := o.kind()
 	if exit == exitInterrupted || o.someFailed() {
-		return &Failure{Error: oneLine(o.err), Code: word} // no answer's
+		return &Failure{Error: oneLine(o.err), Code: word} // not from an answer
 	}
 	return failureOf(o.err, word)
 }
 
-// failureOf has the service's own code, where it gave one.
+// failureOf uses the service's own code, if there is one.
 func failureOf(err error, word string) *Failure {
 	f := &Failure{Error: oneLine(err), Code: word}
 	var service oss.ServiceError
@@ -244,8 +245,8 @@ func failureOf(err error, word string) *Failure {
 	return f
 }
 
-// oneLine keeps a message to one line of what can be printed, whatever a server or a key put into it, under the one name of
-// this command.
+// oneLine turns an error into one printable line, whatever a server or a key put into it. It removes the library's prefix,
+// since the command adds its own.
 func oneLine(err error) string {
 	return bar.Printable(strings.Join(strings.Fields(strings.TrimPrefix(err.Error(), "ossdl: ")), " "))
 }

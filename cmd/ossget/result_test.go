@@ -74,7 +74,7 @@ func TestExitCodesAndWords(t *testing.T) {
 	}
 }
 
-// A key, or a server, may put anything into a message.
+// TestMessagesArePrintable checks that messages are printable, whatever a key or a server puts into them.
 func TestMessagesArePrintable(t *testing.T) {
 	const evil = "a\x1b[2J\u009b1mb\x07"
 	err := fmt.Errorf("ossdl: download oss://b/%s: %w", evil, ossdl.ErrNotFound)
@@ -120,7 +120,7 @@ func TestNotSyncedIsSaid(t *testing.T) {
 	}
 }
 
-// What keeps nothing promises nothing.
+// TestNothingContinuesWithoutACheckpoint checks that a run that keeps nothing does not promise to resume.
 func TestNothingContinuesWithoutACheckpoint(t *testing.T) {
 	for _, o := range []outcome{
 		{err: context.Canceled, interrupted: true, anew: true},

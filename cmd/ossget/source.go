@@ -12,28 +12,28 @@ import (
 	"unicode/utf8"
 )
 
-// source is where the bytes come from; of a URL, the host and the path.
+// source is a bucket and a key; for a URL, the host and the path.
 type source struct{ bucket, key string }
 
-// name is the last element of the key; "" where the key ends in a slash.
+// name returns the last element of the key, or "" if the key ends in a slash.
 func (s source) name() string { return s.key[strings.LastIndexByte(s.key, '/')+1:] }
 
 var bucketName = regexp.MustCompile(`^[a-z0-9][a-z0-9-]{1,61}[a-z0-9]$`)
 
 const (
 	objectForm = "expected oss://bucket/key or an http(s) URL"
-	prefixForm = "expected oss://bucket/prefix/, with the slash for one folder and nothing beside it"
+	prefixForm = "expected oss://bucket/prefix/, ending in a slash to match one folder only"
 	urlForm    = "expected http(s)://HOST[:PORT]/PATH[?QUERY], without user name, fragment and white space"
 )
 
-// parseSource reads oss://bucket/key. The key is taken as it is: nothing in it is an escape.
+// parseSource parses oss://bucket/key. The key is used literally: nothing in it is an escape.
 func parseSource(s string) (source, error) {
 	bucket, key, err := parseOSS(s, objectForm)
 	switch {
 	case err != nil:
 		return source{}, err
 	case key == "":
-		return source{}, errors.New("the key is missing; expected oss://bucket/key, or -recursive for all of the bucket")
+		return source{}, errors.New("the key is missing; expected oss://bucket/key, or -recursive for the whole bucket")
 	case strings.HasSuffix(key, "/"):
 		return source{}, errors.New("a prefix needs -recursive; without it, oss://bucket/key is expected")
 	case len(key) > maxKey || !utf8.ValidString(key):
@@ -42,7 +42,7 @@ func parseSource(s string) (source, error) {
 	return source{bucket, key}, nil
 }
 
-// parsePrefix reads oss://bucket/prefix/. An empty prefix is all of the bucket.
+// parsePrefix parses oss://bucket/prefix/. An empty prefix means the whole bucket.
 func parsePrefix(s string) (source, error) {
 	if isURL(s) {
 		return source{}, errors.New("a URL is of one object; with -recursive " + prefixForm)
@@ -57,7 +57,7 @@ func parsePrefix(s string) (source, error) {
 	return source{bucket, prefix}, nil
 }
 
-// maxKey is the longest that a key of OSS may be, in bytes.
+// maxKey is the maximum length of a key of OSS, in bytes.
 const maxKey = 1023
 
 func parseOSS(s, form string) (bucket, key string, err error) {
@@ -77,7 +77,7 @@ func isURL(s string) bool {
 	return ok && (strings.EqualFold(scheme, "http") || strings.EqualFold(scheme, "https"))
 }
 
-// parseURL reads an http(s) URL, as ossdl.DownloadURL wants it. Its errors say nothing of what is in it.
+// parseURL parses an http(s) URL for ossdl.DownloadURL. Its errors quote nothing from the URL.
 func parseURL(s string) (source, error) {
 	u, err := url.Parse(s)
 	switch {
@@ -93,39 +93,26 @@ func parseURL(s string) (source, error) {
 	return source{u.Host, u.Path}, nil
 }
 
-// harmless is a text as far as it may be shown on a terminal, in a log or a result: of a URL, which may be malformed in any
-// way, no user name, password or query. As in the library's messages, what stands between :// and the last @ of all may be a
-// password, and where that @ may as well be of a query nothing behind :// is shown. What is no URL, and has nothing that
-// looks like a password or a query, comes back as it is.
+// harmless removes from an argument what a message must not show. The query of a URL is cut off, even if the URL is malformed.
+// An argument that may contain a password is replaced by "", since its end is unknown in a malformed URL.
 func harmless(s string) string {
-	scheme, rest, ok := strings.Cut(s, "://")
-	query := strings.IndexAny(s, "?#")
-	switch {
-	case scheme == "oss":
-		return s // nothing in a key is a query
-	case !ok && (userForm.MatchString(s) || query >= 0 && strings.Contains(s[query:], "=")), ok && !schemeForm.MatchString(scheme):
+	if strings.HasPrefix(s, "oss://") {
+		return s // a key has neither
+	}
+	if password.MatchString(s) {
 		return ""
-	case !ok:
-		return s
 	}
-	at := strings.LastIndexByte(rest, '@')
-	switch query = strings.IndexAny(rest, "?#"); {
-	case query >= 0 && at > query:
-		rest = ""
-	case query >= 0:
-		rest = rest[at+1 : query]
-	default:
-		rest = rest[at+1:]
+	query := strings.IndexAny(s, "?#")
+	if query >= 0 && (strings.Contains(s, "://") || strings.Contains(s[query:], "=")) {
+		return s[:query]
 	}
-	return scheme + "://" + rest
+	return s
 }
 
-var (
-	schemeForm = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9+.-]*$`)
-	userForm   = regexp.MustCompile(`(?s):.*@`) // USER:PASSWORD@HOST
-)
+// password matches SCHEME://TOKEN@HOST and USER:PASSWORD@HOST.
+var password = regexp.MustCompile(`(?s):.*@`)
 
-// redact takes out of a message about the arguments what harmless takes out of them.
+// redact removes from a message about the arguments what harmless removes from the arguments.
 func redact(err error, args []string) error {
 	text := err.Error()
 	for _, arg := range args {
@@ -143,11 +130,11 @@ func redact(err error, args []string) error {
 	return errors.New(text)
 }
 
-// stdoutName is the DEST that stands for standard output.
+// stdoutName is the DEST that means standard output.
 const stdoutName = "-"
 
-// destination is the path of the file: dest itself, or the key's last element in it where it is a folder, or in the
-// current folder where it is "".
+// destination returns the path of the file. That is dest itself; if dest is a folder, the key's last element in it; if dest
+// is "", the key's last element in the current folder.
 func destination(s source, dest string) (string, error) {
 	if dest != "" && !os.IsPathSeparator(dest[len(dest)-1]) && !isFolder(dest) {
 		return dest, nil
@@ -159,7 +146,7 @@ func destination(s source, dest string) (string, error) {
 	return filepath.Join(dest, name), nil
 }
 
-// folder is the path of the folder that a prefix goes into. It need not exist.
+// folder returns the path of the folder for the objects of a prefix. It need not exist.
 func folder(dest string) (string, error) {
 	if dest == "" {
 		return ".", nil

@@ -13,10 +13,10 @@ import (
 	"github.com/ossdl/ossdl"
 )
 
-// errBrokenPipe: whoever read standard output has seen enough.
-var errBrokenPipe = errors.New("standard output: its reader is gone")
+// errBrokenPipe means that the reader of standard output has closed it.
+var errBrokenPipe = errors.New("standard output: the reader has closed it")
 
-// stream writes the object or the URL to standard output, in order. There is no result where there was no answer.
+// stream writes the object or the URL to standard output, in order. The result is nil if there was no answer.
 func (c command) stream(ctx context.Context, d *ossdl.Downloader, stdout io.Writer, opts []ossdl.Option) (*ossdl.Result, error) {
 	r, err := c.open(ctx, d, opts)
 	if err != nil {
@@ -31,7 +31,7 @@ func (c command) stream(ctx context.Context, d *ossdl.Downloader, stdout io.Writ
 	select {
 	case err = <-written:
 	case <-ctx.Done():
-		err = ctx.Err() // a pipe that nobody reads may block its writer for ever
+		err = ctx.Err() // a pipe without a reader may block its writer indefinitely
 	}
 	if closeErr := r.Close(); err == nil {
 		err = closeErr
@@ -48,15 +48,15 @@ func (c command) open(ctx context.Context, d *ossdl.Downloader, opts []ossdl.Opt
 	return d.Open(ctx, c.source.bucket, c.source.key, opts...)
 }
 
-// holdBrokenPipe makes a broken pipe an error of the write, until the function it returns is called: by itself it would
-// end the process in the middle of a line, and a download because nobody reads its progress any more.
+// holdBrokenPipe makes a broken pipe an error of the write until the returned function is called. By default the signal
+// would end the process in the middle of a line. It would also end a download when only its progress output is closed.
 func holdBrokenPipe() (release func()) {
 	pipes := make(chan os.Signal, 1)
 	signal.Notify(pipes, syscall.SIGPIPE)
 	return func() { signal.Stop(pipes) }
 }
 
-// sink remembers the errors of standard output, to tell them from those of the download.
+// sink records the errors of standard output, to distinguish them from those of the download.
 type sink struct {
 	w   io.Writer
 	err error
@@ -68,7 +68,7 @@ func (s *sink) Write(b []byte) (n int, err error) {
 	return n, err
 }
 
-// explain is the error of a whole copy: the writer's own, if there is one.
+// explain returns the error to report for a copy: that of the writer, if there is one.
 func (s *sink) explain(err error) error {
 	switch {
 	case s.err == nil:

@@ -28,7 +28,7 @@ func all(t *testing.T, c osstest.Content) []byte {
 	return b
 }
 
-// lastLine is the line of -json where standard output is the object's.
+// lastLine reads the line of -json of a run whose standard output is the object.
 func lastLine(t *testing.T, r ran) (line report) {
 	t.Helper()
 	lines := strings.Split(strings.TrimSuffix(r.stderr, "\n"), "\n")
@@ -82,7 +82,7 @@ func TestStandardOutputThatFails(t *testing.T) {
 		code string
 	}{
 		{"no object", e, []string{"oss://bucket/absent"}, 3, "NoSuchKey"},
-		{"digest", e, []string{"-sha256", strings.Repeat("00", 32), "oss://bucket/key"}, 3, "ChecksumMismatch"},
+		{"digest", e, []string{"-concurrency", "1", "-sha256", strings.Repeat("00", 32), "oss://bucket/key"}, 3, "ChecksumMismatch"},
 		{"nobody listens", away, []string{"-retries", "0", "oss://bucket/key"}, 1, "Failed"},
 	} {
 		r := runHere(t.Context(), c.env, append(c.args, "-", "-json")...)
@@ -134,7 +134,7 @@ func TestWrongUseOfStandardOutput(t *testing.T) {
 	}
 }
 
-// TestPipeToTar is `ossget oss://bucket/k.tar.gz - | tar xz`.
+// TestPipeToTar checks `ossget oss://bucket/k.tar.gz - | tar xz`.
 func TestPipeToTar(t *testing.T) {
 	if _, err := exec.LookPath("tar"); err != nil {
 		t.Skip("no tar here")
@@ -159,7 +159,7 @@ func TestPipeToTar(t *testing.T) {
 	}
 	s := newServer(t)
 	s.Put("bucket", "k.tar.gz", osstest.Bytes(packed.Bytes()))
-	s.Nth(0, osstest.Inject().ResetAfter(100_000)) // which tar does not see
+	s.Nth(0, osstest.Inject().ResetAfter(100_000)) // tar does not notice it
 
 	dir := t.TempDir()
 	get := process(t, envOf(s), "-part-size", "1MiB", "oss://bucket/k.tar.gz", "-")
@@ -191,7 +191,7 @@ func pipe(t *testing.T) (r, w *os.File) {
 	return r, w
 }
 
-// connect starts both, the one writing to the other.
+// connect starts both commands, with a pipe from one to the other.
 func connect(t *testing.T, from, to *exec.Cmd) {
 	t.Helper()
 	r, w := pipe(t)
@@ -218,7 +218,7 @@ func TestBrokenPipeEndsQuietly(t *testing.T) {
 		if err := r.Close(); err != nil {
 			t.Fatal(err)
 		}
-		_ = cmd.Wait() // the exit code says how
+		_ = cmd.Wait() // the exit code is checked below
 		if code := cmd.ProcessState.ExitCode(); code != exitBrokenPipe {
 			t.Errorf("exit code %d: %s", code, stderr.String())
 		}
@@ -236,7 +236,7 @@ func TestBrokenPipeEndsQuietly(t *testing.T) {
 	}
 }
 
-// TestTerminatedWhileNobodyReads: the pipe is full, and the write into it will not return.
+// TestTerminatedWhileNobodyReads checks that SIGTERM ends the command while its write into a full pipe blocks.
 func TestTerminatedWhileNobodyReads(t *testing.T) {
 	if runtime.GOOS == "windows" {
 		t.Skip("a process cannot be sent a signal there")
@@ -257,7 +257,7 @@ func TestTerminatedWhileNobodyReads(t *testing.T) {
 	if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
 		t.Fatal(err)
 	}
-	_ = cmd.Wait() // the exit code says how
+	_ = cmd.Wait() // the exit code is checked below
 	if code := cmd.ProcessState.ExitCode(); code != exitInterrupted || !strings.HasSuffix(stderr.String(), "ossget: interrupted\n") {
 		t.Errorf("exit code %d: %q", code, stderr.String())
 	}

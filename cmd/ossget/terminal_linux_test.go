@@ -5,8 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"regexp"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -48,7 +50,7 @@ func newScreen(t *testing.T, columns uint16) *screen {
 	t.Cleanup(func() { _ = s.tty.Close(); _ = s.keyboard.Close() })
 	go func() {
 		defer close(s.ended)
-		_, _ = io.Copy(s, s.keyboard) // EIO once nobody has the terminal open
+		_, _ = io.Copy(s, s.keyboard) // EIO once no process has the terminal open
 	}()
 	return s
 }
@@ -65,8 +67,33 @@ func (s *screen) text() string {
 	return s.written.String()
 }
 
-// TestCtrlCOnATerminal presses it when all that the server sends has come: then that is what is kept, and the second run
-// asks for the rest and nothing else.
+// nothingQueued reports whether the kernel holds no bytes of the connections to an address: all that was sent has been read.
+func nothingQueued(t *testing.T, addr string) bool {
+	t.Helper()
+	_, port, err := net.SplitHostPort(addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	n, err := strconv.ParseUint(port, 10, 16)
+	if err != nil {
+		t.Fatal(err)
+	}
+	table, err := os.ReadFile("/proc/self/net/tcp")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(table)) {
+		f := strings.Fields(line) // number, local address, remote address, state, tx_queue:rx_queue, …
+		const established = "01"
+		if len(f) > 4 && f[3] == established && strings.Contains(f[1]+" "+f[2]+" ", fmt.Sprintf(":%04X ", n)) && f[4] != "00000000:00000000" {
+			return false
+		}
+	}
+	return true
+}
+
+// TestCtrlCOnATerminal checks Ctrl-C once everything that the server sends has arrived. The first run keeps exactly that,
+// and the second run requests only the rest.
 func TestCtrlCOnATerminal(t *testing.T) {
 	h := newHalf(t)
 	s := newScreen(t, 100)
@@ -82,13 +109,14 @@ func TestCtrlCOnATerminal(t *testing.T) {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	// The last of it waits in the buffers of the command, which the bar does not count.
+	// The last bytes wait in the buffers of the command, which the bar does not count.
+	waitUntil(t, "what the server sends", func() bool { return h.server.Stats().Sent >= halfSent && nothingQueued(t, h.server.Addr()) })
 	came := regexp.MustCompile(`16\.\d MiB / 64\.0 MiB`)
 	waitUntil(t, "a bar at a quarter", func() bool { return len(came.FindAllString(s.text(), 2)) == 2 })
 	if _, err := s.keyboard.Write([]byte{3}); err != nil {
 		t.Fatal(err)
 	}
-	_ = cmd.Wait() // the exit code says how
+	_ = cmd.Wait() // the exit code is checked below
 	_ = s.tty.Close()
 	<-s.ended
 	if code := cmd.ProcessState.ExitCode(); code != exitInterrupted {
@@ -101,7 +129,7 @@ func TestCtrlCOnATerminal(t *testing.T) {
 		t.Errorf("the end is not %q: %q", want, s.text())
 	}
 	for line := range strings.SplitSeq(s.text(), "\r") {
-		if len(strings.TrimSuffix(line, "^C")) > 100 { // which the terminal shows itself
+		if len(strings.TrimSuffix(line, "^C")) > 100 { // the terminal itself prints that
 			t.Errorf("wider than the terminal: %q", line)
 		}
 	}
@@ -119,7 +147,8 @@ func TestCtrlCOnATerminal(t *testing.T) {
 	}
 }
 
-// TestSecondSignalEndsAtOnce interrupts a command that cannot get rid of its result: nobody reads the pipe, and it is full.
+// TestSecondSignalEndsAtOnce checks that a second signal ends a command that cannot write its result, because the pipe is
+// full and has no reader.
 func TestSecondSignalEndsAtOnce(t *testing.T) {
 	h := newHalf(t)
 	defer close(h.open)
@@ -145,7 +174,7 @@ func TestSecondSignalEndsAtOnce(t *testing.T) {
 	waitUntil(t, "the first answers", func() bool { return h.server.Stats().Sent >= halfSent })
 	ended := make(chan struct{})
 	go func() {
-		_ = cmd.Wait() // the state says how
+		_ = cmd.Wait() // the state is checked below
 		close(ended)
 	}()
 	interrupt := func() {

@@ -37,7 +37,7 @@ func signed(t *testing.T, s *osstest.Server, key string, seconds int64, opts ...
 	return raw, u.RawQuery
 }
 
-// silent checks that no value of a query is in what a run printed.
+// silent checks that the output of a run contains no value of a query.
 func silent(t *testing.T, r ran, query string) {
 	t.Helper()
 	values, err := url.ParseQuery(query)
@@ -155,7 +155,8 @@ func TestExpiredURLContinuesWithANewOne(t *testing.T) {
 	sameAs(t, path, c)
 }
 
-// A URL goes to standard output as an object does: in order, in ranges that are fetched ahead, with no environment.
+// TestURLToStandardOutput checks that a URL is written to standard output as an object is: in order, in ranges that are
+// fetched ahead. It needs no environment.
 func TestURLToStandardOutput(t *testing.T) {
 	s := newServer(t)
 	c := osstest.Random(1, 9*mib)
@@ -198,7 +199,8 @@ func TestURLToStandardOutput(t *testing.T) {
 	}
 }
 
-// TestWrongUseOfURLs asks no server: the host does not exist, and a request would not be wrong use.
+// TestWrongUseOfURLs checks arguments that are refused without a request: the host does not exist, and a failed request
+// would not count as wrong use.
 func TestWrongUseOfURLs(t *testing.T) {
 	const secret = "OSSAccessKeyId=LTAI&Expires=1&Signature=verySecret"
 	const u = "https://bucket.invalid/key?" + secret
@@ -218,21 +220,22 @@ func TestWrongUseOfURLs(t *testing.T) {
 		{[]string{"-checkpoint", "x", u, "-"}, []string{"-checkpoint", "standard output"}},
 		{[]string{"-no-checkpoint", u, "-"}, []string{"-no-checkpoint", "standard output"}},
 		{[]string{"https://host.invalid/a b?" + secret, "-"}, []string{"SOURCE", "white space"}},
-		{[]string{"https://user:very?Secret@host.invalid/"}, []string{`SOURCE "https://"`, "without user name"}},
-		{[]string{"https://user:very#Secret@host.invalid/?" + secret}, []string{`SOURCE "https://"`, "without user name"}},
+		{[]string{"https://user:very?Secret@host.invalid/"}, []string{`SOURCE ""`, "without user name"}},
+		{[]string{"https://user:very#Secret@host.invalid/?" + secret}, []string{`SOURCE ""`, "without user name"}},
+		{[]string{"https://verySecret@host.invalid/key"}, []string{`SOURCE ""`, "without user name"}},
 		{[]string{"user:verySecret@host.invalid/key"}, []string{`SOURCE ""`, "http(s) URL"}},
 		{[]string{"user:verySecret@h?u=http://host.invalid/"}, []string{`SOURCE ""`, "http(s) URL"}},
 		{[]string{"-endpoint", "user:verySecret@host.invalid", "oss://bucket/key"}, []string{`-endpoint ""`, "expected a host"}},
 		{[]string{"oss://bucket/key", u}, []string{"DEST", "file, a folder or -"}},
 		{[]string{u, "a", u}, []string{"one operand too many"}},
 		{[]string{"https://?" + secret}, []string{"SOURCE", "http(s)://HOST"}},
-		{[]string{"https://user:verySecret@host.invalid/key"}, []string{"SOURCE", "without user name"}},
+		{[]string{"https://user:verySecret@host.invalid/key"}, []string{`SOURCE ""`, "without user name"}},
 		{[]string{"https://host.invalid/a b?" + secret}, []string{"SOURCE", "white space"}},
 		{[]string{"https://host.invalid/key#" + secret}, []string{"SOURCE", "fragment"}},
 		{[]string{"https://host.invalid:99999/key?" + secret}, []string{"SOURCE", "1 to 65535"}},
 		{[]string{"https://host.invalid/%zz?" + secret}, []string{"SOURCE", "http(s)://HOST"}},
-		{[]string{"ftp://host.invalid/key?" + secret}, []string{"SOURCE", "http(s) URL"}},
-		{[]string{"https:/host.invalid/key?" + secret}, []string{"SOURCE", "http(s) URL"}},
+		{[]string{"ftp://host.invalid/key?" + secret}, []string{`SOURCE "ftp://host.invalid/key"`, "http(s) URL"}},
+		{[]string{"https:/host.invalid/key?" + secret}, []string{`SOURCE "https:/host.invalid/key"`, "http(s) URL"}},
 		{[]string{"-part-size", u}, []string{"-part-size", "bucket.invalid/key"}},
 		{[]string{"-rate-limit=" + u}, []string{"-rate-limit", "bucket.invalid/key"}},
 		{[]string{"-endpoint", u, "oss://bucket/key"}, []string{"-endpoint", "expected a host"}},

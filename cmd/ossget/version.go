@@ -11,7 +11,7 @@ import (
 // commit is set by the linker in the binaries of a release: -X main.commit=HASH.
 var commit string
 
-// version is what -version prints: the version, the commit and Go's own version.
+// version returns what -version prints: the version, the commit and Go's own version.
 func version() string {
 	c := commit
 	if c == "" {
@@ -20,7 +20,7 @@ func version() string {
 	return fmt.Sprintf("ossget %s (commit %s, %s %s/%s)\n", ossdl.Version, c, runtime.Version(), runtime.GOOS, runtime.GOARCH)
 }
 
-// commitOf is the commit that go build recorded. It records one in a clone, and none for a version from a module proxy.
+// commitOf returns the commit that go build recorded. It records one in a clone, and none for a version from a module proxy.
 func commitOf(info *debug.BuildInfo, ok bool) string {
 	revision, modified := "unknown", ""
 	if !ok {

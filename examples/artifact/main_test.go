@@ -32,7 +32,7 @@ func TestDemo(t *testing.T) {
 	}
 }
 
-// The program itself, with its arguments and environment.
+// TestRun checks the program itself, with its arguments and environment.
 func TestRun(t *testing.T) {
 	server := osstest.NewServer(t)
 	server.CreateBucket("builds")
@@ -83,7 +83,7 @@ func TestRun(t *testing.T) {
 	}
 }
 
-// packed is an archive of entries without content.
+// packed returns an archive of entries without content.
 func packed(t *testing.T, headers ...tar.Header) []byte {
 	var b bytes.Buffer
 	gz := gzip.NewWriter(&b)

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/ossdl/ossdl/examples/internal/hold"
 	"github.com/ossdl/ossdl/examples/internal/show"
 	"github.com/ossdl/ossdl/osstest"
 )
@@ -37,6 +38,7 @@ func demo(ctx context.Context, out io.Writer) (err error) {
 	fmt.Fprintf(out, "The backup has %d objects, %s.\n\n", objects, show.Bytes(total))
 
 	fmt.Fprintln(out, "1. A restore, killed half-way.")
+	hold.After(server, dump/4*3, func(r *osstest.Request) bool { return strings.HasSuffix(r.Key, ".dump") })
 	first, err := child(ctx, server, dir, out)
 	if err != nil {
 		return err
@@ -50,6 +52,7 @@ func demo(ctx context.Context, out io.Writer) (err error) {
 	if first.Wait() == nil {
 		return errors.New("the restore ended before it could be killed")
 	}
+	server.ClearFaults()
 	files, err := check(server, dir)
 	if err != nil {
 		return err
@@ -75,15 +78,18 @@ func demo(ctx context.Context, out io.Writer) (err error) {
 	return nil
 }
 
-// objects are one large dump and many small files.
-const objects = 101
+// There are one large dump and many small files.
+const (
+	objects = 101
+	dump    = 96 << 20 // bytes
+)
 
 func fill(server *osstest.Server) (total int64) {
 	server.CreateBucket(bucket)
 	for i := range objects {
 		key, size := fmt.Sprintf("%sfiles/%02d/doc-%03d", prefix, i%10, i), int64(2_000*(i+1))
 		if i == 0 {
-			key, size = prefix+"db.dump", 96<<20
+			key, size = prefix+"db.dump", dump
 		}
 		server.Put(bucket, key, osstest.Random(uint64(i), size))
 		total += size

@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-// TestMain is also the process that restores and is killed: with the arguments of the program, which are no flags.
+// TestMain also runs the process that restores and is killed, if the arguments are those of the program and not flags.
 func TestMain(m *testing.M) {
 	if len(os.Args) == 4 && !strings.HasPrefix(os.Args[1], "-") {
 		main()

@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// TestMain is also the process that downloads and is killed.
+// TestMain also runs the process that downloads and is killed.
 func TestMain(m *testing.M) {
 	if len(os.Args) == 4 && os.Args[1] == "download" {
 		main()

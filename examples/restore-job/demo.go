@@ -14,6 +14,7 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/ossdl/ossdl/examples/internal/hold"
 	"github.com/ossdl/ossdl/examples/internal/show"
 	"github.com/ossdl/ossdl/osstest"
 )
@@ -23,6 +24,7 @@ const (
 	prefix  = "nightly/"
 	shards  = 4
 	objects = 240
+	dump    = 12 << 20 // bytes of each of the large ones
 	rate    = 64 << 20 // bytes per second, of the server: so that there is a half-way
 )
 
@@ -42,6 +44,7 @@ func demo(ctx context.Context, to io.Writer) (err error) {
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
 
 	fmt.Fprintf(out, "1. The backup has %d objects, %s. %d pods restore it; the first is killed half-way.\n", objects, show.Bytes(total), shards)
+	holdDumps(server)
 	var pods [shards]*exec.Cmd
 	for i := range pods {
 		if pods[i], err = pod(ctx, server, i, dir, out); err != nil {
@@ -61,6 +64,7 @@ func demo(ctx context.Context, to io.Writer) (err error) {
 	if pods[0].Wait() == nil {
 		return errors.New("the first pod ended before it could be killed")
 	}
+	server.ClearFaults()
 	for _, p := range pods[1:] {
 		if err := p.Wait(); err != nil {
 			return err
@@ -94,6 +98,11 @@ func demo(ctx context.Context, to io.Writer) (err error) {
 	return nil
 }
 
+// holdDumps keeps the ends of the large objects from the first pod, so that it cannot end before it is killed.
+func holdDumps(server *osstest.Server) {
+	hold.After(server, dump/4*3, func(r *osstest.Request) bool { return by(r) == name(0) && strings.HasSuffix(r.Key, ".dump") })
+}
+
 // shared is what the pods and the cluster write to, one at a time.
 type shared struct {
 	mu sync.Mutex
@@ -112,7 +121,7 @@ func fill(server *osstest.Server) (total int64) {
 	for i := range objects {
 		size := int64(1_000 * (i + 1))
 		if i < 8 {
-			size = 12 << 20
+			size = dump
 		}
 		server.Put(bucket, key(i), osstest.Random(uint64(i), size))
 		total += size

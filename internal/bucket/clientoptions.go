@@ -19,7 +19,7 @@ func CheckClient(client *oss.Client) error {
 		return err
 	}
 	if name, instead := deadOption(client.Config, standard.Config); name != "" {
-		return fmt.Errorf("client option %s has no effect beside oss.HTTPClient; leave it out and set %s", name, instead)
+		return fmt.Errorf("client option %s has no effect together with oss.HTTPClient; omit it and set %s", name, instead)
 	}
 	return nil
 }

@@ -15,7 +15,7 @@ import (
 	"os"
 )
 
-// TestErrorsOfTheSystem checks which of the system's errors mean "not supported", by themselves and through faultfs.
+// TestErrorsOfTheSystem checks which of the system's errors mean "not supported", alone and through faultfs.
 func TestErrorsOfTheSystem(t *testing.T) {
 	const enotsupp = syscall.Errno(524)
 	for op, test := range map[faultfs.Kind]struct {

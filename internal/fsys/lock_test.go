@@ -102,7 +102,8 @@ func newApart(f fsys.FS) apart { return apart{f, new(atomic.Int64)} }
 
 func (a apart) Key(string) (any, error) { return [2]any{a.calls, a.calls.Add(1)}, nil }
 
-// The kernel ends the lock of a killed process, and the file it leaves is taken over.
+// TestLockTakenOverAfterKill checks that the kernel releases the lock of a killed process, and that the next one takes over
+// its file.
 func TestLockTakenOverAfterKill(t *testing.T) {
 	name := filepath.Join(t.TempDir(), "lock")
 	cmd := helper(t, "hold", name)
@@ -150,7 +151,8 @@ func TestLockTakenOverAfterKill(t *testing.T) {
 	}
 }
 
-// Processes take the lock and remove its file as fast as they can. At no time are two inside.
+// TestLockContendedByProcesses checks that two processes never hold the lock at the same time, while several take it and
+// remove its file as fast as they can.
 func TestLockContendedByProcesses(t *testing.T) {
 	name := filepath.Join(t.TempDir(), "lock")
 	var wg sync.WaitGroup
@@ -195,8 +197,8 @@ func TestLockContendedByGoroutines(t *testing.T) {
 	}
 }
 
-// A waiter opens the file, the holder removes it and ends, and only then does the waiter get the lock of the file that is
-// no more.
+// TestClaim checks that Claim makes no file, excludes Lock and other claims of the same file, and that a second release does
+// not end the next claim.
 func TestClaim(t *testing.T) {
 	dir := t.TempDir()
 	name := filepath.Join(dir, "file")
@@ -233,6 +235,8 @@ func TestClaim(t *testing.T) {
 	}
 }
 
+// TestLockOfRemovedFileStartsAgain checks a waiter that opens the file before the holder removes it and ends. It gets the
+// lock of a file that no longer exists, and must start again.
 func TestLockOfRemovedFileStartsAgain(t *testing.T) {
 	for title, dir := range map[string]string{"OS": t.TempDir(), "memory": "/"} {
 		var below fsys.FS = memfs.New(memfs.Config{})
@@ -289,7 +293,7 @@ func TestLockOfRemovedFileStartsAgain(t *testing.T) {
 	}
 }
 
-// A file system that gives every look another identity must not hold Lock for ever.
+// TestLockGivesUp checks that Lock does not run for ever on a file system that reports another identity at each call.
 func TestLockGivesUp(t *testing.T) {
 	below := memfs.New(memfs.Config{})
 	f := faultfs.New(below)
@@ -307,7 +311,8 @@ func TestLockGivesUp(t *testing.T) {
 	}
 }
 
-// Someone tidies up while the lock is held. Whoever comes then has a file of its own, which unlock must leave alone.
+// TestUnlockLeavesNewcomerAlone checks the case that someone removes the file while the lock is held. The next process then
+// has a file of its own, which unlock must not remove.
 func TestUnlockLeavesNewcomerAlone(t *testing.T) {
 	below := memfs.New(memfs.Config{})
 	f := newApart(below)
@@ -352,7 +357,7 @@ func TestLockUnsupported(t *testing.T) {
 	}
 }
 
-// What stands at the name is named and left alone.
+// TestLockRefusesPlanted checks that anything else at the name is reported and left unchanged.
 func TestLockRefusesPlanted(t *testing.T) {
 	dir := t.TempDir()
 	name, victim := filepath.Join(dir, "lock"), filepath.Join(dir, "victim")
@@ -418,7 +423,7 @@ func TestLockFolderMissing(t *testing.T) {
 	}
 }
 
-// Whatever fails in Lock or unlock: no lock stays behind, in the process or on the file.
+// TestLockFaults checks that no failure in Lock or unlock leaves a lock behind, in the process or on the file.
 func TestLockFaults(t *testing.T) {
 	faults := 0
 	for _, cause := range []error{syscall.EIO, syscall.EACCES, syscall.EROFS, syscall.ENOSPC} {
@@ -470,7 +475,8 @@ func TestLockFaults(t *testing.T) {
 	t.Logf("%d faults", faults)
 }
 
-// TestHolder checks that a held lock says who holds it, on every kind of file system, and that asking harms nothing.
+// TestHolder checks that the holder of a lock can be identified, on every kind of file system, and that the query disturbs
+// nothing.
 func TestHolder(t *testing.T) {
 	for name, f := range map[string]fsys.FS{"OS": fsys.OS(), "memory": memfs.New(memfs.Config{}), "without locks": memfs.New(memfs.Config{NoLocks: true})} {
 		path := "/lock"

@@ -28,7 +28,7 @@ func TestReplacedMode(t *testing.T) {
 	}
 }
 
-// TestModeIn checks that working files in a sticky folder are for their owner alone.
+// TestModeIn checks that working files in a sticky folder are accessible only to their owner.
 func TestModeIn(t *testing.T) {
 	f := memfs.New(memfs.Config{})
 	for _, test := range []struct{ folder, perm, want fs.FileMode }{
@@ -47,7 +47,8 @@ func TestModeIn(t *testing.T) {
 	}
 }
 
-// TestCheckReplaceable checks that what no rename can replace is found before, with whose it is.
+// TestCheckReplaceable checks that a file that no rename can replace is detected beforehand, and that the error names its
+// owner.
 func TestCheckReplaceable(t *testing.T) {
 	if runtime.GOOS == "windows" {
 		t.Skip("files have no owners")
@@ -104,8 +105,8 @@ func TestCheckReplaceable(t *testing.T) {
 	}
 }
 
-// TestOursOnOtherOwnersMount checks that the files which we make count as ours on a mount that gives all files an owner of
-// its own.
+// TestOursOnOtherOwnersMount checks that files that we create count as ours on a mount that assigns all files to its own
+// owner.
 func TestOursOnOtherOwnersMount(t *testing.T) {
 	if runtime.GOOS == "windows" {
 		t.Skip("files have no owners")
@@ -145,7 +146,7 @@ type rootSquash struct{ fsys.FS }
 
 func (rootSquash) User() (uint32, bool) { return 0, true }
 
-// TestSetTimeRounds checks that the time is the one that the file system makes of it.
+// TestSetTimeRounds checks that SetTime returns the time as the file system stores it.
 func TestSetTimeRounds(t *testing.T) {
 	f := memfs.New(memfs.Config{TimeStep: 2 * time.Second})
 	mustWrite(t, f, "/file", "")
@@ -160,7 +161,7 @@ func TestSetTimeRounds(t *testing.T) {
 	}
 }
 
-// TestWriteFileWithoutSync checks that a file system which cannot sync takes files nevertheless.
+// TestWriteFileWithoutSync checks that WriteFile works on a file system that cannot sync.
 func TestWriteFileWithoutSync(t *testing.T) {
 	f := memfs.New(memfs.Config{NoSync: true, NoSyncDir: true})
 	mustWrite(t, f, "/file", oldContent)

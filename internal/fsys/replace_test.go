@@ -22,8 +22,8 @@ const (
 	newContent = "the new content"
 )
 
-// Every operation of WriteFile fails once, in every way. The name holds the old content or the new, the error names the
-// cause, no temporary is left, and a healthy run afterwards succeeds.
+// TestWriteFileFaults checks WriteFile while each of its operations fails once, in every way. The name has the old content
+// or the new, the error names the cause, no temporary is left, and the next run without faults succeeds.
 func TestWriteFileFaults(t *testing.T) {
 	tried := 0
 	for _, leftover := range []bool{false, true} {
@@ -81,7 +81,8 @@ func writeFileFault(t *testing.T, plan faultfs.Plan, leftover bool) bool {
 	return true
 }
 
-// The machine loses power at every operation of WriteFile, and the disk keeps what it likes of what was not synced.
+// TestWriteFileCrash checks a loss of power at every operation of WriteFile. The disk keeps any of the bytes that were not
+// synced.
 func TestWriteFileCrash(t *testing.T) {
 	const seeds = 1500
 	points, states := 0, map[string]int{}
@@ -119,7 +120,8 @@ func TestWriteFileCrash(t *testing.T) {
 	}
 }
 
-// The same crashes find what is wrong with a WriteFile that leaves a sync out. Otherwise the test above proves nothing.
+// TestCrashesFindMissingSyncs checks that the same crashes detect a WriteFile that omits a sync. Otherwise the test above
+// proves nothing.
 func TestCrashesFindMissingSyncs(t *testing.T) {
 	for _, left := range []faultfs.Kind{faultfs.Sync, faultfs.SyncDir} {
 		wrong := map[string]int{}
@@ -164,7 +166,8 @@ type forgetfulFile struct{ fsys.File }
 
 func (forgetfulFile) Sync() error { return nil }
 
-// A process killed at every operation leaves the old content or the new, and nothing that the next one minds.
+// TestWriteFileKill checks that a process killed at any operation leaves the old content or the new, and nothing that
+// disturbs the next process.
 func TestWriteFileKill(t *testing.T) {
 	for i := 0; ; i++ {
 		below := memfs.New(memfs.Config{})
@@ -184,7 +187,7 @@ func TestWriteFileKill(t *testing.T) {
 	}
 }
 
-// A temporary that someone planted is removed, not written through.
+// TestWriteFilePlantedTemporary checks that a temporary that someone planted is removed and not written through.
 func TestWriteFilePlantedTemporary(t *testing.T) {
 	dir := t.TempDir()
 	name, victim := filepath.Join(dir, "file"), filepath.Join(dir, "victim")
@@ -255,7 +258,7 @@ func TestReadFile(t *testing.T) {
 	}
 }
 
-// A sparse file of a terabyte costs no more memory than the limit.
+// TestReadFileSparse checks that a sparse file of a terabyte needs no more memory than the limit.
 func TestReadFileSparse(t *testing.T) {
 	f := memfs.New(memfs.Config{})
 	file, err := f.OpenFile("/file", os.O_RDWR|os.O_CREATE, 0o600)

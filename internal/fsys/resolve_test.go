@@ -97,7 +97,7 @@ func TestResolve(t *testing.T) {
 	}
 }
 
-// OS and Rooted exclude each other on one file, and a link to the folder does not hide that.
+// TestKeyAcross checks that OS and Rooted exclude each other on the same file, also through a link to the folder.
 func TestKeyAcross(t *testing.T) {
 	dir := t.TempDir()
 	if err := os.Mkdir(filepath.Join(dir, "below"), 0o755); err != nil {

@@ -86,8 +86,8 @@ func lock(f fsys.FS, name string) error {
 	return err
 }
 
-// Someone swaps the name between a file and a link to another file of the root while it is being opened. The other file
-// is neither opened nor cut.
+// TestRootedOpenRace checks an open during which someone swaps the name between a file and a link to another file of the
+// root. The other file is neither opened nor truncated.
 func TestRootedOpenRace(t *testing.T) {
 	f, dir, _ := rooted(t)
 	victim := filepath.Join(dir, "victim")

@@ -35,7 +35,7 @@ func opened(t *testing.T, path string) File {
 	return f
 }
 
-// TestReserveErrors checks what comes of the errors of fallocate(2), on the first call and on a later one.
+// TestReserveErrors checks the results of errors of fallocate(2), on the first call and on a later one.
 func TestReserveErrors(t *testing.T) {
 	f := opened(t, filepath.Join(t.TempDir(), "file"))
 	for errno, fatal := range map[error]bool{
@@ -61,7 +61,7 @@ func TestReserveErrors(t *testing.T) {
 	}
 }
 
-// TestSyncErrors checks that a sync which is not supported is told apart from one that failed.
+// TestSyncErrors checks that an unsupported sync is distinguished from one that failed.
 func TestSyncErrors(t *testing.T) {
 	dir := t.TempDir()
 	f := opened(t, filepath.Join(dir, "file"))
@@ -79,8 +79,8 @@ func TestSyncErrors(t *testing.T) {
 	}
 }
 
-// TestWriteBackErrors checks that a file system without sync_file_range(2) is none the worse, and that an error which the
-// kernel tells only once is not lost for Sync.
+// TestWriteBackErrors checks that a file system without sync_file_range(2) works as well, and that Sync still returns an
+// error that the kernel reports only once.
 func TestWriteBackErrors(t *testing.T) {
 	f := opened(t, filepath.Join(t.TempDir(), "file"))
 	for _, errno := range []error{unix.ENOSYS, unix.EINVAL, unix.EPERM, unix.ESPIPE} {
@@ -146,7 +146,7 @@ func TestMemoryLimits(t *testing.T) {
 	}
 }
 
-// TestWritableErrors checks that of access(2) only EROFS is believed.
+// TestWritableErrors checks that EROFS is the only error of access(2) that counts.
 func TestWritableErrors(t *testing.T) {
 	dir := t.TempDir()
 	root, err := os.OpenRoot(dir)
@@ -166,7 +166,7 @@ func TestWritableErrors(t *testing.T) {
 	}
 }
 
-// TestVolumeOfCounts checks what the figures of statfs(2) come to.
+// TestVolumeOfCounts checks the results for the figures of statfs(2).
 func TestVolumeOfCounts(t *testing.T) {
 	const none = math.MaxInt64
 	for _, test := range []struct {
@@ -199,7 +199,7 @@ func TestVolumeOfCounts(t *testing.T) {
 	}
 }
 
-// TestMountIDs checks that the two ways to tell a mount agree.
+// TestMountIDs checks that the two ways to identify a mount agree.
 func TestMountIDs(t *testing.T) {
 	for _, name := range []string{"/", "/proc", "/dev", t.TempDir()} {
 		a, ok := mountID(unix.AT_FDCWD, name)
@@ -213,7 +213,8 @@ func TestMountIDs(t *testing.T) {
 	}
 }
 
-// TestResolveOthersLinks is TestResolveStickyOwners for those who are not root: owners and modes are made up.
+// TestResolveOthersLinks checks the same as TestResolveStickyOwners for users other than root: owners and modes are
+// simulated.
 func TestResolveOthersLinks(t *testing.T) {
 	top, err := filepath.EvalSymlinks(t.TempDir())
 	if err != nil {
@@ -268,7 +269,8 @@ func (m madeUp) Mode() fs.FileMode { return m.mode }
 
 func (m madeUp) Sys() any { return &syscall.Stat_t{Uid: m.uid} }
 
-// TestCountsOf checks that FAT is known by its number, and that old kernels' missing fragment size is no zero.
+// TestCountsOf checks that FAT is recognized by its number, and that a fragment size that is missing, as on old kernels, is not
+// taken for zero.
 func TestCountsOf(t *testing.T) {
 	fat := countsOf(&unix.Statfs_t{Type: unix.MSDOS_SUPER_MAGIC, Bsize: 512, Blocks: 10, Bfree: 3, Bavail: 2, Namelen: 1530})
 	if want := (counts{blockSize: 512, blocks: 10, free: 3, available: 2, maxName: 1530, fat: true}); fat != want {

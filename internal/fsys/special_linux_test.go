@@ -22,7 +22,7 @@ func mknodNull(name string) error {
 	return unix.Mknod(name, unix.S_IFCHR|0o600, int(unix.Mkdev(1, 3)))
 }
 
-// Reserve takes blocks from the disk, so that no write into them can fail for want of space.
+// TestReserveAllocates checks that Reserve allocates blocks, so that no write into them can fail for lack of space.
 func TestReserveAllocates(t *testing.T) {
 	const size = 3<<20 + 1
 	f, err := fsys.OS().OpenFile(filepath.Join(t.TempDir(), "file"), os.O_RDWR|os.O_CREATE, 0o600)
@@ -93,8 +93,8 @@ func TestReserveNoSpace(t *testing.T) {
 	}
 }
 
-// TestWritableIsAHint checks that a refusal of access(2) is not believed: an ACL, a root that maps users or a seccomp
-// filter may make it a wrong one, and making the file tells. What is certain is still an error.
+// TestWritableIsAHint checks that a refusal of access(2) is not final. An ACL, a root that maps users or a seccomp filter
+// may make it a wrong one; only creating the file shows that. What is certain is still an error.
 func TestWritableIsAHint(t *testing.T) {
 	dir := t.TempDir()
 	locked := filepath.Join(dir, "locked")
@@ -165,8 +165,8 @@ func mounted(t *testing.T, source, target, kind string, flags uintptr, data stri
 	})
 }
 
-// TestOpenLeased checks that a file under a lease is opened once its holder has given way. An open that does not wait
-// is refused meanwhile.
+// TestOpenLeased checks that a file under a lease is opened once its holder has released it. An open that does not wait is
+// refused until then.
 func TestOpenLeased(t *testing.T) {
 	dir := t.TempDir()
 	root, err := os.OpenRoot(dir)
@@ -237,8 +237,8 @@ func TestChtimesSetsBoth(t *testing.T) {
 	}
 }
 
-// TestMounts checks what mounts are told apart by, with real ones: a tmpfs, the same folder mounted twice, a plain file
-// that is a mount point.
+// TestMounts checks how mounts are distinguished, with real ones: a tmpfs, the same folder mounted twice, a plain file that
+// is a mount point.
 func TestMounts(t *testing.T) {
 	dir := t.TempDir()
 	at := func(name string) string { return filepath.Join(dir, name) }
@@ -309,7 +309,7 @@ func TestMounts(t *testing.T) {
 	}
 }
 
-// TestFreeUnknown checks that a file system without an idea of its size is not taken for a full one.
+// TestFreeUnknown checks that a file system that does not report its size is not treated as a full one.
 func TestFreeUnknown(t *testing.T) {
 	mount := t.TempDir()
 	mounted(t, "ramfs", mount, "ramfs", 0, "")
@@ -324,7 +324,7 @@ func TestFreeUnknown(t *testing.T) {
 	}
 }
 
-// TestMaxSizeOfProcess checks that ulimit -f is a bound for files.
+// TestMaxSizeOfProcess checks that ulimit -f limits the size of files.
 func TestMaxSizeOfProcess(t *testing.T) {
 	var was unix.Rlimit
 	if err := unix.Getrlimit(unix.RLIMIT_FSIZE, &was); err != nil {
@@ -383,7 +383,7 @@ func TestDropBox(t *testing.T) {
 	})
 }
 
-// TestCheckReplaceableForReal checks in a sticky folder that the check says what the kernel does.
+// TestCheckReplaceableForReal checks in a sticky folder that the check agrees with the kernel.
 func TestCheckReplaceableForReal(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("only root can make a file of another user")

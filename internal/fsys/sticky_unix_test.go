@@ -81,8 +81,8 @@ func TestResolveStickyOwners(t *testing.T) {
 	}
 }
 
-// TestResolveFromLinkedFolder checks that a relative path begins at the working folder itself: the kernel does not go
-// through the link by which a shell came there.
+// TestResolveFromLinkedFolder checks that a relative path begins at the working folder itself. The kernel does not resolve
+// the link through which a shell entered it.
 func TestResolveFromLinkedFolder(t *testing.T) {
 	top, err := filepath.EvalSymlinks(t.TempDir())
 	if err != nil {

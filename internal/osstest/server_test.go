@@ -294,7 +294,7 @@ func TestWaitForSeesBytes(t *testing.T) {
 		}
 	}
 	read(2 << 20)
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	asked, seen := make(chan struct{}), make(chan error, 1)
 	once := sync.OnceFunc(func() { close(asked) })

@@ -101,9 +101,9 @@ func TestUnderLoad(t *testing.T) {
 		case 6:
 			return osstest.Inject().CutHead(int(at % 100))
 		case 7:
-			return osstest.Inject().WrongContentRange(1)
+			return osstest.Inject().WrongContentRange(1).Maybe() // an answer with the whole object has none
 		}
-		return osstest.Inject().ShortBody(1)
+		return osstest.Inject().ShortBody(1).Maybe() // an object may be empty
 	})
 	hc := ossdl.HTTPClient()
 	t.Cleanup(hc.CloseIdleConnections)

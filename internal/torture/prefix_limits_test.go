@@ -202,7 +202,7 @@ func heapInUse() int64 {
 }
 
 // TestPrefixMemory checks that many keys need no more memory than few: when all are listed no more is held than when a
-// tenth of them was. What is held of a key costs some 20 bytes at the least.
+// tenth of them was. Remembering a key would take 20 to 60 bytes, as in [tree.Names] when names are folded.
 func TestPrefixMemory(t *testing.T) {
 	n := 60_000
 	if harness.Long() {

@@ -28,8 +28,9 @@ type Names struct {
 	// after it in the order of bytes, so this is enough to know whether a key lies below another.
 	above []string
 	// seen holds the folded names so far, of files and of the folders above them, if the file system is case-insensitive; the
-	// value is true for folders. Names that collide can be any distance apart, so it grows, by some 20 bytes a name. Hashes of
-	// two different names are equal once in 10^7 prefixes of a million keys; then one key fails.
+	// value is true for folders. Names that collide can be any distance apart, so it grows. A name takes 20 to 40 bytes, since
+	// the table is half to nearly full. A folder is one more name, so that a key in a folder of its own can take 60 or more.
+	// Hashes of two different names are equal once in 10^7 prefixes of a million keys; then one key fails.
 	seen map[uint64]bool
 	seed maphash.Seed
 }

@@ -77,7 +77,7 @@ func TestCounts(t *testing.T) {
 	}
 }
 
-// Each kind fails alone, as the contract of fsys has it, and only once.
+// TestEachKindFails checks that each kind fails alone, as the contract of fsys requires, and only once.
 func TestEachKindFails(t *testing.T) {
 	for _, kind := range faultfs.Kinds() {
 		f := faultfs.New(memfs.New(memfs.Config{}), faultfs.Plan{Kind: kind, Err: syscall.EDQUOT})
@@ -176,7 +176,7 @@ func TestShortAndDone(t *testing.T) {
 	}
 }
 
-// After a stop nothing reaches the file system, except that open files are closed.
+// TestStop checks that after a stop nothing reaches the file system, except that open files are closed.
 func TestStop(t *testing.T) {
 	total := len(faultfs.Kinds())
 	for i := range total {
@@ -211,7 +211,7 @@ func TestStop(t *testing.T) {
 	}
 }
 
-// A failing Close leaves no open file.
+// TestCloseCloses checks that a failing Close leaves no open file.
 func TestCloseCloses(t *testing.T) {
 	below := memfs.New(memfs.Config{})
 	for _, plan := range []faultfs.Plan{{Kind: faultfs.Close}, {Kind: faultfs.Close, Stop: true}} {
@@ -229,7 +229,8 @@ func TestCloseCloses(t *testing.T) {
 	}
 }
 
-// A sync that fails on memfs loses bytes, and one whose answer alone is lost does not.
+// TestFailedSyncLoses checks that a sync that fails on memfs loses bytes, and that one of which only the answer is lost does
+// not.
 func TestFailedSyncLoses(t *testing.T) {
 	for _, done := range []bool{false, true} {
 		below := memfs.New(memfs.Config{})
@@ -285,7 +286,7 @@ func TestOnOp(t *testing.T) {
 	}
 }
 
-// Operation i is one operation also when many begin at once.
+// TestConcurrent checks that operation i is one operation even if many begin at the same time.
 func TestConcurrent(t *testing.T) {
 	f := faultfs.New(memfs.New(memfs.Config{}), faultfs.Plan{At: 500})
 	var wg sync.WaitGroup
@@ -336,7 +337,7 @@ func TestHints(t *testing.T) {
 	}
 }
 
-// TestDropCacheLoses checks that a write-back which failed is a Sync that failed, now and at the next Sync.
+// TestDropCacheLoses checks that a write-back that failed makes Sync fail, now and at the next call.
 func TestDropCacheLoses(t *testing.T) {
 	below := memfs.New(memfs.Config{})
 	f := faultfs.New(below, faultfs.Plan{Kind: faultfs.DropCache})

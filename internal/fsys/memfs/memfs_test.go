@@ -20,7 +20,8 @@ import (
 	"github.com/ossdl/ossdl/internal/fsys/memfs"
 )
 
-// Random operations have the same outcome here and on the real file system: the kind of error, and all that can be seen.
+// TestLikeOS checks that random operations have the same outcome here and on the real file system: the kind of error, and
+// everything that is visible.
 func TestLikeOS(t *testing.T) {
 	if runtime.GOOS != "linux" {
 		t.Skip("the model is Linux")
@@ -231,7 +232,8 @@ func TestCrashKeepsSynced(t *testing.T) {
 	})
 }
 
-// Of bytes that were not synced each sector is there or not, and the size may be there without the bytes.
+// TestCrashTearsWrites checks that each sector that was not synced may survive or not, and that the size may survive without
+// the bytes.
 func TestCrashTearsWrites(t *testing.T) {
 	f := memfs.New(memfs.Config{})
 	const size = 64 << 10
@@ -284,7 +286,8 @@ func TestCrashTearsWrites(t *testing.T) {
 	}
 }
 
-// A cut that a crash forgets brings the old bytes back; one that it keeps leaves none of them behind the end.
+// TestCrashTruncate checks that the old bytes return after a truncation that a crash forgets. After one that it keeps, none
+// of them is left behind the end.
 func TestCrashTruncate(t *testing.T) {
 	f := memfs.New(memfs.Config{})
 	file := create(t, f, "/file", "0123456789", true)
@@ -308,7 +311,8 @@ func sortedKeys(m map[string]int) []string {
 	return keys
 }
 
-// A rename is seen or not, within a folder and between two: the file always has exactly one of its names.
+// TestCrashRename checks that a rename survives or not, within a folder and between two. The file always has exactly one of
+// its names.
 func TestCrashRename(t *testing.T) {
 	for _, to := range []string{"/to", "/dir/to"} {
 		f := memfs.New(memfs.Config{})
@@ -337,8 +341,8 @@ func TestCrashRename(t *testing.T) {
 	}
 }
 
-// Within a folder what came first survives first; another folder goes its own way; syncing one takes with it what it
-// rests on and nothing else.
+// TestCrashOrder checks that within a folder earlier operations survive before later ones. Other folders are independent.
+// Syncing one makes durable what it depends on and nothing else.
 func TestCrashOrder(t *testing.T) {
 	f := memfs.New(memfs.Config{})
 	if err := errors.Join(f.Mkdir("/one", 0o755), f.Mkdir("/two", 0o755), f.SyncDir("/")); err != nil {
@@ -374,7 +378,7 @@ func TestCrashOrder(t *testing.T) {
 	}
 }
 
-// A removed file that comes back has its content.
+// TestCrashRemove checks that a removed file that reappears has its content.
 func TestCrashRemove(t *testing.T) {
 	f := memfs.New(memfs.Config{Capacity: 1 << 20})
 	create(t, f, "/file", "content", true)
@@ -398,7 +402,8 @@ func TestCrashRemove(t *testing.T) {
 	}
 }
 
-// Cutting, growing and writing between two syncs: the second makes certain exactly what can be read.
+// TestSyncIsExact checks truncating, growing and writing between two syncs: the second makes durable exactly what can be
+// read.
 func TestSyncIsExact(t *testing.T) {
 	for seed := range uint64(100) {
 		rng := rand.New(rand.NewPCG(seed, 0))
@@ -427,7 +432,7 @@ func TestSyncIsExact(t *testing.T) {
 	}
 }
 
-// What a failed sync lost stays lost, whatever is synced after it.
+// TestFailedSyncLoses checks that what a failed sync lost stays lost, whatever is synced after it.
 func TestFailedSyncLoses(t *testing.T) {
 	f := memfs.New(memfs.Config{})
 	file := create(t, f, "/file", strings.Repeat("1", 3*4096), true)
@@ -572,7 +577,7 @@ func TestMaxFileSize(t *testing.T) {
 	}
 }
 
-// The largest object OSS holds: 48.8 TB, mostly holes.
+// TestHugeSparseFile checks a file as large as the largest object of OSS: 48.8 TB, mostly holes.
 func TestHugeSparseFile(t *testing.T) {
 	const size = 48_800_000_000_000
 	f := memfs.New(memfs.Config{Capacity: math.MaxInt64})
@@ -596,7 +601,7 @@ func TestHugeSparseFile(t *testing.T) {
 	}
 }
 
-// Crash and Kill may be called while others write.
+// TestConcurrent checks that Crash and Kill may be called while other goroutines write.
 func TestConcurrent(t *testing.T) {
 	f := memfs.New(memfs.Config{Capacity: 1 << 30})
 	var wg sync.WaitGroup

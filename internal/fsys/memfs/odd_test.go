@@ -22,7 +22,7 @@ func create(t *testing.T, f *FS, name string) error {
 	return file.Close()
 }
 
-// TestMaxFiles checks that used-up inodes are a full disk with room, and that a removal gives one back.
+// TestMaxFiles checks that a disk without free inodes is full although it has room, and that a removal frees one.
 func TestMaxFiles(t *testing.T) {
 	f := New(Config{MaxFiles: 3, Capacity: 1 << 20})
 	if err := errors.Join(create(t, f, "/a"), f.Mkdir("/dir", 0o755), f.Symlink("a", "/link"), f.Link("/a", "/dir/a")); err != nil {
@@ -61,7 +61,7 @@ func TestMaxName(t *testing.T) {
 	}
 }
 
-// TestNoSync checks that a disk which cannot sync keeps nothing for certain.
+// TestNoSync checks that a disk that cannot sync makes nothing durable.
 func TestNoSync(t *testing.T) {
 	f := New(Config{NoSync: true, NoSyncDir: true})
 	file, err := f.OpenFile("/file", os.O_RDWR|os.O_CREATE, 0o644)
@@ -88,7 +88,7 @@ func TestNoSync(t *testing.T) {
 	}
 }
 
-// TestMounts checks what cannot be renamed or removed, and that the next process finds it so.
+// TestMounts checks what cannot be renamed or removed, and that the next process has the same mounts.
 func TestMounts(t *testing.T) {
 	f := New(Config{})
 	if err := errors.Join(f.Mkdir("/dir", 0o755), f.Mkdir("/dir/below", 0o755), create(t, f, "/file"), create(t, f, "/dir/below/file"), f.Mount("/dir"), create(t, f, "/dir/new")); err != nil {

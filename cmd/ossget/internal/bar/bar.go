@@ -1,5 +1,5 @@
-// Package bar shows a download as it goes on: where the output is a terminal, one line that is redrawn, and one more for
-// each object of a prefix that is in flight; and plain lines where it is a file or a pipe.
+// Package bar shows the progress of a download. On a terminal it redraws one line, and one more for each object of a prefix
+// that is in flight. In a file or a pipe it writes plain lines.
 package bar
 
 import (
@@ -16,19 +16,19 @@ import (
 	"github.com/ossdl/ossdl"
 )
 
-// plainEvery is how far apart plain lines are at least, but for the first and the last.
+// plainEvery is the minimum time between plain lines, except for the first and the last.
 const plainEvery = 5 * time.Second
 
-// Bar shows one download. Its methods are for one goroutine at a time.
+// Bar shows one download. It is not safe for concurrent use.
 type Bar struct {
 	w    io.Writer
 	name string
-	size func() (columns, rows int) // of the terminal now; nil where w is none
-	many bool                       // it knows the escape sequences that more than one line needs
+	size func() (columns, rows int) // the current size of the terminal; nil if w is none
+	many bool                       // it supports the escape sequences that more than one line needs
 
-	latest, shown ossdl.Progress // shown: what the last line said
-	at            time.Time      // when it was written; zero: nothing was
-	drawn         []int          // columns that each line on the terminal takes; the cursor is at the end of the last
+	latest, shown ossdl.Progress // shown is the state of the last line
+	at            time.Time      // when it was written; zero if nothing was
+	drawn         []int          // the width of each line on the terminal; the cursor is at the end of the last
 }
 
 // New returns a Bar that writes to w and calls the download name.
@@ -46,7 +46,7 @@ func New(w io.Writer, name string) *Bar {
 	return b
 }
 
-// Update shows p. Give it to ossdl.WithProgress. Before anything is known there is nothing to show.
+// Update shows p. Pass it to ossdl.WithProgress. It shows nothing until there is something to show.
 func (b *Bar) Update(p ossdl.Progress) {
 	b.latest = p
 	if p.Done == 0 && p.Total == 0 {
@@ -57,10 +57,10 @@ func (b *Bar) Update(p ossdl.Progress) {
 	}
 }
 
-// Latest is what Update was last called with.
+// Latest returns the last argument of Update.
 func (b *Bar) Latest() ossdl.Progress { return b.latest }
 
-// Close shows the last state, if it was not shown yet, and ends the line. What is in flight goes.
+// Close shows the last state, unless it was already shown, and ends the line. It removes the lines of the objects in flight.
 func (b *Bar) Close() {
 	b.latest.Objects = nil
 	if b.latest.Total > 0 && (len(b.drawn) > 1 || plain("", b.latest) != plain("", b.shown)) {
@@ -72,7 +72,7 @@ func (b *Bar) Close() {
 	}
 }
 
-// show writes the latest state. What cannot be written is lost: a progress bar is no reason to fail a download.
+// show writes the latest state. Errors are ignored: a progress bar is no reason to fail a download.
 func (b *Bar) show() {
 	b.shown, b.at = b.latest, time.Now()
 	if b.size == nil {
@@ -80,7 +80,7 @@ func (b *Bar) show() {
 		return
 	}
 	columns, rows := b.size()
-	lines := []string{draw(b.name, b.latest, columns-1)} // the last column stays free: writing into it makes some wrap
+	lines := []string{draw(b.name, b.latest, columns-1)} // some terminals wrap when the last column is written
 	if b.many {
 		lines = append(lines, drawObjects(b.latest.Objects, columns-1, rows-2)...)
 	}
@@ -91,10 +91,10 @@ func (b *Bar) show() {
 	}
 }
 
-// over is what puts lines in the place of those that are drawn.
+// over returns the output that replaces the lines on the terminal by new ones.
 func (b *Bar) over(lines []string, columns int) string {
 	if len(lines) == 1 && len(b.drawn) < 2 {
-		// What an older, longer line left is overwritten with spaces, which works on a console without escape sequences.
+		// Spaces overwrite the rest of an older, longer line. That works on a console without escape sequences.
 		older := 0
 		if len(b.drawn) == 1 {
 			older = min(b.drawn[0], columns-1)
@@ -103,7 +103,7 @@ func (b *Bar) over(lines []string, columns int) string {
 	}
 	up := -1 // rows from the last to the first
 	for _, cells := range b.drawn {
-		up += max(1, (cells+columns-1)/columns) // more than one where the terminal was made narrow and has wrapped them
+		up += max(1, (cells+columns-1)/columns) // more than one if the terminal was made narrow and has wrapped them
 	}
 	const clearLine, clearBelow = "\x1b[K", "\x1b[J"
 	s := "\r"
@@ -113,7 +113,7 @@ func (b *Bar) over(lines []string, columns int) string {
 	return s + strings.Join(lines, clearLine+"\n") + clearLine + clearBelow
 }
 
-// plain is a state as a line of a log.
+// plain formats a state as a line of a log.
 func plain(name string, p ossdl.Progress) string {
 	s := fmt.Sprintf("%s: %s", name, Bytes(p.Done))
 	if p.Total > 0 {
@@ -128,20 +128,21 @@ func plain(name string, p ossdl.Progress) string {
 	return s
 }
 
-// Columns of the name and of the bar beside it.
+// Columns of the name and of the bar next to it.
 const (
 	minName, maxName = 12, 32
 	minBar, maxBar   = 10, 40
 )
 
-// draw is a state as one line of at most columns. What does not fit is left out, the least wanted first: the bar, the
+// draw formats a state as one line of at most columns. It omits what does not fit, the least important first: the bar, the
 // speed, the sizes, the time left.
 func draw(name string, p ossdl.Progress, columns int) string {
 	share, sizes, speed, left := fields(p)
 	return arrange(name, cut, p, columns, [][]string{{share, sizes, speed, left}, {share, sizes, left}, {share, left}, {share}})
 }
 
-// drawObjects are lines of at most columns for the objects in flight, no more than rows of them, below that of the whole.
+// drawObjects returns lines of at most columns for the objects in flight, at most rows of them. They go below the line of
+// the whole.
 func drawObjects(objects []ossdl.ObjectProgress, columns, rows int) (lines []string) {
 	objects = objects[:max(0, min(len(objects), rows))]
 	names := make([]string, len(objects))
@@ -153,7 +154,7 @@ func drawObjects(objects []ossdl.ObjectProgress, columns, rows int) (lines []str
 	for i, o := range objects {
 		p := ossdl.Progress{Done: o.Done, Total: o.Total}
 		share, sizes, _, _ := fields(p)
-		// All names take the same columns, so that what is behind them stands one below the other.
+		// All names have the same width, so that the columns after them are aligned.
 		name := names[i] + strings.Repeat(" ", widest-width(names[i]))
 		line := arrange(name, cutFront, p, columns-2, [][]string{{share, sizes}, {share}})
 		lines = append(lines, cut("  "+line, min(columns, 2+width(line))))
@@ -161,8 +162,8 @@ func drawObjects(objects []ossdl.ObjectProgress, columns, rows int) (lines []str
 	return lines
 }
 
-// arrange makes a line of a name and the first of several choices of fields that there is room for, with a bar where there
-// is room for one, too.
+// arrange formats a line from a name and the first of several choices of fields that fits. It adds a bar if there is room
+// for one, too.
 func arrange(name string, fit func(string, int) string, p ossdl.Progress, columns int, choices [][]string) string {
 	for _, f := range choices {
 		room := columns - width("  "+strings.Join(f, "  "))
@@ -178,7 +179,7 @@ func arrange(name string, fit func(string, int) string, p ossdl.Progress, column
 	return strings.TrimSpace(cut(strings.TrimSpace(choices[len(choices)-1][0]), columns))
 }
 
-// fields are the columns of a line, each of a width that does not change under way.
+// fields returns the columns of a line. Their widths do not change during the download.
 func fields(p ossdl.Progress) (share, sizes, speed, left string) {
 	share, sizes, left = "   ?", fmt.Sprintf("%9s", Bytes(p.Done)), strings.Repeat(" ", len("12m34s left"))
 	if p.Total > 0 || p.Done == 0 {
@@ -191,7 +192,7 @@ func fields(p ossdl.Progress) (share, sizes, speed, left string) {
 	return share, sizes, fmt.Sprintf("%11s", Bytes(int64(p.BytesPerSecond))+"/s"), left
 }
 
-// gauge is the bar itself: columns wide, what an earlier run left in another shade.
+// gauge draws the bar itself, columns wide. The bytes from an earlier run have another shade.
 func gauge(p ossdl.Progress, columns int) string {
 	inside := columns - 2
 	part := func(n int64) int {
@@ -208,7 +209,7 @@ func gauge(p ossdl.Progress, columns int) string {
 	return "[" + s + "]"
 }
 
-// percent is rounded down: 100 is said only of a whole download.
+// percent is rounded down: only a complete download has 100.
 func percent(p ossdl.Progress) int {
 	if p.Total <= 0 {
 		return 100

@@ -100,7 +100,7 @@ func TestTerminalLineIsRedrawnInPlace(t *testing.T) {
 	}
 }
 
-// whole is a prefix in the middle, with so many objects in flight.
+// whole is a prefix in the middle of its download, with a number of objects in flight.
 func whole(objects int) ossdl.Progress {
 	p := half
 	for i := range objects {
@@ -109,7 +109,8 @@ func whole(objects int) ossdl.Progress {
 	return p
 }
 
-// The whole and, one below the other, what is in flight: redrawn in place as their number changes, and gone at the end.
+// TestObjectsHaveLinesOfTheirOwn checks the lines of the whole and of the objects in flight, one below the other. They are
+// redrawn in place as their number changes, and removed at the end.
 func TestObjectsHaveLinesOfTheirOwn(t *testing.T) {
 	screen := vt.New(80, 24)
 	b := New(screen, "backup")
@@ -137,7 +138,8 @@ func TestObjectsHaveLinesOfTheirOwn(t *testing.T) {
 	see(all, "")
 }
 
-// However high and wide the terminal is, no line wraps and nothing scrolls away, so that each frame replaces the one before.
+// TestObjectsStayOnTheScreen checks terminals of many sizes. No line wraps and nothing scrolls away, so that each frame
+// replaces the one before.
 func TestObjectsStayOnTheScreen(t *testing.T) {
 	for rows := 1; rows < 12; rows++ {
 		for columns := 1; columns < 120; columns += 1 + columns/12 {
@@ -160,7 +162,7 @@ func TestObjectsStayOnTheScreen(t *testing.T) {
 	}
 }
 
-// A key may hold anything, and is shown without it.
+// TestObjectsArePrintable checks that unprintable characters of a key are not shown.
 func TestObjectsArePrintable(t *testing.T) {
 	for _, line := range drawObjects([]ossdl.ObjectProgress{{Key: "a\x1b[2J\n\u009b数据\xff", Total: 1}}, 80, 8) {
 		if !strings.HasPrefix(line, "  a?[2J??数据") || strings.ContainsFunc(line, func(r rune) bool { return !unicode.IsPrint(r) }) {
@@ -169,7 +171,7 @@ func TestObjectsArePrintable(t *testing.T) {
 	}
 }
 
-// A terminal that was made narrow has wrapped what was drawn: it is found all the same.
+// TestObjectsOnATerminalMadeNarrow checks that lines which wrapped when the terminal was made narrow are still replaced.
 func TestObjectsOnATerminalMadeNarrow(t *testing.T) {
 	var out bytes.Buffer
 	columns := 80
@@ -184,7 +186,7 @@ func TestObjectsOnATerminalMadeNarrow(t *testing.T) {
 	}
 }
 
-// Without escape sequences there is the one line.
+// TestOneLineWithoutEscapeSequences checks that a terminal without escape sequences gets only one line.
 func TestOneLineWithoutEscapeSequences(t *testing.T) {
 	var out bytes.Buffer
 	b := New(&out, "backup")

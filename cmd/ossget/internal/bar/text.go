@@ -7,13 +7,13 @@ import (
 	"unicode"
 )
 
-// Bytes is a size for people: 1023 B, 1.5 MiB.
+// Bytes formats a size for people: 1023 B, 1.5 MiB.
 func Bytes(n int64) string {
 	if n < 1024 {
 		return fmt.Sprintf("%d B", n)
 	}
 	size, unit := float64(n)/1024, 0
-	for size >= 1023.95 && unit < len(units)-1 { // what would be printed as 1024.0
+	for size >= 1023.95 && unit < len(units)-1 { // it would be printed as 1024.0
 		size, unit = size/1024, unit+1
 	}
 	return fmt.Sprintf("%.1f %s", size, units[unit])
@@ -21,7 +21,7 @@ func Bytes(n int64) string {
 
 var units = []string{"KiB", "MiB", "GiB", "TiB", "PiB", "EiB"}
 
-// Duration is a time span for people, to two places: 45s, 3m05s, 7h12m, 2d03h. A part of a second counts as one.
+// Duration formats a time span for people, in two units: 45s, 3m05s, 7h12m, 2d03h. It rounds up to whole seconds.
 func Duration(d time.Duration) string {
 	s := int64((d + time.Second - 1) / time.Second)
 	switch {
@@ -36,7 +36,7 @@ func Duration(d time.Duration) string {
 	}
 }
 
-// Printable keeps a text from moving the cursor, or worse: an object's key may hold any character.
+// Printable replaces what could move the cursor or do worse. An object's key may contain any character.
 func Printable(s string) string {
 	return strings.Map(func(r rune) rune {
 		if !unicode.IsPrint(r) {
@@ -46,7 +46,7 @@ func Printable(s string) string {
 	}, s)
 }
 
-// width is how many columns a terminal gives s.
+// width returns how many columns s occupies on a terminal.
 func width(s string) int {
 	n := 0
 	for _, r := range s {
@@ -55,7 +55,7 @@ func width(s string) int {
 	return n
 }
 
-// runeWidth knows the East Asian scripts and emoji, which take two columns, and combining marks, which take none.
+// runeWidth supports the East Asian scripts and emoji, which occupy two columns, and combining marks, which occupy none.
 func runeWidth(r rune) int {
 	switch {
 	case unicode.Is(unicode.Mn, r):
@@ -67,7 +67,7 @@ func runeWidth(r rune) int {
 	return 1
 }
 
-// cut shortens s to at most columns, its end replaced by an ellipsis, or fills it up to that with spaces.
+// cut shortens s to columns, with an ellipsis at its end, or pads it to columns with spaces.
 func cut(s string, columns int) string {
 	if n := width(s); n <= columns {
 		return s + strings.Repeat(" ", columns-n)
@@ -88,13 +88,13 @@ func cut(s string, columns int) string {
 	return b.String() + strings.Repeat(" ", max(0, columns-n))
 }
 
-// cutFront is cut that keeps the end, which of a key tells most.
+// cutFront is like cut but keeps the end, which is the most specific part of a key.
 func cutFront(s string, columns int) string {
 	n := width(s)
 	if n <= columns || columns <= 0 {
 		return cut(s, columns)
 	}
-	s = strings.TrimRight(s, " ") // which fills it up to the longest
+	s = strings.TrimRight(s, " ") // padding to the longest
 	pad := n - width(s)
 	if n -= pad; n <= columns {
 		return cut(s, columns)

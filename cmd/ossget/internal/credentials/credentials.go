@@ -1,8 +1,8 @@
-// Package credentials finds who asks OSS, beyond fixed keys: it adapts github.com/aliyun/credentials-go to the SDK, and
-// reads the configuration file of ossutil.
+// Package credentials finds credentials for OSS other than fixed keys. It adapts github.com/aliyun/credentials-go to the
+// SDK, and reads the configuration file of ossutil.
 //
-// No error holds a key, a token or a line of a file. Those of credentials-go do, a broken profile file as a whole among
-// them, so that of its texts only what is known to be harmless is kept.
+// No error contains a key, a token or a line of a file. The errors of credentials-go do, for example a whole profile file
+// that is malformed. So only those parts of its texts are kept that are known to be harmless.
 package credentials
 
 import (
@@ -20,41 +20,41 @@ import (
 	"github.com/aliyun/credentials-go/credentials/providers"
 )
 
-// ErrUnavailable is every error of a Provider that could not be had any credentials from.
+// ErrUnavailable is the error of a Provider that could not get any credentials.
 var ErrUnavailable = errors.New("no credentials")
 
-// Provider gives the SDK the credentials of now: temporary ones are renewed three minutes before their end, in passing,
-// by whoever asks first. Where a renewal fails, those that are still good are given, and it is tried again some seconds
-// later. It is safe for concurrent use.
+// Provider supplies the SDK with the current credentials. The first request within three minutes of their end renews
+// temporary ones. If a renewal fails, credentials that are still good are used, and the next attempt is some seconds later.
+// It is safe for concurrent use.
 type Provider struct {
-	about string // where from, and what that needs
+	about string // the source, and what it needs
 
-	mu     sync.Mutex // what credentials-go has is for one goroutine at a time
+	mu     sync.Mutex // credentials-go allows one goroutine at a time
 	from   providers.CredentialsProvider
-	last   keys      // what was given last
-	good   time.Time // when that was known to be good; zero: never
-	failed time.Time // when a renewal failed since; zero: none has
+	last   keys      // the last ones returned
+	good   time.Time // when they were last known to be good; zero if never
+	failed time.Time // when a renewal failed since; zero if none did
 }
 
 const (
-	// spare is how long before their end credentials-go begins to renew keys. What it gave then was good for longer, and
-	// is good for as long after.
+	// spare is how long before their end credentials-go begins to renew keys. Keys that it returned were good for at least
+	// that long, so they can be used for that long after.
 	spare = 3 * time.Minute
-	// pause is how far apart renewals are that fail. Each may wait for its time-outs, and all requests with it.
+	// pause is the minimum time between renewals that fail. Each may wait for its time-outs, and all requests wait with it.
 	pause = 5 * time.Second
 )
 
 var _ oss.CredentialsProviderE = (*Provider)(nil)
 
-// FromEnvironment are ALIBABA_CLOUD_ACCESS_KEY_ID, ALIBABA_CLOUD_ACCESS_KEY_SECRET and ALIBABA_CLOUD_SECURITY_TOKEN.
+// FromEnvironment uses ALIBABA_CLOUD_ACCESS_KEY_ID, ALIBABA_CLOUD_ACCESS_KEY_SECRET and ALIBABA_CLOUD_SECURITY_TOKEN.
 func FromEnvironment() (*Provider, error) {
 	p, err := providers.NewEnvironmentVariableCredentialsProviderBuilder().Build()
 	return provider("the environment (ALIBABA_CLOUD_ACCESS_KEY_ID and ALIBABA_CLOUD_ACCESS_KEY_SECRET must be set)", p, err)
 }
 
-// FromProfile is the profile ALIBABA_CLOUD_PROFILE, or the default one, of the file ALIBABA_CLOUD_CREDENTIALS_FILE or
-// ~/.alibabacloud/credentials; where neither is there, the current one of the Alibaba Cloud CLI, in ~/.aliyun/config.json.
-// A profile may name a role: then STS is asked.
+// FromProfile uses the profile ALIBABA_CLOUD_PROFILE, or the default one, of the file ALIBABA_CLOUD_CREDENTIALS_FILE or
+// ~/.alibabacloud/credentials. If neither file exists, it uses the current profile of the Alibaba Cloud CLI, in
+// ~/.aliyun/config.json. If a profile names a role, STS supplies the keys.
 func FromProfile() (*Provider, error) {
 	file := os.Getenv("ALIBABA_CLOUD_CREDENTIALS_FILE")
 	if file == "" {
@@ -72,8 +72,8 @@ func FromProfile() (*Provider, error) {
 	return provider("the profile file "+file, p, err)
 }
 
-// FromECS is the RAM role of the ECS instance, as its metadata service at 100.100.100.200 tells; ALIBABA_CLOUD_ECS_METADATA
-// names the role where there are several.
+// FromECS uses the RAM role of the ECS instance, from its metadata service at 100.100.100.200. ALIBABA_CLOUD_ECS_METADATA
+// names the role if there are several.
 func FromECS() (*Provider, error) {
 	p, err := providers.NewECSRAMRoleCredentialsProviderBuilder().Build()
 	return provider("the metadata service of ECS (100.100.100.200, which a role must be attached for)", p, err)
@@ -82,7 +82,8 @@ func FromECS() (*Provider, error) {
 // oidcVariables are set in a pod whose service account has a RAM role.
 var oidcVariables = []string{"ALIBABA_CLOUD_ROLE_ARN", "ALIBABA_CLOUD_OIDC_PROVIDER_ARN", "ALIBABA_CLOUD_OIDC_TOKEN_FILE"}
 
-// FromOIDC is the RAM role of a pod's service account. STS gives it for the token in the file, which is read each time.
+// FromOIDC uses the RAM role of a pod's service account. STS exchanges the token in the file, which is read each time, for
+// keys.
 func FromOIDC() (*Provider, error) {
 	for _, name := range oidcVariables {
 		if os.Getenv(name) == "" {
@@ -92,14 +93,14 @@ func FromOIDC() (*Provider, error) {
 	return fromOIDC("")
 }
 
-// fromOIDC asks STS at the endpoint; "": that of the service.
+// fromOIDC uses STS at the endpoint; "" means that of the service.
 func fromOIDC(endpoint string) (*Provider, error) {
 	p, err := providers.NewOIDCCredentialsProviderBuilder().WithSTSEndpoint(endpoint).Build()
 	return provider("STS, for the OIDC token of the pod", p, err)
 }
 
-// FromChain is the first of all these that has any, in the order of credentials-go: environment, OIDC, the CLI's profile,
-// the profile file, ECS, and the URL in ALIBABA_CLOUD_CREDENTIALS_URI.
+// FromChain uses the first of these sources that has credentials, in the order of credentials-go: environment, OIDC, the
+// CLI's profile, the profile file, ECS, and the URL in ALIBABA_CLOUD_CREDENTIALS_URI.
 func FromChain() (*Provider, error) {
 	return provider("the chain of environment, OIDC, profiles and ECS", providers.NewDefaultCredentialsProvider(), nil)
 }
@@ -111,7 +112,7 @@ func provider(about string, p providers.CredentialsProvider, err error) (*Provid
 	return &Provider{about: about, from: p}, nil
 }
 
-// GetCredentialsE returns what is good now. An error is ErrUnavailable.
+// GetCredentialsE returns the current credentials. Its error is ErrUnavailable.
 func (p *Provider) GetCredentialsE() (oss.Credentials, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -131,10 +132,10 @@ func (p *Provider) GetCredentialsE() (oss.Credentials, error) {
 	return p.last, nil
 }
 
-// stillGood reports whether what was given last is.
+// stillGood reports whether the last credentials can still be used.
 func (p *Provider) stillGood() bool { return !p.good.IsZero() && time.Since(p.good) < spare }
 
-// GetCredentials is for what of the SDK knows no errors: there are no keys where there is one.
+// GetCredentials is for callers in the SDK that expect no error. If there is one, it returns empty keys.
 func (p *Provider) GetCredentials() oss.Credentials {
 	if c, err := p.GetCredentialsE(); err == nil {
 		return c
@@ -148,11 +149,12 @@ func (k keys) GetAccessKeyID() string     { return k.id }
 func (k keys) GetAccessKeySecret() string { return k.secret }
 func (k keys) GetSecurityToken() string   { return k.token }
 
-// String keeps the keys out of whatever prints them.
+// String prevents the keys from being printed.
 func (k keys) String() string   { return "credentials" }
 func (k keys) GoString() string { return "credentials" }
 
-// telling finds what an error of credentials-go may say: why there was no answer, its status, and the service's code.
+// telling matches the parts of an error of credentials-go that may be shown: why there was no answer, its status, and the
+// service's code.
 var telling = regexp.MustCompile(`connection refused|connection reset|no such host|network is unreachable|no route to host|` +
 	`i/o timeout|deadline exceeded|Client\.Timeout|certificate|no such file or directory|permission denied|is disabled|` +
 	`httpStatus: [1-5]\d\d\b|100\.100\.100\.200\S* [1-5]\d\d\b|"Code"\s*:\s*"[A-Za-z0-9.]{1,64}"`)

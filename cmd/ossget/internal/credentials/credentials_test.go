@@ -18,7 +18,7 @@ import (
 	"github.com/aliyun/credentials-go/credentials/providers"
 )
 
-// In a pod, STS is asked for the role with the token in the file, as it is then: what the file says changes, too.
+// TestOIDC checks that a pod's token is exchanged for the keys of the role at STS, and that the file is read anew each time.
 func TestOIDC(t *testing.T) {
 	life, status := time.Minute, http.StatusOK
 	var got []string
@@ -74,7 +74,7 @@ func TestOIDC(t *testing.T) {
 	}
 }
 
-// trust lets credentials-go, which copies the default transport, believe the server.
+// trust makes credentials-go, which copies the default transport, trust the server's certificate.
 func trust(t *testing.T, certificate *x509.Certificate) {
 	pool := x509.NewCertPool()
 	pool.AddCert(certificate)
@@ -85,8 +85,8 @@ func trust(t *testing.T, certificate *x509.Certificate) {
 	t.Cleanup(func() { transport.TLSClientConfig, transport.DisableKeepAlives = was, false })
 }
 
-// source is a provider of credentials-go as it keeps its contract: keys that are cached until three minutes before their
-// end, and an error for each question while it cannot renew them.
+// source is a provider that behaves as those of credentials-go do. Keys are cached until three minutes before their end, and
+// each call returns an error while they cannot be renewed.
 type source struct {
 	n, asked int
 	end      time.Time
@@ -105,8 +105,8 @@ func (s *source) GetCredentials() (*providers.Credentials, error) {
 	return &providers.Credentials{AccessKeyId: fmt.Sprint(s.n), AccessKeySecret: "secret", SecurityToken: "token"}, nil
 }
 
-// An outage of whoever gives the keys, shortly before the end of those there are, ends no request while these are good. It
-// is asked again now and then, and after their end the error is told.
+// TestOutageBeforeTheEnd checks that an outage of the source shortly before the keys expire fails no request while they are
+// good. Now and then the renewal is tried again. After the keys have expired its error is returned.
 func TestOutageBeforeTheEnd(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &source{down: true}
@@ -149,11 +149,12 @@ func TestOutageBeforeTheEnd(t *testing.T) {
 		time.Sleep(2 * time.Second)
 		ask("")
 		s.down = false
-		ask("3") // at once
+		ask("3") // immediately
 	})
 }
 
-// Many workers ask at once what credentials-go has for one goroutine at a time; -race tells.
+// TestProviderIsSafeForConcurrentUse checks that many workers can use a provider of credentials-go, which itself allows one
+// goroutine at a time. The race detector must find nothing.
 func TestProviderIsSafeForConcurrentUse(t *testing.T) {
 	t.Setenv("ALIBABA_CLOUD_ACCESS_KEY_ID", "id")
 	t.Setenv("ALIBABA_CLOUD_ACCESS_KEY_SECRET", "secret")

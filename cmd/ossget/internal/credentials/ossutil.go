@@ -9,7 +9,7 @@ import (
 	"strings"
 )
 
-// Config is what a configuration file of ossutil says about one bucket. What it leaves out is "".
+// Config is the content of a configuration file of ossutil for one bucket. Settings that it omits are "".
 type Config struct {
 	Endpoint, Region                    string
 	CNAME                               bool // Endpoint is a domain bound to the bucket
@@ -19,16 +19,16 @@ type Config struct {
 	Mode                         string // ossutil 2: AK, StsToken, EcsRamRole, …
 }
 
-// maxConfig is far more than such a file has: one that is longer is something else.
+// maxConfig is far more than such a file needs. A longer one is something else.
 const maxConfig = 1 << 20
 
-// form is told with every error.
+// form is part of every error.
 const form = "expected [Credentials], and below it endpoint = HOST, accessKeyID = ID, accessKeySecret = SECRET, " +
 	"for temporary keys stsToken = TOKEN, one a line; lines that begin with # or ; say nothing"
 
-// ReadConfig reads the file for the bucket: the sections [Credentials] of ossutil 1 or, where there is none, [default] of
-// ossutil 2, and [Bucket-Endpoint] and [Bucket-Cname]. Other sections and names are passed over. Errors name the file and
-// the line, never what it says.
+// ReadConfig reads the file for the bucket. It reads the section [Credentials] of ossutil 1 or, if there is none, [default]
+// of ossutil 2, and the sections [Bucket-Endpoint] and [Bucket-Cname]. Other sections and names are ignored. Errors name the
+// file and the line but never quote it.
 func ReadConfig(path, bucket string) (*Config, error) {
 	f, err := os.Open(path)
 	if err != nil {
@@ -49,10 +49,10 @@ func ReadConfig(path, bucket string) (*Config, error) {
 	return configOf(sections, bucket)
 }
 
-// entry is a value and where it stands.
+// entry is a value and its position.
 type entry struct{ value, at string }
 
-// section has entries by their name in lower case.
+// section maps names in lower case to their entries.
 type section map[string]entry
 
 // parseINI returns the sections by their name in lower case.
@@ -94,7 +94,7 @@ func parseINI(path, content string) (map[string]section, error) {
 	return sections, nil
 }
 
-// configOf takes what concerns the bucket.
+// configOf returns the settings for the bucket.
 func configOf(sections map[string]section, bucket string) (*Config, error) {
 	main, ok := sections["credentials"]
 	if !ok {
@@ -130,7 +130,8 @@ func configOf(sections map[string]section, bucket string) (*Config, error) {
 	return c, nil
 }
 
-// Keys are those of the file, or why there are none: a nil error with an empty AccessKeyID says that it has none.
+// Keys returns the keys of the file, or the reason why there are none. If the file has none, the error is nil and the access
+// key ID is "".
 func (c *Config) Keys() (id, secret, token string, err error) {
 	switch strings.ToLower(c.Mode) {
 	case "", "ak", "ststoken":

@@ -1,4 +1,4 @@
-// Package vt is what a terminal shows of what was written to it, for tests.
+// Package vt is a terminal for tests. It shows what a real one would show of the output.
 package vt
 
 import (
@@ -6,20 +6,21 @@ import (
 	"unicode/utf8"
 )
 
-// Screen is a terminal of so many columns and rows. It knows what bar uses: \r, \n as the line discipline passes it on (\r\n
-// or alone, with its return), cursor up, and clearing to the end of the line and of the screen. Each rune takes a column.
+// Screen is a terminal with a number of columns and rows. It supports what bar uses: \r, \n (alone, or as \r\n from the line
+// discipline; both return the cursor), cursor up, and clearing to the end of the line and of the screen. Each rune occupies
+// one column.
 type Screen struct {
 	columns, rows int
-	lines         [][]rune // all there ever were; the last rows of them are on the screen
+	lines         [][]rune // all lines so far; the last rows of them are on the screen
 	row, column   int
-	Unknown       []string // escape sequences that are none of these
+	Unknown       []string // unsupported escape sequences
 }
 
 func New(columns, rows int) *Screen {
 	return &Screen{columns: columns, rows: rows, lines: [][]rune{nil}}
 }
 
-// Write shows s.
+// Write shows b.
 func (t *Screen) Write(b []byte) (int, error) {
 	for s := string(b); s != ""; {
 		r, n := utf8.DecodeRuneInString(s)
@@ -59,7 +60,7 @@ func (t *Screen) put(r rune) {
 	t.column++
 }
 
-// escape does what the sequence at the beginning of s says, and returns how long that is.
+// escape executes the sequence at the beginning of s and returns its length.
 func (t *Screen) escape(s string) int {
 	end := strings.IndexFunc(s[1:], func(r rune) bool { return r >= '@' && r <= '~' && r != '[' })
 	if end < 0 {
@@ -85,7 +86,7 @@ func (t *Screen) escape(s string) int {
 	return len(seq)
 }
 
-// Lines is all that was shown and not cleared, what has scrolled away too, without spaces at the end of lines.
+// Lines returns everything that was shown and not cleared, including what has scrolled away, without trailing spaces.
 func (t *Screen) Lines() []string {
 	var lines []string
 	for _, line := range t.lines {
