@@ -54,9 +54,9 @@
 // # Errors
 //
 // Errors that a caller can act on are found with [errors.Is]: [ErrNotFound], [ErrObjectChanged], [ErrChecksum], [ErrRange],
-// [ErrInUse], [ErrArchived], [ErrExpired] and [ErrNoSpace]. A [*PartError] says which bytes could not be downloaded. If the
-// service answered, [errors.As] finds an oss.ServiceError with the request ID. No error, log line or file contains a
-// credential, a token or the query of a signed URL.
+// [ErrInUse], [ErrArchived], [ErrExpired], [ErrNoSpace] and [ErrTooLarge]. A [*PartError] says which bytes could not be
+// downloaded. If the service answered, [errors.As] finds an oss.ServiceError with the request ID. No error, log line or file
+// contains a credential, a token or the query of a signed URL.
 //
 // # Options
 //
@@ -141,6 +141,9 @@ func New(client *oss.Client, opts ...Option) (*Downloader, error) {
 // If the service has no CRC-64 of the bytes, the file appears all the same, and Result.Verified is false. That is so for some
 // older or copied objects, for a part of an object, and for some symbolic links. [WithChecksum] verifies those as well.
 //
+// Before Download returns, the file and its name are synced. Result.Durable is false if the file system cannot do so, or if the
+// folder could not be synced after the rename: the file is in place then, and a power loss may undo that. A warning is logged.
+//
 // # Resuming
 //
 // To resume after an error, repeat the call: the folder PATH.cp holds the data and says which ranges of it are done. After
@@ -156,8 +159,9 @@ func New(client *oss.Client, opts ...Option) (*Downloader, error) {
 // # Errors
 //
 // Download returns promptly when ctx is done, with the error of ctx. Other errors are [ErrNotFound], [ErrObjectChanged],
-// [ErrChecksum], [ErrRange], [ErrInUse], [ErrArchived], [ErrExpired] and [ErrNoSpace]. A [*PartError] says which range could
-// not be downloaded. If the service answered, the error wraps an oss.ServiceError.
+// [ErrChecksum], [ErrRange], [ErrInUse], [ErrArchived], [ErrExpired], [ErrNoSpace] and [ErrTooLarge]. A [*PartError] says which
+// range could not be downloaded. If the service answered, the error wraps an oss.ServiceError. [errors.ErrUnsupported] says
+// that the file system cannot do what a download needs, as that of some mounts of object stores; [Downloader.Open] needs none.
 func (d *Downloader) Download(ctx context.Context, bucket, key, path string, opts ...Option) (*Result, error) {
 	c, err := d.bucketCall(ctx, inDownload, "download", bucket, key, opts)
 	if err != nil {
@@ -179,6 +183,7 @@ type call struct {
 	panics *panics // of the caller's functions
 
 	verdict              // on the whole; zero until it is verified
+	durable    bool      // a power loss leaves the file as it is
 	streamHash hash.Hash // of what a Reader returned; nil for other calls
 
 	mu     sync.Mutex
@@ -248,7 +253,7 @@ func (c *call) attempt(ctx context.Context, dst *localfile.Destination, cp *chec
 	}
 	c.verdict, err = c.fetchUntilVerified(ctx, e)
 	if err == nil {
-		err = dst.Commit(e.Parts.Totals().Size, c.modTime(e))
+		c.durable, err = dst.Commit(e.Parts.Totals().Size, c.modTime(e))
 	}
 	if err != nil {
 		return keep.abandon(err)
@@ -409,7 +414,7 @@ func (c *call) newFileEngine(dst *localfile.Destination, cp *checkpoint) (*engin
 		config.Parts.SetVolatile()
 	}
 	keep := newKeeper(dst, config.Parts, c.src.Identity(), &c.objectOptions, c.cfg.log)
-	config.Disk, config.Beside = dst, []func(context.Context) error{dst.Reserve, keep.saves, keep.syncs}
+	config.Disk, config.Beside = dst, []func(context.Context) error{dst.Reserve, dst.WriteBack, keep.saves, keep.syncs}
 	e := c.newEngine(config)
 	keep.engine = e
 	return e, keep, nil

@@ -40,6 +40,9 @@ var (
 	ErrExpired = object.ErrExpired
 	// ErrNoSpace says that the disk, or the quota on it, is full. The same call resumes once there is room.
 	ErrNoSpace = localfile.ErrNoSpace
+	// ErrTooLarge says that the file would be longer than its file system, or the limit of the process (ulimit -f), allows.
+	// The same call fails again.
+	ErrTooLarge = localfile.ErrTooLarge
 )
 
 // KeyError is the failure of one object of a prefix. An error of [Downloader.DownloadPrefix] holds a *KeyError.

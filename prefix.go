@@ -135,6 +135,7 @@ type prefixCall struct {
 	watchdog *engine.Watchdog // of the same
 	folder   *tree.Folder     // dir; nil until it is open
 	fs       fsys.FS          // within dir; nil until then
+	notices  localfile.Notices
 
 	mu         sync.Mutex
 	requested  bool // a request was made

@@ -163,7 +163,7 @@ func (p *prefixCall) fileConfig(name string) localfile.Config {
 	return localfile.Config{
 		FS: p.fs, Log: p.cfg.log, Path: filepath.FromSlash(name), Folder: tree.WorkDir,
 		Base:   filepath.Join(tree.WorkDir, hex.EncodeToString(sum[:16])),
-		Sparse: p.cfg.sparse, KeepPartial: !p.cfg.checkpoint.none(), IsCheckpoint: isCheckpoint,
+		Sparse: p.cfg.sparse, KeepPartial: !p.cfg.checkpoint.none(), IsCheckpoint: isCheckpoint, Notices: &p.notices,
 	}
 }
 

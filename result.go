@@ -26,6 +26,7 @@ type Result struct {
 	Size            int64         `json:"size"`                  // bytes of the file; of the range, if WithRange asked for one
 	CRC64           uint64        `json:"crc64,string"`          // of those bytes; 0 if the call failed
 	Verified        bool          `json:"verified"`              // the service's CRC-64, or the caller's digest, matched
+	Durable         bool          `json:"durable"`               // the file and its name are on stable storage; see [Downloader.Download]
 	Encrypted       bool          `json:"encrypted"`             // by the writer of the object, and not decrypted: the bytes are ciphertext
 	ResumedBytes    int64         `json:"resumedBytes"`          // kept from an earlier run
 	DownloadedBytes int64         `json:"downloadedBytes"`       // body bytes read from the network, including those that came twice
@@ -73,7 +74,8 @@ func (r *Result) LogValue() slog.Value {
 	attrs := []slog.Attr{
 		slog.String("path", r.Path), slog.String("bucket", r.Bucket), slog.String("key", r.Key),
 		slog.String("versionId", r.VersionID), slog.String("etag", r.ETag), slog.Int64("size", r.Size),
-		slog.String("crc64", strconv.FormatUint(r.CRC64, 10)), slog.Bool("verified", r.Verified), slog.Bool("encrypted", r.Encrypted),
+		slog.String("crc64", strconv.FormatUint(r.CRC64, 10)), slog.Bool("verified", r.Verified), slog.Bool("durable", r.Durable),
+		slog.Bool("encrypted", r.Encrypted),
 		slog.Int64("resumedBytes", r.ResumedBytes), slog.Int64("downloadedBytes", r.DownloadedBytes),
 		slog.Int("requests", r.Requests), slog.Int("retries", r.Retries), slog.Float64("seconds", r.Duration.Seconds()),
 	}
@@ -152,7 +154,7 @@ func (c *call) result(ctx context.Context, path string, err error) (*Result, err
 		return res, nil
 	}
 	if res != nil {
-		res.CRC64, res.Verified = 0, false
+		res.CRC64, res.Verified, res.Durable = 0, false, false
 	}
 	return res, c.withNames(ctx, path, err)
 }
@@ -164,7 +166,7 @@ func (c *call) figures(path string) *Result {
 	}
 	id := c.src.Identity()
 	res := &Result{
-		Path: path, Bucket: id.Bucket, Key: id.Key, CRC64: c.crc, Verified: c.verified,
+		Path: path, Bucket: id.Bucket, Key: id.Key, CRC64: c.crc, Verified: c.verified, Durable: c.durable,
 		ResumedBytes: c.stats.Resumed.Load(), DownloadedBytes: c.stats.Downloaded.Load(),
 		Requests: int(c.stats.Requests.Load()), Retries: int(c.stats.Retries.Load()), Duration: time.Since(c.start),
 	}

@@ -74,7 +74,7 @@ func TestEveryFieldOfTheResult(t *testing.T) {
 	}
 	path := filepath.Join(dir, "file")
 	whole := ossdl.Result{
-		Path: path, Bucket: "bkt", Key: "dir/k", ETag: plain.ETag, Size: size, CRC64: new.CRC64(), Verified: true,
+		Path: path, Bucket: "bkt", Key: "dir/k", ETag: plain.ETag, Size: size, CRC64: new.CRC64(), Verified: true, Durable: true,
 		DownloadedBytes: size, Requests: 16, LastModified: modified,
 	}
 	bytes := harness.Bytes(t, new)
@@ -84,7 +84,7 @@ func TestEveryFieldOfTheResult(t *testing.T) {
 		want.CRC64, want.Requests = crc64.Update(0, bytes[off:off+length]), int((length+part-1)/part)
 		return want
 	}
-	to := func(want ossdl.Result, path string) ossdl.Result { want.Path = path; return want }
+	stream := func(want ossdl.Result) ossdl.Result { want.Path, want.Durable = "", false; return want }
 
 	get := func(bucket, key, path string, opts ...ossdl.Option) *ossdl.Result {
 		t.Helper()
@@ -133,7 +133,7 @@ func TestEveryFieldOfTheResult(t *testing.T) {
 	}
 	s.ClearFaults()
 	cut := whole
-	cut.CRC64, cut.Verified, cut.DownloadedBytes, cut.Requests = 0, false, 5*part, 6
+	cut.CRC64, cut.Verified, cut.Durable, cut.DownloadedBytes, cut.Requests = 0, false, false, 5*part, 6
 	sameResult(t, "interrupted", res, cut)
 	resumed := whole
 	resumed.ResumedBytes, resumed.DownloadedBytes, resumed.Requests = 5*part, 11*part, 11
@@ -144,7 +144,7 @@ func TestEveryFieldOfTheResult(t *testing.T) {
 	if err != nil {
 		t.Error(err)
 	}
-	sameResult(t, "writer", res, to(whole, ""))
+	sameResult(t, "writer", res, stream(whole))
 
 	for name, c := range map[string]struct {
 		opts []ossdl.Option
@@ -160,11 +160,11 @@ func TestEveryFieldOfTheResult(t *testing.T) {
 		if _, err := io.Copy(io.Discard, r); err != nil {
 			t.Error(err)
 		}
-		sameResult(t, name, r.Result(), to(c.want, ""))
+		sameResult(t, name, r.Result(), stream(c.want))
 		if err := r.Close(); err != nil {
 			t.Error(err)
 		}
-		sameResult(t, name+", closed", r.Result(), to(c.want, ""))
+		sameResult(t, name+", closed", r.Result(), stream(c.want))
 	}
 
 	raw := s.URL("ver", "dir/k")
@@ -445,7 +445,7 @@ func TestKeyErrorByPointerAndByValue(t *testing.T) {
 func someResult() *ossdl.Result {
 	return &ossdl.Result{
 		Path: "/data/a<b>&c", Bucket: "bkt", Key: "dir/k", VersionID: "v1", ETag: `"0A1B"`, Size: 1 << 40, CRC64: math.MaxUint64,
-		Verified: true, Encrypted: true, ResumedBytes: 1, DownloadedBytes: 2, Requests: 3, Retries: 4, Duration: 1500 * time.Millisecond,
+		Verified: true, Durable: true, Encrypted: true, ResumedBytes: 1, DownloadedBytes: 2, Requests: 3, Retries: 4, Duration: 1500 * time.Millisecond,
 		LastModified: time.Unix(1_600_000_000, 0).UTC(), Header: http.Header{"X-Oss-Meta-Colour": {"blue"}},
 	}
 }
@@ -472,10 +472,10 @@ func TestGoldenJSON(t *testing.T) {
 		want string
 	}{
 		"Result": {someResult(), `{"path":"/data/a<b>&c","bucket":"bkt","key":"dir/k","versionId":"v1","etag":"\"0A1B\"","size":1099511627776,` +
-			`"crc64":"18446744073709551615","verified":true,"encrypted":true,"resumedBytes":1,"downloadedBytes":2,"requests":3,"retries":4,` +
+			`"crc64":"18446744073709551615","verified":true,"durable":true,"encrypted":true,"resumedBytes":1,"downloadedBytes":2,"requests":3,"retries":4,` +
 			`"lastModified":"2020-09-13T12:26:40Z","header":{"X-Oss-Meta-Colour":["blue"]},"seconds":1.5}`},
-		"empty Result": {ossdl.Result{}, `{"path":"","bucket":"","key":"","versionId":"","etag":"","size":0,"crc64":"0","verified":false,"encrypted":false,` +
-			`"resumedBytes":0,"downloadedBytes":0,"requests":0,"retries":0,"seconds":0}`},
+		"empty Result": {ossdl.Result{}, `{"path":"","bucket":"","key":"","versionId":"","etag":"","size":0,"crc64":"0","verified":false,` +
+			`"durable":false,"encrypted":false,"resumedBytes":0,"downloadedBytes":0,"requests":0,"retries":0,"seconds":0}`},
 		"no Result": {(*ossdl.Result)(nil), `null`},
 		"PrefixResult": {somePrefixResult(), `{"done":1,"skipped":2,"failed":3,"bytes":4,"encrypted":5,"failures":[{"key":"a","error":` + string(serviceText) +
 			`},{"key":"b&c","error":"checksum mismatch"}],"listing":"listing: no answer"}`},
@@ -588,10 +588,10 @@ func TestLogValue(t *testing.T) {
 	}{
 		"Result": {someResult(),
 			`{"v":{"path":"/data/a<b>&c","bucket":"bkt","key":"dir/k","versionId":"v1","etag":"\"0A1B\"","size":1099511627776,` +
-				`"crc64":"18446744073709551615","verified":true,"encrypted":true,"resumedBytes":1,"downloadedBytes":2,"requests":3,"retries":4,"seconds":1.5,` +
+				`"crc64":"18446744073709551615","verified":true,"durable":true,"encrypted":true,"resumedBytes":1,"downloadedBytes":2,"requests":3,"retries":4,"seconds":1.5,` +
 				`"lastModified":"2020-09-13T12:26:40Z"}}`,
 			`v.path=/data/a<b>&c v.bucket=bkt v.key=dir/k v.versionId=v1 v.etag="\"0A1B\"" v.size=1099511627776 ` +
-				`v.crc64=18446744073709551615 v.verified=true v.encrypted=true v.resumedBytes=1 v.downloadedBytes=2 v.requests=3 v.retries=4 v.seconds=1.5 ` +
+				`v.crc64=18446744073709551615 v.verified=true v.durable=true v.encrypted=true v.resumedBytes=1 v.downloadedBytes=2 v.requests=3 v.retries=4 v.seconds=1.5 ` +
 				`v.lastModified=2020-09-13T12:26:40.000Z`},
 		"no Result": {(*ossdl.Result)(nil), `{"v":null}`, `v=<nil>`},
 		"PrefixResult": {prefix,

@@ -105,8 +105,8 @@ always in DEST/.ossdl; none for standard output):
 
 Output:
   -json                 the result as one JSON line on standard output: path size etag
-                        crc64 verified encrypted resumedBytes downloadedBytes requests
-                        retries seconds; on failure also error code requestId.
+                        crc64 verified durable encrypted resumedBytes downloadedBytes
+                        requests retries seconds; on failure also error code requestId.
                         With -recursive: path done skipped failed bytes encrypted seconds
                         failures; failures lists key error code requestId of at most
                         1000 objects.
@@ -127,8 +127,9 @@ Exit codes:
        -if-match it fails until the object has that ETag again)
     2  wrong usage
     3  the same command will fail again: no such object, access denied, archived, range
-       outside the object, wrong digest; with -recursive: every object that failed
-       would fail again; before any request: DEST or the checkpoint cannot be written
+       outside the object, wrong digest, file too large for its file system; with
+       -recursive: every object that failed would fail again; before any request: DEST
+       or the checkpoint cannot be written or replaced
   129  interrupted by SIGHUP: the terminal is gone; the same command resumes
   130  interrupted by Ctrl-C; the same command resumes
   143  interrupted by SIGTERM; the same command resumes

@@ -82,6 +82,8 @@ var kinds = []struct {
 	{ossdl.ErrArchived, "Archived", exitHopeless},
 	{ossdl.ErrRange, "RangeRefused", exitHopeless},
 	{ossdl.ErrChecksum, "ChecksumMismatch", exitHopeless},
+	{ossdl.ErrTooLarge, "TooLarge", exitHopeless},
+	{errors.ErrUnsupported, "Local", exitHopeless}, // by the file system of the destination
 }
 
 // kind returns the exit code and a stable word. The word is for errors without a code of the service.
@@ -200,15 +202,18 @@ func (o outcome) summary() string {
 	if r.ResumedBytes > 0 {
 		s += fmt.Sprintf(", %s of it from an earlier run", bar.Bytes(r.ResumedBytes))
 	}
-	switch {
-	case r.Encrypted && r.Verified:
-		return s + ", verified; encrypted by its writer, and not decrypted"
-	case r.Encrypted:
-		return s + "; not verified: there is no digest to compare with; encrypted by its writer, and not decrypted"
-	case !r.Verified:
-		return s + "; not verified: there is no digest to compare with"
+	if !r.Verified {
+		s += "; not verified: there is no digest to compare with"
+	} else {
+		s += ", verified"
 	}
-	return s + ", verified"
+	if r.Encrypted {
+		s += "; encrypted by its writer, and not decrypted"
+	}
+	if !r.Durable && o.task != taskStdout {
+		s += "; not synced: a power loss may cost it"
+	}
+	return s
 }
 
 // report is the line of -json. Scripts rely on the names and their meanings.
@@ -218,6 +223,7 @@ type report struct {
 	ETag            string  `json:"etag"`
 	CRC64           string  `json:"crc64"` // decimal: not every parser reads so large a number exactly
 	Verified        bool    `json:"verified"`
+	Durable         bool    `json:"durable"`
 	Encrypted       bool    `json:"encrypted"`
 	ResumedBytes    int64   `json:"resumedBytes"`
 	DownloadedBytes int64   `json:"downloadedBytes"`
@@ -243,7 +249,8 @@ func (o outcome) json() string {
 		r = &ossdl.Result{Path: o.path}
 	}
 	line := report{
-		Path: r.Path, Size: r.Size, ETag: r.ETag, CRC64: strconv.FormatUint(r.CRC64, 10), Verified: r.Verified, Encrypted: r.Encrypted,
+		Path: r.Path, Size: r.Size, ETag: r.ETag, CRC64: strconv.FormatUint(r.CRC64, 10),
+		Verified: r.Verified, Durable: r.Durable, Encrypted: r.Encrypted,
 		ResumedBytes: r.ResumedBytes, DownloadedBytes: r.DownloadedBytes, Requests: r.Requests, Retries: r.Retries,
 		Seconds: r.Duration.Seconds(), Failure: o.failure(),
 	}

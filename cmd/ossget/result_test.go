@@ -43,6 +43,8 @@ func TestExitCodesAndWords(t *testing.T) {
 		{part(errors.Join(ossdl.ErrArchived, service(403, "InvalidObjectState"))), 3, "Archived", "5F"},
 		{part(ossdl.ErrRange), 3, "RangeRefused", ""},
 		{part(ossdl.ErrChecksum), 3, "ChecksumMismatch", ""},
+		{part(ossdl.ErrTooLarge), 3, "TooLarge", ""},
+		{part(errors.ErrUnsupported), 3, "Local", ""},
 		{part(service(403, "AccessDenied")), 3, "AccessDenied", "5F"},
 		{part(service(403, "")), 3, "AccessDenied", "5F"},
 		{part(service(400, "InvalidArgument")), 3, "InvalidArgument", "5F"},
@@ -100,6 +102,26 @@ func TestMessagesArePrintable(t *testing.T) {
 	}
 }
 
+// TestNothingContinuesThatFailsAgain checks that a file that is too large for its place is not promised to continue there.
+func TestNothingContinuesThatFailsAgain(t *testing.T) {
+	o := outcome{err: fmt.Errorf("oss://b/k: %w", ossdl.ErrTooLarge), result: new(ossdl.Result), kept: 3 << 20}
+	if got := o.line(); strings.Contains(got, "continues") {
+		t.Errorf("got %q", got)
+	}
+}
+
+// TestNotSyncedIsSaid checks that the line of a file that a power loss may cost says so, and that of a stream does not.
+func TestNotSyncedIsSaid(t *testing.T) {
+	for task, want := range map[task]bool{taskFile: true, taskURL: true, taskStdout: false} {
+		for _, durable := range []bool{false, true} {
+			o := outcome{task: task, result: &ossdl.Result{Path: "p", Verified: true, Durable: durable}}
+			if got := o.line(); strings.Contains(got, "power loss") != (want && !durable) || !strings.Contains(got, ", verified") {
+				t.Errorf("%v, durable %t: %q", task, durable, got)
+			}
+		}
+	}
+}
+
 // TestNothingContinuesWithoutACheckpoint checks that a run that keeps nothing does not promise to resume.
 func TestNothingContinuesWithoutACheckpoint(t *testing.T) {
 	for _, o := range []outcome{
@@ -113,13 +135,13 @@ func TestNothingContinuesWithoutACheckpoint(t *testing.T) {
 }
 
 func TestJSONHasTheNamedFieldsAndNoOther(t *testing.T) {
-	names := []string{"path", "size", "etag", "crc64", "verified", "encrypted", "resumedBytes", "downloadedBytes", "requests", "retries", "seconds"}
+	names := []string{"path", "size", "etag", "crc64", "verified", "durable", "encrypted", "resumedBytes", "downloadedBytes", "requests", "retries", "seconds"}
 	done := outcome{result: &ossdl.Result{
-		Path: "a<b>&", Size: 5, ETag: `"AB"`, CRC64: 1<<64 - 1, Verified: true, ResumedBytes: 2, DownloadedBytes: 3,
+		Path: "a<b>&", Size: 5, ETag: `"AB"`, CRC64: 1<<64 - 1, Verified: true, Durable: true, ResumedBytes: 2, DownloadedBytes: 3,
 		Requests: 4, Retries: 1, Duration: 1500 * time.Millisecond,
 	}}
-	want := `{"path":"a<b>&","size":5,"etag":"\"AB\"","crc64":"18446744073709551615","verified":true,"encrypted":false,` +
-		`"resumedBytes":2,"downloadedBytes":3,"requests":4,"retries":1,"seconds":1.5}` + "\n"
+	want := `{"path":"a<b>&","size":5,"etag":"\"AB\"","crc64":"18446744073709551615","verified":true,` +
+		`"durable":true,"encrypted":false,"resumedBytes":2,"downloadedBytes":3,"requests":4,"retries":1,"seconds":1.5}` + "\n"
 	if got := done.json(); got != want {
 		t.Errorf("got  %swant %s", got, want)
 	}

@@ -38,6 +38,12 @@ func SyncDirError(err error) error {
 	return err
 }
 
+// IsIncapable reports whether err is one of the ways in which a file system says that it does not have an operation: writing
+// out of order or a rename, for example, on the mount of an object store.
+func IsIncapable(err error) bool {
+	return isErrno(err, append(noSync, syscall.ESPIPE)...) || errors.Is(err, errors.ErrUnsupported)
+}
+
 // isErrno reports whether err is an error of the system, and one of these if any are given.
 func isErrno(err error, these ...syscall.Errno) bool {
 	errno, ok := errors.AsType[syscall.Errno](err)

@@ -56,6 +56,19 @@ func TestErrorsOfTheSystem(t *testing.T) {
 	}
 }
 
+// TestIncapable checks which errors say that a file system does not have an operation.
+func TestIncapable(t *testing.T) {
+	for err, want := range map[error]bool{
+		nil: false, syscall.EINVAL: true, syscall.ENOSYS: true, syscall.ENOTSUP: true, syscall.ESPIPE: true, errors.ErrUnsupported: true,
+		&fs.PathError{Op: "write", Path: "file", Err: syscall.EINVAL}: true,
+		syscall.EIO: false, syscall.ENOSPC: false, syscall.EACCES: false, syscall.EPERM: false, syscall.EFBIG: false, fs.ErrNotExist: false,
+	} {
+		if got := fsys.IsIncapable(err); got != want {
+			t.Errorf("%v: %t", err, got)
+		}
+	}
+}
+
 func containsError(list []error, err error) bool {
 	for _, e := range list {
 		if e == err {

@@ -17,7 +17,7 @@ const (
 	openAt     = 0
 )
 
-func leased(error) bool { return false }
+func refusesGuards(error) bool { return false }
 
 func isPlain(func(string) (fs.FileInfo, error), string) bool { return false }
 

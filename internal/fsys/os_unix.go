@@ -23,16 +23,24 @@ const waitGuards = unix.O_NOCTTY
 const Holes = true
 
 func openNoFollow(name string, flag int, perm fs.FileMode) (*os.File, error) {
-	f, err := os.OpenFile(name, flag|unix.O_NOFOLLOW|openGuards, perm)
-	if leased(err) && isPlain(os.Lstat, name) {
-		f, err = os.OpenFile(name, flag|unix.O_NOFOLLOW|waitGuards, perm)
+	f, err := openFile(name, flag|unix.O_NOFOLLOW|openGuards, perm)
+	if refusesGuards(err) && isPlain(os.Lstat, name) {
+		f, err = openFile(name, flag|unix.O_NOFOLLOW|waitGuards, perm)
 	}
 	return f, err
 }
 
-// leased: another process has a lease on the file (a file server, mostly) and is being asked to give it up. The system
-// takes it away after some time (/proc/sys/fs/lease-break-time), so the next open does not wait forever.
-func leased(err error) bool { return errors.Is(err, unix.EWOULDBLOCK) }
+// openFile is replaced by tests.
+var openFile = os.OpenFile
+
+// refusesGuards reports whether an open may have failed because of O_NONBLOCK.
+//
+// EWOULDBLOCK: another process has a lease on the file (a file server, mostly) and is being asked to give it up. The system
+// takes it away after some time (/proc/sys/fs/lease-break-time), so the next open does not wait forever. EINVAL: some FUSE
+// file systems know no such flag.
+func refusesGuards(err error) bool {
+	return errors.Is(err, unix.EWOULDBLOCK) || errors.Is(err, unix.EINVAL)
+}
 
 func isPlain(lstat func(string) (fs.FileInfo, error), name string) bool {
 	fi, err := lstat(name)

@@ -56,7 +56,7 @@ func (r *rootFS) open(name string, flag int, perm fs.FileMode) (File, error) {
 	}
 	plain := flag &^ (creating | os.O_TRUNC)
 	f, err := r.root.OpenFile(name, plain|openGuards, perm)
-	if leased(err) && isPlain(r.root.Lstat, name) {
+	if refusesGuards(err) && isPlain(r.root.Lstat, name) {
 		f, err = r.root.OpenFile(name, plain|waitGuards, perm)
 	}
 	if errors.Is(err, fs.ErrNotExist) {

@@ -101,6 +101,51 @@ func TestWriteBackErrors(t *testing.T) {
 	}
 }
 
+// TestOpenWithoutNonblock checks that a plain file is opened also where O_NONBLOCK is refused, and that nothing else is waited for.
+func TestOpenWithoutNonblock(t *testing.T) {
+	dir := t.TempDir()
+	path, pipe := filepath.Join(dir, "file"), filepath.Join(dir, "pipe")
+	if err := errors.Join(os.WriteFile(path, nil, 0o600), unix.Mkfifo(pipe, 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	for _, errno := range []error{unix.EINVAL, unix.EWOULDBLOCK} {
+		with(t, &openFile, func(name string, flag int, perm fs.FileMode) (*os.File, error) {
+			if flag&unix.O_NONBLOCK != 0 {
+				return nil, &fs.PathError{Op: "open", Path: name, Err: errno}
+			}
+			return os.OpenFile(name, flag, perm)
+		})
+		f, err := OS().OpenFile(path, os.O_RDWR, 0)
+		if err != nil {
+			t.Fatalf("%v: %v", errno, err)
+		}
+		if err := f.Close(); err != nil {
+			t.Error(err)
+		}
+		if _, err := OS().OpenFile(pipe, os.O_RDONLY, 0); !errors.Is(err, ErrNotRegular) {
+			t.Errorf("%v, a pipe: %v", errno, err)
+		}
+	}
+}
+
+// TestMemoryLimits checks where the memory limits of a process are looked for.
+func TestMemoryLimits(t *testing.T) {
+	for groups, want := range map[string]string{
+		"":           "",
+		"0::/\n":     "/sys/fs/cgroup/memory.max",
+		"0::/a/b\n":  "/sys/fs/cgroup/a/b/memory.max /sys/fs/cgroup/a/memory.max /sys/fs/cgroup/memory.max",
+		"0::/../x\n": "/sys/fs/cgroup/x/memory.max /sys/fs/cgroup/memory.max",
+		"12:cpu:/a\n4:hugetlb,memory:/b:c\nodd\n": "/sys/fs/cgroup/memory/b:c/memory.limit_in_bytes /sys/fs/cgroup/memory/memory.limit_in_bytes",
+	} {
+		if got := strings.Join(memoryLimits(groups), " "); got != want {
+			t.Errorf("%q: %q, want %q", groups, got, want)
+		}
+	}
+	if n := Memory(); n < 1<<20 || n == math.MaxInt64 {
+		t.Errorf("%d bytes of memory", n)
+	}
+}
+
 // TestWritableErrors checks that EROFS is the only error of access(2) that counts.
 func TestWritableErrors(t *testing.T) {
 	dir := t.TempDir()

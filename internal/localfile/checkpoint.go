@@ -37,7 +37,7 @@ func (d *Destination) ReadCheckpoint() ([]byte, error) {
 	}
 	data, err := d.readOurs()
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		err = fmt.Errorf("checkpoint: %w", d.NoSpace(0, err))
+		err = fmt.Errorf("checkpoint: %w", d.withOwner(filepath.Dir(d.checkpoint), d.NoSpace(0, err)))
 	}
 	return data, err
 }

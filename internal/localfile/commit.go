@@ -14,18 +14,20 @@ import (
 // Commit makes the verified content, of size bytes, the file at the path. modified is its modification time; zero means the
 // time of the last write. Another process sees the old file or the complete new one. After an error that is so, too, and
 // Abandon must be called.
-func (d *Destination) Commit(size int64, modified time.Time) error {
-	if err := d.content.putInPlace(size, modified); err != nil {
-		return err
+//
+// durable reports whether a power loss leaves the file as it is. It does not if the file system cannot sync, or if the folder
+// could not be synced after the rename. That is no error: the file is in place, and every later call would end the same way.
+func (d *Destination) Commit(size int64, modified time.Time) (durable bool, err error) {
+	synced, err := d.content.putInPlace(size, modified)
+	if err != nil {
+		return false, err
 	}
 	// A power loss after the return must not bring the old file back.
-	if err := d.syncFolder(); err != nil {
-		return err
-	}
+	named := d.syncFolder()
 	// Last: until the rename is on disk a crash may leave the partial file, and it needs its checkpoint.
 	d.DropCheckpoint()
 	d.dropStray()
-	return nil
+	return synced && named, nil
 }
 
 // RemoveLeftovers removes the working files that a killed call left for a file that is complete by now. cfg must have a
@@ -47,9 +49,7 @@ func RemoveLeftovers(cfg Config) error {
 	defer unlock()
 	// The killed call may have got as far as its rename. A power loss must not undo the rename of a file that is
 	// reported as complete.
-	if err := d.syncFolder(); err != nil {
-		return err
-	}
+	d.syncFolder()
 	for _, name := range []string{d.work.data, d.work.checkpoint} {
 		if _, err := d.ourFile(name); err != nil {
 			return err
@@ -60,12 +60,13 @@ func RemoveLeftovers(cfg Config) error {
 	return nil
 }
 
-// syncFolder makes the names in the path's folder durable. A file system that cannot do so has done what it can.
-func (d *Destination) syncFolder() error {
-	if err := d.fs.SyncDir(filepath.Dir(d.path)); !errors.Is(err, errors.ErrUnsupported) {
-		return err
+// syncFolder makes the names in the path's folder durable, and reports whether they are. A failure is logged, once.
+func (d *Destination) syncFolder() (durable bool) {
+	err := d.fs.SyncDir(filepath.Dir(d.path))
+	if err != nil {
+		d.warnOnce("the folder could not be synced: a power loss may undo the rename of the file", err)
 	}
-	return nil
+	return err == nil
 }
 
 // isAt returns an error unless the file ours is at name and has this size.

@@ -6,6 +6,7 @@
 package localfile
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -14,6 +15,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"sync"
 	"syscall"
 	"time"
 
@@ -35,9 +37,14 @@ type Config struct {
 	CheckpointDir string // a folder for checkpoints of several downloads, made if it is missing
 	Source        string // what is downloaded; with the path it makes the checkpoint's name in CheckpointDir
 
+	Notices *Notices // of the call, if it has several destinations; nil: of this one
+
 	// IsCheckpoint reports whether a file that begins with data is a checkpoint of any version, be it a torn one.
 	IsCheckpoint func(data []byte) bool
 }
+
+// Notices are the warnings about a file system that a call has logged. It logs each once, however many files it writes there.
+type Notices struct{ said sync.Map }
 
 // Destination is a path at which a download appears complete or not at all, with the working files that it needs until
 // then. Only the rename in Commit touches the path itself. [Check] makes one.
@@ -51,6 +58,7 @@ type Destination struct {
 	folders []string  // those that the working files may be in; nil: work is what the caller asked for
 	work    workFiles // chosen by Lock
 	sparse  bool
+	notices *Notices
 
 	keepPartial   bool
 	checkpoint    string // "": none is kept
@@ -75,10 +83,13 @@ type content interface {
 	sync() error
 	// syncFailed reports whether a sync has failed.
 	syncFailed() bool
+	// writeBack has the system write to the disk what comes, batch by batch, until ctx is done.
+	writeBack(ctx context.Context) error
 	// freeBallast makes room for a checkpoint on a full disk, if it can.
 	freeBallast(last bool) (freed bool)
-	// putInPlace makes the file, of size bytes, the one at the path. It closes the file.
-	putInPlace(size int64, modified time.Time) error
+	// putInPlace makes the file, of size bytes, the one at the path. It closes the file. synced is false if the file system
+	// cannot sync its bytes.
+	putInPlace(size int64, modified time.Time) (synced bool, err error)
 	// discard closes the file, and removes it if it is a partial one.
 	discard()
 	// close closes the file. It may be called more than once.
@@ -123,6 +134,7 @@ func Check(cfg Config) (*Destination, error) {
 func newDestination(cfg Config) *Destination {
 	d := &Destination{
 		fs: cfg.FS, log: cfg.Log, path: cfg.Path, sparse: cfg.Sparse, keepPartial: cfg.KeepPartial, isCheckpoint: cfg.IsCheckpoint,
+		notices: cmp.Or(cfg.Notices, new(Notices)),
 	}
 	if cfg.Base != "" {
 		d.use(filesAt(cfg.Folder, cfg.Base))
@@ -156,13 +168,37 @@ func (d *Destination) checkPath() error {
 		return err
 	}
 	f, err := d.fs.OpenFile(d.path, os.O_WRONLY, 0)
-	if err != nil {
-		if errors.Is(err, syscall.ETXTBSY) { // a running program: after the rename it still has its old file
-			return nil
-		}
+	switch {
+	case err == nil:
+		return f.Close()
+	case errors.Is(err, syscall.ETXTBSY), // a running program: after the rename it still has its old file
+		errors.Is(err, syscall.EWOULDBLOCK), fsys.IsIncapable(err): // that it cannot be opened so says nothing about the rename
+		return nil
+	}
+	return d.withOwner(d.path, err)
+}
+
+// withOwner adds to an error of permissions whose the file or folder at name is, if it is not ours.
+func (d *Destination) withOwner(name string, err error) error {
+	if !errors.Is(err, fs.ErrPermission) {
 		return err
 	}
-	return f.Close()
+	fi, lerr := d.fs.Lstat(name)
+	if lerr != nil {
+		return err
+	}
+	owner, known := fsys.Owner(fi)
+	if user, ok := d.fs.User(); !ok || !known || owner == user {
+		return err
+	}
+	return fmt.Errorf("%w: %s belongs to user %d and has mode %v", err, name, owner, fi.Mode())
+}
+
+// warnOnce logs a warning about the file system, unless the call has done so.
+func (d *Destination) warnOnce(message string, err error) {
+	if _, said := d.notices.said.LoadOrStore(message, true); !said {
+		d.log.Warn(message, "path", d.path, "error", err)
+	}
 }
 
 // Path returns the path, with its symbolic links resolved.
@@ -211,7 +247,7 @@ func (d *Destination) Adopt(length int64, complete bool) (found bool, err error)
 // which missing bytes are still to be written; both are negative if that is not known. It implements [engine.Sink].
 func (d *Destination) Begin(size, missing int64) error {
 	if d.content == nil {
-		p, err := d.createPartial()
+		p, err := d.createPartial(size)
 		if err != nil {
 			return err
 		}
@@ -221,13 +257,21 @@ func (d *Destination) Begin(size, missing int64) error {
 }
 
 // WriteAt writes into the partial file. If the file is already at the path the error is [ErrNotOurs].
-func (d *Destination) WriteAt(b []byte, off int64) (int, error) { return d.content.WriteAt(b, off) }
+func (d *Destination) WriteAt(b []byte, off int64) (int, error) {
+	n, err := d.content.WriteAt(b, off)
+	return n, tooLarge(err)
+}
 
 // ReadAt reads what is on disk, to compare it with the checkpoint and with the digest that the caller gave.
 func (d *Destination) ReadAt(b []byte, off int64) (int, error) { return d.content.ReadAt(b, off) }
 
 // Reserve allocates the disk blocks that Begin has left to it, until ctx is done.
 func (d *Destination) Reserve(ctx context.Context) error { return d.content.reserve(ctx) }
+
+// WriteBack has the system write to the disk what was written to the partial file, each time that so many bytes have come, until
+// ctx is done. Meanwhile writes wait for the disk: otherwise a fast network fills the memory of the machine, or of its
+// container, with bytes that a slow disk has still to take. An error is as that of Sync.
+func (d *Destination) WriteBack(ctx context.Context) error { return d.content.writeBack(ctx) }
 
 // Sync puts the bytes written so far on stable storage.
 //

@@ -54,10 +54,14 @@ func (p *inPlace) sync() error { return nil }
 
 func (p *inPlace) syncFailed() bool { return false }
 
+func (p *inPlace) writeBack(context.Context) error { return nil }
+
 func (p *inPlace) freeBallast(bool) bool { return false }
 
-// putInPlace has nothing to move.
-func (p *inPlace) putInPlace(size int64, _ time.Time) error { return p.confirmInPlace(size) }
+// putInPlace has nothing to move. The call that did so synced the bytes first.
+func (p *inPlace) putInPlace(size int64, _ time.Time) (synced bool, err error) {
+	return true, p.confirmInPlace(size)
+}
 
 // confirmInPlace returns an error unless the file that was verified is still at the path, with all its bytes. It closes the
 // file.

@@ -80,24 +80,24 @@ func TestChoose(t *testing.T) {
 	const step = fsys.ReserveStep
 	for _, c := range []struct {
 		name             string
-		size, held, free int64
+		size, need, free int64
 		adopted          bool
 		want             reservation
 	}{
 		{"empty", 0, 0, 0, false, reserveNone},
-		{"all there", 100, 100, 0, true, reserveNone},
-		{"more than all there", 100, 4096, 0, true, reserveNone},
-		{"small, there is room", 100, 0, 100, false, reserveNow},
-		{"small resume, there is room", 100, 40, 60, true, reserveNow},
-		{"small, a byte too little", 100, 0, 99, false, reserveNow},
-		{"resume, a byte too little", 100, 40, 59, true, reserveRefused},
-		{"resume, full disk", 100, 40, 0, true, reserveRefused},
-		{"free space unknown", 100, 0, -1, false, reserveNow},
-		{"resume, free space unknown", 100, 40, -1, true, reserveNow},
-		{"one step", step, 0, step, false, reserveNow},
-		{"over one step, a byte too little", step, 1, step - 2, false, reserveNow},
+		{"all there", 100, 0, 0, true, reserveNone},
+		{"more than all there", 100, -3996, 0, true, reserveNone},
+		{"small, there is room", 100, 100, 100, false, reserveNow},
+		{"small resume, there is room", 100, 60, 60, true, reserveNow},
+		{"small, a byte too little", 100, 100, 99, false, reserveNow},
+		{"resume, a byte too little", 100, 60, 59, true, reserveRefused},
+		{"resume, a byte left", 100, 60, 1, true, reserveRefused},
+		{"free space unknown", 100, 100, -1, false, reserveNow},
+		{"resume, free space unknown", 100, 60, -1, true, reserveNow},
+		{"one step", step, step, step, false, reserveNow},
+		{"over one step, a byte too little", step, step - 1, step - 2, false, reserveNow},
 	} {
-		if got := choose(c.size, c.held, c.free, c.adopted); got != c.want {
+		if got := choose(c.size, c.need, c.free, c.adopted); got != c.want {
 			t.Errorf("%s: %v, want %v", c.name, got, c.want)
 		}
 	}
@@ -107,14 +107,14 @@ func TestChoose(t *testing.T) {
 	}
 	size++
 	for _, adopted := range []bool{false, true} {
-		if got := choose(size, 1, size-1, adopted); got != reserveBeside {
+		if got := choose(size, size-1, size-1, adopted); got != reserveBeside {
 			t.Errorf("over one step, there is room, adopted %t: %v, want %v", adopted, got, reserveBeside)
 		}
 	}
-	if got := choose(size, 1, size-2, false); got != reserveNow {
+	if got := choose(size, size-1, size-2, false); got != reserveNow {
 		t.Errorf("over one step, a byte too little: %v, want %v", got, reserveNow)
 	}
-	if got := choose(size, 0, -1, false); got != reserveNow {
+	if got := choose(size, size, -1, false); got != reserveNow {
 		t.Errorf("over one step, free space unknown: %v, want %v", got, reserveNow)
 	}
 }
@@ -143,7 +143,7 @@ func TestCommittedFileReplacedDuringItsProof(t *testing.T) {
 		if replaced {
 			write("/file")
 		}
-		if err := d.Commit(1000, time.Time{}); (err != nil) != replaced {
+		if _, err := d.Commit(1000, time.Time{}); (err != nil) != replaced {
 			t.Errorf("replaced %t: %v", replaced, err)
 		}
 		d.Abandon(AsFound)

@@ -44,7 +44,7 @@ func (d *Destination) Lock() (unlock func(), err error) {
 	case err != nil:
 		return nil, err
 	case !systemwide:
-		d.log.Warn("the file system has no locks: other processes are not kept away", "path", d.path)
+		d.warnOnce("the file system has no locks: other processes are not kept away", errors.ErrUnsupported)
 	}
 	return func() {
 		defer disclaim()
@@ -120,6 +120,7 @@ func (d *Destination) takeFolder() (release func(), systemwide bool, err error) 
 	}
 	unlock, systemwide, err := d.lockFile()
 	if err != nil {
+		err = d.NoSpace(0, err) // before the removal makes room for a file
 		if !there {
 			d.removeFolder()
 		}
@@ -131,6 +132,7 @@ func (d *Destination) takeFolder() (release func(), systemwide bool, err error) 
 	}
 	err = d.checkOther()
 	if err == nil && there {
+		d.dropTrial()
 		err = d.cannotMake(d.tryOther())
 	}
 	if err != nil {
@@ -185,7 +187,8 @@ func (d *Destination) tryOther() error {
 // cannotMake names the folder of the path in the error of making a file there.
 func (d *Destination) cannotMake(err error) error {
 	if errors.Is(err, fs.ErrPermission) {
-		return fmt.Errorf("no file can be made in %s: %w", filepath.Dir(d.path), err)
+		dir := filepath.Dir(d.path)
+		return fmt.Errorf("no file can be made in %s: %w", dir, d.withOwner(dir, err))
 	}
 	return err
 }

@@ -47,6 +47,15 @@ func ownerFile(t *testing.T, disk *memfs.FS, name, content string, owner uint32)
 	}
 }
 
+// beginAndCommit puts a file of four bytes at the path.
+func beginAndCommit(d *Destination) error {
+	if err := d.Begin(4, 4); err != nil {
+		return err
+	}
+	_, err := d.Commit(4, time.Time{})
+	return err
+}
+
 func skipWithoutOwners(t *testing.T) {
 	t.Helper()
 	if runtime.GOOS == "windows" {
@@ -83,7 +92,7 @@ func TestFolderOfAnotherUser(t *testing.T) {
 			if err := d.Begin(4, 4); err != nil {
 				t.Fatal(err)
 			}
-			if err := d.Commit(4, time.Time{}); err != nil {
+			if _, err := d.Commit(4, time.Time{}); err != nil {
 				t.Fatal(err)
 			}
 			unlock()
@@ -244,7 +253,7 @@ func TestModeOfAReplacedFile(t *testing.T) {
 		if fi, err := disk.Lstat(d.work.data); err != nil || fi.Mode().Perm() != want[0] {
 			t.Errorf("old %v: written with %v, %v; want %v", old, fi.Mode(), err, want[0])
 		}
-		if err := d.Commit(4, time.Time{}); err != nil {
+		if _, err := d.Commit(4, time.Time{}); err != nil {
 			t.Fatal(err)
 		}
 		if fi, err := disk.Lstat("/file"); err != nil || fi.Mode().Perm() != want[1] {
@@ -271,7 +280,7 @@ func TestTwoDestinationsOfOneFolder(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, d := range []*Destination{first, second} {
-		if err := errors.Join(d.Begin(4, 4), d.Commit(4, time.Time{})); err != nil {
+		if err := beginAndCommit(d); err != nil {
 			t.Error(err)
 		}
 	}
@@ -326,7 +335,7 @@ func TestLongName(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer unlock()
-	if err := errors.Join(d.Begin(4, 4), d.Commit(4, time.Time{})); err != nil {
+	if err := beginAndCommit(d); err != nil {
 		t.Error(err)
 	}
 }

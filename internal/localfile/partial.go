@@ -4,7 +4,6 @@ import (
 	"errors"
 	"io/fs"
 	"os"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -23,12 +22,13 @@ type partial struct {
 	toReserve  int64       // bytes from 0 on whose blocks reserve is to allocate
 	reserved   atomic.Bool // all blocks of the data are allocated
 	ballastAt  int64       // where the ballast begins; 0: there is none
-	failedSync bool        // a sync failed: nothing that no sync has covered may be trusted
-	noSync     sync.Once   // the file system cannot sync, and that was logged
+	failedSync atomic.Bool // a sync failed: nothing that no sync has covered may be trusted
+	back       writeBack
 }
 
-// createPartial makes an empty partial file. A file of ours already there is replaced: no checkpoint describes it.
-func (d *Destination) createPartial() (*partial, error) {
+// createPartial makes an empty partial file, for size bytes. A file of ours already there is replaced: no checkpoint describes
+// it.
+func (d *Destination) createPartial(size int64) (*partial, error) {
 	fi, err := d.ourFile(d.work.data)
 	if err != nil {
 		return nil, err
@@ -40,13 +40,16 @@ func (d *Destination) createPartial() (*partial, error) {
 			return nil, err
 		}
 	}
+	if err := d.tryOut(size); err != nil {
+		return nil, err
+	}
 	mode := fs.FileMode(fileMode)
 	if old, err := d.fs.Lstat(d.path); err == nil { // the file is not to be readable for more people, not even for a moment
 		mode = fsys.ReplacedMode(old.Mode(), fileMode) | ownerMode
 	}
 	f, err := d.fs.OpenFile(d.work.data, os.O_RDWR|os.O_CREATE|os.O_EXCL, mode)
 	if err != nil {
-		return nil, err
+		return nil, d.explain("open a file to read and write it", err)
 	}
 	p := &partial{d: d, file: f}
 	p.fitMode()
@@ -83,34 +86,52 @@ func (p *partial) chmod(fi fs.FileInfo, mode fs.FileMode) {
 
 func (p *partial) name() string { return p.d.work.data }
 
-func (p *partial) WriteAt(b []byte, off int64) (int, error) { return p.file.WriteAt(b, off) }
+func (p *partial) WriteAt(b []byte, off int64) (int, error) {
+	n, err := p.file.WriteAt(b, off)
+	if n > 0 {
+		p.back.wrote(off, int64(n))
+	}
+	return n, err
+}
 
 func (p *partial) ReadAt(b []byte, off int64) (int, error) { return p.file.ReadAt(b, off) }
 
 // sync puts the data on stable storage; see [Destination.Sync].
 func (p *partial) sync() error {
-	err := p.file.Sync()
-	if errors.Is(err, errors.ErrUnsupported) {
-		p.noSync.Do(func() {
-			p.d.log.Warn("the file system cannot sync: a power loss may cost the file", "path", p.d.path, "error", err)
-		})
-		return nil
-	}
-	p.failedSync = p.failedSync || err != nil
+	_, err := p.trySync()
 	return err
 }
 
-func (p *partial) syncFailed() bool { return p.failedSync }
+// trySync is sync, and reports whether there is such a thing. That the file system cannot sync is no error.
+func (p *partial) trySync() (synced bool, err error) {
+	err = p.file.Sync()
+	if errors.Is(err, errors.ErrUnsupported) {
+		p.d.warnOnce("the file system cannot sync: a power loss may cost the file", err)
+		return false, nil
+	}
+	if err != nil {
+		p.failedSync.Store(true)
+	}
+	return err == nil, err
+}
+
+func (p *partial) syncFailed() bool { return p.failedSync.Load() }
 
 // putInPlace syncs the partial file and renames it to the path.
-func (p *partial) putInPlace(size int64, modified time.Time) error {
+func (p *partial) putInPlace(size int64, modified time.Time) (synced bool, err error) {
 	if err := p.cutBallast(); err != nil {
-		return err
+		return false, err
 	}
 	// The rename must not be on disk before the bytes are.
-	if err := p.sync(); err != nil {
-		return err
+	synced, err = p.trySync()
+	if err != nil {
+		return false, err
 	}
+	return synced, p.rename(size, modified)
+}
+
+// rename closes the partial file and renames it to the path.
+func (p *partial) rename(size int64, modified time.Time) error {
 	ours, err := p.file.Stat()
 	if err != nil {
 		return err
@@ -132,7 +153,7 @@ func (p *partial) putInPlace(size int64, modified time.Time) error {
 	if err := p.d.isAt(p.name(), ours, size); err != nil {
 		return err
 	}
-	return p.d.fs.Rename(p.name(), p.d.path)
+	return p.d.explain("rename a file", p.d.fs.Rename(p.name(), p.d.path))
 }
 
 // discard closes and removes the partial file.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math"
 	"path/filepath"
 
 	"github.com/ossdl/ossdl/internal/fsys"
@@ -13,10 +14,14 @@ import (
 // ErrNoSpace says that the disk, or the caller's quota on it, is full. The same call resumes once there is room.
 var ErrNoSpace = errors.New("not enough disk space")
 
+// ErrTooLarge says that the file would be longer than the file system, or the limit of the process (ulimit -f), allows.
+var ErrTooLarge = errors.New("file too large for its destination")
+
 // noSpaceError is an ErrNoSpace with its figures.
 type noSpaceError struct {
 	missing int64 // bytes still to be written; 0: none, or not known yet
 	free    int64 // bytes that the file system has left; -1: unknown
+	noFiles bool  // the file system takes no more files, however small
 	err     error // the operating system's, if it was asked to write
 }
 
@@ -27,6 +32,9 @@ func (e *noSpaceError) Error() string {
 	}
 	if e.free >= 0 {
 		msg += fmt.Sprintf(", %d are free", e.free)
+	}
+	if e.noFiles {
+		msg += ", and no more files can be made: the inodes are used up"
 	}
 	if e.err != nil {
 		msg += ": " + e.err.Error()
@@ -48,7 +56,57 @@ func NoSpace(f fsys.FS, dir string, missing int64, err error) error {
 	if !fsys.IsNoSpace(err) || errors.Is(err, ErrNoSpace) {
 		return err
 	}
-	return &noSpaceError{missing: missing, free: freeSpace(f, dir), err: err}
+	return &noSpaceError{missing: missing, free: freeSpace(f, dir), noFiles: noFilesLeft(f, dir), err: err}
+}
+
+// noFilesLeft reports whether a file system is known to take no more files.
+func noFilesLeft(f fsys.FS, dir string) bool {
+	if f == nil {
+		return false
+	}
+	v, err := f.Volume(dir)
+	return err == nil && v.Files == 0
+}
+
+// tooLargeError is an ErrTooLarge with its figures.
+type tooLargeError struct {
+	size, most int64 // bytes; 0: not known
+	err        error // the operating system's, if it was asked to write
+}
+
+func (e *tooLargeError) Error() string {
+	msg := ErrTooLarge.Error()
+	if e.size > 0 {
+		msg += fmt.Sprintf(": it has %d bytes, and at most %d are allowed there by the file system or ulimit -f", e.size, e.most)
+	}
+	if e.err != nil {
+		msg += ": " + e.err.Error()
+	}
+	return msg
+}
+
+func (e *tooLargeError) Unwrap() []error {
+	if e.err == nil {
+		return []error{ErrTooLarge}
+	}
+	return []error{ErrTooLarge, e.err}
+}
+
+// tooLarge turns the system's error for a file that is too large into an [ErrTooLarge]. Other errors are returned as they are.
+func tooLarge(err error) error {
+	if !fsys.IsTooLarge(err) || errors.Is(err, ErrTooLarge) {
+		return err
+	}
+	return &tooLargeError{err: err}
+}
+
+// checkSize returns an [ErrTooLarge] if a file of size bytes is known to be too large for its place.
+func (d *Destination) checkSize(size int64) error {
+	v, err := d.fs.Volume(filepath.Dir(d.path))
+	if err != nil || size <= v.MaxSize {
+		return nil // the writes will say
+	}
+	return &tooLargeError{size: size, most: v.MaxSize}
 }
 
 // freeSpace returns how many bytes are free; -1: unknown.
@@ -81,11 +139,16 @@ const (
 // prepare reserves the space for the data, and then the ballast. It reserves nothing if nobody knows how much is needed.
 func (p *partial) prepare(size, missing int64) error {
 	if size < 0 {
+		p.back.begin(size, math.MaxInt64)
 		return nil
 	}
-	if err := p.allocate(size, missing); err != nil {
+	if err := p.d.checkSize(size); err != nil {
 		return err
 	}
+	if err := p.allocate(size, missing); err != nil {
+		return p.d.explain("set the length of a file", tooLarge(err))
+	}
+	p.back.begin(size, missing)
 	p.reserveBallast(size)
 	return nil
 }
@@ -99,15 +162,15 @@ func (p *partial) allocate(size, missing int64) error {
 	if p.d.sparse {
 		return p.file.Truncate(size)
 	}
-	held := fsys.Allocated(fi)
-	if held < 0 {
-		held = size - missing
-	}
+	need := blocksNeeded(size, fsys.Allocated(fi), missing)
 	free := int64(-1)
-	if held < size {
+	if need > 0 {
 		free = freeSpace(p.d.fs, filepath.Dir(p.d.path))
 	}
-	switch choose(size, held, free, p.adopted) {
+	if free == 0 {
+		free = -1 // so say also file systems that do not know, and writes succeed; a full disk refuses the reservation
+	}
+	switch choose(size, need, free, p.adopted) {
 	case reserveNone:
 		p.reserved.Store(true)
 		return p.file.Truncate(size)
@@ -117,7 +180,16 @@ func (p *partial) allocate(size, missing int64) error {
 	case reserveRefused:
 		return &noSpaceError{missing: missing, free: free}
 	}
-	return p.reserveNow(size, fi.Size(), size-held, missing)
+	return p.reserveNow(size, fi.Size(), need, missing)
+}
+
+// blocksNeeded returns for how many bytes a file of size bytes still needs blocks, if it has blocks for held of them (-1: unknown)
+// and missing are still to be written. What a file system compresses has fewer blocks than bytes.
+func blocksNeeded(size, held, missing int64) int64 {
+	if held < 0 {
+		return missing
+	}
+	return min(size-held, missing)
 }
 
 // dropOldBallast cuts off the ballast of an earlier run, whose blocks do not count as data. It returns what the file is
@@ -143,10 +215,9 @@ const (
 	reserveRefused                    // there is no room for them
 )
 
-// choose decides when to reserve the blocks of a file of size bytes, which has blocks for held of them. free is what the
+// choose decides when to reserve the blocks of a file of size bytes, which needs blocks for need of them. free is what the
 // file system has left, in bytes; -1: unknown. adopted says that an earlier run made the file.
-func choose(size, held, free int64, adopted bool) reservation {
-	need := size - held
+func choose(size, need, free int64, adopted bool) reservation {
 	switch {
 	case need <= 0:
 		return reserveNone
@@ -166,23 +237,35 @@ func choose(size, held, free int64, adopted bool) reservation {
 // is length bytes long and needs blocks for need more.
 func (p *partial) reserveNow(size, length, need, missing int64) error {
 	err := p.file.Reserve(0, size)
-	switch {
-	case errors.Is(err, errors.ErrUnsupported):
-		if free := freeSpace(p.d.fs, filepath.Dir(p.d.path)); free >= 0 && free < need {
-			return &noSpaceError{missing: missing, free: free}
-		}
-		return p.file.Truncate(size)
-	case err != nil:
-		// What was reserved before the disk was full is given back.
-		if terr := p.file.Truncate(length); terr != nil {
-			p.d.log.Warn("partial file keeps reserved space", "error", terr)
-		}
+	if err == nil {
+		p.reserved.Store(true)
+		return nil
 	}
-	p.reserved.Store(err == nil)
-	return err
+	// What was reserved before the error is given back.
+	if terr := p.file.Truncate(length); terr != nil {
+		p.d.log.Warn("partial file keeps reserved space", "error", terr)
+	}
+	if isFull(err) {
+		return err
+	}
+	p.cannotReserve(err)
+	if free := freeSpace(p.d.fs, filepath.Dir(p.d.path)); free > 0 && free < need {
+		return &noSpaceError{missing: missing, free: free}
+	}
+	return p.file.Truncate(size)
 }
 
-// reserve allocates what allocate left to it, until ctx is done. It does so in steps, so that no write waits for long.
+// isFull reports whether an error of a reservation would meet the writes as well. Every other error is one of the many ways in
+// which file systems say that they cannot reserve.
+func isFull(err error) bool { return fsys.IsNoSpace(err) || fsys.IsTooLarge(err) }
+
+// cannotReserve says once that the data has no reserved space.
+func (p *partial) cannotReserve(err error) {
+	p.d.warnOnce("no space reserved: the disk may become full during the download", err)
+}
+
+// reserve allocates what allocate left to it, until ctx is done. It does so in steps, so that no write waits for long. After an
+// error the blocks that it has stay: the data that is to fill them is on its way.
 func (p *partial) reserve(ctx context.Context) error {
 	if p.toReserve == 0 {
 		return nil
@@ -192,11 +275,12 @@ func (p *partial) reserve(ctx context.Context) error {
 			return nil
 		}
 		err := p.file.Reserve(off, min(fsys.ReserveStep, p.toReserve-off))
-		if errors.Is(err, errors.ErrUnsupported) {
-			return nil // there was room when allocate looked
+		if isFull(err) {
+			return tooLarge(err)
 		}
 		if err != nil {
-			return err
+			p.cannotReserve(err) // there was room when allocate looked
+			return nil
 		}
 	}
 	p.reserved.Store(true)
@@ -214,7 +298,7 @@ func (p *partial) reserveBallast(size int64) {
 	if !p.d.sparse {
 		err = p.file.Reserve(size, ballastSize)
 	}
-	if errors.Is(err, errors.ErrUnsupported) && fsys.Holes {
+	if err != nil && !isFull(err) && fsys.Holes {
 		_, err = p.file.WriteAt(make([]byte, ballastSize), size)
 	}
 	if err != nil {

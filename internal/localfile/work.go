@@ -28,6 +28,8 @@ const (
 	dataName       = "data"            // the data, until the rename
 	checkpointName = "checkpoint.json" // which bytes of it are done
 	lockName       = "lock"            // held by the running call
+	trialName      = "trial"           // empty, there for a moment, as is the next
+	movedName      = "trial.moved"
 )
 
 // The suffixes of working files in a folder that several files share; see [Config].Base.
@@ -124,7 +126,7 @@ func kindOf(fi fs.FileInfo) string {
 // isOurName reports whether a working folder may hold this name. Some file systems keep a removed file that is open under
 // another name for a while.
 func isOurName(name string) bool {
-	return slices.Contains([]string{dataName, checkpointName, checkpointName + fsys.TempSuffix, lockName}, name) ||
+	return slices.Contains([]string{dataName, checkpointName, checkpointName + fsys.TempSuffix, lockName, trialName, movedName}, name) ||
 		strings.HasPrefix(name, ".nfs") || strings.HasPrefix(name, ".fuse_hidden") ||
 		strings.HasPrefix(name, ".ossdl-") && strings.HasSuffix(name, ".tmp") // of fsys.MadeBy
 }

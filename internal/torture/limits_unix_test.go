@@ -30,8 +30,11 @@ func setLimit(name, value string) error {
 	if err := errors.Join(r.Close(), w.Close()); err != nil {
 		return err
 	}
-	if name == "user" {
+	switch name {
+	case "user":
 		return syscall.Setuid(int(n))
+	case "group":
+		return errors.Join(syscall.Setgroups([]int{int(n)}), syscall.Setgid(int(n)))
 	}
 	which := map[string]int{"file size": syscall.RLIMIT_FSIZE, "files": syscall.RLIMIT_NOFILE}
 	return syscall.Setrlimit(which[name], &syscall.Rlimit{Cur: n, Max: n})

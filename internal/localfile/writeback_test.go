@@ -1,0 +1,213 @@
+package localfile
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"log/slog"
+	"sync"
+	"syscall"
+	"testing"
+	"testing/synctest"
+
+	"github.com/ossdl/ossdl/internal/fsys"
+	"github.com/ossdl/ossdl/internal/fsys/memfs"
+)
+
+// slowDisk keeps no bytes, and counts those that it is to write and to drop from the cache.
+type slowDisk struct {
+	fsys.FS
+	stuck chan struct{} // until it is closed, nothing is dropped; nil: everything is at once
+	fails error         // of what is to be dropped
+
+	mu             sync.Mutex
+	begun, dropped int64
+}
+
+func (s *slowDisk) OpenFile(name string, flag int, perm fs.FileMode) (fsys.File, error) {
+	f, err := s.FS.OpenFile(name, flag, perm)
+	if err != nil {
+		return nil, err
+	}
+	return &slowFile{f, s}, nil
+}
+
+type slowFile struct {
+	fsys.File
+	s *slowDisk
+}
+
+func (f *slowFile) WriteAt(p []byte, _ int64) (int, error) { return len(p), nil }
+
+func (f *slowFile) WriteBack(_, size int64) error {
+	f.s.mu.Lock()
+	defer f.s.mu.Unlock()
+	f.s.begun += size
+	return nil
+}
+
+func (f *slowFile) DropCache(_, size int64) error {
+	if f.s.stuck != nil {
+		<-f.s.stuck
+	}
+	f.s.mu.Lock()
+	defer f.s.mu.Unlock()
+	f.s.dropped += size
+	return f.s.fails
+}
+
+// wrote are the bytes that the disk was told to write, and to drop.
+func (s *slowDisk) wrote() (begun, dropped int64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.begun, s.dropped
+}
+
+// slowDestination has a partial file of so many bytes, all of them missing, and its pages dropped or not.
+func slowDestination(t *testing.T, disk *slowDisk, size int64, drops bool) *Destination {
+	t.Helper()
+	disk.FS = memfs.New(memfs.Config{})
+	d := newDestination(Config{FS: disk, Log: slog.New(slog.DiscardHandler), Path: "/file", Sparse: true})
+	if err := disk.Mkdir(d.work.folder, 0o777); err != nil {
+		t.Fatal(err)
+	}
+	if err := d.Begin(size, size); err != nil {
+		t.Fatal(err)
+	}
+	d.content.(*partial).back.drops = drops
+	return d
+}
+
+// TestWriteBackInBatches checks that the disk is told to write each batch once it is there, and to drop the batch before it if the
+// cache cannot hold the file.
+func TestWriteBackInBatches(t *testing.T) {
+	const piece, batches = 1 << 20, 4
+	for _, drops := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			var disk slowDisk
+			d := slowDestination(t, &disk, 2*batches*batchSize, drops)
+			ctx, cancel := context.WithCancel(t.Context())
+			ended := make(chan error)
+			go func() { ended <- d.WriteBack(ctx) }()
+			synctest.Wait()
+			for n := range int64(batches) {
+				// Two connections, one of them far behind.
+				for i := range int64(batchSize / piece / 2) {
+					for _, off := range []int64{0, batches * batchSize} {
+						if _, err := d.WriteAt(make([]byte, piece), off+n*batchSize/2+i*piece); err != nil {
+							t.Fatal(err)
+						}
+					}
+				}
+				synctest.Wait()
+				wantDropped := int64(0)
+				if drops {
+					wantDropped = n * batchSize
+				}
+				if begun, dropped := disk.wrote(); begun != (n+1)*batchSize || dropped != wantDropped {
+					t.Errorf("after %d batches: %d bytes are to be written, %d dropped, want %d and %d", n+1, begun, dropped, (n+1)*batchSize, wantDropped)
+				}
+			}
+			cancel()
+			if err := <-ended; err != nil {
+				t.Error(err)
+			}
+			// Nobody hands over any more, and nobody waits for that.
+			for i := range int64(2 * batchSize / piece) {
+				if _, err := d.WriteAt(make([]byte, piece), i*piece); err != nil {
+					t.Fatal(err)
+				}
+			}
+			d.Abandon(Nothing)
+		})
+	}
+}
+
+// TestWritesWaitForASlowDisk checks that a disk that takes nothing has the writes wait after three batches, and that they go on once
+// it does, or once the call is cancelled.
+func TestWritesWaitForASlowDisk(t *testing.T) {
+	const piece, writers = 1 << 20, 4
+	for _, cancelled := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			disk := slowDisk{stuck: make(chan struct{})}
+			const size = 10 * batchSize
+			d := slowDestination(t, &disk, size, true)
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			ended := make(chan error, 1)
+			go func() { ended <- d.WriteBack(ctx) }()
+			var mu sync.Mutex
+			written := int64(0)
+			var group sync.WaitGroup
+			for w := range int64(writers) {
+				group.Go(func() {
+					for off := w * size / writers; off < (w+1)*size/writers; off += piece {
+						if _, err := d.WriteAt(make([]byte, piece), off); err != nil {
+							t.Error(err)
+						}
+						mu.Lock()
+						written += piece
+						mu.Unlock()
+					}
+				})
+			}
+			synctest.Wait()
+			mu.Lock()
+			n := written
+			mu.Unlock()
+			if n > 3*batchSize || n < 3*batchSize-writers*piece {
+				t.Errorf("%d bytes were written before the disk took any, want some %d", n, 3*batchSize)
+			}
+			if cancelled {
+				cancel()
+			}
+			close(disk.stuck)
+			group.Wait()
+			synctest.Wait()
+			cancel()
+			if err := <-ended; err != nil {
+				t.Error(err)
+			}
+			if begun, _ := disk.wrote(); !cancelled && begun <= size-batchSize { // less than a batch is left to the sync
+				t.Errorf("the writing of %d bytes was begun, want more than %d", begun, size-batchSize)
+			}
+			d.Abandon(Nothing)
+		})
+	}
+}
+
+// TestDropThatFails checks that an error of the disk ends the call, and that nothing counts as synced.
+func TestDropThatFails(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		disk := slowDisk{fails: syscall.EIO}
+		d := slowDestination(t, &disk, 4*batchSize, true)
+		ended := make(chan error)
+		go func() { ended <- d.WriteBack(t.Context()) }()
+		synctest.Wait()
+		for i := range int64(2) {
+			if _, err := d.WriteAt(make([]byte, batchSize), i*batchSize); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := <-ended; !errors.Is(err, syscall.EIO) || !d.SyncFailed() {
+			t.Errorf("%v, a sync has failed: %t", err, d.SyncFailed())
+		}
+		d.Abandon(Nothing)
+	})
+}
+
+// TestNoWriteBackOfALittle checks that a file of one batch is left to the system, and to the sync at the end.
+func TestNoWriteBackOfALittle(t *testing.T) {
+	var disk slowDisk
+	d := slowDestination(t, &disk, batchSize, true)
+	if err := d.WriteBack(t.Context()); err != nil { // returns, although the context does not end
+		t.Error(err)
+	}
+	if _, err := d.WriteAt(make([]byte, batchSize), 0); err != nil {
+		t.Error(err)
+	}
+	if begun, dropped := disk.wrote(); begun != 0 || dropped != 0 {
+		t.Errorf("%d bytes to be written, %d dropped", begun, dropped)
+	}
+	d.Abandon(Nothing)
+}
