@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"maps"
-	"os"
 	"runtime"
 	"slices"
 	"strings"
@@ -36,8 +35,8 @@ const maxFailures = 1000
 // requests of the listing. The listing is read page by page, so a million keys need no more memory than a thousand.
 //
 // An empty prefix means the whole bucket. A prefix without objects is not an error. dir is created if it does not exist, with its
-// parents; all of it must be on one file system. Folders below it are created as needed. The permissions oss:ListObjects and
-// oss:GetObject are needed.
+// parents; a link on the way is followed as [Downloader.Download] does. Folders below it are created as needed, and may be on
+// other file systems. The permissions oss:ListObjects and oss:GetObject are needed.
 //
 // # Names of files
 //
@@ -48,7 +47,8 @@ const maxFailures = 1000
 // Some keys cannot have a file. They fail without a request for the object:
 //
 //   - keys whose local name has an empty element, "." or "..", begins with a slash, contains a NUL, or is not UTF-8
-//   - keys at or below .ossdl in dir, in any case or other spelling that leads there
+//   - keys at or below .ossdl in dir, in any case or other spelling that leads there, or at or below .ossdl in another folder
+//     that needs one; see Resuming
 //   - on Windows, keys with a backslash, a drive letter, or another character or name that Windows refuses; elsewhere these
 //     characters are allowed
 //   - keys that would lie below another key that is a file: of "a" and "a/b" the second, even if the first is skipped, fails
@@ -61,21 +61,24 @@ const maxFailures = 1000
 //
 // A file system may treat other names as equal, too, such as ß and ss, or different normal forms of Unicode. In a
 // case-insensitive dir, except on Windows, and always on macOS, that is detected when a file gets its name. Of two such keys
-// the second one fails, and its bytes are discarded; which one is the second can differ between calls. Elsewhere, for example
+// the second one fails, and its bytes are discarded; which one is the second can differ between calls. The same goes for names
+// that differ only by case in a case-insensitive folder below a dir that is not. Elsewhere, for example
 // on a ZFS that normalizes names, it is not detected: both keys count as downloaded, and the file is that of the last one.
 // The next call downloads the other.
 //
 // # What is skipped
 //
 // A file that has the size and time of its object, to the second, is skipped. [WithCompareCRC64] compares the CRC-64 instead of
-// the time. Any other file is replaced, by the object as it is then, which may not be as it was listed. Keys that
+// the time. So does the call by itself, with a HEAD request for each file of the same size and another time, if the file system
+// rounds times or does not keep them. Any other file is replaced, by the object as it is then, which may not be as it was listed. Keys that
 // [WithInclude], [WithExclude] or [WithShard] leave out are not counted.
 //
 // # Resuming
 //
 // To resume, repeat the call: it skips what is there, and continues objects that were interrupted. Working files are in
-// DIR/.ossdl. It is removed at the end, unless parts of objects that failed or were interrupted are in it. It may be removed by
-// hand while no call is running. [WithoutCheckpoint] leaves nothing of objects that fail. A [WithCheckpointDir] given to New has
+// DIR/.ossdl. A folder below, with those below it, has an .ossdl of its own if it is on another mount, or if its files get
+// another group, default access list or label than those of the folder above. An .ossdl is removed at the end, unless parts of
+// objects that failed or were interrupted are in it. It may be removed by hand while no call is running. [WithoutCheckpoint] leaves nothing of objects that fail. A [WithCheckpointDir] given to New has
 // no effect.
 //
 // # Several calls at once
@@ -176,12 +179,9 @@ func (d *Downloader) newPrefixCall(ctx context.Context, name, prefix, dir string
 
 // run opens the folder and downloads everything that is listed into it.
 func (p *prefixCall) run(ctx context.Context) error {
-	if err := os.MkdirAll(p.dir, 0o777); err != nil {
-		return localfile.NoSpace(nil, p.dir, 0, err)
-	}
-	root, err := os.OpenRoot(p.dir)
+	root, err := fsys.OpenFolder(p.dir)
 	if err != nil {
-		return err
+		return localfile.NoSpace(nil, p.dir, 0, err)
 	}
 	defer root.Close()
 	p.fs = p.cfg.folderFS(root)

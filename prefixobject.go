@@ -10,7 +10,6 @@ import (
 	"path"
 	"path/filepath"
 	"strings"
-	"time"
 
 	"github.com/ossdl/ossdl/internal/bucket"
 	"github.com/ossdl/ossdl/internal/crc64"
@@ -77,18 +76,23 @@ func (p *prefixCall) fetchMissing(ctx context.Context, o bucket.Entry, name stri
 	return nil
 }
 
-// isThere reports whether the file is the object already, judged by size and time or by CRC-64.
+// isThere reports whether the file is the object already, judged by size and time, or by CRC-64 if the caller wants that or the
+// file system does not keep times.
 func (p *prefixCall) isThere(ctx context.Context, o bucket.Entry, name string) (bool, error) {
 	fi, err := p.folder.File(name)
 	if fi == nil || err != nil {
 		return false, err
 	}
+	byCRC := p.cfg.compareCRC
 	if !o.Symlink {
 		if fi.Size() != o.Size {
 			return false, nil
 		}
-		if !p.cfg.compareCRC {
-			return sameTime(fi.ModTime(), o.Modified), nil
+		if !byCRC {
+			if same, sure := p.folder.SameTime(name, fi.ModTime(), o.Modified); sure {
+				return same, nil
+			}
+			byCRC = true
 		}
 	}
 	var f object.Facts
@@ -99,15 +103,14 @@ func (p *prefixCall) isThere(ctx context.Context, o bucket.Entry, name string) (
 	if err != nil || fi.Size() != f.Size {
 		return false, err
 	}
-	if !p.cfg.compareCRC || !f.HasCRC {
-		return sameTime(fi.ModTime(), f.LastModified), nil
+	if !byCRC || !f.HasCRC {
+		if same, sure := p.folder.SameTime(name, fi.ModTime(), f.LastModified); sure || !f.HasCRC {
+			return same, nil
+		}
 	}
 	sum, err := p.sum(ctx, name)
 	return err == nil && sum == f.CRC, err
 }
-
-// sameTime compares two times to the second: those of OSS are no finer.
-func sameTime(a, b time.Time) bool { return a.Unix() == b.Unix() }
 
 // sum returns the CRC-64 of a file.
 func (p *prefixCall) sum(ctx context.Context, name string) (crc uint64, err error) {
@@ -128,6 +131,10 @@ func (p *prefixCall) fetch(ctx context.Context, o bucket.Entry, name string) err
 	if err != nil {
 		return err
 	}
+	files, err := p.fileConfig(name)
+	if err != nil {
+		return err
+	}
 	c := p.d.newCallIn(p.lane, src, p.cfg, p.panics)
 	c.objectTimes = true
 	c.knownEmpty = o.Size == 0 && !o.Symlink
@@ -135,42 +142,51 @@ func (p *prefixCall) fetch(ctx context.Context, o bucket.Entry, name string) err
 		c.listed = &object.Facts{Size: o.Size, ETag: o.ETag, LastModified: o.Modified}
 	}
 	p.begun(c, o.Size)
-	dst, err := localfile.Check(p.fileConfig(name))
+	dst, err := localfile.Check(files)
 	if err == nil {
 		err = c.toFile(ctx, dst)
 	}
 	switch {
 	case errors.Is(err, tree.ErrCollision): // every later call would end the same way
-		p.discard(name)
-	case err == nil && p.cfg.checkpoint.none() && p.folder.HasLeftovers(): // a call with a checkpoint may have left it
-		p.discard(name)
+		p.discard(files)
+	case err == nil && p.cfg.checkpoint.none() && p.folder.HasLeftovers(name): // a call with a checkpoint may have left it
+		p.discard(files)
 	}
 	p.ended(c, o.Size, err)
 	return err
 }
 
 // discard removes the working files of a file, which no later call can use.
-func (p *prefixCall) discard(name string) {
-	if err := localfile.RemoveLeftovers(p.fileConfig(name)); err != nil {
-		p.cfg.log.Warn("working files left behind", "path", name, "error", err)
+func (p *prefixCall) discard(files localfile.Config) {
+	if err := localfile.RemoveLeftovers(files); err != nil {
+		p.cfg.log.Warn("working files left behind", "path", files.Path, "error", err)
 	}
 }
 
 // fileConfig names the working files by a hash of the file's name. So no name is too long, and two calls for one file use
 // the same ones.
-func (p *prefixCall) fileConfig(name string) localfile.Config {
+func (p *prefixCall) fileConfig(name string) (localfile.Config, error) {
+	work, err := p.folder.WorkDir(name)
+	if err != nil {
+		return localfile.Config{}, err
+	}
+	work = filepath.FromSlash(work)
 	sum := sha256.Sum256([]byte(name))
 	return localfile.Config{
-		FS: p.fs, Log: p.cfg.log, Path: filepath.FromSlash(name), Folder: tree.WorkDir,
-		Base:   filepath.Join(tree.WorkDir, hex.EncodeToString(sum[:16])),
+		FS: p.fs, Log: p.cfg.log, Path: filepath.FromSlash(name), Folder: work,
+		Base:   filepath.Join(work, hex.EncodeToString(sum[:16])),
 		Sparse: p.cfg.sparse, KeepPartial: !p.cfg.checkpoint.none(), IsCheckpoint: isCheckpoint, Notices: &p.notices,
-	}
+	}, nil
 }
 
 // tidy removes the working files that a killed call left for a file that is complete by now.
 func (p *prefixCall) tidy(name string) error {
-	if !p.folder.HasLeftovers() {
+	if !p.folder.HasLeftovers(name) {
 		return nil
 	}
-	return localfile.RemoveLeftovers(p.fileConfig(name))
+	files, err := p.fileConfig(name)
+	if err != nil {
+		return nil // not ours
+	}
+	return localfile.RemoveLeftovers(files)
 }

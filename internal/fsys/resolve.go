@@ -1,6 +1,9 @@
 package fsys
 
-import "errors"
+import (
+	"errors"
+	"os"
+)
 
 // maxLinks bounds a chain of links, as the kernel does.
 const maxLinks = 40
@@ -11,3 +14,7 @@ var ErrForeignLink = errors.New("link of another user in a folder that everybody
 
 // Resolve is OS().Resolve.
 func Resolve(path string) (string, error) { return resolvePath(path) }
+
+// OpenFolder opens the folder dir as a root, and makes it and its parents if they are missing. Of the links on the way, and
+// at dir itself, only those are followed that MayFollow allows.
+func OpenFolder(dir string) (*os.Root, error) { return openFolder(dir) }

@@ -57,6 +57,14 @@ func resolve(
 	return "", &fs.PathError{Op: "resolve", Path: path, Err: syscall.ELOOP}
 }
 
+// openFolder is OpenFolder. Files have no owners here that would forbid a link.
+func openFolder(dir string) (*os.Root, error) {
+	if err := os.MkdirAll(dir, 0o777); err != nil {
+		return nil, err
+	}
+	return os.OpenRoot(dir)
+}
+
 // resolveFolder is the absolute path of an existing folder without links.
 func resolveFolder(dir string) (string, error) {
 	if dir == "" {

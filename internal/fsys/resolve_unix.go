@@ -83,6 +83,57 @@ func (w walker) resolve(path string) (string, error) {
 	return here, nil
 }
 
+// openFolder is OpenFolder.
+func openFolder(dir string) (*os.Root, error) {
+	real, err := makeFolder(dir)
+	if err != nil {
+		return nil, err
+	}
+	root, err := os.OpenRoot(real)
+	if err != nil {
+		return nil, err
+	}
+	if err := isAtPath(root, real); err != nil {
+		return nil, errors.Join(err, root.Close())
+	}
+	return root, nil
+}
+
+// makeFolder makes the folder and its parents, if they are missing, and returns its absolute path without links.
+func makeFolder(dir string) (string, error) {
+	real, err := resolvePath(strings.TrimRight(dir, "/") + "/.")
+	if !errors.Is(err, fs.ErrNotExist) {
+		return real, err
+	}
+	plain := strings.TrimRight(dir, "/")
+	if slash := strings.LastIndexByte(plain, '/'); slash > 0 {
+		if _, err := makeFolder(plain[:slash]); err != nil {
+			return "", err
+		}
+	}
+	if real, err = resolvePath(plain); err != nil {
+		return "", err
+	}
+	if err := os.Mkdir(real, 0o777); err != nil && !errors.Is(err, fs.ErrExist) {
+		return "", err
+	}
+	return real, nil
+}
+
+// isAtPath returns an error unless the root is what is at the path, which has no links. os.OpenRoot would follow one that was
+// put there after the path was resolved.
+func isAtPath(root *os.Root, path string) error {
+	opened, err := root.Stat(".")
+	if err != nil {
+		return err
+	}
+	now, err := os.Lstat(path)
+	if err == nil && !SameFile(opened, now) {
+		err = &fs.PathError{Op: "open", Path: path, Err: errAgain}
+	}
+	return err
+}
+
 // start is the folder at which path begins: the working folder itself, rather than the links by which one came there.
 func (w walker) start(path string) (string, error) {
 	switch {

@@ -309,6 +309,55 @@ func TestMounts(t *testing.T) {
 	}
 }
 
+// TestInherit checks that folders are told apart by what files made in them get: the group of a setgid folder, and the default
+// access list. Folders that differ only in what files do not get are the same.
+func TestInherit(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("only root can give a folder to any group")
+	}
+	dir := t.TempDir()
+	list := []byte("\x02\x00\x00\x00\x01\x00\x07\x00\xff\xff\xff\xff\x02\x00\x07\x00\x39\x30\x00\x00" + // the owner, user 12345
+		"\x04\x00\x05\x00\xff\xff\xff\xff\x10\x00\x07\x00\xff\xff\xff\xff\x20\x00\x05\x00\xff\xff\xff\xff") // the group, the mask, others
+	at := func(name string) string { return filepath.Join(dir, name) }
+	for _, name := range []string{"plain", "group", "setgid", "same", "other", "list"} {
+		if err := os.Mkdir(at(name), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := errors.Join(
+		os.Chown(at("group"), -1, 4321), os.Chown(at("setgid"), -1, 4321), os.Chown(at("same"), -1, 4321), os.Chown(at("other"), -1, 4322),
+		os.Chmod(at("setgid"), 0o775|os.ModeSetgid), os.Chmod(at("same"), 0o755|os.ModeSetgid), os.Chmod(at("other"), 0o775|os.ModeSetgid),
+	); err != nil {
+		t.Fatal(err)
+	}
+	kinds := [][]string{{"plain", "group"}, {"setgid", "same"}, {"other"}}
+	if err := unix.Setxattr(at("list"), "system.posix_acl_default", list, 0); err == nil {
+		kinds = append(kinds, []string{"list"})
+	} else {
+		t.Log("no access lists here: ", err)
+	}
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer root.Close()
+	for f, name := range map[fsys.FS]func(string) string{fsys.OS(): at, fsys.Rooted(root): func(name string) string { return name }} {
+		seen := map[string]int{}
+		for i, kind := range kinds {
+			for _, folder := range kind {
+				v, err := f.Volume(name(folder))
+				if err != nil {
+					t.Fatal(err)
+				}
+				if was, ok := seen[v.Inherit]; ok && was != i || !ok && folder != kind[0] {
+					t.Errorf("%T: %s inherits %q", f, folder, v.Inherit)
+				}
+				seen[v.Inherit] = i
+			}
+		}
+	}
+}
+
 // TestFreeUnknown checks that a file system that does not report its size is not treated as a full one.
 func TestFreeUnknown(t *testing.T) {
 	mount := t.TempDir()

@@ -8,9 +8,11 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/ossdl/ossdl/internal/fsys"
+	"github.com/ossdl/ossdl/internal/fsys/memfs"
 )
 
 // TestResolveStickyOwners checks the kernel's rule for links in sticky, world-writable folders with links of other users,
@@ -67,6 +69,15 @@ func TestResolveStickyOwners(t *testing.T) {
 			"shared/dir/": "shared/dir", "shared/dir/../elsewhere/file": "shared/dir",
 			"shared/tofile": "shared/file", "way/file": "shared/dir", "way": "shared/dir",
 		} {
+			if f == fsys.OS() && !strings.HasSuffix(name, "file") {
+				root, err := fsys.OpenFolder(name)
+				if link == "" && err == nil {
+					err = root.Close()
+				}
+				if refused := errors.Is(err, fsys.ErrForeignLink); refused != (link != "") {
+					t.Errorf("OpenFolder(%s): %v", name, err)
+				}
+			}
 			got, err := f.Resolve(name)
 			if link == "" {
 				if err != nil || !strings.Contains(got, "elsewhere") {
@@ -96,5 +107,76 @@ func TestResolveFromLinkedFolder(t *testing.T) {
 		if got, err := fsys.Resolve(name); err != nil || got != filepath.Join(top, want) {
 			t.Errorf("Resolve(%s) = %s, %v; want %s", name, got, err, filepath.Join(top, want))
 		}
+	}
+}
+
+// TestOpenFolder checks that missing folders are made along a path as the kernel reads it, and that what is there is opened,
+// also through links of one's own. The errors name what is in the way.
+func TestOpenFolder(t *testing.T) {
+	top, err := filepath.EvalSymlinks(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Chdir(top)
+	if err := errors.Join(
+		os.MkdirAll("a/b", 0o755), os.Symlink("a/b", "link"), os.Symlink("a/none", "dangling"), os.Symlink("none/none", "lost"),
+		os.Symlink("loop", "loop"), os.WriteFile("file", nil, 0o600),
+	); err != nil {
+		t.Fatal(err)
+	}
+	for dir, want := range map[string]string{
+		"a": "a", "a/": "a", "link": "a/b", "link/": "a/b", "link/../c": "a/c", "link/d//e/.": "a/b/d/e", "new": "new",
+		"x/y/../z": "x/z", "dangling": "a/none", ".": ".", top + "/deep/er": "deep/er",
+	} {
+		root, err := fsys.OpenFolder(dir)
+		if err != nil {
+			t.Errorf("%s: %v", dir, err)
+			continue
+		}
+		opened, err := root.Stat(".")
+		there, werr := os.Lstat(want)
+		if err := errors.Join(err, werr, root.Close()); err != nil || !os.SameFile(opened, there) {
+			t.Errorf("%s is not %s, %v", dir, want, err)
+		}
+	}
+	for dir, cause := range map[string]error{
+		"file": syscall.ENOTDIR, "file/new": syscall.ENOTDIR, "lost": fs.ErrNotExist, "loop": syscall.ELOOP, "loop/new": syscall.ELOOP,
+	} {
+		if root, err := fsys.OpenFolder(dir); !errors.Is(err, cause) {
+			t.Errorf("%s: %v, %v; want %v", dir, root, err, cause)
+		}
+	}
+}
+
+// TestNameErrors checks that the error of a name that is too long has the limit, and that a name passes which is short enough
+// when it is counted in bytes or in characters.
+func TestNameErrors(t *testing.T) {
+	disk := memfs.New(memfs.Config{MaxName: 143})
+	for name, fits := range map[string]bool{
+		"/short": true, strings.Repeat("n", 143): true, strings.Repeat("n", 144): false,
+		strings.Repeat("网", 100): true, // 300 bytes, 100 characters
+		strings.Repeat("网", 144): false,
+	} {
+		err := fsys.CheckName(disk, name)
+		if fits != (err == nil) || !fits && (!errors.Is(err, syscall.ENAMETOOLONG) || !strings.Contains(err.Error(), "allows 143")) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	f := fsys.OS()
+	dir := t.TempDir()
+	v, err := f.Volume(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = f.Lstat(filepath.Join(dir, strings.Repeat("n", v.MaxName+1)))
+	if err := fsys.NameError(f, err); !errors.Is(err, syscall.ENAMETOOLONG) || !strings.Contains(err.Error(), "the file system allows") {
+		t.Error(err)
+	}
+	_, err = f.Lstat(strings.Repeat("n/", 1<<13)) // no name is too long
+	if got := fsys.NameError(f, err); got != err {
+		t.Errorf("%v became %v", err, got)
+	}
+	if got := fsys.NameError(f, fs.ErrNotExist); got != fs.ErrNotExist {
+		t.Errorf("became %v", got)
 	}
 }

@@ -2,9 +2,13 @@ package fsys
 
 import (
 	"errors"
+	"fmt"
 	"io/fs"
 	"math"
 	"math/bits"
+	"path/filepath"
+	"syscall"
+	"unicode/utf16"
 )
 
 // Volume is what is known of the file system that holds a folder. Every figure is a hint: quotas, compression and
@@ -25,6 +29,9 @@ type Volume struct {
 	// Mount distinguishes the mounts. Between two that differ nothing can be renamed (EXDEV), not even if they show the
 	// same file system. It is the zero value if that is not known.
 	Mount Mount
+	// Inherit is what files made in the folder take from it: the group, the default access list, the security label. A file
+	// that is moved there keeps what it got elsewhere. It differs if one of them does; empty if none is known.
+	Inherit string
 }
 
 // Mount distinguishes mounts by the device of the file system and, on Linux, by the place where it is mounted.
@@ -33,6 +40,45 @@ type Mount struct{ Device, ID uint64 }
 // SameMount reports whether a file can be renamed from one of the two folders to the other, as far as is known.
 func SameMount(a, b Volume) bool {
 	return a.Mount == b.Mount || a.Mount == Mount{} || b.Mount == Mount{}
+}
+
+// shortName is a length that every file system in use allows; eCryptfs allows 143 bytes.
+const shortName = 120
+
+// CheckName returns an error that names the limit if the last element of name is longer than its file system allows. It is for
+// file systems that look for any name and refuse only to make it. Whether they count bytes or characters is not known, so a
+// name that is short enough by either passes.
+func CheckName(f FS, name string) error {
+	base := filepath.Base(name)
+	if len(base) <= shortName {
+		return nil
+	}
+	v, err := f.Volume(filepath.Dir(name))
+	if err != nil || len(base) <= v.MaxName || len(utf16.Encode([]rune(base))) <= v.MaxName {
+		return nil
+	}
+	return nameTooLong(name, base, v)
+}
+
+// NameError returns err, with the limit if it says that a name is too long.
+func NameError(f FS, err error) error {
+	if !errors.Is(err, syscall.ENAMETOOLONG) {
+		return err
+	}
+	pe, ok := errors.AsType[*fs.PathError](err)
+	if !ok {
+		return err
+	}
+	base := filepath.Base(pe.Path)
+	if v, verr := f.Volume(filepath.Dir(pe.Path)); verr == nil && len(base) > v.MaxName { // else the whole path is too long
+		return nameTooLong(pe.Path, base, v)
+	}
+	return err
+}
+
+func nameTooLong(name, base string, v Volume) error {
+	return fmt.Errorf("%w: the name has %d bytes, and the file system allows %d",
+		&fs.PathError{Op: "make", Path: name, Err: syscall.ENAMETOOLONG}, len(base), v.MaxName)
 }
 
 const (

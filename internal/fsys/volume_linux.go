@@ -37,6 +37,28 @@ func countsOf(st *unix.Statfs_t) counts {
 	}
 }
 
+// groupsInherited: files get the group of the process, unless the folder says otherwise.
+const groupsInherited = false
+
+// pathOf leads to an open folder, also to one that is open for nothing but its name.
+func pathOf(fd uintptr) string { return fmt.Sprintf("/proc/self/fd/%d", fd) }
+
+// attributesOf is what files made in the folder inherit besides the group: its default access list, and the label.
+func attributesOf(path string) string {
+	var all strings.Builder
+	for _, name := range []string{"system.posix_acl_default", "security.selinux"} {
+		var value [4096]byte
+		n, err := unix.Getxattr(path, name, value[:])
+		if err == unix.ERANGE { // a list for many users; that there is one must do
+			n, err = len(value), nil
+		}
+		if err == nil {
+			fmt.Fprintf(&all, "%s %x ", name, value[:n])
+		}
+	}
+	return all.String()
+}
+
 // mountID returns the mount that name in the open folder is on, or is itself, without following a link.
 func mountID(dirfd int, name string) (uint64, bool) {
 	var st unix.Statx_t

@@ -3,6 +3,7 @@
 package fsys
 
 import (
+	"fmt"
 	"io/fs"
 	"math"
 	"os"
@@ -25,6 +26,7 @@ func volumeAt(dir string) (Volume, error) {
 	}
 	v := c.volume(os.Geteuid() == 0, maxFile())
 	v.Mount = mountOf(fi, unix.AT_FDCWD, dir)
+	v.Inherit = inheritOf(fi, dir)
 	return v, nil
 }
 
@@ -39,6 +41,7 @@ func volumeDir(d *os.File) (v Volume, err error) {
 		if err == nil {
 			v = c.volume(os.Geteuid() == 0, maxFile())
 			v.Mount = mountOf(fi, int(fd), ".")
+			v.Inherit = inheritOf(fi, pathOf(fd))
 		}
 		return err
 	})
@@ -49,6 +52,15 @@ func mountOf(folder fs.FileInfo, dirfd int, name string) Mount {
 	device, _ := Device(folder)
 	id, _ := mountID(dirfd, name)
 	return Mount{device, id}
+}
+
+// inheritOf is Volume.Inherit of a folder. path leads to it; where none does only the group is known.
+func inheritOf(folder fs.FileInfo, path string) string {
+	group := ""
+	if st, ok := folder.Sys().(*syscall.Stat_t); ok && (groupsInherited || folder.Mode()&fs.ModeSetgid != 0) {
+		group = fmt.Sprintf("group %d ", st.Gid)
+	}
+	return group + attributesOf(path)
 }
 
 // mountPoint reports whether name in the open folder is a mount point. On Linux a plain file can be one, and a rename

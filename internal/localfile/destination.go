@@ -115,7 +115,7 @@ func Check(cfg Config) (*Destination, error) {
 	if cfg.Base == "" {
 		resolved, err := cfg.FS.Resolve(cfg.Path)
 		if err != nil {
-			return nil, err
+			return nil, fsys.NameError(cfg.FS, err)
 		}
 		cfg.Path = resolved
 	}
@@ -153,7 +153,7 @@ func (d *Destination) checkPath() error {
 	fi, err := d.fs.Lstat(d.path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return nil
+		return fsys.CheckName(d.fs, d.path)
 	case err != nil:
 		return err
 	case fi.IsDir():

@@ -10,7 +10,6 @@ import (
 	"log/slog"
 	"path"
 	"path/filepath"
-	"runtime"
 	"sync"
 
 	"github.com/ossdl/ossdl/internal/fsys"
@@ -19,34 +18,56 @@ import (
 // Folder is a folder that files are placed in by slash-separated names, with folders below it as needed. [Open] makes one. It
 // follows no symbolic link, and never lets two names be the same file or folder unnoticed. It is safe for concurrent use.
 type Folder struct {
-	fs        fsys.FS // within the folder; refuses collisions of names, if there can be any
+	fs        fsys.FS // within the folder; refuses collisions of names
 	dir       string  // for messages
 	log       *slog.Logger
 	foldsCase bool
 	leftovers bool
-	names     *collisionFS // nil: the file system takes no two names for the same
+	names     *collisionFS
+	top       place
 
-	making sync.Mutex // held while a folder is made
+	making   sync.Mutex       // held while a folder is made
+	learning sync.Mutex       // held while it is found out how a mount keeps times
+	times    map[string]times // by the folder for working files
 
-	mu    sync.Mutex
-	known map[string]struct{} // some of the folders that exist
+	mu       sync.Mutex
+	known    map[string]place    // some of the folders that exist
+	workDirs map[string]struct{} // folders for working files below the top that were used
+}
+
+// place is what is known of one folder.
+type place struct {
+	volume fsys.Volume
+	work   string // the folder for working files of the files in it, slash-separated
 }
 
 // Open opens the folder that f is the file system of, and makes its folder for working files. dir names it in messages.
 func Open(f fsys.FS, dir string, log *slog.Logger) (*Folder, error) {
-	d := &Folder{fs: f, dir: dir, log: log, known: map[string]struct{}{}}
+	d := &Folder{
+		fs: f, dir: dir, log: log,
+		known: map[string]place{}, workDirs: map[string]struct{}{}, times: map[string]times{},
+	}
 	if err := d.openWorkDir(); err != nil {
 		return nil, err
 	}
-	if d.foldsCase || runtime.GOOS == "darwin" { // whose file systems normalize names even if they are case-sensitive
-		d.names = &collisionFS{FS: f, files: map[uint64]struct{}{}}
-		d.fs = d.names
+	d.top = place{work: WorkDir}
+	if v, err := f.Volume("."); err == nil { // a hint
+		d.top.volume = v
 	}
+	d.names = newCollisionFS(f, d.foldsCase, d.isWorking, log)
+	d.fs = d.names
 	return d, nil
 }
 
-// Close removes the folder for working files, unless files are left in it.
-func (f *Folder) Close() { f.closeWorkDir() }
+// Close removes the folders for working files, unless files are left in them.
+func (f *Folder) Close() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for name := range f.workDirs {
+		f.closeWorkDir(name)
+	}
+	f.closeWorkDir(WorkDir)
+}
 
 // FS returns the file system within the folder. Its Rename fails with [ErrCollision] rather than give two keys one file.
 func (f *Folder) FS() fsys.FS { return f.fs }
@@ -54,17 +75,9 @@ func (f *Folder) FS() fsys.FS { return f.fs }
 // FoldsCase reports whether the file system is case-insensitive.
 func (f *Folder) FoldsCase() bool { return f.foldsCase }
 
-// HasLeftovers reports whether there may be working files of another call, running or interrupted.
-func (f *Folder) HasLeftovers() bool { return f.leftovers }
-
 // Claim records that the existing file name belongs to a key of this call. It returns [ErrCollision] if the file belongs to
 // another key.
-func (f *Folder) Claim(name string) error {
-	if f.names == nil {
-		return nil
-	}
-	return f.names.claim(filepath.FromSlash(name))
-}
+func (f *Folder) Claim(name string) error { return f.names.claim(filepath.FromSlash(name)) }
 
 // IsFolder reports whether name is a folder. A symbolic link is not one.
 func (f *Folder) IsFolder(name string) bool {
@@ -75,28 +88,53 @@ func (f *Folder) IsFolder(name string) bool {
 // Make makes the folder name and those above it. It is an error if anything else has that name, even a link to a folder: two
 // paths to one place would let one object replace another unnoticed.
 func (f *Folder) Make(name string) error {
-	if name == "." || f.isKnown(name) {
-		return nil
+	_, err := f.place(name)
+	return err
+}
+
+// place makes the folder name and those above it, and returns what is known of it.
+func (f *Folder) place(name string) (place, error) {
+	if p, known := f.recall(name); known {
+		return p, nil
 	}
-	parent := path.Dir(name)
-	if err := f.Make(parent); err != nil {
-		return err
+	parent, err := f.place(path.Dir(name))
+	if err != nil {
+		return place{}, err
 	}
 	// No file may be placed in the folder before it is synced. One at a time is enough: keys come folder by folder.
 	f.making.Lock()
 	defer f.making.Unlock()
-	if f.isKnown(name) {
-		return nil
+	if p, known := f.recall(name); known {
+		return p, nil
 	}
 	if err := f.makeOne(name, parent); err != nil {
-		return err
+		return place{}, fsys.NameError(f.fs, err)
 	}
-	f.remember(name)
-	return nil
+	p := f.look(name, parent)
+	f.remember(name, p)
+	return p, nil
 }
 
-// makeOne makes the folder name in parent, which exists.
-func (f *Folder) makeOne(name, parent string) error {
+// look finds out about the folder name, which exists. Its files have their working files in it, rather than where those of
+// the folder above are, if they could not be moved from there, or would be other files than those that are made in it.
+func (f *Folder) look(name string, above place) place {
+	v, err := f.fs.Volume(filepath.FromSlash(name))
+	if err != nil { // a hint
+		return above
+	}
+	p := place{volume: v, work: above.work}
+	if !fsys.SameMount(v, above.volume) || v.Inherit != above.volume.Inherit {
+		p.work = path.Join(name, WorkDir)
+	}
+	return p
+}
+
+// makeOne makes the folder name in the one above, which exists.
+func (f *Folder) makeOne(name string, above place) error {
+	if f.isReserved(name, above) {
+		return errReserved(name)
+	}
+	parent := path.Dir(name)
 	err := f.fs.Mkdir(filepath.FromSlash(name), 0o777)
 	if err == nil {
 		// Without this sync a power loss could take the files that will be synced into the folder.
@@ -107,8 +145,11 @@ func (f *Folder) makeOne(name, parent string) error {
 	} else if errors.Is(err, fs.ErrExist) {
 		err = f.checkFolder(name)
 	}
-	if err == nil && parent == "." {
-		err = f.notWorkDir(name)
+	if err == nil && path.Dir(above.work) == parent {
+		err = f.notWorkDir(name, above.work)
+	}
+	if err == nil {
+		f.names.observe(filepath.FromSlash(name))
 	}
 	return err
 }
@@ -127,14 +168,22 @@ func (f *Folder) checkFolder(name string) error {
 	return nil
 }
 
-// File returns what is at name: nil if there is nothing, an error if it is not a regular file.
+// File returns what is at name: nil if there is nothing, an error if it is not a regular file or can be none. Its folder is
+// made.
 func (f *Folder) File(name string) (fs.FileInfo, error) {
+	above, err := f.place(path.Dir(name))
+	if err != nil {
+		return nil, err
+	}
+	if f.isReserved(name, above) {
+		return nil, errReserved(name)
+	}
 	fi, err := f.fs.Lstat(filepath.FromSlash(name))
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return nil, nil
+		return nil, fsys.CheckName(f.fs, filepath.FromSlash(name))
 	case err != nil:
-		return nil, err
+		return nil, fsys.NameError(f.fs, err)
 	case fi.Mode()&fs.ModeSymlink != 0:
 		return nil, errLink(name)
 	case !fi.Mode().IsRegular():
@@ -150,18 +199,22 @@ func errLink(name string) error {
 // maxKnown limits how many folders are remembered. Few are enough: keys are listed folder by folder.
 const maxKnown = 1000
 
-func (f *Folder) isKnown(name string) bool {
+// recall returns what is known of a folder, if it is remembered.
+func (f *Folder) recall(name string) (p place, known bool) {
+	if name == "." {
+		return f.top, true
+	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	_, ok := f.known[name]
-	return ok
+	p, known = f.known[name]
+	return p, known
 }
 
-func (f *Folder) remember(name string) {
+func (f *Folder) remember(name string, p place) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if len(f.known) >= maxKnown {
 		clear(f.known)
 	}
-	f.known[name] = struct{}{}
+	f.known[name] = p
 }

@@ -192,6 +192,21 @@ func foldRune(r rune) rune {
 	return least
 }
 
+// otherCase returns s with the case of its letters swapped: of those of ASCII, which every case-insensitive file system folds,
+// if there are any.
+func otherCase(s string) string {
+	ascii := strings.ContainsFunc(s, isASCIILetter)
+	return strings.Map(func(r rune) rune {
+		if ascii && !isASCIILetter(r) {
+			return r
+		}
+		if upper := unicode.ToUpper(r); upper != r {
+			return upper
+		}
+		return unicode.ToLower(r)
+	}, s)
+}
+
 // Match reports whether a name matches one of the patterns to include, or there are none, and none of those to exclude. The
 // patterns must be valid.
 func Match(name string, include, exclude []string) bool {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"path"
 	"path/filepath"
 	"strings"
 
@@ -11,10 +12,87 @@ import (
 )
 
 // WorkDir is the name, in the folder of a tree, of the folder for working files: those of objects that are not complete yet.
+// Folders below have one of their own where it must be; see [Folder.WorkDir].
 const WorkDir = ".ossdl"
 
 // workDirTries limits how often the folder for working files is made again because another call, which has ended, removed it.
 const workDirTries = 100
+
+// WorkDir returns the folder for working files of the file name, whose folder exists. That is [WorkDir] at the top, or else
+// one in the uppermost folder from where the files can be renamed to name (not from another mount), and where they get the
+// group, the access list and the label that a file made beside name gets. It need not exist: who takes a lock in it makes it.
+func (f *Folder) WorkDir(name string) (string, error) {
+	p, err := f.place(path.Dir(name))
+	if err != nil {
+		return "", err
+	}
+	return p.work, f.useWorkDir(p.work)
+}
+
+// useWorkDir returns an error if what is not ours has the name of a folder for working files below the top. The call may make
+// that folder from now on, so Close removes it.
+func (f *Folder) useWorkDir(name string) error {
+	if name == WorkDir || f.isUsed(name) {
+		return nil
+	}
+	fi, err := f.fs.Lstat(filepath.FromSlash(name))
+	if err == nil {
+		err = f.isOurs(name, fi)
+	} else if errors.Is(err, fs.ErrNotExist) {
+		err = nil
+	}
+	if err != nil {
+		return err
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.workDirs[name] = struct{}{}
+	return nil
+}
+
+func (f *Folder) isUsed(workDir string) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	_, used := f.workDirs[workDir]
+	return used
+}
+
+// isWorking reports whether name is that of a working file.
+func (f *Folder) isWorking(name string) bool {
+	dir := filepath.ToSlash(filepath.Dir(name))
+	return dir == WorkDir || f.isUsed(dir)
+}
+
+// makeWorkDir makes a folder for working files, unless there is one of ours.
+func (f *Folder) makeWorkDir(name string) (made bool, err error) {
+	dir, err := f.fs.Lstat(filepath.FromSlash(path.Dir(name)))
+	if err != nil {
+		return false, err
+	}
+	// Strangers share a sticky folder: only we may look into ours there.
+	err = f.fs.Mkdir(filepath.FromSlash(name), fsys.ModeIn(dir, 0o777))
+	if !errors.Is(err, fs.ErrExist) {
+		return err == nil, err
+	}
+	fi, err := f.fs.Lstat(filepath.FromSlash(name))
+	if err != nil {
+		return false, err
+	}
+	return false, f.isOurs(name, fi)
+}
+
+// HasLeftovers reports whether there may be working files of another call, running or interrupted, for the file name.
+func (f *Folder) HasLeftovers(name string) bool {
+	p, err := f.place(path.Dir(name))
+	switch {
+	case err != nil:
+		return false
+	case p.work == WorkDir:
+		return f.leftovers
+	}
+	_, err = f.fs.Lstat(filepath.FromSlash(p.work))
+	return err == nil
+}
 
 // openWorkDir makes the folder for working files and learns from it how the file system treats names. Another call that has
 // ended may remove the folder right after. That does no harm: a call that takes a lock in it makes it again.
@@ -29,64 +107,81 @@ func (f *Folder) openWorkDir() (err error) {
 
 // tryWorkDir makes the folder for working files once. It returns [fs.ErrNotExist] if the folder was removed meanwhile.
 func (f *Folder) tryWorkDir() error {
-	dir, err := f.fs.Lstat(".")
+	made, err := f.makeWorkDir(WorkDir)
 	if err != nil {
 		return err
 	}
-	// Strangers share a sticky folder: only we may look into ours there.
-	switch err := f.fs.Mkdir(WorkDir, fsys.ModeIn(dir, 0o777)); {
-	case errors.Is(err, fs.ErrExist):
-		f.leftovers = true
-	case err != nil:
-		return err
-	}
+	f.leftovers = f.leftovers || !made
 	fi, err := f.fs.Lstat(WorkDir)
 	if err != nil {
 		return err
 	}
-	if !fi.IsDir() {
-		return fmt.Errorf("%s is in the way: it is not a folder (%v)", filepath.Join(f.dir, WorkDir), fi.Mode().Type())
-	}
-	ours, err := fsys.Ours(f.fs, ".", fi)
-	if err != nil {
+	if err := f.isOurs(WorkDir, fi); err != nil {
 		return err
 	}
-	if !ours {
-		owner, _ := fsys.Owner(fi)
-		return fmt.Errorf("%s is in the way: it belongs to user %d, who could change what is written there; remove it", filepath.Join(f.dir, WorkDir), owner)
-	}
-	upper, err := f.fs.Lstat(strings.ToUpper(WorkDir))
-	f.foldsCase = err == nil && fsys.SameFile(fi, upper)
+	folds, _ := foldsCase(f.fs, WorkDir, fi)
+	f.foldsCase = folds
 	if again, err := f.fs.Lstat(WorkDir); err != nil || !fsys.SameFile(fi, again) {
 		return fs.ErrNotExist // removed in between, so the answer about the other name means nothing
 	}
 	return f.fs.Writable(WorkDir)
 }
 
-// closeWorkDir removes the folder for working files if it is empty. Files left in it are for the next call.
-func (f *Folder) closeWorkDir() {
-	if err := f.fs.Remove(WorkDir); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		f.log.Info("working files kept for the next call", "dir", filepath.Join(f.dir, WorkDir), "reason", err)
+// isOurs returns an error unless what is at the name of a folder for working files is a folder of ours.
+func (f *Folder) isOurs(name string, fi fs.FileInfo) error {
+	inTheWay := filepath.Join(f.dir, filepath.FromSlash(name))
+	if !fi.IsDir() {
+		return fmt.Errorf("%s is in the way: it is not a folder (%v)", inTheWay, fi.Mode().Type())
+	}
+	ours, err := fsys.Ours(f.fs, filepath.FromSlash(path.Dir(name)), fi)
+	if err != nil {
+		return err
+	}
+	if !ours {
+		owner, _ := fsys.Owner(fi)
+		return fmt.Errorf("%s is in the way: it belongs to user %d, who could change what is written there; remove it", inTheWay, owner)
+	}
+	return nil
+}
+
+// closeWorkDir removes a folder for working files if it is empty. Files left in it are for the next call.
+func (f *Folder) closeWorkDir(name string) {
+	at := filepath.FromSlash(name)
+	err := f.fs.Remove(at)
+	if err != nil && f.fs.Remove(filepath.Join(at, probeName)) == nil { // of a call that was killed
+		err = f.fs.Remove(at)
+	}
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		f.log.Info("working files kept for the next call", "dir", filepath.Join(f.dir, at), "reason", err)
 	}
 }
 
 // notWorkDir returns an error if the file system takes name for the folder for working files, although it is spelled
 // differently.
-func (f *Folder) notWorkDir(name string) error {
+func (f *Folder) notWorkDir(name, workDir string) error {
 	fi, err := f.fs.Lstat(filepath.FromSlash(name))
 	if err != nil {
 		return err
 	}
-	work, err := f.fs.Lstat(WorkDir)
+	work, err := f.fs.Lstat(filepath.FromSlash(workDir))
 	switch {
 	case errors.Is(err, fs.ErrNotExist): // another call ended and removed it
 		return nil
 	case err != nil:
 		return err
 	case fsys.SameFile(fi, work):
-		return fmt.Errorf("%s is reserved for the files of running downloads, and the file system takes %q for it", WorkDir, name)
+		return fmt.Errorf("%s is reserved for the files of running downloads, and the file system takes %q for it", workDir, name)
 	}
 	return nil
+}
+
+// isReserved reports whether name, in the folder above, is that of the folder for working files there.
+func (f *Folder) isReserved(name string, above place) bool {
+	return isWorkDir(path.Base(name)) && path.Dir(above.work) == path.Dir(name)
+}
+
+func errReserved(name string) error {
+	return fmt.Errorf("%s is reserved for the files of running downloads", path.Join(path.Dir(name), WorkDir))
 }
 
 // isWorkDir reports whether any file system could take the first element of a name for [WorkDir]: in any case, and on
