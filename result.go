@@ -88,6 +88,9 @@ type PrefixResult struct {
 	Skipped int   `json:"skipped"` // objects and folders that were there already
 	Failed  int   `json:"failed"`  // objects that could not be downloaded; those cut short by cancellation are not counted
 	Bytes   int64 `json:"bytes"`   // of the files that were downloaded
+	// NotDurable counts the files, among Done and Skipped, that a power loss may cost, because the file system cannot sync or
+	// because their folder could not be synced. They are in place, and a later call skips them.
+	NotDurable int `json:"notDurable"`
 	// Failures are the first 1,000 of Failed, in the order in which they happened. All are logged.
 	Failures []KeyError `json:"failures"`
 	// Listing is the error that ended the listing early; objects that were not listed are not counted anywhere. It is nil if
@@ -130,6 +133,7 @@ func (r *PrefixResult) LogValue() slog.Value {
 	}
 	attrs := []slog.Attr{
 		slog.Int("done", r.Done), slog.Int("skipped", r.Skipped), slog.Int("failed", r.Failed), slog.Int64("bytes", r.Bytes),
+		slog.Int("notDurable", r.NotDurable),
 	}
 	if len(r.Failures) > 0 {
 		attrs = append(attrs, slog.String("firstFailure", r.Failures[0].Error()))

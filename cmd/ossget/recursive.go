@@ -29,6 +29,9 @@ func (o outcome) prefixLine() string {
 	if o.seconds > 0 && p.Bytes > 0 {
 		s += fmt.Sprintf(" (%s/s)", bar.Bytes(int64(float64(p.Bytes)/o.seconds)))
 	}
+	if p.NotDurable > 0 {
+		s += fmt.Sprintf("; %d not synced: a power loss may cost them", p.NotDurable)
+	}
 	if p.Listing != nil && o.someFailed() {
 		s = oneLine(p.Listing) + "; " + s
 	}
@@ -46,13 +49,14 @@ func (o outcome) prefixLine() string {
 
 // prefixReport is the line of -json for a prefix.
 type prefixReport struct {
-	Path     string       `json:"path"`
-	Done     int          `json:"done"`
-	Skipped  int          `json:"skipped"`
-	Failed   int          `json:"failed"`
-	Bytes    int64        `json:"bytes"` // of the completed objects
-	Seconds  float64      `json:"seconds"`
-	Failures []keyFailure `json:"failures"` // the first ones only
+	Path       string       `json:"path"`
+	Done       int          `json:"done"`
+	Skipped    int          `json:"skipped"`
+	Failed     int          `json:"failed"`
+	Bytes      int64        `json:"bytes"`      // of the completed objects
+	NotDurable int          `json:"notDurable"` // of done and skipped, those that a power loss may cost
+	Seconds    float64      `json:"seconds"`
+	Failures   []keyFailure `json:"failures"` // the first ones only
 	*Failure
 }
 
@@ -68,6 +72,7 @@ func (o outcome) prefixReport() prefixReport {
 		return r
 	}
 	r.Done, r.Skipped, r.Failed, r.Bytes = o.prefix.Done, o.prefix.Skipped, o.prefix.Failed, o.prefix.Bytes
+	r.NotDurable = o.prefix.NotDurable
 	for _, f := range o.prefix.Failures {
 		word, _ := o.kindOf(f.Err)
 		r.Failures = append(r.Failures, keyFailure{f.Key, *failureOf(f.Err, word)})
