@@ -359,14 +359,20 @@ func (p *prefixCall) ended(c *call, size int64, err error) {
 		if object.IsEncrypted(c.engine.Header()) {
 			p.res.Encrypted++
 		}
+		if !c.durable {
+			p.res.NotDurable++
+		}
 	}
 }
 
 // skipped counts an object that is there already.
-func (p *prefixCall) skipped(o bucket.Entry) {
+func (p *prefixCall) skipped(o bucket.Entry, durable bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.res.Skipped++
+	if !durable {
+		p.res.NotDurable++
+	}
 	p.sums.done += o.Size
 	p.sums.resumed += o.Size
 }

@@ -41,7 +41,7 @@ func (p *prefixCall) makeFolder(o bucket.Entry, name string) {
 		p.failed(o, fmt.Errorf("it has %s of content, but its name is that of a folder", byteCount(o.Size)))
 		return
 	case name == "" || p.folder.IsFolder(name):
-		p.skipped(o)
+		p.skipped(o, true)
 		return
 	}
 	if err := p.folder.Make(name); err != nil {
@@ -69,10 +69,11 @@ func (p *prefixCall) fetchMissing(ctx context.Context, o bucket.Entry, name stri
 	if err := p.folder.Claim(name); err != nil {
 		return err
 	}
-	if err := p.tidy(name); err != nil {
+	durable, err := p.tidy(name)
+	if err != nil {
 		return err
 	}
-	p.skipped(o)
+	p.skipped(o, durable)
 	return nil
 }
 
@@ -158,7 +159,7 @@ func (p *prefixCall) fetch(ctx context.Context, o bucket.Entry, name string) err
 
 // discard removes the working files of a file, which no later call can use.
 func (p *prefixCall) discard(files localfile.Config) {
-	if err := localfile.RemoveLeftovers(files); err != nil {
+	if _, err := localfile.RemoveLeftovers(files); err != nil {
 		p.cfg.log.Warn("working files left behind", "path", files.Path, "error", err)
 	}
 }
@@ -180,13 +181,13 @@ func (p *prefixCall) fileConfig(name string) (localfile.Config, error) {
 }
 
 // tidy removes the working files that a killed call left for a file that is complete by now.
-func (p *prefixCall) tidy(name string) error {
+func (p *prefixCall) tidy(name string) (durable bool, err error) {
 	if !p.folder.HasLeftovers(name) {
-		return nil
+		return true, nil
 	}
 	files, err := p.fileConfig(name)
 	if err != nil {
-		return nil // not ours
+		return true, nil // not ours
 	}
 	return localfile.RemoveLeftovers(files)
 }

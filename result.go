@@ -92,6 +92,9 @@ type PrefixResult struct {
 	Skipped int   `json:"skipped"` // objects and folders that were there already
 	Failed  int   `json:"failed"`  // objects that could not be downloaded; those cut short by cancellation are not counted
 	Bytes   int64 `json:"bytes"`   // of the files that were downloaded
+	// NotDurable counts the files, among Done and Skipped, that a power loss may cost, because the file system cannot sync or
+	// because their folder could not be synced. They are in place, and a later call skips them.
+	NotDurable int `json:"notDurable"`
 	// Encrypted counts those of Done that were encrypted by their writers. They are not decrypted: the files are ciphertext.
 	Encrypted int `json:"encrypted"`
 	// Failures are the first 1,000 of Failed, in the order in which they happened. All are logged.
@@ -136,7 +139,7 @@ func (r *PrefixResult) LogValue() slog.Value {
 	}
 	attrs := []slog.Attr{
 		slog.Int("done", r.Done), slog.Int("skipped", r.Skipped), slog.Int("failed", r.Failed), slog.Int64("bytes", r.Bytes),
-		slog.Int("encrypted", r.Encrypted),
+		slog.Int("notDurable", r.NotDurable), slog.Int("encrypted", r.Encrypted),
 	}
 	if len(r.Failures) > 0 {
 		attrs = append(attrs, slog.String("firstFailure", r.Failures[0].Error()))

@@ -452,7 +452,7 @@ func someResult() *ossdl.Result {
 
 func somePrefixResult() *ossdl.PrefixResult {
 	return &ossdl.PrefixResult{
-		Done: 1, Skipped: 2, Failed: 3, Bytes: 4, Encrypted: 5,
+		Done: 1, Skipped: 2, Failed: 3, Bytes: 4, NotDurable: 6, Encrypted: 5,
 		Failures: []ossdl.KeyError{
 			{Key: "a", Err: fmt.Errorf("%w: %w", object.ErrArchived, oss.ServiceError{StatusCode: 403, RequestID: "R"})}, {Key: "b&c", Err: ossdl.ErrChecksum},
 		},
@@ -477,9 +477,9 @@ func TestGoldenJSON(t *testing.T) {
 		"empty Result": {ossdl.Result{}, `{"path":"","bucket":"","key":"","versionId":"","etag":"","size":0,"crc64":"0","verified":false,` +
 			`"durable":false,"encrypted":false,"resumedBytes":0,"downloadedBytes":0,"requests":0,"retries":0,"seconds":0}`},
 		"no Result": {(*ossdl.Result)(nil), `null`},
-		"PrefixResult": {somePrefixResult(), `{"done":1,"skipped":2,"failed":3,"bytes":4,"encrypted":5,"failures":[{"key":"a","error":` + string(serviceText) +
+		"PrefixResult": {somePrefixResult(), `{"done":1,"skipped":2,"failed":3,"bytes":4,"notDurable":6,"encrypted":5,"failures":[{"key":"a","error":` + string(serviceText) +
 			`},{"key":"b&c","error":"checksum mismatch"}],"listing":"listing: no answer"}`},
-		"empty PrefixResult": {ossdl.PrefixResult{}, `{"done":0,"skipped":0,"failed":0,"bytes":0,"encrypted":0,"failures":[]}`},
+		"empty PrefixResult": {ossdl.PrefixResult{}, `{"done":0,"skipped":0,"failed":0,"bytes":0,"notDurable":0,"encrypted":0,"failures":[]}`},
 		"no PrefixResult":    {(*ossdl.PrefixResult)(nil), `null`},
 		"KeyError":           {archived, `{"key":"k","error":"object is archived"}`},
 		"*KeyError":          {&archived, `{"key":"k","error":"object is archived"}`},
@@ -595,9 +595,9 @@ func TestLogValue(t *testing.T) {
 				`v.lastModified=2020-09-13T12:26:40.000Z`},
 		"no Result": {(*ossdl.Result)(nil), `{"v":null}`, `v=<nil>`},
 		"PrefixResult": {prefix,
-			`{"v":{"done":1,"skipped":2,"failed":3,"bytes":4,"encrypted":5,"firstFailure":"\"b&c\": checksum mismatch","listing":"listing: no answer"}}`,
-			`v.done=1 v.skipped=2 v.failed=3 v.bytes=4 v.encrypted=5 v.firstFailure="\"b&c\": checksum mismatch" v.listing="listing: no answer"`},
-		"empty PrefixResult": {&ossdl.PrefixResult{}, `{"v":{"done":0,"skipped":0,"failed":0,"bytes":0,"encrypted":0}}`, `v.done=0 v.skipped=0 v.failed=0 v.bytes=0 v.encrypted=0`},
+			`{"v":{"done":1,"skipped":2,"failed":3,"bytes":4,"notDurable":6,"encrypted":5,"firstFailure":"\"b&c\": checksum mismatch","listing":"listing: no answer"}}`,
+			`v.done=1 v.skipped=2 v.failed=3 v.bytes=4 v.notDurable=6 v.encrypted=5 v.firstFailure="\"b&c\": checksum mismatch" v.listing="listing: no answer"`},
+		"empty PrefixResult": {&ossdl.PrefixResult{}, `{"v":{"done":0,"skipped":0,"failed":0,"bytes":0,"notDurable":0,"encrypted":0}}`, `v.done=0 v.skipped=0 v.failed=0 v.bytes=0 v.notDurable=0 v.encrypted=0`},
 		"no PrefixResult":    {(*ossdl.PrefixResult)(nil), `{"v":null}`, `v=<nil>`},
 		"KeyError":           {key, `{"v":"\"k\": object is archived"}`, `v="\"k\": object is archived"`},
 		"*KeyError":          {&key, `{"v":"\"k\": object is archived"}`, `v="\"k\": object is archived"`},

@@ -50,6 +50,9 @@ func (o outcome) prefixLine() string {
 	if p.Encrypted > 0 {
 		s += fmt.Sprintf("; %d encrypted by their writers, and not decrypted", p.Encrypted)
 	}
+	if p.NotDurable > 0 {
+		s += fmt.Sprintf("; %d not synced: a power loss may cost them", p.NotDurable)
+	}
 	if p.Listing != nil && o.someFailed() {
 		s = oneLine(p.Listing) + "; " + s
 	}
@@ -69,14 +72,15 @@ func (o outcome) prefixLine() string {
 
 // prefixReport is the line of -json for a prefix.
 type prefixReport struct {
-	Path      string       `json:"path"`
-	Done      int          `json:"done"`
-	Skipped   int          `json:"skipped"`
-	Failed    int          `json:"failed"`
-	Bytes     int64        `json:"bytes"`     // of the completed objects
-	Encrypted int          `json:"encrypted"` // the completed objects that their writers encrypted
-	Seconds   float64      `json:"seconds"`
-	Failures  []keyFailure `json:"failures"` // the first ones only
+	Path       string       `json:"path"`
+	Done       int          `json:"done"`
+	Skipped    int          `json:"skipped"`
+	Failed     int          `json:"failed"`
+	Bytes      int64        `json:"bytes"`      // of the completed objects
+	NotDurable int          `json:"notDurable"` // of done and skipped, those that a power loss may cost
+	Encrypted  int          `json:"encrypted"`  // the completed objects that their writers encrypted
+	Seconds    float64      `json:"seconds"`
+	Failures   []keyFailure `json:"failures"` // the first ones only
 	*Failure
 }
 
@@ -92,7 +96,7 @@ func (o outcome) prefixReport() prefixReport {
 		return r
 	}
 	r.Done, r.Skipped, r.Failed = o.prefix.Done, o.prefix.Skipped, o.prefix.Failed
-	r.Bytes, r.Encrypted = o.prefix.Bytes, o.prefix.Encrypted
+	r.Bytes, r.NotDurable, r.Encrypted = o.prefix.Bytes, o.prefix.NotDurable, o.prefix.Encrypted
 	for _, f := range o.prefix.Failures {
 		word, _ := o.kindOf(f.Err)
 		r.Failures = append(r.Failures, keyFailure{f.Key, *failureOf(f.Err, word)})

@@ -31,8 +31,9 @@ func (d *Destination) Commit(size int64, modified time.Time) (durable bool, err 
 }
 
 // RemoveLeftovers removes the working files that a killed call left for a file that is complete by now. cfg must have a
-// Base. If another call is writing the file, the working files belong to that call and stay.
-func RemoveLeftovers(cfg Config) error {
+// Base. If another call is writing the file, the working files belong to that call and stay. durable is false if the killed call
+// may have got as far as its rename, and a power loss may undo that.
+func RemoveLeftovers(cfg Config) (durable bool, err error) {
 	cfg.KeepPartial = true // the call that was killed may have kept a checkpoint
 	d := newDestination(cfg)
 	left := slices.ContainsFunc([]string{d.work.data, d.work.checkpoint, d.work.lock}, func(name string) bool {
@@ -40,24 +41,22 @@ func RemoveLeftovers(cfg Config) error {
 		return err == nil
 	})
 	if !left {
-		return nil
+		return true, nil
 	}
 	unlock, err := d.Lock()
 	if err != nil {
-		return nil // in use, or not ours
+		return true, nil // in use, or not ours
 	}
 	defer unlock()
-	// The killed call may have got as far as its rename. A power loss must not undo the rename of a file that is
-	// reported as complete.
-	d.syncFolder()
+	durable = d.syncFolder() // before the leftovers go, which show that the file may need it
 	for _, name := range []string{d.work.data, d.work.checkpoint} {
 		if _, err := d.ourFile(name); err != nil {
-			return err
+			return false, err
 		}
 	}
 	d.removePartial()
 	d.DropCheckpoint()
-	return nil
+	return durable, nil
 }
 
 // syncFolder makes the names in the path's folder durable, and reports whether they are. A failure is logged, once.

@@ -69,8 +69,8 @@ func TestLeftoversWithoutSync(t *testing.T) {
 	below := memfs.New(memfs.Config{})
 	ownerFile(t, below, "/work/x"+partSuffix, "x", 0)
 	disk := faultfs.New(below, faultfs.Plan{Kind: faultfs.SyncDir, Err: syscall.EACCES, Forever: true})
-	err := RemoveLeftovers(Config{FS: disk, Log: slog.New(slog.DiscardHandler), Path: "/file", Folder: "/work", Base: "/work/x"})
-	if _, lerr := below.Lstat("/work/x" + partSuffix); err != nil || !errors.Is(lerr, fs.ErrNotExist) {
-		t.Errorf("%v; the partial file: %v", err, lerr)
+	durable, err := RemoveLeftovers(Config{FS: disk, Log: slog.New(slog.DiscardHandler), Path: "/file", Folder: "/work", Base: "/work/x"})
+	if _, lerr := below.Lstat("/work/x" + partSuffix); err != nil || durable || !errors.Is(lerr, fs.ErrNotExist) {
+		t.Errorf("durable %t, %v; the partial file: %v", durable, err, lerr)
 	}
 }

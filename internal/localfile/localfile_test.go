@@ -195,14 +195,14 @@ func TestLeftoversOfACallInUse(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := RemoveLeftovers(cfg); err != nil {
+	if _, err := RemoveLeftovers(cfg); err != nil {
 		t.Error(err)
 	}
 	if n := len(disk.Names()); n != 5 {
 		t.Errorf("in use: %v", disk.Names())
 	}
 	unlock()
-	if err := RemoveLeftovers(cfg); err != nil {
+	if _, err := RemoveLeftovers(cfg); err != nil {
 		t.Error(err)
 	}
 	if n := disk.Names(); len(n) != 1 || n[0] != "/file" {

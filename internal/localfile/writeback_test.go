@@ -136,6 +136,7 @@ func TestWritesWaitForASlowDisk(t *testing.T) {
 			defer cancel()
 			ended := make(chan error, 1)
 			go func() { ended <- d.WriteBack(ctx) }()
+			synctest.Wait()
 			var mu sync.Mutex
 			written := int64(0)
 			var group sync.WaitGroup
