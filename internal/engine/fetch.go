@@ -7,6 +7,7 @@ import (
 
 	"github.com/ossdl/ossdl/internal/object"
 	"github.com/ossdl/ossdl/internal/parts"
+	"github.com/ossdl/ossdl/internal/slots"
 	"github.com/ossdl/ossdl/internal/span"
 )
 
@@ -22,7 +23,8 @@ const (
 // there was none to take.
 func (e *Engine) fetch(ctx context.Context) (*parts.Part, error) {
 	var p *parts.Part
-	var fails, slow int // in a row, without progress
+	tries := e.tries.begin()
+	slow := 0 // in a row, without progress
 	for {
 		if err := e.tries.acquire(ctx); err != nil {
 			return p, ignoring(err, errFinished)
@@ -31,9 +33,13 @@ func (e *Engine) fetch(ctx context.Context) (*parts.Part, error) {
 			p = e.take()
 		}
 		got := e.attempt(ctx, p, slow < maxReplaced)
+		crowd := slots.Alone
+		if got.unanswered {
+			crowd = e.tries.crowded(&tries, got.err)
+		}
 		e.Lane.Release()
 		if got.progress {
-			fails, slow = 0, 0
+			tries, slow = e.tries.begin(), 0
 		}
 		switch got.end {
 		case allFetched:
@@ -45,20 +51,20 @@ func (e *Engine) fetch(ctx context.Context) (*parts.Part, error) {
 		case urlExpired: // the next acquire waits for a new one
 		case objectResized:
 			// Counted, since a server may report another size each time.
-			if fails++; fails > e.Retry.Attempts {
-				return p, e.partError(got.left, fails, got.err)
+			if tries.fails++; tries.fails > e.Retry.Attempts {
+				return p, e.partError(got.left, tries.fails, got.err)
 			}
 			if err := e.fit(got.resized.size, got.resized.Origin); err != nil {
 				return p, err
 			}
 		case requestFailed:
-			if !got.progress {
-				fails++
+			if !got.progress && crowd != slots.CrowdedOut {
+				tries.fails++
 			}
-			if e.tries.final(got.err, fails) {
-				return p, e.partError(got.left, fails, got.err)
+			if e.tries.final(got.err, tries, crowd) {
+				return p, e.partError(got.left, tries.fails, got.err)
 			}
-			if err := e.tries.wait(ctx, fails, got.err, e.about(got.left)...); err != nil {
+			if err := e.tries.wait(ctx, tries, got.err, e.about(got.left)...); err != nil {
 				return p, ignoring(err, errFinished)
 			}
 		}
@@ -79,11 +85,12 @@ const (
 
 // attemptResult is what an attempt at a part achieved.
 type attemptResult struct {
-	end      attemptEnd
-	progress bool      // enough came to reset the count of attempts
-	left     span.Span // what is still to be fetched
-	err      error
-	resized  *clampError
+	end        attemptEnd
+	progress   bool      // enough came to reset the count of attempts
+	unanswered bool      // it failed before there was an answer, and not because the run ended
+	left       span.Span // what is still to be fetched
+	err        error
+	resized    *clampError
 }
 
 // attempt makes one request for the rest of a part. A nil part has nothing left.
@@ -95,9 +102,12 @@ func (e *Engine) attempt(ctx context.Context, p *parts.Part, replaceable bool) a
 	if before.Len() <= 0 {
 		return attemptResult{end: allFetched}
 	}
-	err := e.fetchOnce(ctx, watched{p, replaceable}, before)
+	answered, err := e.fetchOnce(ctx, watched{p, replaceable}, before)
 	left := e.Parts.Rest(p)
-	got := attemptResult{left: left, err: err, progress: left.Off-before.Off >= min(progressUnit, before.Len())}
+	got := attemptResult{
+		left: left, err: err, progress: left.Off-before.Off >= min(progressUnit, before.Len()),
+		unanswered: !answered && ctx.Err() == nil,
+	}
 	switch {
 	case left.Len() <= 0:
 		got.end = allFetched
@@ -115,17 +125,19 @@ func (e *Engine) attempt(ctx context.Context, p *parts.Part, replaceable bool) a
 	return got
 }
 
-// fetchOnce makes one request for bytes of a part and writes what arrives.
-func (e *Engine) fetchOnce(ctx context.Context, what watched, sp span.Span) error {
-	return e.guard(ctx, what, func(ctx context.Context, m *Meter) error {
+// fetchOnce makes one request for bytes of a part and writes what arrives. It reports whether there was an answer to read.
+func (e *Engine) fetchOnce(ctx context.Context, what watched, sp span.Span) (answered bool, err error) {
+	err = e.guard(ctx, what, func(ctx context.Context, m *Meter) error {
 		r, a, err := e.open(ctx, span.Span{Off: e.Base + sp.Off, End: e.Base + sp.End})
 		m.got(0)
 		if err != nil {
 			return err
 		}
+		answered = true
 		e.observeFirstByte(m.age())
 		return e.receive(ctx, m.part, r, a, m)
 	})
+	return answered, err
 }
 
 // tryUntil calls once until it succeeds, and otherwise returns the error of the range.

@@ -4,10 +4,25 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"time"
 
 	"github.com/ossdl/ossdl/internal/object"
 	"github.com/ossdl/ossdl/internal/slots"
 )
+
+// streak is what a worker knows of its attempts at one thing since the last progress. It belongs to that worker alone.
+//
+// A failure goes one of three ways:
+//
+//  1. It was one request too many, while others received bytes: the gate lowers its limit, and the failure is not counted.
+//  2. It is counted, and final says whether it is the last.
+//  3. Otherwise the worker waits, and tries again.
+//
+// Progress starts a new streak.
+type streak struct {
+	fails int   // in a row, without progress
+	mark  int64 // of the gate: the bytes of all requests, at the start or the last failure
+}
 
 // Retrier decides about retries, and repeats requests that failed. It serves requests for parts and all others.
 type Retrier struct {
@@ -39,11 +54,15 @@ func (r *Retrier) acquire(ctx context.Context) error {
 // what is requested. When TryUntil gives up, it returns the last error of once and the number of attempts that failed. With
 // any other error that number is 0.
 func (r *Retrier) TryUntil(ctx context.Context, once func(context.Context) error, about ...any) (attempts int, err error) {
-	for fails := 0; ; {
+	for s := r.begin(); ; {
 		if err := r.acquire(ctx); err != nil {
 			return 0, err
 		}
 		err := once(ctx)
+		crowd := slots.Alone
+		if ctx.Err() == nil {
+			crowd = r.crowded(&s, err)
+		}
 		r.lane.Release()
 		switch {
 		case err == nil:
@@ -52,11 +71,13 @@ func (r *Retrier) TryUntil(ctx context.Context, once func(context.Context) error
 			return 0, context.Cause(ctx)
 		case r.expired(err):
 			continue
+		case crowd != slots.CrowdedOut:
+			s.fails++
 		}
-		if fails++; r.final(err, fails) {
-			return fails, err
+		if r.final(err, s, crowd) {
+			return s.fails, err
 		}
-		if err := r.wait(ctx, fails, err, about...); err != nil {
+		if err := r.wait(ctx, s, err, about...); err != nil {
 			return 0, err
 		}
 	}
@@ -72,17 +93,37 @@ func (r *Retrier) expired(err error) bool {
 	return true
 }
 
-// final reports whether err ends the attempts. It is the last of fails failures in a row without progress.
-func (r *Retrier) final(err error, fails int) bool {
+// begin starts a streak.
+func (r *Retrier) begin() streak { return streak{mark: r.gate.Mark()} }
+
+// crowded says whether a request that failed without an answer may have been one too many. It must be called before the slot
+// is released.
+func (r *Retrier) crowded(s *streak, err error) (crowd slots.Crowd) {
+	if err != nil && tooMany(err) {
+		crowd = r.gate.Crowded(time.Now(), s.mark)
+	}
+	s.mark = r.gate.Mark()
+	return crowd
+}
+
+// tooMany reports whether an error of a request without an answer is one with which too many requests fail. Some proxies
+// accept them, and leave them without an answer.
+func tooMany(err error) bool {
+	return errors.Is(err, errStalled) || errors.Is(err, errSlow) || object.CrowdedOut(err)
+}
+
+// final reports whether err ends the attempts of a streak. Where other requests are in flight, an error that may be that of one
+// too many does not, even if it would otherwise be worth no further attempt.
+func (r *Retrier) final(err error, s streak, crowd slots.Crowd) bool {
 	var local *sinkError
-	return errors.As(err, &local) || errors.Is(err, ErrStale) || errors.Is(err, object.ErrObjectChanged) ||
-		r.policy.Attempts == 1 || fails >= r.policy.Attempts || !object.Retryable(err)
+	return errors.As(err, &local) || errors.Is(err, ErrStale) || errors.Is(err, object.ErrObjectChanged) || r.policy.Attempts == 1 ||
+		crowd == slots.Alone && !object.Retryable(err) || crowd != slots.CrowdedOut && s.fails >= r.policy.Attempts
 }
 
 // wait waits before the next attempt.
-func (r *Retrier) wait(ctx context.Context, fails int, err error, about ...any) error {
+func (r *Retrier) wait(ctx context.Context, s streak, err error, about ...any) error {
 	r.retried()
-	r.log.Info("retrying after failed request", append(about, "withoutProgress", fails, "error", err)...)
+	r.log.Info("retrying after failed request", append(about, "withoutProgress", s.fails, "error", err)...)
 	after, slow := object.SlowDown(err)
-	return r.gate.BackOff(ctx, r.policy, fails, slots.Hint{After: after, Slow: slow})
+	return r.gate.BackOff(ctx, r.policy, s.fails, slots.Hint{After: after, Slow: slow})
 }

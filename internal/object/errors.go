@@ -6,6 +6,8 @@ import (
 	"encoding/xml"
 	"errors"
 	"fmt"
+	"io"
+	"net"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -245,6 +247,21 @@ func Retryable(err error) bool {
 	}
 	var permanent *PermanentError
 	return !errors.As(err, &permanent)
+}
+
+// CrowdedOut reports whether an error is one with which a proxy or a router refuses one connection too many: no connection, one
+// that ends without an answer, or a 403 that OSS did not send, since it has no request ID. It does not say that this is the
+// reason.
+func CrowdedOut(err error) bool {
+	var status *StatusError
+	if errors.As(err, &status) {
+		return status.Status() == http.StatusForbidden && status.RequestID() == ""
+	}
+	var noHost *net.DNSError
+	var network *net.OpError
+	var timeout interface{ Timeout() bool }
+	return !errors.As(err, &noHost) && Retryable(err) &&
+		(errors.As(err, &network) || errors.Is(err, io.EOF) || errors.As(err, &timeout) && timeout.Timeout())
 }
 
 // SlowDown returns how long the server asked to wait, or 0, and whether it asked for fewer requests.

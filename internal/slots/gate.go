@@ -149,6 +149,36 @@ func (g *Gate) Tick(now time.Time) {
 	g.admit()
 }
 
+// Mark returns the bytes received so far, by all calls. It is for Crowded.
+func (g *Gate) Mark() int64 { return g.adapt.bytes.Load() }
+
+// Crowd says whether a request that failed may have been one too many.
+type Crowd uint8
+
+const (
+	Alone      Crowd = iota // no other request was in flight
+	InCompany               // others were, but whether they fare better is not known yet
+	CrowdedOut              // others received bytes meanwhile
+)
+
+// Crowded is for a request that failed before it was answered, as one too many fails at a proxy that accepts only so many
+// connections. It must be called before the slot is released. The bytes of others are those since the mark.
+//
+// If the request was crowded out, Crowded lowers the limit by that request, and the failure counts against nobody. Each such
+// failure lowers the limit, so a request that always fails is soon alone, and then its failures count.
+func (g *Gate) Crowded(now time.Time, mark int64) Crowd {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	switch {
+	case g.inUse < 2:
+		return Alone
+	case g.adapt.bytes.Load() == mark:
+		return InCompany
+	}
+	g.limit = g.adapt.crowded(now, g.limit, g.inUse)
+	return CrowdedOut
+}
+
 // throttled lowers the limit after the server asked for fewer requests. The refused request has released its slot.
 func (g *Gate) throttled(now time.Time) {
 	g.mu.Lock()

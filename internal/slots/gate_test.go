@@ -104,3 +104,49 @@ func TestGateAtLeast(t *testing.T) {
 		t.Errorf("limit %d, the Downloader was given 4", g.limit)
 	}
 }
+
+// TestCrowdedOut checks that a request that was one too many lowers the limit by itself, that this needs others that receive
+// bytes, and that a gate that lost all but one slot counts failures again.
+func TestCrowdedOut(t *testing.T) {
+	now := time.Unix(0, 0)
+	for _, c := range []struct {
+		name     string
+		inFlight int
+		received int
+		want     Crowd
+		limit    int
+	}{
+		{"alone", 1, 100, Alone, 8},
+		{"nobody received anything", 8, 0, InCompany, 8},
+		{"others did", 8, 100, CrowdedOut, 7},
+		{"fewer in flight than allowed", 3, 100, CrowdedOut, 2},
+		{"two", 2, 100, CrowdedOut, 1},
+	} {
+		g := NewGate(8, 8)
+		for range c.inFlight {
+			g.overdraw()
+		}
+		mark := g.Mark()
+		g.Received(c.received)
+		if got := g.Crowded(now, mark); got != c.want || g.Limit() != c.limit {
+			t.Errorf("%s: %v and a limit of %d, want %v and %d", c.name, got, g.Limit(), c.want, c.limit)
+		}
+	}
+	g := NewGate(64, 64)
+	for range 64 {
+		g.overdraw()
+	}
+	for range 60 { // refused together
+		mark := g.Mark()
+		g.Received(1)
+		g.Crowded(now, mark)
+		g.release()
+	}
+	if g.Limit() != 4 {
+		t.Errorf("limit %d after 60 of 64 were refused, want 4", g.Limit())
+	}
+	limits := line{1e6, 1e9}.drive(g, 9*time.Second, true)
+	if got := most(limits); got != 4 {
+		t.Errorf("limit %d within the rest, want 4", got)
+	}
+}

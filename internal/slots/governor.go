@@ -19,8 +19,8 @@ import (
 //
 //  1. growing: the limit doubles with each interval for as long as the throughput follows.
 //  2. steady: growth no longer paid off. From then on the limit grows by a quarter, once every retryGrowth.
-//  3. resting: the server asked for fewer requests, in any mode. The limit is halved, and for throttleRest it does not grow.
-//     Then the governor is steady.
+//  3. resting: the server asked for fewer requests, in any mode, or a request was one too many. The limit is halved, or
+//     lowered by that request, and for throttleRest it does not grow. Then the governor is steady.
 type governor struct {
 	ceiling int
 	bytes   atomic.Int64 // of bodies, received by all calls
@@ -66,7 +66,7 @@ const (
 	measureTime  = 300 * time.Millisecond
 	staleTime    = 10 * measureTime // an interval this long includes times without any call
 	retryGrowth  = 5 * time.Second  // between tries of a larger limit
-	throttleRest = 10 * time.Second // no growth after the server asked for fewer requests
+	throttleRest = 10 * time.Second // no growth after the limit was lowered for a refusal
 	calmTime     = time.Second      // refusals this close together count as one
 )
 
@@ -146,13 +146,24 @@ func (g *governor) throttled(now time.Time, limit, inFlight int) int {
 		limit = min(limit, inFlight)
 	}
 	g.calmedAt = now
-	g.mode, g.last = resting, sample{}
-	g.nextTry = now.Add(throttleRest)
-	g.settle(now)
+	g.rest(now)
 	return max(1, limit/2)
 }
 
-// isResting reports whether the server asked for fewer requests within the last throttleRest.
+// crowded returns the limit without one of the requests in flight, which was one too many.
+func (g *governor) crowded(now time.Time, limit, inFlight int) int {
+	g.rest(now)
+	return max(1, min(limit, inFlight-1))
+}
+
+// rest keeps the limit from growing for throttleRest.
+func (g *governor) rest(now time.Time) {
+	g.mode, g.last = resting, sample{}
+	g.nextTry = now.Add(throttleRest)
+	g.settle(now)
+}
+
+// isResting reports whether the limit was lowered, for other reasons than its throughput, within the last throttleRest.
 func (g *governor) isResting(now time.Time) bool { return g.mode == resting && now.Before(g.nextTry) }
 
 // settle lets a change take effect before anything is measured.

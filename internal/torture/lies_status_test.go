@@ -108,6 +108,10 @@ func TestRetriedStatuses(t *testing.T) {
 	})
 }
 
+// finalAlone is the status after which another attempt cannot help only if no other request is in flight. Beside others, it may be
+// a proxy's refusal of one connection too many; see TestFewConnectionsAllowed.
+const finalAlone = "403 HTML"
+
 // Statuses after which another attempt cannot help.
 var statusesFinal = []struct {
 	name       string
@@ -120,7 +124,7 @@ var statusesFinal = []struct {
 	{"400", func() *osstest.Fault { return osstest.Error(400, "InvalidArgument") }, 400, nil, nil},
 	{"401 HTML", func() *osstest.Fault { return osstest.Inject().HTML(401) }, 401, nil, nil},
 	{"403", func() *osstest.Fault { return osstest.Error(403, "AccessDenied") }, 403, nil, nil},
-	{"403 HTML", func() *osstest.Fault { return osstest.Inject().HTML(403) }, 403, nil, nil},
+	{finalAlone, func() *osstest.Fault { return osstest.Inject().HTML(403) }, 403, nil, nil},
 	{"403 signature", func() *osstest.Fault { return osstest.Error(403, "SignatureDoesNotMatch") }, 403, nil, nil},
 	{"403 archived", func() *osstest.Fault { return osstest.Error(403, "InvalidObjectState") }, 403, ossdl.ErrArchived, ossdl.ErrArchived},
 	{"404", func() *osstest.Fault { return osstest.Error(404, "NoSuchKey") }, 404, ossdl.ErrNotFound, ossdl.ErrObjectChanged},
@@ -154,6 +158,9 @@ func TestFinalStatuses(t *testing.T) {
 				if m.resumed {
 					st.interrupt()
 					kept = lieKept
+				}
+				if lie.name == finalAlone {
+					st.opts = append(st.opts, ossdl.WithConcurrency(1))
 				}
 				st.putOldFile()
 				st.s.Nth(m.from, lie.fault())
