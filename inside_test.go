@@ -3,6 +3,7 @@ package ossdl
 import (
 	"fmt"
 	"io"
+	"math"
 	"net/http"
 	"path/filepath"
 	"runtime"
@@ -160,15 +161,17 @@ func TestSpeedIsOfTheLastSeconds(t *testing.T) {
 // default is.
 func TestRetryPolicyFields(t *testing.T) {
 	for _, c := range []struct{ given, want RetryPolicy }{
-		{RetryPolicy{}, RetryPolicy{12, 200 * time.Millisecond, 10 * time.Second}},
-		{RetryPolicy{Attempts: 1}, RetryPolicy{1, 200 * time.Millisecond, 10 * time.Second}},
-		{RetryPolicy{MinDelay: time.Second}, RetryPolicy{12, time.Second, 10 * time.Second}},
-		{RetryPolicy{MinDelay: time.Minute}, RetryPolicy{12, time.Minute, time.Minute}},
-		{RetryPolicy{MaxDelay: time.Minute}, RetryPolicy{12, 200 * time.Millisecond, time.Minute}},
-		{RetryPolicy{MaxDelay: time.Millisecond}, RetryPolicy{12, time.Millisecond, time.Millisecond}},
-		{RetryPolicy{5, 1, 1}, RetryPolicy{5, 1, 1}},
+		{RetryPolicy{}, RetryPolicy{12, 200 * time.Millisecond, 10 * time.Second, 0}},
+		{RetryPolicy{Attempts: 1}, RetryPolicy{1, 200 * time.Millisecond, 10 * time.Second, 0}},
+		{RetryPolicy{MinDelay: time.Second}, RetryPolicy{12, time.Second, 10 * time.Second, 0}},
+		{RetryPolicy{MinDelay: time.Minute}, RetryPolicy{12, time.Minute, time.Minute, 0}},
+		{RetryPolicy{MaxDelay: time.Minute}, RetryPolicy{12, 200 * time.Millisecond, time.Minute, 0}},
+		{RetryPolicy{MaxDelay: time.Millisecond}, RetryPolicy{12, time.Millisecond, time.Millisecond, 0}},
+		{RetryPolicy{5, 1, 1, 1}, RetryPolicy{5, 1, 1, 1}},
+		{RetryPolicy{MaxElapsed: time.Hour}, RetryPolicy{math.MaxInt, 200 * time.Millisecond, 10 * time.Second, time.Hour}},
+		{RetryPolicy{Attempts: 5, MaxElapsed: time.Hour}, RetryPolicy{5, 200 * time.Millisecond, 10 * time.Second, time.Hour}},
 	} {
-		cfg, err := defaults().with(inNew, []Option{WithRetry(RetryPolicy{3, 4, 5}), WithRetry(c.given)})
+		cfg, err := defaults().with(inNew, []Option{WithRetry(RetryPolicy{3, 4, 5, 6}), WithRetry(c.given)})
 		if err != nil || cfg.retry != c.want {
 			t.Errorf("%+v is %+v, want %+v (%v)", c.given, cfg.retry, c.want, err)
 		}
@@ -194,6 +197,9 @@ func TestRetryAfter(t *testing.T) {
 		{503, "date", impatient, 1, 8 * time.Second, 9 * time.Second},
 		{503, "3600", impatient, 1, time.Minute, time.Minute},
 		{503, "3600", RetryPolicy{Attempts: 3, MinDelay: 1, MaxDelay: 2 * time.Minute}, 1, 2 * time.Minute, 2 * time.Minute},
+		{503, "99999999999999999999", impatient, 1, time.Minute, time.Minute},
+		{503, "-99999999999999999999", impatient, 1, 0, 2 * time.Millisecond},
+		{503, "server's date", impatient, 1, 9 * time.Second, 9 * time.Second},
 		{503, "0", impatient, 1, 0, 2 * time.Millisecond},
 		{503, "soon", impatient, 1, 0, 2 * time.Millisecond},
 		{503, "", defaultRetry, 1, 0, 400 * time.Millisecond}, // never at once
@@ -208,6 +214,11 @@ func TestRetryAfter(t *testing.T) {
 				h := http.Header{}
 				if c.after == "date" {
 					c.after = begun.Add(9 * time.Second).UTC().Format(http.TimeFormat)
+				}
+				if c.after == "server's date" { // the server's clock is an hour behind
+					theirs := begun.Add(-time.Hour).UTC()
+					h.Set("Date", theirs.Format(http.TimeFormat))
+					c.after = theirs.Add(9 * time.Second).Format(http.TimeFormat)
 				}
 				if c.after != "" {
 					h.Set("Retry-After", c.after)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"hash"
 	"log/slog"
+	"math"
 	"net/http"
 	"os"
 	"slices"
@@ -262,6 +263,11 @@ type RetryPolicy struct {
 	// MaxDelay if that is longer. If only one of the two is given and the default of the other contradicts it, the default
 	// gives way.
 	MinDelay, MaxDelay time.Duration
+	// MaxElapsed is how long one range may make no progress before the call fails, counted from its last progress. Without it,
+	// Attempts alone decide. With it, Attempts has no default: there are as many as fit in. If both are given, whichever comes
+	// first ends the call. A delay is cut short at this time, for one last attempt. A request that is being answered is not:
+	// [WithStallTimeout] ends it, or the context, which is also what bounds a whole call.
+	MaxElapsed time.Duration
 }
 
 // defaultRetry outlasts a server that is down for about ten seconds, even with the maximum number of workers. Delays are
@@ -271,8 +277,11 @@ var defaultRetry = RetryPolicy{Attempts: DefaultAttempts, MinDelay: 200 * time.M
 // withDefaults returns the policy with a default for each field that is zero.
 func (p RetryPolicy) withDefaults() (RetryPolicy, error) {
 	r := defaultRetry
-	if p.Attempts < 0 || p.MinDelay < 0 || p.MaxDelay < 0 {
+	if p.Attempts < 0 || p.MinDelay < 0 || p.MaxDelay < 0 || p.MaxElapsed < 0 {
 		return r, fmt.Errorf("negative field in %+v", p)
+	}
+	if r.MaxElapsed = p.MaxElapsed; p.MaxElapsed > 0 {
+		r.Attempts = math.MaxInt
 	}
 	if p.Attempts > 0 {
 		r.Attempts = p.Attempts

@@ -92,6 +92,8 @@ How to download:
                         0: none (default: %d)
   -stall-timeout TIME   replace a connection that is slower than 1 KiB/s for this long
                         (default: %v)
+  -timeout TIME         fail with exit code 1 if it is not done after this long; the same
+                        command resumes (default: no limit)
 
 Checkpoint, removed once the file is complete (default: in DEST.cp; with -recursive
 always in DEST/.ossdl; none for standard output):
@@ -147,6 +149,7 @@ type command struct {
 	shared, call              []ossdl.Option // for the Downloader, and for the call
 	json, quiet, noCheckpoint bool
 	recursive, version        bool
+	timeout                   time.Duration // of the whole command; 0: none
 }
 
 // parse reads the command line. It makes no request. On the disk it only checks whether DEST is a folder and reads the
@@ -298,6 +301,13 @@ func (c *command) defineTransfer(flags *flag.FlagSet) {
 			return fmt.Errorf("it must be at least %v", ossdl.MinStallTimeout)
 		}
 		shared(ossdl.WithStallTimeout(d))
+		return nil
+	})
+	define(flags, "timeout", parseTime, func(d time.Duration) error {
+		if d <= 0 {
+			return errors.New("it must be more than 0; omit the flag for no limit")
+		}
+		c.timeout = d
 		return nil
 	})
 }

@@ -55,6 +55,7 @@ func TestUsageErrorsNameWhatIsWrongAndWhatIsAllowed(t *testing.T) {
 		{[]string{"-retries", "-1", src}, []string{"-retries", "0 or more"}},
 		{[]string{"-stall-timeout", "30", src}, []string{"-stall-timeout", "30s"}},
 		{[]string{"-stall-timeout", "1ms", src}, []string{"-stall-timeout", "100ms"}},
+		{[]string{"-timeout", "0s", src}, []string{"-timeout", "more than 0"}},
 		{[]string{"-range", "5", src}, []string{"-range", "OFFSET:LENGTH"}},
 		{[]string{"-range", "-5:1", src}, []string{"-range", "OFFSET:LENGTH"}},
 		{[]string{"-range", "5:-2", src}, []string{"-range", "OFFSET:LENGTH"}},

@@ -89,6 +89,12 @@ func write(stdout, stderr io.Writer, s string) int {
 // download runs the download and shows its progress.
 func (c command) download(ctx context.Context, stdout, stderr io.Writer) outcome {
 	o := outcome{task: c.task, path: c.dest}
+	interrupt := ctx
+	if c.timeout > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeoutCause(ctx, c.timeout, timeoutError{c.timeout})
+		defer cancel()
+	}
 	d, err := c.downloader()
 	if err != nil {
 		if o.err = err; !errors.Is(err, credentials.ErrUnavailable) {
@@ -128,9 +134,17 @@ func (c command) download(ctx context.Context, stdout, stderr io.Writer) outcome
 	if o.err != nil && !o.anew {
 		o.kept = last.Done
 	}
-	o.interrupted = o.err != nil && ctx.Err() != nil
+	o.interrupted = o.err != nil && interrupt.Err() != nil
 	return o
 }
+
+// timeoutError ends a download that takes longer than -timeout allows.
+type timeoutError struct{ after time.Duration }
+
+func (e timeoutError) Error() string { return fmt.Sprintf("not done after %v (-timeout)", e.after) }
+
+// Is lets it count as the end of a context's time.
+func (e timeoutError) Is(target error) bool { return target == context.DeadlineExceeded }
 
 // downloader returns a Downloader. It has a client of the SDK unless the source is a URL, which includes its own
 // authorization.

@@ -84,6 +84,10 @@ func (o outcome) kind() (word string, exit int) {
 // kindOf does the same for an error alone.
 func (o outcome) kindOf(err error) (word string, exit int) {
 	var service oss.ServiceError
+	var timeout timeoutError
+	if errors.As(err, &timeout) {
+		return "Timeout", exitFailed
+	}
 	for _, k := range kinds {
 		if errors.Is(err, k.err) {
 			return k.word, k.exit

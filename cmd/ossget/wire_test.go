@@ -194,3 +194,36 @@ func TestBrokenPipeOnStandardErrorEndsNothing(t *testing.T) {
 	}
 	sameAs(t, filepath.Join(dir, "again"), c)
 }
+
+// TestTimeoutEndsTheCommand checks that -timeout ends a download of a server that trickles, with exit code 1 and what came
+// kept, and that the same command then fetches only the rest. That includes a time that ends before there is any answer.
+func TestTimeoutEndsTheCommand(t *testing.T) {
+	s := newServer(t)
+	content := osstest.Random(27, 3<<20)
+	s.Put("bucket", "key", content)
+	dir := t.TempDir()
+	release := make(chan struct{})
+	defer close(release)
+	args := []string{"-json", "-part-size", "1MiB", "-concurrency", "1", "oss://bucket/key", dir}
+	for _, c := range []struct {
+		name string
+		held *osstest.Fault
+		kept int64
+	}{
+		{"before any answer", osstest.Inject().HoldHeaders(release), 0},
+		{"in the middle of a body", osstest.Inject().Gate(512<<10, release), 512 << 10},
+	} {
+		s.Nth(0, c.held)
+		r := runHere(t.Context(), envOf(s), append([]string{"-timeout", "1s"}, args...)...)
+		if r.exit != exitFailed || !strings.Contains(r.stdout, `"code":"Timeout"`) || !strings.Contains(r.stderr, "not done after 1s (-timeout)") {
+			t.Errorf("%s: code %d, %s%s", c.name, r.exit, r.stdout, r.stderr)
+		}
+		s.ClearFaults()
+		s.ResetLog()
+		if c.kept > 0 {
+			if r := runHere(t.Context(), envOf(s), args...); r.exit != exitDone || !strings.Contains(r.stdout, fmt.Sprintf(`"resumedBytes":%d`, c.kept)) {
+				t.Errorf("%s: resumed with code %d, %s%s", c.name, r.exit, r.stdout, r.stderr)
+			}
+		}
+	}
+}

@@ -51,7 +51,7 @@ func (e *Engine) fetch(ctx context.Context) (*parts.Part, error) {
 		case urlExpired: // the next acquire waits for a new one
 		case objectResized:
 			// Counted, since a server may report another size each time.
-			if tries.fails++; tries.fails > e.Retry.Attempts {
+			if tries.fails++; tries.fails > e.Retry.Attempts || e.tries.left(tries) == 0 {
 				return p, e.partError(got.left, tries.fails, got.err)
 			}
 			if err := e.fit(got.resized.size, got.resized.Origin); err != nil {

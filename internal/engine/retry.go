@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"math"
 	"time"
 
 	"github.com/ossdl/ossdl/internal/object"
@@ -20,8 +21,9 @@ import (
 //
 // Progress starts a new streak.
 type streak struct {
-	fails int   // in a row, without progress
-	mark  int64 // of the gate: the bytes of all requests, at the start or the last failure
+	fails int       // in a row, without progress
+	since time.Time // of its start, or of the last failure that was not counted
+	mark  int64     // of the gate: the bytes of all requests, at the start or the last failure
 }
 
 // Retrier decides about retries, and repeats requests that failed. It serves requests for parts and all others.
@@ -94,13 +96,16 @@ func (r *Retrier) expired(err error) bool {
 }
 
 // begin starts a streak.
-func (r *Retrier) begin() streak { return streak{mark: r.gate.Mark()} }
+func (r *Retrier) begin() streak { return streak{since: time.Now(), mark: r.gate.Mark()} }
 
 // crowded says whether a request that failed without an answer may have been one too many. It must be called before the slot
 // is released.
 func (r *Retrier) crowded(s *streak, err error) (crowd slots.Crowd) {
 	if err != nil && tooMany(err) {
-		crowd = r.gate.Crowded(time.Now(), s.mark)
+		now := time.Now()
+		if crowd = r.gate.Crowded(now, s.mark); crowd == slots.CrowdedOut {
+			s.since = now
+		}
 	}
 	s.mark = r.gate.Mark()
 	return crowd
@@ -117,7 +122,15 @@ func tooMany(err error) bool {
 func (r *Retrier) final(err error, s streak, crowd slots.Crowd) bool {
 	var local *sinkError
 	return errors.As(err, &local) || errors.Is(err, ErrStale) || errors.Is(err, object.ErrObjectChanged) || r.policy.Attempts == 1 ||
-		crowd == slots.Alone && !object.Retryable(err) || crowd != slots.CrowdedOut && s.fails >= r.policy.Attempts
+		crowd == slots.Alone && !object.Retryable(err) || crowd != slots.CrowdedOut && (s.fails >= r.policy.Attempts || r.left(s) == 0)
+}
+
+// left returns how long a streak may still last without progress.
+func (r *Retrier) left(s streak) time.Duration {
+	if r.policy.MaxElapsed == 0 {
+		return math.MaxInt64
+	}
+	return max(0, r.policy.MaxElapsed-time.Since(s.since))
 }
 
 // wait waits before the next attempt.
@@ -125,5 +138,5 @@ func (r *Retrier) wait(ctx context.Context, s streak, err error, about ...any) e
 	r.retried()
 	r.log.Info("retrying after failed request", append(about, "withoutProgress", s.fails, "error", err)...)
 	after, slow := object.SlowDown(err)
-	return r.gate.BackOff(ctx, r.policy, s.fails, slots.Hint{After: after, Slow: slow})
+	return r.gate.BackOff(ctx, r.policy, s.fails, slots.Hint{After: after, Slow: slow, Most: r.left(s)})
 }

@@ -48,20 +48,31 @@ func NewStatusError(status int, h http.Header, se oss.ServiceError) *StatusError
 		Code: se.Code, Message: se.Message, RequestID: h.Get("x-oss-request-id"), HostID: se.HostID,
 		Endpoint: se.Endpoint, Ec: se.Ec, StatusCode: status,
 	}}
-	if s, err := strconv.Atoi(h.Get("Retry-After")); err == nil && s > 0 {
-		e.retryAfter = time.Duration(min(s, 1<<20)) * time.Second
-	} else if t, err := http.ParseTime(h.Get("Retry-After")); err == nil {
-		e.retryAfter = max(0, time.Until(t))
-	}
 	if t, err := http.ParseTime(h.Get("Date")); err == nil {
 		e.date = t
 	}
+	e.retryAfter = retryAfter(h.Get("Retry-After"), e.date)
 	if status/100 == 3 && status != http.StatusNotModified {
 		if u, err := url.Parse(h.Get("Location")); err == nil {
 			e.location = OrNone(u.Host)
 		}
 	}
 	return e
+}
+
+// retryAfter reads the header of that name: seconds, or a date by the server's clock, which is date unless that is zero.
+func retryAfter(v string, date time.Time) time.Duration {
+	if s, err := strconv.ParseInt(v, 10, 64); err == nil || errors.Is(err, strconv.ErrRange) { // then s is the nearest one
+		return time.Duration(max(0, min(s, 1<<20))) * time.Second
+	}
+	t, err := http.ParseTime(v)
+	switch {
+	case err != nil:
+		return 0
+	case date.IsZero():
+		return max(0, time.Until(t))
+	}
+	return max(0, t.Sub(date))
 }
 
 // meaning returns the error that a refusal means, or nil. Sources: OSS's page on error responses, and its pages on the

@@ -10,12 +10,26 @@ import (
 type Retry struct {
 	Attempts           int           // in a row, without progress; 1: nothing is repeated
 	MinDelay, MaxDelay time.Duration // bounds of the random waits
+	MaxElapsed         time.Duration // how long nothing may progress before it is given up; 0: Attempts alone decide
 }
 
-// Hint is what the server said about the next request.
+// bound returns the longest wait after fails attempts in a row without progress.
+func (r Retry) bound(fails int) time.Duration {
+	bound := r.MinDelay
+	for ; fails > 2 && 0 < bound && bound < r.MaxDelay; fails-- {
+		if bound > r.MaxDelay/2 {
+			return r.MaxDelay // doubled, it could overflow
+		}
+		bound *= 2
+	}
+	return min(bound, r.MaxDelay)
+}
+
+// Hint is what is known about the next request: what the server said, and how long its worker has left.
 type Hint struct {
 	After time.Duration // how long to wait; 0: it said nothing
 	Slow  bool          // it asked for fewer requests, as with a 429 or 503
+	Most  time.Duration // no wait is longer; 0: no bound of its own
 }
 
 // maxRetryAfter bounds how long a server may ask to wait.
@@ -26,7 +40,7 @@ const maxRetryAfter = time.Minute
 // r.MaxDelay.
 //
 // If the server asked for a longer wait, BackOff waits that long, up to a minute or r.MaxDelay. If the server asked for fewer
-// requests, the gate's limit is lowered, and there is always a wait. If ctx ends, BackOff returns its cause.
+// requests, the gate's limit is lowered, and there is always a wait. No wait exceeds h.Most. If ctx ends, BackOff returns its cause.
 func (g *Gate) BackOff(ctx context.Context, r Retry, fails int, h Hint) error {
 	if h.Slow {
 		g.throttled(time.Now())
@@ -34,10 +48,13 @@ func (g *Gate) BackOff(ctx context.Context, r Retry, fails int, h Hint) error {
 	}
 	var wait time.Duration
 	if fails >= 2 {
-		bound := min(r.MaxDelay, r.MinDelay<<min(fails-2, 20))
-		wait = rand.N(max(bound, 1))
+		wait = rand.N(max(r.bound(fails), 1))
 	}
-	return sleep(ctx, max(wait, min(h.After, max(maxRetryAfter, r.MaxDelay))))
+	wait = max(wait, min(h.After, max(maxRetryAfter, r.MaxDelay)))
+	if h.Most > 0 {
+		wait = min(wait, h.Most)
+	}
+	return sleep(ctx, wait)
 }
 
 // sleep waits for d, or for the end of ctx, whose cause it returns.

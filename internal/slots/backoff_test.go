@@ -3,6 +3,7 @@ package slots
 import (
 	"context"
 	"errors"
+	"math"
 	"slices"
 	"sync"
 	"testing"
@@ -36,6 +37,32 @@ func TestBackOffIsFullJitter(t *testing.T) {
 	})
 }
 
+// TestBackOffDoesNotOverflow checks that the bound of the waits never falls, however long the delays of a policy are.
+func TestBackOffDoesNotOverflow(t *testing.T) {
+	for _, r := range []Retry{
+		{MinDelay: 3 * time.Hour, MaxDelay: math.MaxInt64},
+		{MinDelay: math.MaxInt64 - 1, MaxDelay: math.MaxInt64},
+		{MinDelay: 1, MaxDelay: math.MaxInt64},
+		{MinDelay: time.Second, MaxDelay: time.Second},
+		{},
+	} {
+		last := r.bound(2)
+		if last != r.MinDelay {
+			t.Errorf("%+v: the first bound is %v", r, last)
+		}
+		for fails := 3; fails < 1000; fails++ {
+			bound := r.bound(fails)
+			if bound < last || bound > r.MaxDelay {
+				t.Fatalf("%+v: the bound is %v after %d attempts, %v before", r, bound, fails, last)
+			}
+			last = bound
+		}
+		if last != r.MaxDelay {
+			t.Errorf("%+v: the last bound is %v", r, last)
+		}
+	}
+}
+
 // TestBackOffFollowsTheHint checks that the wait that a server asks for is kept, up to a bound, and that a server that asks
 // for fewer requests gets fewer, after a wait.
 func TestBackOffFollowsTheHint(t *testing.T) {
@@ -53,8 +80,9 @@ func TestBackOffFollowsTheHint(t *testing.T) {
 		{"later", policy, 1, Hint{After: 7 * time.Second}, 7 * time.Second, 7 * time.Second, 4},
 		{"an hour later", policy, 1, Hint{After: time.Hour}, time.Minute, time.Minute, 4},
 		{"an hour later, with a policy that allows more", long, 1, Hint{After: time.Hour}, 2 * time.Minute, 2 * time.Minute, 4},
+		{"an hour later, with a second left", policy, 1, Hint{After: time.Hour, Most: time.Second}, time.Second, time.Second, 4},
 		{"fewer requests", policy, 1, Hint{Slow: true}, 0, time.Millisecond, 2},
-		{"fewer requests, later", policy, 1, Hint{7 * time.Second, true}, 7 * time.Second, 7 * time.Second, 2},
+		{"fewer requests, later", policy, 1, Hint{After: 7 * time.Second, Slow: true}, 7 * time.Second, 7 * time.Second, 2},
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			g := NewGate(4, 4)
