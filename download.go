@@ -254,7 +254,8 @@ const maxRounds = 3
 
 // fetchUntilVerified fetches what is missing until the whole has the right checksum. After a mismatch it reads the disk. Ranges
 // that differ from their record are fetched again. If none does, the network delivered wrong bytes, and everything is fetched
-// once more.
+// once more. If they came from several addresses of the host, one of them is avoided then. If that does not help, it is another
+// one.
 func (c *call) fetchUntilVerified(ctx context.Context, e *engine.Engine) (verdict, error) {
 	anew := false
 	for round := 1; ; round++ {
@@ -281,7 +282,7 @@ func (c *call) fetchUntilVerified(ctx context.Context, e *engine.Engine) (verdic
 				continue
 			}
 		}
-		if anew {
+		if another := e.Suspect(); anew && !another {
 			return verdict{}, v.mismatch
 		}
 		anew = true

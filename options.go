@@ -7,6 +7,7 @@ import (
 	"hash"
 	"log/slog"
 	"math"
+	"net"
 	"net/http"
 	"os"
 	"slices"
@@ -654,4 +655,7 @@ func init() {
 		}}
 	}
 	testhook.Transport = func(c *http.Client) *http.Transport { return c.Transport.(*transport.Transport).Transport }
+	testhook.Network = func(c *http.Client, lookup func(context.Context, string) ([]net.IPAddr, error), connect func(context.Context, string, string) (net.Conn, error)) {
+		c.Transport.(*transport.Transport).SetNetwork(lookup, connect)
+	}
 }

@@ -545,4 +545,7 @@ func TestHooksHaveTheirTypes(t *testing.T) {
 	if _, ok := testhook.Transport.(func(*http.Client) *http.Transport); !ok {
 		t.Errorf("Transport is a %T", testhook.Transport)
 	}
+	if _, ok := testhook.Network.(func(*http.Client, func(context.Context, string) ([]net.IPAddr, error), func(context.Context, string, string) (net.Conn, error))); !ok {
+		t.Errorf("Network is a %T", testhook.Network)
+	}
 }

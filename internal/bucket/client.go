@@ -1,7 +1,7 @@
 // Package bucket makes the requests to one bucket; it alone knows the SDK's client, connection and options, and so
 // signatures and credentials. It must not know retries, slots or files, nor which call of the library led to a request. Its
-// invariant: no header and no error that leaves it holds a credential, and a request is sent at most twice, the second time
-// only if a new signature may be accepted.
+// invariant: no header and no error that leaves it holds a credential, and a request is sent again only if a new signature may
+// be accepted, or another address of the host may answer better.
 package bucket
 
 import (
@@ -186,14 +186,20 @@ func (c *Client) correct(err error) bool {
 }
 
 // open asks for something other than the bytes of an object. The answer is a success of OSS, with its body unread. Like
-// [Source.Get], it repeats the request once if a new signature may be accepted.
-func (c *Client) open(ctx context.Context, method, key string, params map[string]any) (*oss.Response, error) {
-	resp, err := c.openOnce(ctx, method, key, params)
-	if err != nil && c.correct(err) {
-		return c.openOnce(ctx, method, key, params)
-	}
+// [Source.Get], it repeats the request if a new signature may be accepted, or another address may answer better.
+func (c *Client) open(ctx context.Context, method, key string, params map[string]any) (resp *oss.Response, err error) {
+	doubt := func(err error) bool { return object.Doubtful(err) || errors.Is(err, errForeign) }
+	err = transport.Elsewhere(ctx, c.client.HTTPClient, doubt, func(ctx context.Context, _ *transport.Trace) error {
+		if resp, err = c.openOnce(ctx, method, key, params); err != nil && c.correct(err) {
+			resp, err = c.openOnce(ctx, method, key, params)
+		}
+		return err
+	})
 	return resp, err
 }
+
+// errForeign says that a success has no request ID, as every answer of OSS has.
+var errForeign = errors.New("not an answer of OSS")
 
 func (c *Client) openOnce(ctx context.Context, method, key string, params map[string]any) (*oss.Response, error) {
 	out := outgoing{method: method, key: key, params: params, headers: map[string]string{"Accept-Encoding": "identity"}}
@@ -217,7 +223,7 @@ func (c *Client) openOnce(ctx context.Context, method, key string, params map[st
 	}
 	if id := resp.Headers.Get("x-oss-request-id"); resp.StatusCode != http.StatusOK || id == "" {
 		resp.Body.Close()
-		return nil, fmt.Errorf("status %d, request ID %s, %s: not an answer of OSS", resp.StatusCode, object.OrNone(id), object.OrNone(resp.Headers.Get("Content-Type")))
+		return nil, fmt.Errorf("status %d, request ID %s, %s: %w", resp.StatusCode, object.OrNone(id), object.OrNone(resp.Headers.Get("Content-Type")), errForeign)
 	}
 	c.answered.Store(true)
 	return resp, nil

@@ -6,6 +6,7 @@ import (
 
 	"github.com/ossdl/ossdl/internal/engine"
 	"github.com/ossdl/ossdl/internal/object"
+	"github.com/ossdl/ossdl/internal/transport"
 )
 
 var _ engine.Source = (*Source)(nil)
@@ -29,13 +30,22 @@ func (s *Source) Versions() bool { return !s.client.unsigned }
 // Ready returns immediately, since each request has a new signature.
 func (s *Source) Ready(context.Context) error { return nil }
 
-// Get makes one request. It repeats the request once if a new signature may be accepted.
-func (s *Source) Get(ctx context.Context, r object.Request) (*object.Answer, error) {
-	a, err := s.getOnce(ctx, r)
-	if err != nil && s.client.correct(err) {
-		r.Resent.Add(1)
-		return s.getOnce(ctx, r)
-	}
+// Get makes one request. It repeats the request if a new signature may be accepted, or another address may answer better.
+func (s *Source) Get(ctx context.Context, r object.Request) (a *object.Answer, err error) {
+	sent := 0
+	err = transport.Elsewhere(ctx, s.client.client.HTTPClient, object.Doubtful, func(ctx context.Context, t *transport.Trace) error {
+		if sent++; sent > 1 {
+			r.Resent.Add(1)
+		}
+		if a, err = s.getOnce(ctx, r); err != nil && s.client.correct(err) {
+			r.Resent.Add(1)
+			a, err = s.getOnce(ctx, r)
+		}
+		if p, ok := t.Peer(); ok && err == nil {
+			a.From = p
+		}
+		return err
+	})
 	return a, err
 }
 

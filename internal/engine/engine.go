@@ -103,6 +103,8 @@ type Engine struct {
 	tries *Retrier
 	dog   *Watchdog
 
+	suspects suspects
+
 	began chan struct{} // closed once the first answer is accepted and the size is known
 	ready chan struct{} // closed once the sink is ready
 

@@ -20,12 +20,23 @@ func (e *Engine) send(ctx context.Context, r object.Request) (*object.Answer, er
 // the pin learns from a refusal is applied immediately.
 func (e *Engine) open(ctx context.Context, sp span.Span) (object.Request, *object.Answer, error) {
 	whole := false
+	var doubted object.Peer // its answer was of another object
 	for {
 		r := e.pin.requestFor(sp)
 		r.Whole = r.Whole || whole
 		a, err := e.send(ctx, r)
 		if err == nil {
-			return r, a, e.accept(r, a)
+			err = e.accept(r, a)
+			switch {
+			case err == nil:
+				e.suspects.add(a.From)
+			case doubted == nil && disputed(a, err):
+				doubted = a.From
+				continue
+			case doubted != nil:
+				doubted.Trust() // the other one agrees
+			}
+			return r, a, err
 		}
 		what, err := e.pin.refused(r, err)
 		switch what {
@@ -167,13 +178,16 @@ func isWholeInstead(err error) bool {
 	return whole
 }
 
-// checkRangeOnce makes one request. Its result again is true if the pin has learned from a refusal how to ask better.
+// checkRangeOnce makes one request. Its result again is true if the pin has learned from a refusal how to ask better,
+// or another address is to be asked.
 func (e *Engine) checkRangeOnce(ctx context.Context, sp span.Span) (again bool, err error) {
 	r := e.pin.requestFor(sp)
 	a, err := e.send(ctx, r)
 	if err == nil {
 		a.Body.Close()
-		_, err = e.pin.accept(r, a)
+		if _, err = e.pin.accept(r, a); err != nil && disputed(a, err) {
+			return true, nil
+		}
 		return false, err
 	}
 	var status *object.StatusError

@@ -21,6 +21,15 @@ type Answer struct {
 	Partial   bool        // a 206
 	Header    http.Header // as received
 	Body      io.ReadCloser
+	From      Peer // nil: not known, or the only address of the host
+}
+
+// Peer is one of several addresses of a host. Two of the same address are equal.
+type Peer interface {
+	// Avoid makes later requests go to other addresses. It does nothing, and returns false, if none is left.
+	Avoid() bool
+	// Trust ends what Avoid has begun.
+	Trust()
 }
 
 // Facts are what an answer says about the object.

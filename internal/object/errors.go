@@ -275,6 +275,17 @@ func CrowdedOut(err error) bool {
 		(errors.As(err, &network) || errors.Is(err, io.EOF) || errors.As(err, &timeout) && timeout.Timeout())
 }
 
+// Doubtful reports whether an error may be that of one address only, where a host has several: a final refusal, or an answer
+// that is not what was asked for. OSS gives each answer of its own a request ID, and is believed at once.
+func Doubtful(err error) bool {
+	var status *StatusError
+	if errors.As(err, &status) {
+		return status.RequestID() == "" && !status.temporary()
+	}
+	var odd *MismatchError
+	return errors.As(err, &odd) && odd.RequestID == "" && !odd.whole
+}
+
 // SlowDown returns how long the server asked to wait, or 0, and whether it asked for fewer requests.
 func SlowDown(err error) (after time.Duration, slow bool) {
 	var status *StatusError

@@ -20,4 +20,8 @@ var (
 	// Transport is the transport below an HTTP client that the library has made.
 	// It is a func(*http.Client) *http.Transport.
 	Transport any
+
+	// Network replaces how an HTTP client that the library has made looks up names and connects to addresses.
+	// It is a func(*http.Client, func(context.Context, string) ([]net.IPAddr, error), func(context.Context, string, string) (net.Conn, error)).
+	Network any
 )

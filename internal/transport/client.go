@@ -1,10 +1,12 @@
-// Package transport makes the HTTP client, and keeps credentials out of what comes back: it knows connections, redirects, and
-// which headers and parameters are credentials. It must not know objects, ranges, retries or who makes a request. Its
+// Package transport makes the HTTP client, and keeps credentials out of what comes back: it knows connections, the addresses
+// of a host, redirects, and which headers and parameters are credentials. It must not know objects, ranges, retries or who
+// makes a request. Its
 // invariant: no redirect of a request with credentials is followed, no body of a refusal is read without a bound, and what
 // [Secrets] has cleaned holds none of the credentials of its request.
 package transport
 
 import (
+	"context"
 	"io"
 	"net"
 	"net/http"
@@ -26,9 +28,9 @@ const (
 // transport, except for what the client promises; see tune.
 func NewClient(conns int, changes ...func(*http.Transport)) *http.Client {
 	dialer := &net.Dialer{Timeout: dialTimeout, KeepAlive: 30 * time.Second}
-	d := &spreadingDialer{connect: dialer.DialContext, lookup: net.DefaultResolver.LookupIPAddr}
+	d := &spreadingDialer{connect: dialer.DialContext, lookup: net.DefaultResolver.LookupIPAddr, known: newAddresses()}
 	client := &http.Client{
-		Transport: &Transport{&http.Transport{
+		Transport: &Transport{dialer: d, Transport: &http.Transport{
 			Proxy:                 http.ProxyFromEnvironment,
 			DialContext:           d.dial,
 			TLSHandshakeTimeout:   handshakeTimeout,
@@ -44,7 +46,15 @@ func NewClient(conns int, changes ...func(*http.Transport)) *http.Client {
 
 // Transport limits the bodies of answers that are not a success, because the SDK reads them whole. If such a body breaks
 // off, Transport ends it as if it were complete: the SDK would return the error and drop the status, which says more.
-type Transport struct{ *http.Transport }
+type Transport struct {
+	*http.Transport
+	dialer *spreadingDialer
+}
+
+// SetNetwork replaces how names are looked up and addresses are connected to, for tests.
+func (t *Transport) SetNetwork(lookup func(ctx context.Context, host string) ([]net.IPAddr, error), connect func(ctx context.Context, network, addr string) (net.Conn, error)) {
+	t.dialer.lookup, t.dialer.connect = lookup, connect
+}
 
 // RoundTrip implements [http.RoundTripper].
 func (t *Transport) RoundTrip(r *http.Request) (*http.Response, error) {

@@ -4,8 +4,11 @@ import (
 	"context"
 	"errors"
 	"net"
+	"net/netip"
 	"slices"
 	"testing"
+	"testing/synctest"
+	"time"
 )
 
 // dials is a network of addresses, some of which do not answer.
@@ -28,7 +31,7 @@ func (d *dials) connect(_ context.Context, _, addr string) (net.Conn, error) {
 
 // newSpreadingDialer makes a dialer on the network that finds the same addresses for any name.
 func newSpreadingDialer(on *dials, addresses ...string) *spreadingDialer {
-	return &spreadingDialer{connect: on.connect, lookup: func(context.Context, string) (ips []net.IPAddr, err error) {
+	return &spreadingDialer{known: newAddresses(), connect: on.connect, lookup: func(context.Context, string) (ips []net.IPAddr, err error) {
 		for _, a := range addresses {
 			ips = append(ips, net.IPAddr{IP: net.ParseIP(a)})
 		}
@@ -119,5 +122,76 @@ func TestNamesLeftToTheDialer(t *testing.T) {
 	var dns *net.DNSError
 	if _, err := newSpreadingDialer(&dials{}).dial(t.Context(), "tcp", "oss.test:80"); !errors.As(err, &dns) {
 		t.Errorf("a name without addresses: %v", err)
+	}
+}
+
+// TestAvoidedAddressComesLast checks that an address which gave a wrong answer is dialed if no other can be reached, and like the
+// others after some minutes. The family that it is of comes first, since it works.
+func TestAvoidedAddressComesLast(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		all := []string{"10.0.0.1", "fd00::1", "10.0.0.2", "fd00::2"}
+		on := &dials{}
+		d := newSpreadingDialer(on, all...)
+		first := func() string {
+			t.Helper()
+			on.tried = nil
+			if _, err := d.dial(t.Context(), "tcp", "oss.test:80"); err != nil {
+				t.Fatal(err)
+			}
+			return on.tried[0]
+		}
+		if got := first(); got != "oss.test:80" {
+			t.Errorf("dialed %s while none is avoided", got)
+		}
+		bad := Peer{netip.MustParseAddr("10.0.0.1"), d.known}
+		if !bad.Avoid() {
+			t.Fatal("no other address is known")
+		}
+		for range 8 {
+			if got := first(); got != "10.0.0.2:80" {
+				t.Errorf("dialed %s first", got)
+			}
+		}
+		on.dead = []string{"fd00::1", "10.0.0.2", "fd00::2"}
+		first()
+		if got := on.tried[len(on.tried)-1]; len(on.tried) != 4 || got != "10.0.0.1:80" {
+			t.Errorf("dialed %v", on.tried)
+		}
+		on.dead = nil
+		if got := first(); got != "oss.test:80" {
+			t.Errorf("dialed %s, although the only address that could be reached is avoided no more", got)
+		}
+		bad.Avoid()
+		time.Sleep(avoidTime)
+		if got := first(); got != "oss.test:80" {
+			t.Errorf("dialed %s after %v", got, avoidTime)
+		}
+	})
+}
+
+// TestOneAddressIsLeft checks that the last address of a host is never avoided, nor one of a host that has no other.
+func TestOneAddressIsLeft(t *testing.T) {
+	known := newAddresses()
+	ips := []netip.Addr{netip.MustParseAddr("10.0.0.1"), netip.MustParseAddr("10.0.0.2"), netip.MustParseAddr("10.0.0.3")}
+	known.found(ips)
+	for i, ip := range ips {
+		if got, want := (Peer{ip, known}).Avoid(), i < 2; got != want {
+			t.Errorf("address %d: avoided %t, want %t", i, got, want)
+		}
+	}
+	Peer{ips[0], known}.Trust()
+	if !(Peer{ips[2], known}).Avoid() {
+		t.Error("another one is trusted again")
+	}
+	alone := netip.MustParseAddr("10.0.1.1")
+	known.found([]netip.Addr{alone})
+	if (Peer{alone, known}).Avoid() || known.several(alone) {
+		t.Error("the only address of a host is avoided")
+	}
+	for i := range 2 * maxKnown {
+		known.found([]netip.Addr{netip.AddrFrom4([4]byte{11, 0, byte(i >> 8), byte(i)}), alone})
+	}
+	if n := len(known.hosts); n > maxKnown+2 {
+		t.Errorf("%d addresses are known", n)
 	}
 }

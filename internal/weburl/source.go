@@ -164,7 +164,25 @@ func (s *Source) Get(ctx context.Context, r object.Request) (*object.Answer, err
 	return a, err
 }
 
-func (s *Source) getFrom(ctx context.Context, addr *Address, r object.Request) (*object.Answer, error) {
+// getFrom makes one request to a URL. It repeats the request if another address of the host may answer better.
+func (s *Source) getFrom(ctx context.Context, addr *Address, r object.Request) (a *object.Answer, err error) {
+	sent := 0
+	err = transport.Elsewhere(ctx, s.client, object.Doubtful, func(ctx context.Context, t *transport.Trace) error {
+		if sent++; sent > 1 {
+			r.Resent.Add(1)
+		}
+		if a, err = s.getOnce(ctx, addr, r); err != nil {
+			return err
+		}
+		if p, ok := t.Peer(); ok {
+			a.From = p
+		}
+		return nil
+	})
+	return a, err
+}
+
+func (s *Source) getOnce(ctx context.Context, addr *Address, r object.Request) (*object.Answer, error) {
 	req, err := s.build(ctx, addr, r)
 	if err != nil {
 		return nil, err
