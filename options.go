@@ -302,7 +302,9 @@ func (p RetryPolicy) withDefaults() (RetryPolicy, error) {
 }
 
 // WithStallTimeout abandons a request that delivers less than 1 KiB/s over this time, and continues it on a new connection.
-// Only time spent waiting for the network counts. The minimum is [MinStallTimeout], the default [DefaultStallTimeout].
+// Only time spent waiting for the network counts. The minimum is [MinStallTimeout], the default [DefaultStallTimeout]. After a
+// request that stalled without a byte, the next ones ask for less and have more time, up to four times as much: a virus scanner
+// on the way may forward a body once it has all of it.
 //
 // It applies to [New] and all calls.
 func WithStallTimeout(d time.Duration) Option {

@@ -116,6 +116,10 @@ func (e *Engine) gather(ctx context.Context, body io.Reader, buf []byte, m *Mete
 		m.waits()
 		k, err = body.Read(buf[n : n+limit])
 		now := m.got(k)
+		if k > 0 && m.first.Load() == 0 {
+			m.first.Store(int64(now))
+			e.observeFirstByte(now)
+		}
 		n += k
 		e.count(k)
 		if lerr := e.Lane.Throttle(ctx, k); lerr != nil {

@@ -108,7 +108,7 @@ type Engine struct {
 	began chan struct{} // closed once the first answer is accepted and the size is known
 	ready chan struct{} // closed once the sink is ready
 
-	firstByte    atomic.Int64  // nanoseconds from a request to its answer, smoothed
+	firstByte    atomic.Int64  // nanoseconds from a request to the first byte of its body, smoothed
 	connRateBits atomic.Uint64 // see connRate
 }
 
@@ -285,7 +285,7 @@ func (e *Engine) waitForWork(ctx context.Context) (finished bool, err error) {
 // take gives a worker that has a slot a part to fetch: missing bytes, or a share of what another worker is fetching. It
 // returns nil if there is none.
 func (e *Engine) take() *parts.Part {
-	p := e.Parts.Take(func(unfinished int64) int64 { return e.Size(e.load(unfinished)) })
+	p := e.Parts.Take(func(unfinished int64) int64 { return e.dog.care.limit(e.Size(e.load(unfinished))) })
 	if p == nil {
 		p = e.Parts.TakeOver(e.terms())
 	}
@@ -342,7 +342,8 @@ func (e *Engine) observeRate(rate float64) {
 	e.connRateBits.Store(math.Float64bits(rate))
 }
 
-// observeFirstByte adds how long a request waited for its answer to the smoothed time.
+// observeFirstByte adds how long a request waited for the first byte of its body to the smoothed time. Heads say less: whatever
+// stores a body on the way may pass on the head at once.
 func (e *Engine) observeFirstByte(d time.Duration) {
 	if old := time.Duration(e.firstByte.Load()); old > 0 {
 		d = old + (d-old)/4

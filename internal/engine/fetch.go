@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/ossdl/ossdl/internal/object"
 	"github.com/ossdl/ossdl/internal/parts"
@@ -38,6 +39,9 @@ func (e *Engine) fetch(ctx context.Context) (*parts.Part, error) {
 			crowd = e.tries.crowded(&tries, got.err)
 		}
 		e.Lane.Release()
+		if got.silent && crowd != slots.CrowdedOut {
+			e.Parts.Trim(p, e.dog.care.stalled(got.left.Len(), got.stall))
+		}
 		if got.progress {
 			tries, slow = e.tries.begin(), 0
 		}
@@ -86,9 +90,11 @@ const (
 // attemptResult is what an attempt at a part achieved.
 type attemptResult struct {
 	end        attemptEnd
-	progress   bool      // enough came to reset the count of attempts
-	unanswered bool      // it failed before there was an answer, and not because the run ended
-	left       span.Span // what is still to be fetched
+	progress   bool          // enough came to reset the count of attempts
+	unanswered bool          // it failed without an answer, or stalled without a byte of it, and not because the run ended
+	silent     bool          // it stalled without a byte
+	stall      time.Duration // that it was given
+	left       span.Span     // what is still to be fetched
 	err        error
 	resized    *clampError
 }
@@ -102,11 +108,12 @@ func (e *Engine) attempt(ctx context.Context, p *parts.Part, replaceable bool) a
 	if before.Len() <= 0 {
 		return attemptResult{end: allFetched}
 	}
-	answered, err := e.fetchOnce(ctx, watched{p, replaceable}, before)
+	m := &Meter{watched: watched{p, replaceable}}
+	answered, err := e.fetchOnce(ctx, m, before)
 	left := e.Parts.Rest(p)
 	got := attemptResult{
 		left: left, err: err, progress: left.Off-before.Off >= min(progressUnit, before.Len()),
-		unanswered: !answered && ctx.Err() == nil,
+		unanswered: (!answered || m.silent(err)) && ctx.Err() == nil, silent: m.silent(err), stall: m.stall,
 	}
 	switch {
 	case left.Len() <= 0:
@@ -126,15 +133,14 @@ func (e *Engine) attempt(ctx context.Context, p *parts.Part, replaceable bool) a
 }
 
 // fetchOnce makes one request for bytes of a part and writes what arrives. It reports whether there was an answer to read.
-func (e *Engine) fetchOnce(ctx context.Context, what watched, sp span.Span) (answered bool, err error) {
-	err = e.guard(ctx, what, func(ctx context.Context, m *Meter) error {
+func (e *Engine) fetchOnce(ctx context.Context, m *Meter, sp span.Span) (answered bool, err error) {
+	err = e.guard(ctx, m, func(ctx context.Context, m *Meter) error {
 		r, a, err := e.open(ctx, span.Span{Off: e.Base + sp.Off, End: e.Base + sp.End})
 		m.got(0)
 		if err != nil {
 			return err
 		}
 		answered = true
-		e.observeFirstByte(m.age())
 		return e.receive(ctx, m.part, r, a, m)
 	})
 	return answered, err

@@ -91,7 +91,7 @@ func (e *Engine) checkUnchanged(ctx context.Context) error {
 		return nil
 	}
 	return e.tryUntil(ctx, span.Span{Off: 0, End: 1}, func(ctx context.Context) error {
-		return e.guard(ctx, watched{}, func(ctx context.Context, _ *Meter) error {
+		return e.guard(ctx, &Meter{}, func(ctx context.Context, _ *Meter) error {
 			_, a, err := e.open(ctx, span.Span{Off: e.Base, End: e.Base + 1})
 			if err == nil {
 				err = a.Body.Close()
@@ -151,7 +151,7 @@ func (e *Engine) checkRanges(ctx context.Context) error {
 // applied immediately.
 func (e *Engine) checkRange(ctx context.Context, sp span.Span) error {
 	for again := true; again; {
-		err := e.guard(ctx, watched{}, func(ctx context.Context, _ *Meter) (err error) {
+		err := e.guard(ctx, &Meter{}, func(ctx context.Context, _ *Meter) (err error) {
 			again, err = e.checkRangeOnce(ctx, sp)
 			return err
 		})

@@ -30,19 +30,21 @@ const (
 	slowShare    = 8                      // a connection below this fraction of the usual speed is replaced
 	slowAge      = 2 * time.Second        // but not before this age
 	rateHalfLife = time.Second            // of the smoothed speed of a request
+	burstWait    = time.Second            // a first byte that takes longer may be that of a burst
 )
 
 // Watchdog ends requests that stall. It serves all requests of a call, including those that are not for the bytes of an
 // object.
 type Watchdog struct {
-	stall  time.Duration
+	care   *caution
 	mu     sync.Mutex
 	meters map[*Meter]struct{} // of the requests in flight
 }
 
-// NewWatchdog makes a Watchdog that ends a request once it has received next to nothing for stall. It does so from Start on.
+// NewWatchdog makes a Watchdog that ends a request once it has received next to nothing for stall, or for longer after others
+// stalled without a byte; see caution. It does so from Start on.
 func NewWatchdog(stall time.Duration) *Watchdog {
-	return &Watchdog{stall: stall, meters: map[*Meter]struct{}{}}
+	return &Watchdog{care: newCaution(stall), meters: map[*Meter]struct{}{}}
 }
 
 // Start inspects the requests every tickTime until stop is called, and calls beat after each inspection. Once stop has
@@ -78,17 +80,23 @@ func (w *Watchdog) Do(ctx context.Context, fn func(context.Context, *Meter) erro
 func (w *Watchdog) watch(ctx context.Context, m *Meter, fn func(context.Context, *Meter) error) error {
 	ctx, m.cancel = context.WithCancelCause(ctx)
 	defer m.cancel(nil)
-	m.start = time.Now()
+	m.start, m.stall = time.Now(), w.care.stall()
 	w.add(m)
 	defer w.remove(m)
 	m.waits()
 	err := fn(ctx, m)
 	var local *sinkError // which says more than that the request was ended meanwhile
 	if why := context.Cause(ctx); err != nil && why != nil && !errors.As(err, &local) {
-		return why
+		err = why
+	}
+	if m.part == nil && m.silent(err) {
+		w.care.stalled(0, m.stall)
 	}
 	return err
 }
+
+// silent reports whether a request that ended with err has stalled without a byte of the body.
+func (m *Meter) silent(err error) bool { return m.bytes.Load() == 0 && errors.Is(err, errStalled) }
 
 func (w *Watchdog) add(m *Meter) {
 	w.mu.Lock()
@@ -122,8 +130,8 @@ func (w *Watchdog) snapshot() []*Meter {
 
 func (w *Watchdog) endStalled() {
 	for _, m := range w.snapshot() {
-		if m.stalled(w.stall) {
-			m.cancel(fmt.Errorf("%w of %v", errStalled, w.stall))
+		if m.stalled(m.stall) {
+			m.cancel(fmt.Errorf("%w of %v", errStalled, m.stall))
 		}
 	}
 }
@@ -134,9 +142,11 @@ type Meter struct {
 	watched
 	cancel   context.CancelCauseFunc
 	start    time.Time
+	stall    time.Duration // without bytes, after which it is ended
 	bytes    atomic.Int64
 	waited   atomic.Int64 // nanoseconds spent waiting, in waits that have ended
 	since    atomic.Int64 // when the wait in progress began, in nanoseconds since start, plus one; 0: there is none
+	first    atomic.Int64 // age at the first byte of the body, in nanoseconds; 0: none has come
 	measured atomic.Bool  // the watchdog knows its rate
 
 	// Used by the watchdog alone.
@@ -222,6 +232,15 @@ func (m *Meter) measure() {
 	m.at, m.seen = now, n
 }
 
+// learned returns the speed that says something about other requests. If the first byte took long, the others may come in one
+// burst from whatever has stored them meanwhile: then it is the average.
+func (m *Meter) learned() float64 {
+	if time.Duration(m.first.Load()) > burstWait {
+		return float64(m.seen) / m.at.Seconds()
+	}
+	return m.rate
+}
+
 // stalled reports whether the request received less than stallRate during the last limit of waiting.
 func (m *Meter) stalled(limit time.Duration) bool {
 	now := mark{m.waitedSoFar(m.age()), m.bytes.Load()}
@@ -237,10 +256,10 @@ func (m *Meter) stalled(limit time.Duration) bool {
 
 // guard calls fn to make a request under the watchdog, and records the request's pace in the map. The engine makes no request
 // without it.
-func (e *Engine) guard(ctx context.Context, what watched, fn func(context.Context, *Meter) error) error {
+func (e *Engine) guard(ctx context.Context, m *Meter, fn func(context.Context, *Meter) error) error {
 	e.Stats.InFlight.Add(1)
 	defer e.Stats.InFlight.Add(-1)
-	return e.dog.watch(ctx, &Meter{watched: what}, func(ctx context.Context, m *Meter) error {
+	return e.dog.watch(ctx, m, func(ctx context.Context, m *Meter) error {
 		if m.part != nil {
 			e.Parts.SetPace(m.part, parts.Pace{Since: m.start, Abandon: func() { m.cancel(errTaken) }})
 			defer e.settle(m)
@@ -252,6 +271,7 @@ func (e *Engine) guard(ctx context.Context, what watched, fn func(context.Contex
 // settle records what there is to learn from a request for a part that has ended.
 func (e *Engine) settle(m *Meter) {
 	e.Parts.SetPace(m.part, parts.Pace{})
+	e.dog.care.fetched(m.bytes.Load(), m.age())
 	if age, n := m.age(), m.bytes.Load(); n >= progressUnit && age > 0 && !m.measured.Load() {
 		e.observeRate(float64(n) / age.Seconds()) // it ended before the watchdog could measure it
 	}
@@ -272,7 +292,7 @@ func (e *Engine) inspect() {
 	for _, m := range meters {
 		m.measure()
 		if m.rate > 0 {
-			rates = append(rates, m.rate)
+			rates = append(rates, m.learned())
 			if m.part != nil {
 				e.Parts.SetRate(m.part, m.rate)
 			}

@@ -37,7 +37,7 @@ func watchedRequests(firstByte time.Duration, limited bool, rates ...float64) (e
 	meters := make([]*Meter, len(rates))
 	for i := range rates {
 		p := e.Parts.Take(func(int64) int64 { return 1 << 30 })
-		m := &Meter{watched: watched{p, true}, cancel: func(err error) { ended[i] = err }, start: time.Now()}
+		m := &Meter{watched: watched{p, true}, cancel: func(err error) { ended[i] = err }, start: time.Now(), stall: 30 * time.Second}
 		e.Parts.SetPace(p, parts.Pace{Since: m.start})
 		e.dog.add(m)
 		m.waits()

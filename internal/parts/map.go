@@ -49,7 +49,8 @@ type Part struct {
 	synced  bool // while done: a sync of the data file has covered it
 	syncing bool // while done: the sync in progress covers it
 
-	pace Pace // while taken
+	pace  Pace // while taken
+	turns int  // while taken: how often in a row all that was left changed hands
 }
 
 // Pace is how fast a worker is fetching its part. Other workers estimate from it when the part will be done.
@@ -66,7 +67,7 @@ type Pace struct {
 //  1. It is missing.
 //  2. A worker takes the range that it lies in, with Take or TakeOver.
 //  3. The worker holds it (Hold), writes it, and makes it done (Advance). Or it gives the range back (GiveBack): then the
-//     bytes that are not done are missing again.
+//     bytes that are not done are missing again. Trim does so with a share of them.
 //
 // Bytes that an earlier run left are claimed instead (Claim). NextClaim returns a claimed range to be compared with the disk,
 // and Proved makes it done or missing.
@@ -165,7 +166,7 @@ func (m *Map) Take(want func(unfinished int64) int64) *Part {
 	p := m.parts[i]
 	n := max(1, min(want(m.size-m.have), p.Len(), m.horizon-p.Off))
 	p = m.carve(i, span.Span{Off: p.Off, End: p.Off + n})
-	p.state, p.crc, p.pace = partTaken, 0, Pace{}
+	p.state, p.crc, p.pace, p.turns = partTaken, 0, Pace{}, 0
 	return p
 }
 
@@ -247,6 +248,22 @@ func (m *Map) GiveBack(p *Part) {
 		m.joinMissing(i + 1)
 		m.merge(i)
 	}
+	m.notify()
+}
+
+// Trim lets a taken part keep the first n of its bytes that are not done. The others are missing again.
+func (m *Map) Trim(p *Part, n int64) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if p.state != partTaken || m.single || n <= 0 || p.End-p.held <= n {
+		return
+	}
+	end := p.held + n
+	tail := &Part{Span: span.Span{Off: end, End: p.End}, pos: end, held: end}
+	p.End = end
+	i := m.index(p) + 1
+	m.parts = slices.Insert(m.parts, i, tail)
+	m.joinMissing(i)
 	m.notify()
 }
 

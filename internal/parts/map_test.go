@@ -160,7 +160,7 @@ func (m *machine) step() string {
 		}
 		return m.giveBack()
 	}
-	switch m.next(17) {
+	switch m.next(18) {
 	case 0, 1:
 		return m.take()
 	case 2:
@@ -215,6 +215,11 @@ func (m *machine) step() string {
 		return m.answer() // as each answer does
 	case 16:
 		return m.between()
+	case 17:
+		if i, ok := m.anyWorker(); ok {
+			m.parts.Trim(m.workers[i].p, int64(m.next(len(m.content)))) // also one that was taken over meanwhile
+			return "trim"
+		}
 	}
 	return ""
 }
@@ -519,6 +524,42 @@ func FuzzMap(f *testing.F) {
 			}
 		}
 	})
+}
+
+// TestMapTrim checks that a part keeps as much as it is to, behind what is done, and that the others can be taken.
+func TestMapTrim(t *testing.T) {
+	const mib = 1 << 20
+	for _, c := range []struct {
+		name   string
+		done   int // in writes
+		single bool
+		keep   int64
+		want   int64 // end of the part
+	}{
+		{"nothing done", 0, false, mib, mib},
+		{"something done", 8, false, mib, 3 * mib},
+		{"all is kept", 8, false, 6 * mib, 8 * mib},
+		{"more than all", 8, false, 7 * mib, 8 * mib},
+		{"nothing is no share", 8, false, 0, 8 * mib},
+		{"one stream is never cut", 8, true, mib, 8 * mib},
+	} {
+		m := New(16 * mib)
+		m.SetSingle(c.single)
+		p := m.Take(func(int64) int64 { return 8 * mib })
+		for range c.done {
+			m.Advance(p, m.Hold(p, writeSize), 0)
+		}
+		m.Trim(p, c.keep)
+		if p.End != c.want {
+			t.Errorf("%s: the part ends at %d, want %d", c.name, p.End, c.want)
+		}
+		if next := m.Take(func(n int64) int64 { return n }); !c.single && (next == nil || next.Off != c.want || next.End != 16*mib) {
+			t.Errorf("%s: the next part is %+v", c.name, next)
+		}
+		if err := m.check(nil); err != nil {
+			t.Errorf("%s: %v", c.name, err)
+		}
+	}
 }
 
 // TestMapMergesWithinBounds checks that done parts grow up to mergeUnsynced before a sync, and up to mergeShare after it.

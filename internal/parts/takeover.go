@@ -23,6 +23,7 @@ const MinGain = 1 << 20
 const (
 	minGainTime = 100 * time.Millisecond // saving less is not worth a request
 	longGain    = 2 * time.Second        // worth a request for any number of bytes: the call waits for its last ones
+	maxTurns    = 10                     // of changes of hands that count
 )
 
 // Patience returns how long a request may wait for its first byte before it counts as stuck, if other requests waited
@@ -32,6 +33,9 @@ func Patience(firstByte time.Duration) time.Duration { return 8*firstByte + time
 // TakeOver gives the caller a share of the part that would end last, so that the call does not end with one slow connection.
 // The part is cut so that both requests end together. If little would stay with the other request, all of the rest changes
 // hands. TakeOver returns nil if that would save too little.
+//
+// Whatever holds back the last bytes, and not the connection, holds them back again. So each time that all of the rest changes
+// hands, it must be worth twice as much the next time, and a request may wait twice as long for its first byte.
 func (m *Map) TakeOver(t Terms) *Part {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -40,6 +44,9 @@ func (m *Map) TakeOver(t Terms) *Part {
 		return nil
 	}
 	p := &Part{Span: span.Span{Off: cut, End: victim.End}, state: partTaken, pos: cut, held: cut}
+	if cut == victim.held {
+		p.turns = min(victim.turns+1, maxTurns)
+	}
 	i := m.index(victim)
 	abandon := victim.pace.Abandon
 	if cut == victim.Off {
@@ -77,7 +84,7 @@ func (m *Map) victim(t Terms) (victim *Part, cut int64) {
 	start := t.FirstByte.Seconds()
 	keep := cutPoint(left, rate, t.Rate, start)
 	ends := start + (left-keep)/t.Rate
-	if !worthIt(latest-ends, left-keep, t) {
+	if !worthIt(math.Ldexp(latest-ends, -victim.turns), left-keep, t) {
 		return nil, 0
 	}
 	if cut = victim.held + int64(keep); cut >= m.horizon {
@@ -108,7 +115,7 @@ func (p *Part) ends(t Terms) float64 {
 	}
 	// No byte has come yet. The request may take several times the usual wait before it counts as stuck.
 	waited := t.Now.Sub(p.pace.Since)
-	if p.pace.Since.IsZero() || waited < Patience(t.FirstByte) {
+	if p.pace.Since.IsZero() || waited < Patience(t.FirstByte)<<p.turns {
 		return t.FirstByte.Seconds() + left/t.Rate
 	}
 	return math.Inf(1)

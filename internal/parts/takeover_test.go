@@ -160,3 +160,40 @@ func TestMapTakesNothingOverBehindTheHorizon(t *testing.T) {
 		}
 	}
 }
+
+// TestMapTakesOverLessAndLessOften checks that bytes which come late on any connection do not change hands for ever: each time
+// all of the rest does, the next request may wait twice as long, and the next gain must be twice as large.
+func TestMapTakesOverLessAndLessOften(t *testing.T) {
+	m := New(8 << 10)
+	now := time.Unix(1000, 0)
+	tm := Terms{Now: now, FirstByte: 100 * time.Millisecond, Rate: 1 << 20}
+	m.SetPace(m.Take(func(n int64) int64 { return n }), Pace{Since: now})
+	wait := Patience(tm.FirstByte)
+	for turn := range 8 {
+		tm.Now = now.Add(wait - 1)
+		if m.TakeOver(tm) != nil {
+			t.Fatalf("turn %d: taken over before %v", turn, wait)
+		}
+		tm.Now = now.Add(wait)
+		p := m.TakeOver(tm)
+		if p == nil {
+			t.Fatalf("turn %d: not taken over after %v", turn, wait)
+		}
+		now = tm.Now
+		m.SetPace(p, Pace{Since: now})
+		wait *= 2
+	}
+	for _, c := range []struct {
+		turns int
+		rate  float64 // of the victim, which has 500 KiB left
+		want  bool
+	}{{0, 200 << 10, true}, {1, 200 << 10, false}, {1, 100 << 10, true}, {2, 100 << 10, false}, {2, 50 << 10, true}} {
+		m := New(500 << 10)
+		p := m.Take(func(n int64) int64 { return n })
+		p.turns = c.turns
+		m.SetPace(p, Pace{Rate: c.rate, Since: now})
+		if got := m.TakeOver(Terms{Now: now, FirstByte: 10 * time.Millisecond, Rate: 10 << 20}) != nil; got != c.want {
+			t.Errorf("after %d turns, at %.0f bytes per second: taken over %t, want %t", c.turns, c.rate, got, c.want)
+		}
+	}
+}
