@@ -136,7 +136,7 @@ func TestFewConnectionsAllowed(t *testing.T) {
 			t.Run(name, func(t *testing.T) {
 				t.Parallel()
 				harness.Tried.Add("cases from the field", 1)
-				s := harness.NewServer(t, osstest.WithConnRate(2<<20))
+				s := harness.NewServer(t, osstest.WithConnRate(4<<20))
 				f := &fewConnections{server: s.Addr(), most: c.most}
 				f.refuse = func(conn net.Conn) { c.refuse(f, conn) }
 				hc, addr := ossdl.HTTPClient(), f.serve(t)
@@ -145,24 +145,24 @@ func TestFewConnectionsAllowed(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				d, err := ossdl.New(client, ossdl.WithStallTimeout(time.Second))
+				d, err := ossdl.New(client, ossdl.WithStallTimeout(250*time.Millisecond))
 				if err != nil {
 					t.Fatal(err)
 				}
 				if prefix {
 					sizes := map[string]int64{}
 					for i := range 60 {
-						sizes[fmt.Sprint("k", i)] = 200 << 10
+						sizes[fmt.Sprint("k", i)] = 100 << 10
 					}
 					content, dir := harness.Put(s, sizes), t.TempDir()
 					res, err := d.DownloadPrefix(t.Context(), "bkt", "", dir)
 					harness.CheckCounts(t, res, err, len(sizes), 0, 0)
 					harness.CheckTree(t, dir, content)
 				} else {
-					content := osstest.Random(17, 24<<20)
+					content := osstest.Random(17, 8<<20)
 					s.Put("bkt", "k", content)
 					path := t.TempDir() + "/file"
-					if _, err := d.Download(t.Context(), "bkt", "k", path, ossdl.WithPartSize(512<<10)); err != nil {
+					if _, err := d.Download(t.Context(), "bkt", "k", path, ossdl.WithPartSize(256<<10)); err != nil {
 						t.Fatal(err)
 					}
 					harness.CheckFile(t, path, content)
