@@ -7,8 +7,9 @@ import (
 	"github.com/ossdl/ossdl/internal/osstest"
 )
 
-// seemsSlow is how long a request for a small range goes on, at least, before its range is taken over.
-const seemsSlow = 500 * time.Millisecond
+// seemsSlow is how long a request for a small range goes on, at least, before its range is taken over: until the engine measures
+// its speed. If next to nothing has come by then, it seems to need seconds.
+const seemsSlow = 100 * time.Millisecond
 
 // TakenOver returns how many requests of a call may have been made because an honest answer seemed to be slow: an idle
 // worker takes over the range of a request that lags far behind the others. That is not a mistake, but on a machine that is
