@@ -68,8 +68,10 @@ What to download:
   -range OFFSET:LENGTH  only these bytes; an empty LENGTH, or -1, means to the end
   -version-id ID        this version (default: the current one)
   -if-match ETAG        only while the object has this ETag; otherwise exit code 1
+  -growing              of an object to which something is appended meanwhile, the bytes
+                        that it had at the beginning; otherwise it counts as changed
   -sha256 HEX           the digest that the file must have
-  The flags above are for one object, those below for a prefix:
+  All flags above but -growing are for one object, those below for a prefix:
   -recursive            all objects whose keys begin with what follows oss://bucket/,
                         into the folder DEST. For one folder end it with a slash:
                         oss://bucket/sub also matches sub2/a and sub.txt. The local
@@ -154,6 +156,7 @@ type command struct {
 	shared, call              []ossdl.Option // for the Downloader, and for the call
 	json, quiet, noCheckpoint bool
 	recursive, version, mkdir bool
+	growing                   bool          // accept what is appended to an object meanwhile
 	timeout                   time.Duration // of the whole command; 0: none
 }
 
@@ -272,6 +275,7 @@ func (c *command) defineSelection(flags *flag.FlagSet) {
 		call(ossdl.WithShard(s.index, s.count))
 		return nil
 	})
+	flags.BoolVar(&c.growing, "growing", false, "")
 }
 
 // defineTransfer adds the flags of "How to download".
@@ -456,6 +460,9 @@ func (c *command) combinations(flags *flag.FlagSet) (err error) {
 	})
 	if len(checkpoints) > 1 {
 		return fmt.Errorf("%s exclude each other", strings.Join(checkpoints, " and "))
+	}
+	if c.growing {
+		c.call = append(c.call, ossdl.WithGrowing())
 	}
 	if c.noCheckpoint {
 		c.shared = append(c.shared, ossdl.WithoutCheckpoint())

@@ -125,7 +125,7 @@ func (p *pin) withoutLength(a *object.Answer) {
 	}
 	if !p.fixed {
 		p.ranges = unsupported
-		p.log.Info("the server does not say how many bytes there are; using one connection")
+		p.log.Info("size unknown until the end; using one connection")
 	}
 }
 

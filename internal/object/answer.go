@@ -149,7 +149,7 @@ func (f Facts) shares(g Facts) bool {
 // SizeText returns the size for messages.
 func (f Facts) SizeText() string {
 	if f.Size == UnknownSize {
-		return "a number of bytes that is not said"
+		return "unknown size"
 	}
 	return fmt.Sprintf("%d bytes", f.Size)
 }

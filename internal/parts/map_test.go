@@ -562,6 +562,43 @@ func TestMapTrim(t *testing.T) {
 	}
 }
 
+// TestMapEndsWithABody checks that the map is finished once it is resized to what a body of unknown length has delivered.
+func TestMapEndsWithABody(t *testing.T) {
+	content := make([]byte, 20<<20)
+	for i := range content {
+		content[i] = byte(i >> 8)
+	}
+	for _, size := range []int{0, 1, mergeUnsynced - 1, mergeUnsynced, mergeUnsynced + 1, len(content)} {
+		m := New(1000)
+		p := m.Take(func(int64) int64 { return 1000 })
+		m.SetSingle(true)
+		m.Resize(1 << 62)
+		m.Extend(p, 1<<62)
+		for done := 0; done < size; {
+			h := m.Hold(p, min(writeSize, size-done))
+			m.Advance(p, h, crc64.Update(h.CRC, content[done:done+h.Size]))
+			done += h.Size
+		}
+		available, changed := m.Wait(Terms{})
+		if available || m.Finished() {
+			t.Fatalf("%d bytes: available %t, finished %t before the end", size, available, m.Finished())
+		}
+		m.Resize(int64(size))
+		if err := m.check(content); err != nil {
+			t.Fatalf("%d bytes: %v", size, err)
+		}
+		select {
+		case <-changed:
+		default:
+			t.Errorf("%d bytes: nobody is told of the end", size)
+		}
+		m.GiveBack(p)
+		if sums, want := m.Totals(), int64(size); !m.Finished() || sums.Size != want || sums.Done != want || m.Sum() != crc64.Update(0, content[:size]) {
+			t.Errorf("%d bytes: %+v, finished %t", size, sums, m.Finished())
+		}
+	}
+}
+
 // TestMapMergesWithinBounds checks that done parts grow up to mergeUnsynced before a sync, and up to mergeShare after it.
 func TestMapMergesWithinBounds(t *testing.T) {
 	const size = 4 << 30
