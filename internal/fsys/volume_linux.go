@@ -43,7 +43,8 @@ func mountID(dirfd int, name string) (uint64, bool) {
 	err := ignoringEINTR(func() error {
 		return unix.Statx(dirfd, name, unix.AT_SYMLINK_NOFOLLOW|unix.AT_NO_AUTOMOUNT, unix.STATX_MNT_ID, &st)
 	})
-	if err == nil && st.Mask&unix.STATX_MNT_ID != 0 {
+	// No mount has the number 0. qemu's user mode (7.2) passes the mask on and leaves the number out.
+	if err == nil && st.Mask&unix.STATX_MNT_ID != 0 && st.Mnt_id != 0 {
 		return st.Mnt_id, true
 	}
 	return procMountID(dirfd, name)
