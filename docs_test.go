@@ -91,6 +91,9 @@ func TestVersionInDocs(t *testing.T) {
 
 // TestReadmeCompiles checks that the program in README passes go vet.
 func TestReadmeCompiles(t *testing.T) {
+	if _, err := exec.LookPath("go"); err != nil {
+		t.Skip("the tests run where there is no go command: ", err)
+	}
 	_, program, _ := strings.Cut(readText(t, "README.md"), "```go\n")
 	program, _, ok := strings.Cut(program, "\n```")
 	if !ok {

@@ -174,6 +174,7 @@ type call struct {
 	cfg   settings
 	stats engine.Stats
 	start time.Time
+	nth   int // which object of a prefix it is, in the order in which they are begun
 
 	verdict              // on the whole; zero until it is verified
 	streamHash hash.Hash // of what a Reader returned; nil for other calls

@@ -21,6 +21,7 @@ import (
 
 	"github.com/ossdl/ossdl"
 	"github.com/ossdl/ossdl/internal/crc64"
+	"github.com/ossdl/ossdl/internal/fsys/fstest"
 	"github.com/ossdl/ossdl/internal/harness"
 	"github.com/ossdl/ossdl/internal/osstest"
 )
@@ -482,7 +483,7 @@ func TestLinkAtThePath(t *testing.T) {
 		t.Fatal(err)
 	}
 	link := filepath.Join(dir, "link")
-	if err := os.Symlink(filepath.Join("real", "file"), link); err != nil {
+	if err := fstest.Symlink(filepath.Join("real", "file"), link); err != nil {
 		t.Skip("no symbolic links here: ", err)
 	}
 	for range 2 { // dangling, then not

@@ -1,6 +1,7 @@
 package ossdl
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -136,6 +137,7 @@ type prefixCall struct {
 	unfinished error           // why an object was left unfinished
 	sums       sums            // of the objects that have ended
 	calls      map[*call]int64 // those of the objects in flight, with the sizes listed
+	nth        int             // how many were begun
 }
 
 // sums are the bytes of several objects, and the requests made for them.
@@ -323,6 +325,8 @@ func (p *prefixCall) expect(size int64) {
 func (p *prefixCall) begun(c *call, size int64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	p.nth++
+	c.nth = p.nth
 	p.calls[c] = size
 }
 
@@ -395,7 +399,7 @@ func (p *prefixCall) snapshot() Progress {
 		Done: p.sums.done, Total: p.sums.total, Resumed: p.sums.resumed,
 		Retries: p.sums.retries, Requests: p.sums.requests, InFlight: p.watchdog.InFlight(),
 	}
-	calls := slices.SortedFunc(maps.Keys(p.calls), func(a, b *call) int { return a.start.Compare(b.start) })
+	calls := slices.SortedFunc(maps.Keys(p.calls), func(a, b *call) int { return cmp.Compare(a.nth, b.nth) })
 	for _, c := range calls {
 		size, one := p.calls[c], c.snapshot()
 		sum.Done += one.Done

@@ -16,6 +16,7 @@ import (
 
 	"github.com/ossdl/ossdl"
 	"github.com/ossdl/ossdl/internal/fsys"
+	"github.com/ossdl/ossdl/internal/fsys/fstest"
 	"github.com/ossdl/ossdl/internal/harness"
 	"github.com/ossdl/ossdl/internal/osstest"
 )
@@ -86,12 +87,12 @@ func TestPrefixFollowsNoLink(t *testing.T) {
 	for name, target := range map[string]string{
 		"out": filepath.Join(top, "outside"), "in": "real", "file": "../outside/victim", "dangling": "nowhere", "deep/out": "../../outside",
 	} {
-		if err := os.Symlink(target, filepath.Join(dir, name)); err != nil {
+		if err := fstest.Symlink(target, filepath.Join(dir, name)); err != nil {
 			t.Skip(err)
 		}
 	}
 	link := filepath.Join(top, "to-dir") // the folder itself may be reached by one
-	if err := os.Symlink("dir", link); err != nil {
+	if err := fstest.Symlink("dir", link); err != nil {
 		t.Fatal(err)
 	}
 	d := harness.NewDownloader(t, s)

@@ -10,6 +10,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 	"testing/iotest"
@@ -237,7 +238,17 @@ func TestReaderVerdict(t *testing.T) {
 	}
 }
 
+// needDeliveredResets skips the test on Windows. There the server cannot wait until the client has what comes before a
+// reset, and a reset discards it: many in a row may bring nothing, after which a download rightly gives up.
+func needDeliveredResets(t *testing.T) {
+	t.Helper()
+	if runtime.GOOS == "windows" {
+		t.Skip("resets discard the bytes before them on Windows")
+	}
+}
+
 func TestReaderNoticesNoResets(t *testing.T) {
+	needDeliveredResets(t)
 	s := harness.NewServer(t, osstest.ResetEvery(50<<10, 500<<10, 1))
 	c := osstest.Random(1, 16<<20)
 	s.Put("bkt", "k", c)

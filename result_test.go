@@ -11,7 +11,6 @@ import (
 	"math"
 	"net/http"
 	"net/url"
-	"os"
 	"path/filepath"
 	"reflect"
 	"strconv"
@@ -26,6 +25,7 @@ import (
 	"github.com/ossdl/ossdl/internal/crc64"
 	"github.com/ossdl/ossdl/internal/fsys"
 	"github.com/ossdl/ossdl/internal/fsys/faultfs"
+	"github.com/ossdl/ossdl/internal/fsys/fstest"
 	"github.com/ossdl/ossdl/internal/harness"
 	"github.com/ossdl/ossdl/internal/object"
 	"github.com/ossdl/ossdl/internal/osstest"
@@ -110,7 +110,7 @@ func TestEveryFieldOfTheResult(t *testing.T) {
 	// A relative path and a link are resolved.
 	t.Chdir(dir)
 	sameResult(t, "relative path", get("bkt", "dir/k", "file"), whole)
-	if err := os.Symlink("file", "link"); err == nil {
+	if err := fstest.Symlink("file", "link"); err == nil {
 		sameResult(t, "link", get("bkt", "dir/k", "link"), whole)
 	}
 

@@ -18,6 +18,7 @@ import (
 
 	"github.com/ossdl/ossdl/internal/fsys"
 	"github.com/ossdl/ossdl/internal/fsys/faultfs"
+	"github.com/ossdl/ossdl/internal/fsys/fstest"
 	"github.com/ossdl/ossdl/internal/fsys/memfs"
 )
 
@@ -261,6 +262,7 @@ func TestLockOfRemovedFileStartsAgain(t *testing.T) {
 					t.Fatal(err)
 				}
 				unlockThird := func() error { return nil }
+				want := 2
 				waiter := faultfs.New(below)
 				waiter.OnOp(func(op faultfs.Op) error {
 					if op.Kind != faultfs.Lock || waiter.Count(faultfs.Lock) > 1 {
@@ -268,6 +270,9 @@ func TestLockOfRemovedFileStartsAgain(t *testing.T) {
 					}
 					if err := unlockFirst(); err != nil {
 						t.Error(err)
+					}
+					if _, err := below.Lstat(name); runtime.GOOS == "windows" && err == nil {
+						want = 1 // wine: the file stays, and can be opened, as long as the waiter has it open
 					}
 					if newcomer {
 						if unlockThird, _, err = fsys.Lock(f, name); err != nil {
@@ -277,8 +282,8 @@ func TestLockOfRemovedFileStartsAgain(t *testing.T) {
 					return nil
 				})
 				unlock, _, err := fsys.Lock(newApart(waiter), name)
-				if n := waiter.Count(faultfs.Lock); n != 2 {
-					t.Errorf("%d attempts to lock, want 2", n)
+				if n := waiter.Count(faultfs.Lock); n != want {
+					t.Errorf("%d attempts to lock, want %d", n, want)
 				}
 				if newcomer {
 					if !errors.Is(err, fsys.ErrLocked) {
@@ -378,8 +383,8 @@ func TestLockRefusesPlanted(t *testing.T) {
 		"folder": func() error { return os.Mkdir(name, 0o755) },
 	}
 	if runtime.GOOS != "windows" {
-		plants["link"] = func() error { return os.Symlink("victim", name) }
-		plants["dangling link"] = func() error { return os.Symlink("new", name) }
+		plants["link"] = func() error { return fstest.Symlink("victim", name) }
+		plants["dangling link"] = func() error { return fstest.Symlink("new", name) }
 	}
 	for kind, plant := range special {
 		plants[kind] = func() error { return plant(name) }

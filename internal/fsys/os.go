@@ -28,7 +28,14 @@ func (osFS) OpenFile(name string, flag int, perm fs.FileMode) (File, error) {
 	return plainFile(f)
 }
 
-func (osFS) Lstat(name string) (fs.FileInfo, error) { return os.Lstat(name) }
+func (osFS) Lstat(name string) (fs.FileInfo, error) {
+	fi, err := os.Lstat(name)
+	if err == nil {
+		// On Windows package os learns which file it is when it is first asked, by the name, which may be another's then.
+		os.SameFile(fi, fi)
+	}
+	return fi, err
+}
 
 func (osFS) Mkdir(name string, perm fs.FileMode) error { return os.Mkdir(name, perm) }
 

@@ -376,14 +376,14 @@ func Links(fi fs.FileInfo) uint64 {
 
 // stat is that of os.File, with the number of links.
 func stat(f *os.File) (fs.FileInfo, error) {
-	fi, err := f.Stat()
+	var by windows.ByHandleFileInformation
+	err := control(f, "stat", func(fd uintptr) error { // first: os.File.Stat does not see that the file is closed
+		return windows.GetFileInformationByHandle(windows.Handle(fd), &by)
+	})
 	if err != nil {
 		return nil, err
 	}
-	var by windows.ByHandleFileInformation
-	err = control(f, "stat", func(fd uintptr) error {
-		return windows.GetFileInformationByHandle(windows.Handle(fd), &by)
-	})
+	fi, err := f.Stat()
 	if err != nil {
 		return nil, err
 	}

@@ -14,6 +14,7 @@ import (
 
 	"github.com/ossdl/ossdl/internal/fsys"
 	"github.com/ossdl/ossdl/internal/fsys/faultfs"
+	"github.com/ossdl/ossdl/internal/fsys/fstest"
 	"github.com/ossdl/ossdl/internal/fsys/memfs"
 )
 
@@ -59,7 +60,7 @@ func writeFileFault(t *testing.T, plan faultfs.Plan, leftover bool) bool {
 		}
 		return false
 	}
-	if !errors.Is(err, plan.Err) || !strings.Contains(err.Error(), "/") {
+	if !errors.Is(err, plan.Err) || !strings.ContainsAny(err.Error(), `/\`) {
 		t.Errorf("%v: error %v", f, err)
 	}
 	got := mustRead(t, below, "/file")
@@ -198,8 +199,8 @@ func TestWriteFilePlantedTemporary(t *testing.T) {
 	plants := map[string]func() error{
 		"file":      func() error { return os.WriteFile(temp, []byte("left"), 0o400) },
 		"hard link": func() error { return os.Link(victim, temp) },
-		"link":      func() error { return os.Symlink("victim", temp) },
-		"dangling":  func() error { return os.Symlink("new", temp) },
+		"link":      func() error { return fstest.Symlink("victim", temp) },
+		"dangling":  func() error { return fstest.Symlink("new", temp) },
 	}
 	for kind, plant := range special {
 		plants[kind] = func() error { return plant(temp) }

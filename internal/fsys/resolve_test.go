@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/ossdl/ossdl/internal/fsys"
+	"github.com/ossdl/ossdl/internal/fsys/fstest"
 )
 
 func TestResolve(t *testing.T) {
@@ -41,7 +42,7 @@ func TestResolve(t *testing.T) {
 		"toa":      "a",
 		"tofolder": "a/b" + string(filepath.Separator),
 	} {
-		if err := os.Symlink(filepath.FromSlash(target), name); err != nil {
+		if err := fstest.Symlink(filepath.FromSlash(target), name); err != nil {
 			t.Skip(err)
 		}
 	}

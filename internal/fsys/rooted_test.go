@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/ossdl/ossdl/internal/fsys"
+	"github.com/ossdl/ossdl/internal/fsys/fstest"
 )
 
 // rooted is a root beside a folder that nothing in it may reach.
@@ -37,7 +38,7 @@ func rooted(t *testing.T) (f fsys.FS, dir, outside string) {
 func TestRootedEscapes(t *testing.T) {
 	f, dir, outside := rooted(t)
 	for name, target := range map[string]string{"out": outside, "rel": "../outside", "link": filepath.Join(outside, "victim")} {
-		if err := os.Symlink(target, filepath.Join(dir, name)); err != nil {
+		if err := fstest.Symlink(target, filepath.Join(dir, name)); err != nil {
 			t.Skip(err)
 		}
 	}
@@ -95,7 +96,7 @@ func TestRootedOpenRace(t *testing.T) {
 		t.Fatal(err)
 	}
 	name, spare := filepath.Join(dir, "name"), filepath.Join(dir, "spare")
-	if err := os.Symlink("victim", name); err != nil {
+	if err := fstest.Symlink("victim", name); err != nil {
 		t.Skip(err)
 	}
 	was, err := os.Stat(victim)
@@ -115,7 +116,7 @@ func TestRootedOpenRace(t *testing.T) {
 			if i%2 == 0 {
 				err = os.WriteFile(spare, nil, 0o600)
 			} else {
-				err = os.Symlink("victim", spare)
+				err = fstest.Symlink("victim", spare)
 			}
 			if err = errors.Join(err, os.Rename(spare, name)); err != nil {
 				t.Error(err)
