@@ -82,9 +82,9 @@ func TestUnderWineKilledAndResumed(t *testing.T) {
 		if err := cmd.Start(); err != nil {
 			t.Fatal(err)
 		}
-		_, before := readClaims(path + ".cp")
+		_, before := readClaims(filepath.Join(path+".cp", "checkpoint.json"))
 		waitUntil(t, "a checkpoint", func() bool {
-			_, now := readClaims(path + ".cp")
+			_, now := readClaims(filepath.Join(path+".cp", "checkpoint.json"))
 			return now > before
 		})
 		if err := syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL); err != nil {
