@@ -22,6 +22,9 @@ func IsNoSpace(err error) bool {
 // IsTooLarge reports whether err says that the file is too large: for the file system, or for the limit of the process.
 func IsTooLarge(err error) bool { return errors.Is(err, syscall.EFBIG) }
 
+// tooLong: the system says ENAMETOOLONG itself.
+func tooLong(_ string, err error) error { return err }
+
 // vanishing: a removed name is gone at once here.
 func vanishing(error) bool { return false }
 

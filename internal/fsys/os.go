@@ -23,7 +23,7 @@ type osFS struct{}
 func (osFS) OpenFile(name string, flag int, perm fs.FileMode) (File, error) {
 	f, err := openNoFollow(name, flag, perm)
 	if err != nil {
-		return nil, explainOpen(name, err, os.Lstat)
+		return nil, explainOpen(name, tooLong(name, err), os.Lstat)
 	}
 	return plainFile(f)
 }
@@ -34,10 +34,10 @@ func (osFS) Lstat(name string) (fs.FileInfo, error) {
 		// On Windows package os learns which file it is when it is first asked, by the name, which may be another's then.
 		os.SameFile(fi, fi)
 	}
-	return fi, err
+	return fi, tooLong(name, err)
 }
 
-func (osFS) Mkdir(name string, perm fs.FileMode) error { return os.Mkdir(name, perm) }
+func (osFS) Mkdir(name string, perm fs.FileMode) error { return tooLong(name, os.Mkdir(name, perm)) }
 
 func (osFS) List(dir string, most int) ([]string, error) { return listFolder(os.OpenFile, dir, most) }
 

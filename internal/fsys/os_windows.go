@@ -9,6 +9,7 @@ import (
 	"strings"
 	"syscall"
 	"time"
+	"unicode/utf16"
 	"unsafe"
 
 	"golang.org/x/sys/windows"
@@ -409,6 +410,16 @@ func IsTooLarge(err error) bool {
 
 // noSync are the ways to say that there is no such sync.
 var noSync = []syscall.Errno{windows.ERROR_INVALID_FUNCTION, windows.ERROR_NOT_SUPPORTED, syscall.EINVAL, syscall.ENOSYS}
+
+// tooLong is err as ENAMETOOLONG if the name has more than any file system here allows. What the system says then depends
+// on the length of the whole path: an invalid name, or none that exists.
+func tooLong(name string, err error) error {
+	p, ok := errors.AsType[*fs.PathError](err)
+	if !ok || len(utf16.Encode([]rune(filepath.Base(name)))) <= defaultMaxName {
+		return err
+	}
+	return &fs.PathError{Op: p.Op, Path: p.Path, Err: syscall.ENAMETOOLONG}
+}
 
 // vanishing: a removed file that someone still has open denies access until the last of them closes it.
 func vanishing(err error) bool {

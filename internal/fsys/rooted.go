@@ -32,7 +32,7 @@ func (r *rootFS) OpenFile(name string, flag int, perm fs.FileMode) (File, error)
 	for range openAttempts {
 		f, err := r.open(name, flag, perm)
 		if err != errAgain {
-			return f, err
+			return f, tooLong(name, err)
 		}
 	}
 	return nil, &fs.PathError{Op: "open", Path: name, Err: errAgain}
@@ -93,9 +93,14 @@ func (r *rootFS) open(name string, flag int, perm fs.FileMode) (File, error) {
 	return file, nil
 }
 
-func (r *rootFS) Lstat(name string) (fs.FileInfo, error) { return r.root.Lstat(name) }
+func (r *rootFS) Lstat(name string) (fs.FileInfo, error) {
+	fi, err := r.root.Lstat(name)
+	return fi, tooLong(name, err)
+}
 
-func (r *rootFS) Mkdir(name string, perm fs.FileMode) error { return r.root.Mkdir(name, perm) }
+func (r *rootFS) Mkdir(name string, perm fs.FileMode) error {
+	return tooLong(name, r.root.Mkdir(name, perm))
+}
 
 func (r *rootFS) List(dir string, most int) ([]string, error) {
 	return listFolder(r.root.OpenFile, dir, most)

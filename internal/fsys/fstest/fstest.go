@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -69,6 +70,7 @@ func Run(t *testing.T, target func(t *testing.T) Target) {
 		{"Closed", testClosed},
 		{"Lstat", testLstat},
 		{"Mkdir", testMkdir},
+		{"LongName", testLongName},
 		{"List", testList},
 		{"Rename", testRename},
 		{"Remove", testRemove},
@@ -322,6 +324,24 @@ func testMkdir(t *testing.T, g Target) {
 	wantPathError(t, g.FS.Mkdir(g.path("none", "dir"), 0o755), fs.ErrNotExist, "dir")
 	put(t, g.FS, filepath.Join(dir, "file"), "content")
 	wantContent(t, g.FS, filepath.Join(dir, "file"), "content")
+}
+
+// testLongName checks that the error of making a name which is too long says so.
+func testLongName(t *testing.T, g Target) {
+	v, err := g.FS.Volume(g.Dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if v.MaxName > 1<<16 {
+		t.Skip("names have no limit")
+	}
+	name := g.path(strings.Repeat("x", v.MaxName+1))
+	if _, err := g.FS.Lstat(name); !errors.Is(err, syscall.ENAMETOOLONG) && !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("lstat: %v", err)
+	}
+	wantPathError(t, g.FS.Mkdir(name, 0o755), syscall.ENAMETOOLONG, "xxx")
+	_, err = g.FS.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o600)
+	wantPathError(t, err, syscall.ENAMETOOLONG, "xxx")
 }
 
 func testRename(t *testing.T, g Target) {
