@@ -20,11 +20,30 @@ func TakenOver(requests []osstest.Request, workers int, took time.Duration) (n i
 		return 0
 	}
 	for i, r := range requests {
-		if slices.ContainsFunc(requests[:i], func(earlier osstest.Request) bool {
-			return earlier.Fault == "" && earlier.Status == 206 && earlier.Start <= r.Start && r.Start < earlier.End
-		}) {
+		if slices.ContainsFunc(requests[:i], overlaps(r)) {
 			n++
 		}
 	}
 	return min(n, workers)
+}
+
+// TakenOverBytes returns how many bytes of such a call may have come twice: those of each range that was taken over.
+func TakenOverBytes(requests []osstest.Request, took time.Duration) (n int64) {
+	if took < seemsSlow {
+		return 0
+	}
+	for i, r := range requests {
+		if slices.ContainsFunc(requests[:i], overlaps(r)) {
+			n += r.End - r.Start
+		}
+	}
+	return n
+}
+
+// overlaps returns a function that reports whether an earlier request was for the first byte of r, too, and was answered
+// honestly.
+func overlaps(r osstest.Request) func(osstest.Request) bool {
+	return func(earlier osstest.Request) bool {
+		return earlier.Fault == "" && earlier.Status == 206 && earlier.Start <= r.Start && r.Start < earlier.End
+	}
 }

@@ -460,6 +460,16 @@ func (st *serverStage) mustAskAtMost(requests int) {
 	}
 }
 
+// mustFetch checks how many body bytes the last call read, not counting those that came twice only because the machine was
+// too busy.
+func (st *serverStage) mustFetch(res *ossdl.Result, size int64) {
+	st.t.Helper()
+	if twice := harness.TakenOverBytes(st.s.Requests(), st.took); res.DownloadedBytes < size || res.DownloadedBytes > size+twice {
+		st.logRequests()
+		st.t.Errorf("%d bytes read in %v, want %d, and at most %d of ranges that seemed slow: %+v", res.DownloadedBytes, st.took, size, twice, *res)
+	}
+}
+
 // logRequests prints the wire of the last call.
 func (st *serverStage) logRequests() {
 	st.t.Helper()
