@@ -161,7 +161,7 @@ func New(client *oss.Client, opts ...Option) (*Downloader, error) {
 // Download returns promptly when ctx is done, with the error of ctx. Other errors are [ErrNotFound], [ErrObjectChanged],
 // [ErrChecksum], [ErrRange], [ErrInUse], [ErrArchived], [ErrExpired], [ErrNoSpace] and [ErrTooLarge]. A [*PartError] says which
 // range could not be downloaded. If the service answered, the error wraps an oss.ServiceError. [errors.ErrUnsupported] says
-// that the file system cannot do what a download needs, as that of some mounts of object stores; [Downloader.Open] needs none.
+// that the file system cannot do what a download needs, as on some mounts of object stores; [Downloader.Open] needs no file system.
 func (d *Downloader) Download(ctx context.Context, bucket, key, path string, opts ...Option) (*Result, error) {
 	c, err := d.bucketCall(ctx, inDownload, "download", bucket, key, opts)
 	if err != nil {

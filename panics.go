@@ -15,6 +15,8 @@ type panics struct {
 	first atomic.Pointer[engine.Panic]
 	end   context.CancelCauseFunc // of the call; set before anything is guarded, or nil
 	muted atomic.Bool             // there was a panic: what only listens is no longer called
+
+	raised atomic.Bool
 }
 
 // during returns the context for a call, which a panic ends. What follows the call must call done.
@@ -55,7 +57,7 @@ func (p *panics) note(err error) {
 // call is left.
 func (p *panics) raise(err error) {
 	p.note(err)
-	if first := p.first.Swap(nil); first != nil {
+	if first := p.first.Load(); first != nil && p.raised.CompareAndSwap(false, true) {
 		panic(first)
 	}
 }

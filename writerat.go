@@ -16,8 +16,8 @@ import (
 //
 // WriteAt is called by several goroutines at the same time. The ranges do not overlap and have up to 256 KiB each. It is not
 // called after DownloadTo has returned. Each byte is written once, with one exception: if the CRC-64 of the whole is not the
-// service's, everything is written once more, and after a second mismatch the call fails with [ErrChecksum]. If w already holds
-// data, what lies beyond the object's bytes is kept.
+// service's, everything is written once more, or once more for each of up to three addresses of the host that sent bytes. If it
+// still differs, the call fails with [ErrChecksum]. If w already holds data, what lies beyond the object's bytes is kept.
 //
 // [WithChecksum] reads the bytes back, so it needs a w that is also an [io.ReaderAt]; a file must be opened for reading as
 // well. Closing or syncing w is up to the caller.

@@ -159,6 +159,6 @@ func (i identity) answers(ctx context.Context) error {
 	case err := <-answer:
 		return err
 	case <-ctx.Done():
-		return ctx.Err()
+		return context.Cause(ctx)
 	}
 }

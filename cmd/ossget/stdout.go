@@ -31,7 +31,7 @@ func (c command) stream(ctx context.Context, d *ossdl.Downloader, stdout io.Writ
 	select {
 	case err = <-written:
 	case <-ctx.Done():
-		err = ctx.Err() // a pipe without a reader may block its writer indefinitely
+		err = context.Cause(ctx) // a pipe without a reader may block its writer indefinitely
 	}
 	if closeErr := r.Close(); err == nil {
 		err = closeErr

@@ -163,10 +163,10 @@ func (e *Engine) count(n int) {
 	e.Gate.Received(n)
 }
 
-// skipTo reads the bytes of a body up to pos, which are done already. If nothing identifies the object, they must be the same
-// as before: only then is what follows of the same object.
+// skipTo reads the bytes of a body up to pos, which are done already. If nothing identifies the object, or no more than a time
+// or a weak ETag without a size, they must be the same as before: only then is what follows of the same object.
 func (e *Engine) skipTo(ctx context.Context, a *object.Answer, pos int64, m *Meter) error {
-	if f, _ := e.pin.current(); !f.Nameless() {
+	if f, _ := e.pin.current(); !f.Nameless() && (f.Size != object.UnknownSize || f.Strong()) {
 		return e.skip(ctx, a, pos-a.Off, m, func([]byte) {})
 	}
 	if err := e.skip(ctx, a, e.Base-a.Off, m, func([]byte) {}); err != nil {

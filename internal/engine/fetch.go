@@ -32,6 +32,7 @@ func (e *Engine) fetch(ctx context.Context) (*parts.Part, error) {
 		if err := e.tries.acquire(ctx); err != nil {
 			return p, ignoring(err, errFinished)
 		}
+		tries.started()
 		if p == nil {
 			p = e.take()
 		}
@@ -39,6 +40,8 @@ func (e *Engine) fetch(ctx context.Context) (*parts.Part, error) {
 		crowd := slots.Alone
 		if got.unanswered {
 			crowd = e.tries.crowded(&tries, got.err)
+		} else {
+			tries.mark = e.Gate.Mark() // what this request received is not of others
 		}
 		e.Lane.Release()
 		if got.silent && crowd != slots.CrowdedOut {
@@ -55,14 +58,14 @@ func (e *Engine) fetch(ctx context.Context) (*parts.Part, error) {
 		case tooSlow:
 			slow++
 		case urlExpired: // the next acquire waits for a new one
-		case answeredShort: // the rest is asked for, without a pause. Counted, since a server may send next to nothing each time.
-			if tries.fails++; tries.fails > e.Retry.Attempts || e.tries.left(tries) == 0 {
-				return p, e.partError(got.left, tries.fails, errShort)
+		case answeredShort: // the rest is asked for. Counted, since a server may send next to nothing each time.
+			if err := e.again(ctx, &tries, got, errShort); err != nil {
+				return p, ignoring(err, errFinished)
 			}
 		case objectResized:
 			// Counted, since a server may report another size each time.
-			if tries.fails++; tries.fails > e.Retry.Attempts || e.tries.left(tries) == 0 {
-				return p, e.partError(got.left, tries.fails, got.err)
+			if err := e.again(ctx, &tries, got, got.err); err != nil {
+				return p, ignoring(err, errFinished)
 			}
 			if err := e.fit(got.resized.size, got.resized.Origin); err != nil {
 				return p, err
@@ -79,6 +82,21 @@ func (e *Engine) fetch(ctx context.Context) (*parts.Part, error) {
 			}
 		}
 	}
+}
+
+// unpaused is how many answers in a row may bring a part no further before there is a pause after each.
+const unpaused = 4
+
+// again counts an answer after which the rest of a part is asked for at once. A server that goes on like that is given a pause,
+// and in the end an error.
+func (e *Engine) again(ctx context.Context, tries *streak, got attemptResult, err error) error {
+	if tries.fails++; tries.fails > e.Retry.Attempts || e.tries.left(*tries) == 0 {
+		return e.partError(got.left, tries.fails, err)
+	}
+	if tries.fails <= unpaused {
+		return nil
+	}
+	return e.tries.pause(ctx, *tries)
 }
 
 // attemptEnd is how an attempt ended.

@@ -169,9 +169,10 @@ func (e *Engine) checkRanges(ctx context.Context) error {
 // checkRange asks for a range until the answer shows whether the server serves ranges. What the pin learns from a refusal is
 // applied immediately.
 func (e *Engine) checkRange(ctx context.Context, sp span.Span) error {
+	var doubted object.Peer // its answer was of another object
 	for again := true; again; {
 		err := e.guard(ctx, &Meter{}, func(ctx context.Context, _ *Meter) (err error) {
-			again, err = e.checkRangeOnce(ctx, sp)
+			again, err = e.checkRangeOnce(ctx, sp, &doubted)
 			return err
 		})
 		if isWholeInstead(err) || errors.Is(err, errNotARange) {
@@ -200,17 +201,23 @@ func isWholeInstead(err error) bool {
 	return whole
 }
 
-// checkRangeOnce makes one request. Its result again is true if the pin has learned from a refusal how to ask better,
-// or another address is to be asked.
-func (e *Engine) checkRangeOnce(ctx context.Context, sp span.Span) (again bool, err error) {
+// checkRangeOnce makes one request. Its result again is true if the pin has learned from a refusal how to ask better, or if
+// another address is to be asked, which happens once.
+func (e *Engine) checkRangeOnce(ctx context.Context, sp span.Span, doubted *object.Peer) (again bool, err error) {
 	r := e.pin.requestFor(sp)
 	a, err := e.send(ctx, r)
 	if err == nil {
 		a.Body.Close()
-		if _, err = e.pin.accept(r, a); err != nil && disputed(a, err) {
-			return true, nil
-		} else if err == nil && a.Len() == a.Size {
+		_, err = e.pin.accept(r, a)
+		switch {
+		case err == nil && a.Len() == a.Size:
 			err = errNotARange
+		case err == nil:
+		case *doubted == nil && disputed(a, err):
+			*doubted = a.From
+			return true, nil
+		case *doubted != nil:
+			(*doubted).Trust() // the other one agrees
 		}
 		return false, err
 	}

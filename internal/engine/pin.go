@@ -72,7 +72,7 @@ func (p *pin) requestFor(sp span.Span) object.Request {
 		if p.facts.Strong() && !p.mayGrow() {
 			r.IfMatch = p.facts.ETag
 		}
-	case p.want.Growing && p.want.Earlier != nil:
+	case p.want.Growing && p.want.Earlier != nil && p.want.ETag == "":
 	case p.want.Earlier != nil && p.want.Earlier.Strong():
 		r.IfMatch = p.want.Earlier.ETag
 	default:
@@ -101,6 +101,7 @@ func (p *pin) accept(r object.Request, a *object.Answer) (first bool, err error)
 	first = !p.fixed
 	if first {
 		p.fixed, p.facts, p.header = true, a.Facts, a.Header
+		p.keepCRC()
 	}
 	if p.facts.Nameless() {
 		p.ranges, p.conditions = unsupported, unsupported
@@ -114,6 +115,14 @@ func (p *pin) accept(r object.Request, a *object.Answer) (first bool, err error)
 		p.versions = supported
 	}
 	return first, nil
+}
+
+// keepCRC keeps the CRC-64 that an earlier run knew of a growing object, if the first answer has none. Claims that were carried
+// over a growth are safe only while the whole is compared with one.
+func (p *pin) keepCRC() {
+	if k := p.want.Earlier; p.want.Growing && k != nil && k.HasCRC && !p.facts.HasCRC && k.Size == p.facts.Size && !p.facts.Symlink {
+		p.facts.CRC, p.facts.HasCRC = k.CRC, true
+	}
 }
 
 // withoutLength fits an answer whose length is not known to the object. The length is that of the object if another answer said
@@ -173,7 +182,7 @@ func (p *pin) compare(r object.Request, f object.Facts) error {
 	if known != nil && known.Outranks(f) {
 		return object.Mismatch(r, f.Origin, "%s with %s: too little to be the object with %s", f.SizeText(), f.Names(), known.Names())
 	}
-	if p.grown(f) {
+	if p.grown(f) && (p.fixed || p.want.ETag == "") {
 		return nil
 	}
 	if p.fixed {
@@ -207,7 +216,9 @@ func (p *pin) grown(f object.Facts) bool {
 }
 
 // mayGrow reports whether the run may go on if something is appended to the object that it has pinned.
-func (p *pin) mayGrow() bool { return p.want.Growing && p.facts.Appendable && p.facts.HasCRC }
+func (p *pin) mayGrow() bool {
+	return p.want.Growing && p.facts.Appendable && p.facts.HasCRC && !p.facts.Symlink
+}
 
 // known returns what is known of the object, from this run or an earlier one; nil: nothing.
 func (p *pin) known() *object.Facts {

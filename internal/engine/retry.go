@@ -22,7 +22,7 @@ import (
 // Progress starts a new streak.
 type streak struct {
 	fails int       // in a row, without progress
-	since time.Time // of its start, or of the last failure that was not counted
+	since time.Time // of its first request
 	mark  int64     // of the gate: the bytes of all requests, at the start or the last failure
 }
 
@@ -60,6 +60,7 @@ func (r *Retrier) TryUntil(ctx context.Context, once func(context.Context) error
 		if err := r.acquire(ctx); err != nil {
 			return 0, err
 		}
+		s.started()
 		err := once(ctx)
 		crowd := slots.Alone
 		if ctx.Err() == nil {
@@ -98,14 +99,18 @@ func (r *Retrier) expired(err error) bool {
 // begin starts a streak.
 func (r *Retrier) begin() streak { return streak{since: time.Now(), mark: r.gate.Mark()} }
 
+// started notes that a request of the streak is made. Waiting for a slot before the first one is not a lack of progress.
+func (s *streak) started() {
+	if s.fails == 0 {
+		s.since = time.Now()
+	}
+}
+
 // crowded says whether a request that failed without an answer may have been one too many. It must be called before the slot
 // is released.
 func (r *Retrier) crowded(s *streak, err error) (crowd slots.Crowd) {
 	if err != nil && tooMany(err) {
-		now := time.Now()
-		if crowd = r.gate.Crowded(now, s.mark); crowd == slots.CrowdedOut {
-			s.since = now
-		}
+		crowd = r.gate.Crowded(time.Now(), s.mark)
 	}
 	s.mark = r.gate.Mark()
 	return crowd
@@ -136,6 +141,11 @@ func (r *Retrier) most(err error) int {
 	return r.policy.Attempts
 }
 
+// pause waits like wait does, after an answer that is no failure but brings the part no further.
+func (r *Retrier) pause(ctx context.Context, s streak) error {
+	return r.gate.BackOff(ctx, r.policy, s.fails, slots.Hint{Most: max(1, r.left(s))})
+}
+
 // left returns how long a streak may still last without progress.
 func (r *Retrier) left(s streak) time.Duration {
 	if r.policy.MaxElapsed == 0 {
@@ -149,5 +159,5 @@ func (r *Retrier) wait(ctx context.Context, s streak, err error, about ...any) e
 	r.retried()
 	r.log.Info("retrying after failed request", append(about, "withoutProgress", s.fails, "error", err)...)
 	after, slow := object.SlowDown(err)
-	return r.gate.BackOff(ctx, r.policy, s.fails, slots.Hint{After: after, Slow: slow, Most: r.left(s)})
+	return r.gate.BackOff(ctx, r.policy, s.fails, slots.Hint{After: after, Slow: slow, Most: max(1, r.left(s))})
 }

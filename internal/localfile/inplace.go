@@ -58,9 +58,10 @@ func (p *inPlace) writeBack(context.Context) error { return nil }
 
 func (p *inPlace) freeBallast(bool) bool { return false }
 
-// putInPlace has nothing to move. The call that did so synced the bytes first.
+// putInPlace has nothing to move. The call that did so synced the bytes first, if the file system can do that.
 func (p *inPlace) putInPlace(size int64, _ time.Time) (synced bool, err error) {
-	return true, p.confirmInPlace(size)
+	synced = p.file.Sync() == nil
+	return synced, p.confirmInPlace(size)
 }
 
 // confirmInPlace returns an error unless the file that was verified is still at the path, with all its bytes. It closes the

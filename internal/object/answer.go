@@ -113,9 +113,10 @@ func (f Facts) DiffersFromRecord(g Facts) string {
 	return fmt.Sprintf("ETag %s, was %s", g.ETag, f.ETag)
 }
 
-// GrownTo reports whether another answer may be of this object after something was appended to it.
+// GrownTo reports whether another answer may be of this object after something was appended to it. The target of a link may
+// have been replaced: the CRC-64 of a link, which need not be that of its target, would not show that.
 func (f Facts) GrownTo(g Facts) bool {
-	return g.Appendable && f.Size != UnknownSize && f.Size < g.Size
+	return g.Appendable && !f.Symlink && !g.Symlink && f.Size != UnknownSize && f.Size < g.Size
 }
 
 // SameButSize reports whether an answer has ETag and time of this object and another size. Something on the way has replaced
@@ -245,7 +246,7 @@ func (a *Answer) readPartial(r Request, length int64, hasLength bool) error {
 	case hasLength && length != got.Len():
 		return Mismatch(r, a.Origin, "206 with bytes %d-%d and a Content-Length of %d", got.Off, got.End-1, length)
 	}
-	ignored := got.Len() == total && (r.Off > maxLead || r.Off == 0 && r.End < total)
+	ignored := got.Len() == total && (r.Off > 0 || r.End < total)
 	a.Span, a.Size, a.Partial = got, total, !ignored
 	switch {
 	case ignored && r.Off > 0:

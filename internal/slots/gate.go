@@ -158,7 +158,7 @@ type Crowd uint8
 const (
 	Alone      Crowd = iota // no other request was in flight
 	InCompany               // others were, but whether they fare better is not known yet
-	CrowdedOut              // others received bytes meanwhile
+	CrowdedOut              // others received bytes meanwhile, and the limit was lowered
 )
 
 // Crowded is for a request that failed before it was answered, as one too many fails at a proxy that accepts only so many
@@ -175,7 +175,11 @@ func (g *Gate) Crowded(now time.Time, mark int64) Crowd {
 	case g.adapt.bytes.Load() == mark:
 		return InCompany
 	}
-	g.limit = g.adapt.crowded(now, g.limit, g.inUse)
+	lower := g.adapt.crowded(now, g.limit, g.inUse)
+	if lower >= g.limit {
+		return InCompany // nothing is left to lower, so there must be another reason
+	}
+	g.limit = lower
 	return CrowdedOut
 }
 

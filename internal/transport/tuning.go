@@ -37,9 +37,9 @@ func (e *ProxyError) Error() string {
 	s := fmt.Sprintf("the proxy %s refused the connection: status %d %s", e.Host, e.Status, http.StatusText(e.Status))
 	switch e.Status {
 	case http.StatusProxyAuthRequired:
-		s += "; user and password belong into the URL of the proxy"
+		s += "; user and password belong in the URL of the proxy"
 	case http.StatusForbidden:
-		s += "; it may have to be told to allow the endpoint, or NO_PROXY to leave it out"
+		s += "; allow the endpoint in the proxy, or add it to NO_PROXY"
 	}
 	return s
 }
