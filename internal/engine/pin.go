@@ -108,7 +108,8 @@ func (p *pin) accept(r object.Request, a *object.Answer) (first bool, err error)
 		return first, nil
 	}
 	p.learn(a.Facts)
-	if a.Partial && p.ranges == untried {
+	asWanted := a.Len() < a.Size || r.Off == 0 // a 206 with the whole object for a part of it may be all that the server has
+	if a.Partial && asWanted && p.ranges == untried {
 		p.ranges = supported
 	}
 	if r.VersionID != "" && p.versions == untried {
