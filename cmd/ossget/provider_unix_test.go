@@ -48,6 +48,23 @@ func TestInterruptedWhileKeysAreAsked(t *testing.T) {
 	}
 }
 
+// TestTimeoutWhileKeysAreAsked checks that -timeout also ends the command while whoever has the keys does not answer.
+func TestTimeoutWhileKeysAreAsked(t *testing.T) {
+	silent := "http://" + listen(t).Addr().String()
+	token := filepath.Join(t.TempDir(), "token")
+	if err := os.WriteFile(token, []byte("pod"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	e := env{
+		"HTTPS_PROXY": silent, "https_proxy": silent, "NO_PROXY": "", "no_proxy": "", "ALIBABA_CLOUD_ROLE_ARN": "acs:ram::1:role/reader",
+		"ALIBABA_CLOUD_OIDC_PROVIDER_ARN": "acs:ram::1:oidc-provider/ack", "ALIBABA_CLOUD_OIDC_TOKEN_FILE": token,
+	}
+	r := runAsProcess(t, e, "-json", "-timeout", "100ms", "-endpoint", "https://oss.test", "-credentials", "oidc", "oss://bkt/key", filepath.Join(t.TempDir(), "file"))
+	if r.exit != exitFailed || !strings.Contains(r.stdout, `"code":"Timeout"`) || !strings.Contains(r.stderr, "not done after 100ms (-timeout)") {
+		t.Errorf("%+v", r)
+	}
+}
+
 // TestMetadataIsAskedDirectly checks that no request for the keys of an ECS instance reaches the proxy of the environment.
 func TestMetadataIsAskedDirectly(t *testing.T) {
 	for _, from := range []string{"ecs", "chain"} {

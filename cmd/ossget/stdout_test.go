@@ -304,3 +304,18 @@ func TestTerminatedWhileNobodyReads(t *testing.T) {
 		t.Errorf("exit code %d: %q", code, stderr.String())
 	}
 }
+
+// TestTimeoutWhileNobodyReads checks that -timeout ends a command whose standard output is a pipe that nobody reads.
+func TestTimeoutWhileNobodyReads(t *testing.T) {
+	s := newServer(t)
+	s.Put("bucket", "key", osstest.Random(1, mib))
+	release := make(chan struct{})
+	defer close(release)
+	unread := writerFunc(func(b []byte) (int, error) { <-release; return len(b), nil })
+	var stderr bytes.Buffer
+	exit := run(t.Context(), []string{"-json", "-timeout", "1s", "oss://bucket/key", "-"}, envOf(s).get, unread, &stderr)
+	if got := lastLine(t, ran{stderr: stderr.String()}); exit != exitFailed || got.Failure == nil || got.Code != "Timeout" ||
+		!strings.Contains(stderr.String(), "not done after 1s (-timeout)") {
+		t.Errorf("exit code %d: %s", exit, stderr.String())
+	}
+}

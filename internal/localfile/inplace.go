@@ -3,6 +3,7 @@ package localfile
 import (
 	"context"
 	"errors"
+	"io/fs"
 	"os"
 	"time"
 
@@ -60,8 +61,12 @@ func (p *inPlace) freeBallast(bool) bool { return false }
 
 // putInPlace has nothing to move. The call that did so synced the bytes first, if the file system can do that.
 func (p *inPlace) putInPlace(size int64, _ time.Time) (synced bool, err error) {
-	synced = p.file.Sync() == nil
-	return synced, p.confirmInPlace(size)
+	err = p.file.Sync()
+	// Some systems sync only a file that is open for writing.
+	if err != nil && !errors.Is(err, errors.ErrUnsupported) && !errors.Is(err, fs.ErrPermission) {
+		return false, err
+	}
+	return err == nil, p.confirmInPlace(size)
 }
 
 // confirmInPlace returns an error unless the file that was verified is still at the path, with all its bytes. It closes the

@@ -246,7 +246,8 @@ func (a *Answer) readPartial(r Request, length int64, hasLength bool) error {
 	case hasLength && length != got.Len():
 		return Mismatch(r, a.Origin, "206 with bytes %d-%d and a Content-Length of %d", got.Off, got.End-1, length)
 	}
-	ignored := got.Len() == total && (r.Off > maxLead || r.Off == 0 && r.End < total)
+	// Of a range that ends with the object, all that comes before it may be a lead.
+	ignored := got.Len() == total && (r.Off > maxLead || r.End < total)
 	a.Span, a.Size, a.Partial = got, total, !ignored
 	switch {
 	case ignored && r.Off > 0:

@@ -6,15 +6,18 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/http/httputil"
 	"net/url"
+	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -326,5 +329,74 @@ func TestOneAddressHasAnotherVersion(t *testing.T) {
 				st.checkAsked(fine + 1)
 			})
 		}
+	}
+}
+
+// TestOtherAddressIsGone checks that an address is not asked for ever whether it serves ranges, if it has another version of the
+// file than the one that sent the first answer, and that one no longer takes connections.
+func TestOtherAddressIsGone(t *testing.T) {
+	content := harness.Bytes(t, osstest.Random(20, lieSize))
+	const enough = 50 // requests, after which the address that is left refuses everything
+	for _, way := range []string{"DownloadURL", "OpenURL"} {
+		t.Run(way, func(t *testing.T) {
+			harness.Tried.Add("cases from the field", 1)
+			// The first one ignores ranges, and does not get ahead.
+			first := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				w.Header().Set("ETag", `"new"`)
+				w.Header().Set("Content-Length", strconv.Itoa(len(content)))
+				_, _ = w.Write(content[:liePart])
+				_ = http.NewResponseController(w).Flush()
+				<-r.Context().Done()
+			}))
+			t.Cleanup(first.Close)
+			left := &oneAddress{fine: enough, wrong: pageOf(403), right: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				w.Header().Set("ETag", `"old"`)
+				r.Header.Del("If-Match") // which such a server does not know
+				http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(content))
+			})}
+			second := httptest.NewServer(left)
+			t.Cleanup(second.Close)
+			hc := ossdl.HTTPClient()
+			t.Cleanup(hc.CloseIdleConnections)
+			ips := []net.IPAddr{{IP: net.IPv4(10, 0, 0, 1)}, {IP: net.IPv4(10, 0, 0, 2)}}
+			var connected atomic.Bool // to the first server
+			harness.SetNetwork(hc, func(context.Context, string) ([]net.IPAddr, error) { return ips, nil },
+				func(ctx context.Context, network, addr string) (net.Conn, error) {
+					at, listener := ips[0].IP, second.Listener
+					if addr == ips[1].IP.String()+":80" { // which the first connection goes to
+						if connected.Swap(true) {
+							return nil, &net.OpError{Op: "dial", Net: network, Err: syscall.ECONNREFUSED}
+						}
+						at, listener = ips[1].IP, first.Listener
+					}
+					c, err := new(net.Dialer).DialContext(ctx, network, listener.Addr().String())
+					if err != nil {
+						return nil, err
+					}
+					return atAddress{c, &net.TCPAddr{IP: at, Port: 80}}, nil
+				})
+			d := harness.NewURLDownloader(t, ossdl.WithHTTPClient(hc), ossdl.WithPartSize(liePart), ossdl.WithRetry(lieRetry))
+			var err error
+			if way == "DownloadURL" {
+				path := filepath.Join(t.TempDir(), "k")
+				_, err = d.DownloadURL(t.Context(), "http://files.test/k", path)
+				if _, serr := os.Lstat(path); !errors.Is(serr, fs.ErrNotExist) {
+					t.Errorf("something is at the path: %v", serr)
+				}
+			} else {
+				var r *ossdl.Reader
+				if r, err = d.OpenURL(t.Context(), "http://files.test/k"); err != nil {
+					t.Fatal(err)
+				}
+				_, err = io.ReadAll(r)
+				r.Close()
+			}
+			if !errors.Is(err, ossdl.ErrObjectChanged) {
+				t.Errorf("error %v", err)
+			}
+			if n := left.asked.Load(); n < 1 || n > 3 {
+				t.Errorf("%d requests", n)
+			}
+		})
 	}
 }

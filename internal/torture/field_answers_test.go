@@ -152,6 +152,9 @@ func TestFieldOtherRange(t *testing.T) {
 			if res.ResumedBytes != kept {
 				t.Errorf("%d bytes resumed of %d", res.ResumedBytes, kept)
 			}
+			if n := s.requests(); c.name == "everything" && n != 3 { // two with a range, and then one for everything
+				t.Errorf("%d requests", n)
+			}
 		})
 		t.Run(c.name+", a range that is read", func(t *testing.T) {
 			s := newWeb(t, func(_ int, h http.Header) { h.Set("ETag", `"x"`) })

@@ -87,4 +87,57 @@ func TestFieldGrowing(t *testing.T) {
 			}
 		})
 	}
+	t.Run("WithIfMatch, on resume", func(t *testing.T) {
+		st := newServerStage(t, stageConfig{object: []osstest.ObjectOption{appendable}})
+		first := st.s.Stat("bkt", "key").ETag
+		st.interrupt()
+		grown := st.s.Append("bkt", "key", make([]byte, 2*liePart))
+		st.content = grown.Content
+		// The second call has no checkpoint, and says the same.
+		for range 2 {
+			if _, err := st.download(ossdl.WithGrowing(), ossdl.WithIfMatch(first)); !errors.Is(err, ossdl.ErrObjectChanged) {
+				t.Errorf("error %v", err)
+			}
+			st.mustLeavePathAlone(false)
+		}
+		res, err := st.download(ossdl.WithGrowing(), ossdl.WithIfMatch(grown.ETag))
+		st.mustSucceed(res, err, lieParts+4)
+	})
+}
+
+// TestFieldGrowingLink checks that WithGrowing is of no use for a symbolic link. Its target may have been replaced by a longer
+// object, which the CRC-64 of a link need not show.
+func TestFieldGrowingLink(t *testing.T) {
+	appendable := osstest.Type("Appendable")
+	for _, quirk := range []osstest.Quirk{0, osstest.LinkCRC} {
+		linked := func(t *testing.T, through entryPoint) *serverStage {
+			harness.Tried.Add("cases from the field", 1)
+			st := newServerStage(t, stageConfig{through: through, server: []osstest.Option{osstest.WithQuirks(quirk)}})
+			st.s.Put("bkt", "target", st.content, appendable)
+			st.s.Symlink("bkt", "key", "target")
+			return st
+		}
+		longer := osstest.Random(8, 2*lieSize)
+		for _, e := range []entryPoint{viaKey, viaUnsigned, viaURL, viaWriter, viaReader} {
+			t.Run(fmt.Sprintf("%s, CRC-64 of the link %t", e, quirk != 0), func(t *testing.T) {
+				st := linked(t, e)
+				st.s.Nth(7, osstest.Inject().Before(func() { st.s.Put("bkt", "target", longer, appendable) }))
+				if _, err := st.download(ossdl.WithGrowing()); !errors.Is(err, ossdl.ErrObjectChanged) {
+					t.Errorf("error %v", err)
+				}
+				st.mustLeavePathAlone(false)
+			})
+		}
+		t.Run(fmt.Sprintf("on resume, CRC-64 of the link %t", quirk != 0), func(t *testing.T) {
+			st := linked(t, viaKey)
+			st.interrupt()
+			st.s.Put("bkt", "target", longer, appendable)
+			st.content = longer
+			res, err := st.download(ossdl.WithGrowing())
+			st.mustSucceed(res, err, 2*lieParts+2)
+			if res.ResumedBytes != 0 {
+				t.Errorf("%+v", *res)
+			}
+		})
+	}
 }

@@ -9,6 +9,7 @@ import (
 	"io"
 	"net/http"
 	"os"
+	"strconv"
 	"sync"
 	"testing"
 
@@ -129,6 +130,47 @@ func TestFieldNoLength(t *testing.T) {
 			}
 			harness.NoLeftovers(t, s.path)
 		})
+	}
+	// What does not identify bytes may be the same for other bytes.
+	for _, name := range []http.Header{{"Last-Modified": {fieldTime}}, {"Etag": {`W/"x"`}}, {"Etag": {`W/"x"`}, "Last-Modified": {fieldTime}}} {
+		other := harness.Bytes(t, osstest.Random(8, lieSize))
+		for rest, answer := range map[string]func(http.ResponseWriter) bool{
+			"in chunks": func(w http.ResponseWriter) bool { return chunked(w, other, lieSize) },
+			"with a length": func(w http.ResponseWriter) bool {
+				w.Header().Set("Content-Length", strconv.Itoa(lieSize))
+				_, _ = w.Write(other)
+				return false
+			},
+		} {
+			cutOnce := func(t *testing.T) *web {
+				s := newWeb(t, func(_ int, h http.Header) { setAll(h, name) })
+				s.setAnswer(func(n int, w http.ResponseWriter, _ *http.Request) bool {
+					if n == 0 {
+						return chunked(w, s.content, 300_000)
+					}
+					return answer(w)
+				})
+				return s
+			}
+			t.Run(fmt.Sprintf("other bytes after a cut, %s, names %v", rest, name), func(t *testing.T) {
+				s := cutOnce(t)
+				if _, err := s.download(t); !errors.Is(err, ossdl.ErrObjectChanged) {
+					t.Errorf("error %v", err)
+				}
+				harness.NoLeftovers(t, s.path)
+			})
+			t.Run(fmt.Sprintf("other bytes after a cut, read, %s, names %v", rest, name), func(t *testing.T) {
+				s := cutOnce(t)
+				r, err := harness.NewURLDownloader(t, ossdl.WithRetry(lieRetry)).OpenURL(t.Context(), s.URL+"/key")
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer r.Close()
+				if got, err := io.ReadAll(r); !errors.Is(err, ossdl.ErrObjectChanged) || !bytes.HasPrefix(s.content, got) {
+					t.Errorf("%d bytes, %v", len(got), err)
+				}
+			})
+		}
 	}
 	t.Run("on resume", func(t *testing.T) {
 		s := newWeb(t, func(_ int, h http.Header) { h.Set("ETag", `"x"`) })
