@@ -194,10 +194,15 @@ func (r *Reader) WriteTo(w io.Writer) (n int64, err error) {
 	}
 }
 
-// consumed records that bytes were read.
+// consumed records that bytes were read. If the hash panics, the reading ends there: to give out the same bytes again would be
+// wrong, and so would be a digest without them.
 func (r *Reader) consumed(b []byte) {
-	if r.c.streamHash != nil {
-		r.c.streamHash.Write(b)
+	if h := r.c.streamHash; h != nil {
+		if err := r.c.panics.guard("the hash of WithChecksum", func() { h.Write(b) }); err != nil {
+			err = r.c.withNames(context.Background(), "", err)
+			r.ahead.Abort(err)
+			_ = r.last(err) // each later Read returns it
+		}
 	}
 	r.ahead.Drop(len(b))
 }

@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"hash"
 	"io"
 	"math/rand/v2"
 	"os"
@@ -539,5 +540,105 @@ func TestReaderClosedWhileAWriterBlocks(t *testing.T) {
 	pr.CloseWithError(broken)
 	if _, err := io.Copy(pw, r); err != broken {
 		t.Error(err)
+	}
+}
+
+// brokenHash calls a function in place of Write or Sum, which panics.
+type brokenHash struct {
+	hash.Hash
+	write, sum func()
+}
+
+func (h brokenHash) Write(b []byte) (int, error) {
+	if h.write != nil {
+		h.write()
+	}
+	return h.Hash.Write(b)
+}
+
+func (h brokenHash) Sum(b []byte) []byte {
+	if h.sum != nil {
+		h.sum()
+	}
+	return h.Hash.Sum(b)
+}
+
+// TestReaderAfterAPanic checks that a panic of the caller's hash is raised once. If the caller recovers it, whatever is called
+// next returns an error, and the bytes do not count as verified.
+func TestReaderAfterAPanic(t *testing.T) {
+	s := harness.NewServer(t)
+	content := osstest.Random(1, 3<<20+1)
+	s.Put("bkt", "k", content)
+	digest := sha256.Sum256(harness.Bytes(t, content))
+	d := harness.NewDownloader(t, s)
+	errPlanned := errors.New("planned panic")
+	planned := func(fn func()) bool {
+		v := func() (v any) {
+			defer func() { v = recover() }()
+			fn()
+			return nil
+		}()
+		err, _ := v.(error)
+		if v != nil && !errors.Is(err, errPlanned) {
+			t.Errorf("raised %v", v)
+		}
+		return v != nil
+	}
+	ways := map[string]func(*ossdl.Reader){
+		"Read":    func(r *ossdl.Reader) { _, _ = io.Copy(io.Discard, struct{ io.Reader }{r}) },
+		"WriteTo": func(r *ossdl.Reader) { _, _ = r.WriteTo(io.Discard) },
+		"Close": func(r *ossdl.Reader) {
+			_, _ = io.CopyN(io.Discard, struct{ io.Reader }{r}, content.Size())
+			_ = r.Close()
+		},
+	}
+	for way, read := range ways {
+		for _, method := range []string{"Write", "Sum"} {
+			for _, always := range []bool{false, true} {
+				t.Run(fmt.Sprintf("%s of the hash in %s, always %t", method, way, always), func(t *testing.T) {
+					calls, made := 0, 0
+					fail := func() {
+						if calls++; calls == 2 || method == "Sum" && calls == 1 || always && calls > 2 {
+							panic(errPlanned)
+						}
+					}
+					r, err := d.Open(t.Context(), "bkt", "k", ossdl.WithChecksum(func() hash.Hash {
+						switch made++; {
+						case made == 1: // the one that the option looks at
+							return sha256.New()
+						case method == "Sum":
+							return brokenHash{sha256.New(), nil, fail}
+						}
+						return brokenHash{sha256.New(), fail, nil}
+					}, digest[:]))
+					if err != nil {
+						t.Fatal(err)
+					}
+					if !planned(func() { read(r) }) {
+						t.Error("nothing was raised")
+					}
+					if planned(func() {
+						for range 2 {
+							if n, err := r.Read(make([]byte, 100)); n > 0 || err == nil || err == io.EOF {
+								t.Errorf("Read: %d bytes, %v", n, err)
+							}
+							if n, err := r.WriteTo(io.Discard); n > 0 || err == nil {
+								t.Errorf("WriteTo: %d bytes, %v", n, err)
+							}
+						}
+					}) {
+						t.Error("raised by a later Read")
+					}
+					for range 2 {
+						if planned(func() { _ = r.Close() }) {
+							t.Error("raised by a later Close")
+						}
+					}
+					if res := r.Result(); res != nil && res.Verified {
+						t.Errorf("%+v", *res)
+					}
+				})
+			}
+		}
 	}
 }

@@ -164,9 +164,9 @@ func (e *Engine) count(n int) {
 }
 
 // skipTo reads the bytes of a body up to pos, which are done already. If nothing identifies the object, or no more than a time
-// or a weak ETag without a size, they must be the same as before: only then is what follows of the same object.
+// or a weak ETag without a size in this answer, they must be the same as before: only then is what follows of the same object.
 func (e *Engine) skipTo(ctx context.Context, a *object.Answer, pos int64, m *Meter) error {
-	if f, _ := e.pin.current(); !f.Nameless() && (f.Size != object.UnknownSize || f.Strong()) {
+	if f, _ := e.pin.current(); f.Strong() || !f.Nameless() && f.Size != object.UnknownSize && !a.NoLength {
 		return e.skip(ctx, a, pos-a.Off, m, func([]byte) {})
 	}
 	if err := e.skip(ctx, a, e.Base-a.Off, m, func([]byte) {}); err != nil {
@@ -177,6 +177,9 @@ func (e *Engine) skipTo(ctx context.Context, a *object.Answer, pos int64, m *Met
 		return err
 	}
 	if want, done := e.Parts.SumTo(pos - e.Base); !done || got != want {
+		if e.Want.Earlier != nil {
+			return fmt.Errorf("%w: its bytes are not the same", ErrStale)
+		}
 		return changed("the bytes before the break are not the same", a.Origin)
 	}
 	return nil

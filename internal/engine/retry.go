@@ -22,7 +22,7 @@ import (
 // Progress starts a new streak.
 type streak struct {
 	fails int       // in a row, without progress
-	since time.Time // of its first request
+	since time.Time // when the first request began whose failure was counted, or else the latest one
 	mark  int64     // of the gate: the bytes of all requests, at the start or the last failure
 }
 
@@ -99,7 +99,8 @@ func (r *Retrier) expired(err error) bool {
 // begin starts a streak.
 func (r *Retrier) begin() streak { return streak{since: time.Now(), mark: r.gate.Mark()} }
 
-// started notes that a request of the streak is made. Waiting for a slot before the first one is not a lack of progress.
+// started notes that a request of the streak is made. As long as no failure is counted, to wait for a slot is not a lack of
+// progress: a request that was crowded out may wait until others are done.
 func (s *streak) started() {
 	if s.fails == 0 {
 		s.since = time.Now()

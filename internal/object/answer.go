@@ -20,6 +20,7 @@ type Answer struct {
 	Facts
 	span.Span             // the bytes that the body holds, in the object; the first one asked for is among them
 	Partial   bool        // a 206
+	NoLength  bool        // it does not say where the object ends
 	Header    http.Header // as received
 	Body      io.ReadCloser
 	From      Peer // nil: not known, or the only address of the host
@@ -272,7 +273,7 @@ func (a *Answer) readWhole(r Request, length int64, hasLength bool) error {
 	}
 	a.Span, a.Size = span.Span{Off: 0, End: length}, length
 	if length == UnknownSize {
-		a.End = math.MaxInt64
+		a.End, a.NoLength = math.MaxInt64, true
 	}
 	return nil
 }

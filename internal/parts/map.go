@@ -478,8 +478,8 @@ func (m *Map) Sum() (crc uint64) {
 	return crc
 }
 
-// SumTo returns the CRC-64 of the first n bytes. It reports whether exactly these are done, up to the position of a worker or
-// the end of a part.
+// SumTo returns the CRC-64 of the first n bytes. It reports whether exactly these are done or claimed, up to the position of a
+// worker or the end of a part.
 func (m *Map) SumTo(n int64) (crc uint64, done bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -488,7 +488,7 @@ func (m *Map) SumTo(n int64) (crc uint64, done bool) {
 		if p.Off >= n {
 			break
 		}
-		if p.state != partTaken && p.state != partDone {
+		if p.state == partMissing {
 			return 0, false
 		}
 		crc = crc64.Combine(crc, p.crc, p.pos-p.Off)

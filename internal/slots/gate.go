@@ -158,13 +158,14 @@ type Crowd uint8
 const (
 	Alone      Crowd = iota // no other request was in flight
 	InCompany               // others were, but whether they fare better is not known yet
-	CrowdedOut              // others received bytes meanwhile, and the limit was lowered
+	CrowdedOut              // others received bytes meanwhile, and the limit is lower now
 )
 
 // Crowded is for a request that failed before it was answered, as one too many fails at a proxy that accepts only so many
 // connections. It must be called before the slot is released. The bytes of others are those since the mark.
 //
-// If the request was crowded out, Crowded lowers the limit by that request, and the failure counts against nobody. Each such
+// If the request was crowded out, Crowded lowers the limit by that request, and the failure counts against nobody. If several
+// are refused at the same moment, the limit may be below what is in flight already; that is the same refusal. Each such
 // failure lowers the limit, so a request that always fails is soon alone, and then its failures count.
 func (g *Gate) Crowded(now time.Time, mark int64) Crowd {
 	g.mu.Lock()
@@ -174,12 +175,10 @@ func (g *Gate) Crowded(now time.Time, mark int64) Crowd {
 		return Alone
 	case g.adapt.bytes.Load() == mark:
 		return InCompany
+	case g.limit == 1: // nothing is left to lower, so there must be another reason
+		return InCompany
 	}
-	lower := g.adapt.crowded(now, g.limit, g.inUse)
-	if lower >= g.limit {
-		return InCompany // nothing is left to lower, so there must be another reason
-	}
-	g.limit = lower
+	g.limit = g.adapt.crowded(now, g.limit, g.inUse)
 	return CrowdedOut
 }
 

@@ -121,6 +121,7 @@ func TestCrowdedOut(t *testing.T) {
 		{"others did", 8, 100, CrowdedOut, 7},
 		{"fewer in flight than allowed", 3, 100, CrowdedOut, 2},
 		{"two", 2, 100, CrowdedOut, 1},
+		{"the limit is lower already", 12, 100, CrowdedOut, 8},
 	} {
 		g := NewGate(8, 8)
 		for range c.inFlight {
@@ -132,7 +133,26 @@ func TestCrowdedOut(t *testing.T) {
 			t.Errorf("%s: %v and a limit of %d, want %v and %d", c.name, got, g.Limit(), c.want, c.limit)
 		}
 	}
-	g := NewGate(64, 64)
+	g := NewGate(1, 8)
+	g.overdraw()
+	g.overdraw()
+	mark := g.Mark()
+	g.Received(100)
+	if got := g.Crowded(now, mark); got != InCompany || g.Limit() != 1 {
+		t.Errorf("a limit of one: %v and a limit of %d, want %v and 1", got, g.Limit(), InCompany)
+	}
+	g = NewGate(64, 64)
+	for range 64 {
+		g.overdraw()
+	}
+	mark = g.Mark()
+	g.Received(1)
+	for range 60 { // refused at the same moment, and none has released its slot yet
+		if got := g.Crowded(now, mark); got != CrowdedOut {
+			t.Fatalf("one of several: %v, want %v", got, CrowdedOut)
+		}
+	}
+	g = NewGate(64, 64)
 	for range 64 {
 		g.overdraw()
 	}

@@ -172,19 +172,56 @@ func TestFieldNoLength(t *testing.T) {
 			})
 		}
 	}
-	t.Run("on resume", func(t *testing.T) {
-		s := newWeb(t, func(_ int, h http.Header) { h.Set("ETag", `"x"`) })
-		kept := s.interrupt(t, true)
-		s.streams()
-		res, err := s.download(t)
-		if err != nil {
-			t.Fatal(err)
+	for _, name := range []http.Header{{"Etag": {`"x"`}}, {"Etag": {`W/"x"`}}, {"Last-Modified": {fieldTime}}} {
+		for _, other := range []bool{false, true} {
+			if other && name.Get("Etag") == `"x"` {
+				continue // other bytes have another strong ETag
+			}
+			t.Run(fmt.Sprintf("on resume, names %v, other bytes %t", name, other), func(t *testing.T) {
+				s := newWeb(t, func(_ int, h http.Header) { setAll(h, name) })
+				kept := s.interrupt(t, true)
+				if other { // the size would not show it
+					s.content, kept = harness.Bytes(t, osstest.Random(8, lieSize)), 0
+				}
+				s.streams()
+				res, err := s.download(t)
+				if err != nil {
+					t.Fatal(err)
+				}
+				s.mustHold(t, s.content)
+				if res.ResumedBytes != kept {
+					t.Errorf("%d bytes resumed of %d", res.ResumedBytes, kept)
+				}
+			})
 		}
-		s.mustHold(t, s.content)
-		if res.ResumedBytes != kept {
-			t.Errorf("%d bytes resumed of %d", res.ResumedBytes, kept)
-		}
-	})
+		t.Run(fmt.Sprintf("cut after a length was said, names %v", name), func(t *testing.T) {
+			for _, same := range []bool{true, false} {
+				if !same && name.Get("Etag") == `"x"` {
+					continue
+				}
+				s := newWeb(t, func(_ int, h http.Header) { setAll(h, name) })
+				rest := s.content
+				if !same {
+					rest = harness.Bytes(t, osstest.Random(8, lieSize))
+				}
+				s.setAnswer(func(n int, w http.ResponseWriter, r *http.Request) bool {
+					if r.Header.Del("Range"); n == 0 {
+						cut(w, r, s.content, 300_000)
+					}
+					return chunked(w, rest, lieSize)
+				})
+				_, err := s.download(t)
+				switch {
+				case same && err != nil:
+					t.Error(err)
+				case same:
+					s.mustHold(t, s.content)
+				case !errors.Is(err, ossdl.ErrObjectChanged):
+					t.Errorf("error %v", err)
+				}
+			}
+		})
+	}
 	t.Run("with a digest", func(t *testing.T) {
 		s := newWeb(t, func(int, http.Header) {})
 		s.streams()
