@@ -92,7 +92,8 @@ func TestPrefixAdapts(t *testing.T) {
 		sizes[fmt.Sprintf("k%04d", i)] = 100
 	}
 	harness.Put(s, sizes)
-	s.OnRequest(func(*osstest.Request) *osstest.Fault { return osstest.Inject().Delay(20 * time.Millisecond) })
+	// So long that the workers wait for slots and not for the disk, and that there is time for several measurements.
+	s.OnRequest(func(*osstest.Request) *osstest.Fault { return osstest.Inject().Delay(60 * time.Millisecond) })
 	res, err := harness.NewDownloader(t, s).DownloadPrefix(t.Context(), "bkt", "", t.TempDir())
 	harness.CheckCounts(t, res, err, len(sizes), 0, 0)
 	if n := s.MaxInFlight(); n <= harness.StartConcurrency || n > ossdl.AdaptiveConcurrency {
