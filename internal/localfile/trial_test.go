@@ -123,9 +123,9 @@ func TestPathThatCannotBeOpened(t *testing.T) {
 		if err := fsys.WriteFile(below, "/file", []byte("old"), 0o666); err != nil {
 			t.Fatal(err)
 		}
-		disk := faultfs.New(below, faultfs.Plan{Kind: faultfs.Open, Name: "/file", Err: c.err, Forever: true})
-		if _, err := Check(Config{FS: disk, Log: slog.New(slog.DiscardHandler), Path: "/file"}); (err != nil) != c.refuse {
-			t.Errorf("%v: %v", c.err, err)
+		disk := faultfs.New(below, faultfs.Plan{Kind: faultfs.Open, Name: "file", Err: c.err, Forever: true})
+		if _, err := Check(Config{FS: disk, Log: slog.New(slog.DiscardHandler), Path: "/file"}); (err != nil) != c.refuse || !disk.Fired() {
+			t.Errorf("%v: %v, fired %t", c.err, err, disk.Fired())
 		}
 	}
 }
