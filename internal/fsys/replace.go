@@ -1,6 +1,7 @@
 package fsys
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -80,14 +81,30 @@ func createTemp(f FS, temp string, perm fs.FileMode) (File, error) {
 	return f.OpenFile(temp, flag, perm)
 }
 
+// firstRead is the most memory that ReadFile takes for what the size of a file promises.
+const firstRead = 1 << 20
+
+// readUpTo reads a file to its end, but at most so many bytes.
+func readUpTo(file File, most int64) ([]byte, error) {
+	fi, err := file.Stat()
+	if err != nil {
+		return nil, err
+	}
+	var data bytes.Buffer
+	data.Grow(int(max(0, min(fi.Size(), most, firstRead))) + bytes.MinRead) // room to meet the end, too
+	_, err = data.ReadFrom(io.NewSectionReader(file, 0, most))
+	return data.Bytes(), err
+}
+
 // ReadFile is the content of the plain file name. More than limit bytes are ErrTooLarge, a link, folder, pipe or device
-// ErrNotRegular, neither waited for nor read. Memory grows with what was read, not with what the size promises.
+// ErrNotRegular, neither waited for nor read. A file that promises a size gets at most firstRead bytes of memory for that;
+// beyond it, memory grows with what was read.
 func ReadFile(f FS, name string, limit int64) ([]byte, error) {
 	file, err := f.OpenFile(name, os.O_RDONLY, 0)
 	if err != nil {
 		return nil, err
 	}
-	data, err := io.ReadAll(io.NewSectionReader(file, 0, min(limit, math.MaxInt64-1)+1))
+	data, err := readUpTo(file, min(limit, math.MaxInt64-1)+1)
 	if cerr := file.Close(); err == nil {
 		err = cerr
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"runtime"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 )
@@ -33,10 +34,14 @@ func NoSecret(t testing.TB, err error, secrets ...string) {
 	}
 }
 
+// stackBuffers are for stacks: the fault loops ask for them thousands of times.
+var stackBuffers = sync.Pool{New: func() any { return new([1 << 18]byte) }}
+
 // OthersInBubble is the stacks of all goroutines of the caller's bubble except the caller's.
 func OthersInBubble() string {
-	buf := make([]byte, 1<<18)
-	stacks := strings.Split(string(buf[:runtime.Stack(buf, true)]), "\n\n")
+	buf := stackBuffers.Get().(*[1 << 18]byte)
+	stacks := strings.Split(string(buf[:runtime.Stack(buf[:], true)]), "\n\n")
+	stackBuffers.Put(buf)
 	header, _, _ := strings.Cut(stacks[0], "\n")
 	bubble := header[strings.LastIndexByte(header, ','):] // ", synctest bubble 7]:"
 	var left []string
