@@ -38,7 +38,8 @@ type folder struct {
 	readable bool      // or else it is open for nothing but the names in it
 	info     *fileInfo // when it was opened
 
-	changes, synced atomic.Uint64 // how often something was placed in it, and how much of that is durable
+	changes, synced atomic.Uint64  // how often something was placed in it, and how much of that is durable
+	missing         [2]atomic.Bool // whether the last search of a kind found nothing in it
 
 	// Guarded by heldFolders.mu.
 	users    int

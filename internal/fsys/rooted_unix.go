@@ -4,7 +4,9 @@ package fsys
 
 import (
 	"errors"
+	"fmt"
 	"io/fs"
+	"math"
 	"os"
 	"path/filepath"
 	"strings"
@@ -60,7 +62,7 @@ func (r *rootFS) in(op, name string, fn func(d *folder, base string) error) erro
 			break
 		}
 		err = fn(d, base)
-		outdated := again && r.held.isOutdated(d, err)
+		outdated := again && err != errNothing && r.held.isOutdated(d, err)
 		if outdated {
 			r.held.drop(d)
 		}
@@ -70,8 +72,36 @@ func (r *rootFS) in(op, name string, fn func(d *folder, base string) error) erro
 		}
 		err = nil
 	}
+	if err == errNothing {
+		err = unix.ENOENT
+	}
 	return pathError(op, name, err)
 }
+
+// The kinds of searches.
+const (
+	byLstat = iota
+	byOpen
+)
+
+// search is in for an operation that looks for something. When nothing is found, the folder has to be looked at, too. So where
+// the last search found nothing, the first question is whether anything is at the whole name: that is one system call instead
+// of two. The kernel may follow links for it, even out of the root, so only the answer that nothing is there counts.
+func (r *rootFS) search(kind int, op, name string, fn func(d *folder, base string) error) error {
+	return r.in(op, name, func(d *folder, base string) error {
+		if d != r.held.top && d.missing[kind].Load() {
+			if _, err := statAt(r.held.top.fd, name); isGone(err) {
+				return errNothing
+			}
+		}
+		err := fn(d, base)
+		d.missing[kind].Store(isGone(err))
+		return err
+	})
+}
+
+// errNothing is ENOENT for a name at which nothing is, whatever folder is there.
+var errNothing = fmt.Errorf("%w", unix.ENOENT)
 
 // at runs fn with the folder itself, for a question about it.
 func (r *rootFS) at(op, name string, fn func(d *folder) error) error {
@@ -111,10 +141,16 @@ func pathError(op, name string, err error) error {
 func (r *rootFS) OpenFile(name string, flag int, perm fs.FileMode) (File, error) {
 	const creating = os.O_CREATE | os.O_EXCL
 	var fd int
-	err := r.in("open", name, func(d *folder, base string) (err error) {
+	open := func(d *folder, base string) (err error) {
 		fd, err = openIn(d.fd, base, flag, perm)
 		return err
-	})
+	}
+	var err error
+	if flag&os.O_CREATE != 0 {
+		err = r.in("open", name, open)
+	} else {
+		err = r.search(byOpen, "open", name, open)
+	}
 	if err != nil {
 		return nil, explainOpen(name, err, r.Lstat)
 	}
@@ -145,7 +181,7 @@ func openIn(dir int, name string, flag int, perm fs.FileMode) (fd int, err error
 }
 
 func (r *rootFS) Lstat(name string) (fi fs.FileInfo, err error) {
-	err = r.in("lstat", name, func(d *folder, base string) error {
+	err = r.search(byLstat, "lstat", name, func(d *folder, base string) error {
 		found, err := statAt(d.fd, base)
 		if err == nil {
 			found.name = filepath.Base(name)
@@ -291,7 +327,12 @@ func (d *folder) sync() error {
 }
 
 func (r *rootFS) Free(dir string) (int64, error) {
-	v, err := r.Volume(dir)
+	var v Volume
+	err := r.at("statfs", dir, func(d *folder) error {
+		c, err := statfsFd(d.fd)
+		v = c.volume(os.Geteuid() == 0, math.MaxInt64)
+		return err
+	})
 	return freeOf(dir, v, err)
 }
 
