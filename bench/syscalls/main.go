@@ -159,6 +159,10 @@ func parse(r io.Reader) (map[string]int, error) {
 	return calls, nil
 }
 
+// ofRuntime are the calls by which the threads of a Go program wait for work and for each other. Their number depends on how long
+// the run takes, which strace makes much longer.
+var ofRuntime = []string{"nanosleep", "futex", "epoll_pwait", "sched_yield", "madvise", "tgkill", "rt_sigreturn", "getpid"}
+
 // report prints what one object more costs, the most frequent call first. What is below a hundredth is summed up.
 func report(out io.Writer, s *settings, few, many map[string]int) {
 	type row struct {
@@ -166,10 +170,13 @@ func report(out io.Writer, s *settings, few, many map[string]int) {
 		each float64
 	}
 	var rows []row
-	var total, rest float64
+	var total, rest, waiting float64
 	for name := range many {
 		each := float64(many[name]-few[name]) / float64(s.objects)
 		total += each
+		if slices.Contains(ofRuntime, name) {
+			waiting += each
+		}
 		if each < 0.01 {
 			rest += each
 			continue
@@ -178,8 +185,9 @@ func report(out io.Writer, s *settings, few, many map[string]int) {
 	}
 	slices.SortFunc(rows, func(a, b row) int { return cmp.Or(cmp.Compare(b.each, a.each), strings.Compare(a.name, b.name)) })
 	fmt.Fprintf(out, "%d objects more, of %d bytes, %d in a folder: system calls for each\n\n", s.objects, s.size, perFolder)
-	for _, r := range append(rows, row{"others", rest}, row{"total", total}) {
-		fmt.Fprintf(out, "%-16s %8.2f\n", r.name, r.each)
+	rows = append(rows, row{"others", rest}, row{"total", total}, row{"of it Go runtime", waiting})
+	for _, r := range rows {
+		fmt.Fprintf(out, "%-18s %8.2f\n", r.name, r.each)
 	}
 }
 
