@@ -9,7 +9,6 @@ import (
 	"math"
 	"net"
 	"net/http"
-	"os"
 	"slices"
 	"strings"
 	"time"
@@ -607,8 +606,8 @@ const (
 // hooks are what tests outside this package may replace.
 type hooks struct {
 	fs          fsys.FS
-	folderFS    func(*os.Root) fsys.FS // of the folder of DownloadPrefix
-	objectTimes bool                   // Download gives the file the object's Last-Modified, as DownloadPrefix does
+	folderFS    func(*fsys.Root) fsys.FS // of the folder of DownloadPrefix
+	objectTimes bool                     // Download gives the file the object's Last-Modified, as DownloadPrefix does
 }
 
 // defaults returns the settings without any options.
@@ -677,7 +676,7 @@ func init() {
 			return nil
 		}}
 	}
-	testhook.FolderFileSystem = func(f func(*os.Root) fsys.FS) Option {
+	testhook.FolderFileSystem = func(f func(*fsys.Root) fsys.FS) Option {
 		return Option{"FolderFileSystem", inDownloadPrefix, func(s *settings) error {
 			s.folderFS = f
 			return nil

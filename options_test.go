@@ -537,7 +537,7 @@ func TestHooksHaveTheirTypes(t *testing.T) {
 	if _, ok := testhook.FileSystem.(func(fsys.FS) ossdl.Option); !ok {
 		t.Errorf("FileSystem is a %T", testhook.FileSystem)
 	}
-	if _, ok := testhook.FolderFileSystem.(func(func(*os.Root) fsys.FS) ossdl.Option); !ok {
+	if _, ok := testhook.FolderFileSystem.(func(func(*fsys.Root) fsys.FS) ossdl.Option); !ok {
 		t.Errorf("FolderFileSystem is a %T", testhook.FolderFileSystem)
 	}
 	if _, ok := testhook.ObjectTimes.(func() ossdl.Option); !ok {

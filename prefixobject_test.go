@@ -189,7 +189,7 @@ func TestPrefixCaseTwins(t *testing.T) {
 	s := harness.NewServer(t)
 	all := harness.Put(s, map[string]int64{"File": 1, "file": 2, "FILE": 3, "dir/Ключ": 4, "dir/КЛЮЧ": 5, "Dir/other": 6, "single": 7})
 	dir := t.TempDir()
-	folding := harness.WithFolderFS(func(r *os.Root) fsys.FS { return foldFS{fsys.Rooted(r), nil} })
+	folding := harness.WithFolderFS(func(r *fsys.Root) fsys.FS { return foldFS{fsys.Rooted(r), nil} })
 	d := harness.NewDownloader(t, s)
 	for range 2 { // the same ones fail each time
 		res, err := d.DownloadPrefix(t.Context(), "bkt", "", dir, folding)
@@ -219,7 +219,7 @@ func TestPrefixNamesOnlyTheFileSystemFolds(t *testing.T) {
 		t.Skip("files cannot be distinguished here without opening them")
 	}
 	more := strings.NewReplacer("\u00df", "ss", "\u00e9", "e\u0301", "\u200d", "")
-	folding := harness.WithFolderFS(func(r *os.Root) fsys.FS { return foldFS{fsys.Rooted(r), more} })
+	folding := harness.WithFolderFS(func(r *fsys.Root) fsys.FS { return foldFS{fsys.Rooted(r), more} })
 	twins := [][]string{{"stra\u00dfe", "strasse"}, {"caf\u00e9/x", "cafe\u0301/x"}, {"\u00e9", "\u200de\u0301", "e\u0301"}}
 	among := []string{".o\u00dfdl/x", ".oss\u200ddl/y/z"}
 	s := harness.NewServer(t)
@@ -283,7 +283,7 @@ func TestPrefixHardLinks(t *testing.T) {
 	s.Put("bkt", "a", c, when)
 	s.Put("bkt", "b", c, when)
 	dir := t.TempDir()
-	folding := harness.WithFolderFS(func(r *os.Root) fsys.FS { return foldFS{fsys.Rooted(r), nil} })
+	folding := harness.WithFolderFS(func(r *fsys.Root) fsys.FS { return foldFS{fsys.Rooted(r), nil} })
 	d := harness.NewDownloader(t, s)
 	if _, err := d.DownloadPrefix(t.Context(), "bkt", "a", dir, folding); err != nil {
 		t.Fatal(err)
@@ -361,7 +361,7 @@ func TestPrefixWorkDirRemovedByAnother(t *testing.T) {
 	for _, moment := range []string{"lstat", "upper", "lock"} {
 		dir := t.TempDir()
 		f := &removingFS{moment: moment}
-		removing := harness.WithFolderFS(func(r *os.Root) fsys.FS { f.FS = fsys.Rooted(r); return f })
+		removing := harness.WithFolderFS(func(r *fsys.Root) fsys.FS { f.FS = fsys.Rooted(r); return f })
 		res, err := harness.NewDownloader(t, s).DownloadPrefix(t.Context(), "bkt", "", dir, removing)
 		harness.CheckCounts(t, res, err, 1, 0, 0)
 		harness.CheckTree(t, dir, all)

@@ -63,7 +63,7 @@ func osTarget(t *testing.T) fstest.Target {
 func rootedTarget(t *testing.T) fstest.Target {
 	g := osTarget(t)
 	dir := g.Dir
-	root, err := os.OpenRoot(dir)
+	root, err := fsys.OpenRoot(dir)
 	if err != nil {
 		t.Fatal(err)
 	}

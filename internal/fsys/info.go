@@ -5,8 +5,8 @@ import (
 	"os"
 )
 
-// Inode is what FileInfo.Sys of a file system that is not the operating system's implements, for Links, Allocated,
-// Owner, Device and SameFile.
+// Inode is what FileInfo.Sys implements, for Links, Allocated, Owner, Device and SameFile, where the FileInfo is not one of
+// package os.
 type Inode interface {
 	Links() uint64
 	Allocated() int64
@@ -28,6 +28,9 @@ func Allocated(fi fs.FileInfo) int64 {
 func SameFile(a, b fs.FileInfo) bool {
 	if i, ok := a.Sys().(Inode); ok {
 		return i.Same(b.Sys())
+	}
+	if i, ok := b.Sys().(Inode); ok {
+		return i.Same(a.Sys())
 	}
 	return os.SameFile(bare(a), bare(b))
 }

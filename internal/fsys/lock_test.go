@@ -213,7 +213,7 @@ func TestLockContendedByGoroutines(t *testing.T) {
 func TestClaim(t *testing.T) {
 	dir := t.TempDir()
 	name := filepath.Join(dir, "file")
-	root, err := os.OpenRoot(dir)
+	root, err := fsys.OpenRoot(dir)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -3,7 +3,6 @@ package fsys
 import (
 	"errors"
 	"math"
-	"os"
 
 	"golang.org/x/sys/unix"
 )
@@ -11,18 +10,18 @@ import (
 // ReserveStep is without bound: blocks are allocated here without being touched.
 const ReserveStep = math.MaxInt64
 
-// reserve is F_PREALLOCATE, which allocates blocks behind the end of the file, and then moves the end.
-func reserve(f *os.File, fd uintptr, off, size int64) error {
+// reserveAt is F_PREALLOCATE, which allocates blocks behind the end of the file, and then moves the end.
+func reserveAt(fd uintptr, off, size int64) error {
 	size += off
-	fi, err := f.Stat()
-	if err != nil {
+	var st unix.Stat_t
+	if err := ignoringEINTR(func() error { return unix.Fstat(int(fd), &st) }); err != nil {
 		return err
 	}
-	missing := size - fi.Size()
+	missing := size - st.Size
 	if missing <= 0 {
 		return nil
 	}
-	err = ignoringEINTR(func() error {
+	err := ignoringEINTR(func() error {
 		return unix.FcntlFstore(fd, unix.F_PREALLOCATE, &unix.Fstore_t{
 			Flags:   unix.F_ALLOCATEALL, // all of it or an error
 			Posmode: unix.F_PEOFPOSMODE,
@@ -35,10 +34,13 @@ func reserve(f *os.File, fd uintptr, off, size int64) error {
 	return ignoringEINTR(func() error { return unix.Ftruncate(int(fd), size) })
 }
 
-// syncData is F_FULLFSYNC, which (*os.File).Sync uses here: fsync(2) leaves the bytes in the drive's cache, where a
+// syncDataAt is F_FULLFSYNC, which (*os.File).Sync uses here: fsync(2) leaves the bytes in the drive's cache, where a
 // power loss takes them. File systems without it (SMB) get fsync(2), the most they have.
-func syncData(f *os.File, fd uintptr) error {
-	err := f.Sync()
+func syncDataAt(fd uintptr) error {
+	err := ignoringEINTR(func() error {
+		_, err := unix.FcntlInt(fd, unix.F_FULLFSYNC, 0)
+		return err
+	})
 	if errors.Is(SyncError(err), errors.ErrUnsupported) {
 		return ignoringEINTR(func() error { return unix.Fsync(int(fd)) })
 	}

@@ -1,7 +1,6 @@
 package fsys
 
 import (
-	"os"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -20,9 +19,9 @@ var (
 	syncFileRange = unix.SyncFileRange
 )
 
-// reserve is fallocate(2) itself: where the file system has no such thing the C library's posix_fallocate would write
+// reserveAt is fallocate(2) itself: where the file system has no such thing the C library's posix_fallocate would write
 // a byte into each block, which takes as long as the download.
-func reserve(_ *os.File, fd uintptr, off, size int64) error {
+func reserveAt(fd uintptr, off, size int64) error {
 	const least = 1 << 20
 	end := off + size
 	for step := size; off < end; {
@@ -41,9 +40,9 @@ func reserve(_ *os.File, fd uintptr, off, size int64) error {
 	return nil
 }
 
-// syncData is fdatasync(2): it flushes the bytes, the size and the block map, which is what reading them again takes,
+// syncDataAt is fdatasync(2): it flushes the bytes, the size and the block map, which is what reading them again takes,
 // and spares the journal the times.
-func syncData(_ *os.File, fd uintptr) error {
+func syncDataAt(fd uintptr) error {
 	return ignoringEINTR(func() error { return fdatasync(int(fd)) })
 }
 

@@ -51,7 +51,9 @@ func stat(f *os.File) (fs.FileInfo, error) { return f.Stat() }
 
 func rename(oldname, newname string) error { return os.Rename(oldname, newname) }
 
-func renameIn(root *os.Root, oldname, newname string) error { return root.Rename(oldname, newname) }
+func reserve(_ *os.File, fd uintptr, off, size int64) error { return reserveAt(fd, off, size) }
+
+func syncData(_ *os.File, fd uintptr) error { return syncDataAt(fd) }
 
 // patiently: what others have open can be renamed and removed here.
 func patiently(fn func() error) error { return fn() }
@@ -71,11 +73,6 @@ var faccessat = access
 
 func writableAt(dir string) error { return faccessat(unix.AT_FDCWD, dir) }
 
-// writableDir is writableAt for an open folder.
-func writableDir(d *os.File) error {
-	return control(d, "access", func(fd uintptr) error { return certain(faccessat(int(fd), ".")) })
-}
-
 // certain is an error of access(2), if it is one that is believed. EACCES may be wrong under an ACL or on a server, EPERM
 // and ENOSYS are what a seccomp filter or an old kernel says to faccessat2(2).
 func certain(err error) error {
@@ -90,26 +87,13 @@ func mountPointAt(folder, file fs.FileInfo, name string) bool {
 	return mountPoint(folder, file, unix.AT_FDCWD, filepath.Dir(name), name)
 }
 
-// mountPointDir is mountPointAt for a file in an open folder.
-func mountPointDir(d *os.File, file fs.FileInfo, name string) (is bool, err error) {
-	folder, err := d.Stat()
-	if err != nil {
-		return false, err
-	}
-	err = control(d, "stat", func(fd uintptr) error {
-		is = mountPoint(folder, file, int(fd), ".", name)
-		return nil
-	})
-	return is, err
-}
-
 // bare is what os.SameFile knows: every FileInfo says itself how many names the file has.
 func bare(fi fs.FileInfo) fs.FileInfo { return fi }
 
-// allocated: a block of st_blocks has 512 bytes whatever the file system's have.
+// allocated: see blockBytes.
 func allocated(fi fs.FileInfo) int64 {
 	if st, ok := fi.Sys().(*syscall.Stat_t); ok {
-		return int64(st.Blocks) * 512
+		return int64(st.Blocks) * blockBytes
 	}
 	return -1
 }
@@ -127,8 +111,11 @@ func Links(fi fs.FileInfo) uint64 {
 
 // ID distinguishes the files of one file system, as long as they exist; false if the system does not say.
 func ID(fi fs.FileInfo) (id uint64, ok bool) {
-	if st, ok := fi.Sys().(*syscall.Stat_t); ok {
+	switch st := fi.Sys().(type) {
+	case *syscall.Stat_t:
 		return uint64(st.Ino), true
+	case *inode:
+		return uint64(st.st.Ino), true
 	}
 	return 0, false
 }

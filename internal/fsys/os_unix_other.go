@@ -5,16 +5,19 @@ package fsys
 import (
 	"errors"
 	"math"
-	"os"
+
+	"golang.org/x/sys/unix"
 )
 
 // ReserveStep is without bound: blocks are allocated here without being touched.
 const ReserveStep = math.MaxInt64
 
-// reserve has no system call here that fails rather than writes zeros where the file system cannot.
-func reserve(*os.File, uintptr, int64, int64) error { return errors.ErrUnsupported }
+// reserveAt has no system call here that fails rather than writes zeros where the file system cannot.
+func reserveAt(uintptr, int64, int64) error { return errors.ErrUnsupported }
 
-func syncData(f *os.File, _ uintptr) error { return f.Sync() }
+func syncDataAt(fd uintptr) error {
+	return ignoringEINTR(func() error { return unix.Fsync(int(fd)) })
+}
 
 // openAt: a folder must be readable here to be opened.
 const openAt = 0

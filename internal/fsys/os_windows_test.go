@@ -30,7 +30,7 @@ func selfish(t *testing.T, name string) windows.Handle {
 // removed.
 func TestRenameAndRemoveWaitForScanner(t *testing.T) {
 	dir := t.TempDir()
-	root, err := os.OpenRoot(dir)
+	root, err := fsys.OpenRoot(dir)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,9 +1,6 @@
 package fsys
 
-import (
-	"errors"
-	"os"
-)
+import "errors"
 
 // maxLinks bounds a chain of links, as the kernel does.
 const maxLinks = 40
@@ -17,4 +14,4 @@ func Resolve(path string) (string, error) { return resolvePath(path) }
 
 // OpenFolder opens the folder dir as a root, and makes it and its parents if they are missing. Of the links on the way, and
 // at dir itself, only those are followed that MayFollow allows.
-func OpenFolder(dir string) (*os.Root, error) { return openFolder(dir) }
+func OpenFolder(dir string) (*Root, error) { return openFolder(dir) }

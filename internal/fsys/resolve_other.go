@@ -58,11 +58,11 @@ func resolve(
 }
 
 // openFolder is OpenFolder. Files have no owners here that would forbid a link.
-func openFolder(dir string) (*os.Root, error) {
+func openFolder(dir string) (*Root, error) {
 	if err := os.MkdirAll(dir, 0o777); err != nil {
 		return nil, err
 	}
-	return os.OpenRoot(dir)
+	return OpenRoot(dir)
 }
 
 // resolveFolder is the absolute path of an existing folder without links.

@@ -84,12 +84,12 @@ func (w walker) resolve(path string) (string, error) {
 }
 
 // openFolder is OpenFolder.
-func openFolder(dir string) (*os.Root, error) {
+func openFolder(dir string) (*Root, error) {
 	real, err := makeFolder(dir)
 	if err != nil {
 		return nil, err
 	}
-	root, err := os.OpenRoot(real)
+	root, err := OpenRoot(real)
 	if err != nil {
 		return nil, err
 	}
@@ -122,7 +122,7 @@ func makeFolder(dir string) (string, error) {
 
 // isAtPath returns an error unless the root is what is at the path, which has no links. os.OpenRoot would follow one that was
 // put there after the path was resolved.
-func isAtPath(root *os.Root, path string) error {
+func isAtPath(root *Root, path string) error {
 	opened, err := root.Stat(".")
 	if err != nil {
 		return err
@@ -209,6 +209,6 @@ func MayFollow(user uint32, folder, link fs.FileInfo) error {
 
 // Resolve follows links within the root only. os.Root would follow those to folders itself, but whosever they are.
 func (r *rootFS) Resolve(name string) (string, error) {
-	w := walker{lstat: r.root.Lstat, readlink: r.root.Readlink, rooted: true}
+	w := walker{lstat: r.Lstat, readlink: r.held.root.Readlink, rooted: true}
 	return w.as(uint32(os.Geteuid())).resolve(name)
 }

@@ -149,7 +149,7 @@ func TestMemoryLimits(t *testing.T) {
 // TestWritableErrors checks that EROFS is the only error of access(2) that counts.
 func TestWritableErrors(t *testing.T) {
 	dir := t.TempDir()
-	root, err := os.OpenRoot(dir)
+	root, err := OpenRoot(dir)
 	if err != nil {
 		t.Fatal(err)
 	}

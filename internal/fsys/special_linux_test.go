@@ -101,7 +101,7 @@ func TestWritableIsAHint(t *testing.T) {
 	if err := errors.Join(os.Mkdir(locked, 0o555), os.Chmod(filepath.Dir(dir), 0o755), os.Chmod(dir, 0o755)); err != nil {
 		t.Fatal(err)
 	}
-	root, err := os.OpenRoot(dir)
+	root, err := fsys.OpenRoot(dir)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -140,7 +140,7 @@ func asAnother(t *testing.T, fn func()) {
 func TestWritableReadOnly(t *testing.T) {
 	mount := t.TempDir()
 	mounted(t, "tmpfs", mount, "tmpfs", unix.MS_RDONLY, "size=1m")
-	root, err := os.OpenRoot(mount)
+	root, err := fsys.OpenRoot(mount)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -169,7 +169,7 @@ func mounted(t *testing.T, source, target, kind string, flags uintptr, data stri
 // refused until then.
 func TestOpenLeased(t *testing.T) {
 	dir := t.TempDir()
-	root, err := os.OpenRoot(dir)
+	root, err := fsys.OpenRoot(dir)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -210,7 +210,7 @@ func TestOpenLeased(t *testing.T) {
 // file keeps both times (bindfs, encfs, unionfs).
 func TestChtimesSetsBoth(t *testing.T) {
 	dir := t.TempDir()
-	root, err := os.OpenRoot(dir)
+	root, err := fsys.OpenRoot(dir)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -253,7 +253,7 @@ func TestMounts(t *testing.T) {
 	mounted(t, "tmpfs", at("tmpfs"), "tmpfs", 0, "size=1m,nr_inodes=3")
 	mounted(t, at("plain"), at("twice"), "", unix.MS_BIND, "")
 	mounted(t, at("other"), at("file"), "", unix.MS_BIND, "")
-	root, err := os.OpenRoot(dir)
+	root, err := fsys.OpenRoot(dir)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -336,7 +336,7 @@ func TestInherit(t *testing.T) {
 	} else {
 		t.Log("no access lists here: ", err)
 	}
-	root, err := os.OpenRoot(dir)
+	root, err := fsys.OpenRoot(dir)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -411,7 +411,7 @@ func TestDropBox(t *testing.T) {
 	if err := errors.Join(os.Mkdir(box, 0o733), os.Chmod(box, 0o733), os.Chmod(filepath.Dir(dir), 0o755), os.Chmod(dir, 0o755)); err != nil {
 		t.Fatal(err)
 	}
-	root, err := os.OpenRoot(dir)
+	root, err := fsys.OpenRoot(dir)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -56,7 +56,7 @@ func TestResolveStickyOwners(t *testing.T) {
 	if err := os.Symlink("shared/dir", "way"); err != nil {
 		t.Fatal(err)
 	}
-	root, err := os.OpenRoot(top)
+	root, err := fsys.OpenRoot(top)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -31,21 +31,19 @@ func volumeAt(dir string) (Volume, error) {
 }
 
 // volumeDir is volumeAt for an open folder.
-func volumeDir(d *os.File) (v Volume, err error) {
-	fi, err := d.Stat()
+func volumeDir(fd int) (v Volume, err error) {
+	fi, err := statOf(fd, ".")
 	if err != nil {
 		return Volume{}, err
 	}
-	err = control(d, "statfs", func(fd uintptr) error {
-		c, err := statfsFd(int(fd))
-		if err == nil {
-			v = c.volume(os.Geteuid() == 0, maxFile())
-			v.Mount = mountOf(fi, int(fd), ".")
-			v.Inherit = inheritOf(fi, pathOf(fd))
-		}
-		return err
-	})
-	return v, err
+	c, err := statfsFd(fd)
+	if err != nil {
+		return Volume{}, err
+	}
+	v = c.volume(os.Geteuid() == 0, maxFile())
+	v.Mount = mountOf(fi, fd, ".")
+	v.Inherit = inheritOf(fi, pathOf(uintptr(fd)))
+	return v, nil
 }
 
 func mountOf(folder fs.FileInfo, dirfd int, name string) Mount {
@@ -57,10 +55,20 @@ func mountOf(folder fs.FileInfo, dirfd int, name string) Mount {
 // inheritOf is Volume.Inherit of a folder. path leads to it; where none does only the group is known.
 func inheritOf(folder fs.FileInfo, path string) string {
 	group := ""
-	if st, ok := folder.Sys().(*syscall.Stat_t); ok && (groupsInherited || folder.Mode()&fs.ModeSetgid != 0) {
-		group = fmt.Sprintf("group %d ", st.Gid)
+	if gid, ok := groupOf(folder); ok && (groupsInherited || folder.Mode()&fs.ModeSetgid != 0) {
+		group = fmt.Sprintf("group %d ", gid)
 	}
 	return group + attributesOf(path)
+}
+
+func groupOf(fi fs.FileInfo) (gid uint32, ok bool) {
+	switch st := fi.Sys().(type) {
+	case *syscall.Stat_t:
+		return st.Gid, true
+	case *inode:
+		return st.st.Gid, true
+	}
+	return 0, false
 }
 
 // mountPoint reports whether name in the open folder is a mount point. On Linux a plain file can be one, and a rename

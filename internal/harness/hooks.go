@@ -4,7 +4,6 @@ import (
 	"context"
 	"net"
 	"net/http"
-	"os"
 
 	"github.com/ossdl/ossdl"
 	"github.com/ossdl/ossdl/internal/fsys"
@@ -27,6 +26,6 @@ func SetNetwork(c *http.Client, lookup func(context.Context, string) ([]net.IPAd
 }
 
 // WithFolderFS replaces the file system of the folder that DownloadPrefix writes to.
-func WithFolderFS(f func(*os.Root) fsys.FS) ossdl.Option {
-	return testhook.FolderFileSystem.(func(func(*os.Root) fsys.FS) ossdl.Option)(f)
+func WithFolderFS(f func(*fsys.Root) fsys.FS) ossdl.Option {
+	return testhook.FolderFileSystem.(func(func(*fsys.Root) fsys.FS) ossdl.Option)(f)
 }

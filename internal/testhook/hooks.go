@@ -10,7 +10,7 @@ var (
 	FileSystem any
 
 	// FolderFileSystem replaces the file system of the folder that DownloadPrefix writes to.
-	// It is a func(func(*os.Root) fsys.FS) ossdl.Option.
+	// It is a func(func(*fsys.Root) fsys.FS) ossdl.Option.
 	FolderFileSystem any
 
 	// ObjectTimes gives a file the time of its object, as DownloadPrefix does.

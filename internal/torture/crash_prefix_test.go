@@ -7,7 +7,6 @@ import (
 	"maps"
 	"math/rand/v2"
 	"net/http"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -79,7 +78,7 @@ func (sh *crashShelf) run(t *testing.T, on fsys.FS) (res *ossdl.PrefixResult, se
 		if derr != nil {
 			t.Fatal(derr)
 		}
-		res, err = d.DownloadPrefix(t.Context(), "bkt", "p/", t.TempDir(), harness.WithFolderFS(func(*os.Root) fsys.FS { return files }))
+		res, err = d.DownloadPrefix(t.Context(), "bkt", "p/", t.TempDir(), harness.WithFolderFS(func(*fsys.Root) fsys.FS { return files }))
 		log, sent = lines.String(), s.Sent.Load()
 		synctest.Wait()
 		if left := leaks.OthersInBubble(); left != "" {

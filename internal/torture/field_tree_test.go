@@ -23,7 +23,7 @@ import (
 
 // onDisk makes a disk in memory the folder of DownloadPrefix.
 func onDisk(disk fsys.FS) ossdl.Option {
-	return harness.WithFolderFS(func(*os.Root) fsys.FS { return disk })
+	return harness.WithFolderFS(func(*fsys.Root) fsys.FS { return disk })
 }
 
 // objectRequests returns the requests for objects since the last call of ResetLog, sorted.

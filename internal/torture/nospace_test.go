@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -66,7 +65,7 @@ func TestNoSpaceForAPrefix(t *testing.T) {
 	want := harness.Put(s, map[string]int64{"large": 3 << 20, "small": 100})
 	disk := memfs.New(memfs.Config{Capacity: 1 << 20})
 	res, err := harness.NewDownloader(t, s, ossdl.WithConcurrency(1)).DownloadPrefix(t.Context(), "bkt", "", t.TempDir(),
-		harness.WithFolderFS(func(*os.Root) fsys.FS { return disk }))
+		harness.WithFolderFS(func(*fsys.Root) fsys.FS { return disk }))
 	if res == nil || res.Done != 1 || res.Failed != 1 || !errors.Is(err, ossdl.ErrNoSpace) {
 		t.Fatalf("%+v, %v", res, err)
 	}
@@ -81,7 +80,7 @@ func TestNoSpaceForAPrefix(t *testing.T) {
 	}
 	// Once there is room the same call brings the rest.
 	disk.SetCapacity(0)
-	res, err = harness.NewDownloader(t, s).DownloadPrefix(t.Context(), "bkt", "large", t.TempDir(), harness.WithFolderFS(func(*os.Root) fsys.FS { return disk }))
+	res, err = harness.NewDownloader(t, s).DownloadPrefix(t.Context(), "bkt", "large", t.TempDir(), harness.WithFolderFS(func(*fsys.Root) fsys.FS { return disk }))
 	harness.CheckCounts(t, res, err, 1, 0, 0)
 	if got, err := fsys.ReadFile(disk, "large", 1<<30); err != nil || osstest.Bytes(got).CRC64() != want["large"].CRC64() {
 		t.Errorf("%d bytes, %v", len(got), err)

@@ -25,7 +25,7 @@ func TestPrefixNoSpaceForAFolder(t *testing.T) {
 	delete(all, "b/")
 	for _, name := range []string{harness.WorkDir, "a", "b"} {
 		dir := t.TempDir()
-		full := harness.WithFolderFS(func(r *os.Root) fsys.FS {
+		full := harness.WithFolderFS(func(r *fsys.Root) fsys.FS {
 			return &failingFS{FS: fsys.Rooted(r), op: "mkdir " + name, err: syscall.ENOSPC}
 		})
 		res, err := harness.NewDownloader(t, s).DownloadPrefix(t.Context(), "bkt", "", dir, full)
@@ -61,7 +61,7 @@ func TestPrefixLeftoverThatStays(t *testing.T) {
 	}
 	left := filepath.Join(dir, harness.WorkBase("k")) + harness.TreeCheckpoint
 	harness.WriteFile(t, left, "{}")
-	broken := harness.WithFolderFS(func(r *os.Root) fsys.FS { return stayingCheckpoints{fsys.Rooted(r)} })
+	broken := harness.WithFolderFS(func(r *fsys.Root) fsys.FS { return stayingCheckpoints{fsys.Rooted(r)} })
 	res, err := harness.NewDownloader(t, s, ossdl.WithoutCheckpoint()).DownloadPrefix(t.Context(), "bkt", "", dir, broken)
 	harness.CheckCounts(t, res, err, 1, 0, 0)
 	if !harness.Exists(left) {
@@ -75,7 +75,7 @@ func TestPrefixSyncsFolders(t *testing.T) {
 	s := harness.NewServer(t)
 	harness.Put(s, map[string]int64{"a/b/c/k": 1, "a/b/l": 1})
 	rec := &recordingFS{}
-	recorded := harness.WithFolderFS(func(r *os.Root) fsys.FS { rec.FS = fsys.Rooted(r); return rec })
+	recorded := harness.WithFolderFS(func(r *fsys.Root) fsys.FS { rec.FS = fsys.Rooted(r); return rec })
 	res, err := harness.NewDownloader(t, s).DownloadPrefix(t.Context(), "bkt", "", t.TempDir(), recorded)
 	harness.CheckCounts(t, res, err, 2, 0, 0)
 	for _, c := range [][]string{
@@ -91,7 +91,7 @@ func TestPrefixSetsTimeBeforeName(t *testing.T) {
 	s := harness.NewServer(t)
 	all := harness.Put(s, map[string]int64{"a": 10, "b": 0, "c/d": 5 * harness.PartSize})
 	rec := &recordingFS{}
-	recorded := harness.WithFolderFS(func(r *os.Root) fsys.FS { rec.FS = fsys.Rooted(r); return rec })
+	recorded := harness.WithFolderFS(func(r *fsys.Root) fsys.FS { rec.FS = fsys.Rooted(r); return rec })
 	dir := t.TempDir()
 	res, err := harness.NewDownloader(t, s, ossdl.WithPartSize(harness.PartSize)).DownloadPrefix(t.Context(), "bkt", "", dir, recorded)
 	harness.CheckCounts(t, res, err, len(all), 0, 0)
@@ -151,7 +151,7 @@ func TestPrefixBrokenDisk(t *testing.T) {
 	for _, op := range []string{"mkdir a", "sync", "rename", "chtimes"} {
 		dir := t.TempDir()
 		d := harness.NewDownloader(t, s, ossdl.WithConcurrency(1))
-		faulty := harness.WithFolderFS(func(r *os.Root) fsys.FS { return &failingFS{FS: fsys.Rooted(r), op: op, err: broken} })
+		faulty := harness.WithFolderFS(func(r *fsys.Root) fsys.FS { return &failingFS{FS: fsys.Rooted(r), op: op, err: broken} })
 		res, err := d.DownloadPrefix(t.Context(), "bkt", "", dir, faulty)
 		if op == "chtimes" { // a pity, but the file is right
 			harness.CheckCounts(t, res, err, 2, 0, 0)

@@ -7,7 +7,6 @@ import (
 	"io"
 	"math"
 	"net/http"
-	"os"
 	"runtime"
 	"runtime/debug"
 	"strings"
@@ -142,7 +141,7 @@ func TestPrefixAdaptsOnAFastLine(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		disk := harness.WithFolderFS(func(*os.Root) fsys.FS { return memfs.New(memfs.Config{}) })
+		disk := harness.WithFolderFS(func(*fsys.Root) fsys.FS { return memfs.New(memfs.Config{}) })
 		res, err := d.DownloadPrefix(t.Context(), "bkt", "", t.TempDir(), disk)
 		harness.CheckCounts(t, res, err, len(s.Objects), 0, 0)
 		if n := s.most.Load(); n <= harness.StartConcurrency || n > ossdl.AdaptiveConcurrency {
@@ -226,7 +225,7 @@ func TestPrefixMemory(t *testing.T) {
 	})
 	// All keys are other shards': they get their names, and nothing is fetched.
 	res, err := harness.NewDownloader(t, s).DownloadPrefix(t.Context(), "bkt", "", t.TempDir(), ossdl.WithShard(0, math.MaxInt),
-		harness.WithFolderFS(func(*os.Root) fsys.FS { return memfs.New(memfs.Config{}) })) // which does not fold names
+		harness.WithFolderFS(func(*fsys.Root) fsys.FS { return memfs.New(memfs.Config{}) })) // which does not fold names
 	if err != nil || res.Done+res.Skipped+res.Failed > 0 || pages.Load() != int64(last) {
 		t.Fatalf("%+v, %v; %d pages", res, err, pages.Load())
 	}

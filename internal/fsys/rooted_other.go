@@ -1,3 +1,5 @@
+//go:build !unix
+
 package fsys
 
 import (
@@ -8,16 +10,14 @@ import (
 	"time"
 )
 
-// Rooted is the file system below root. Names are relative to root; a name that leads out of it, by ".." or by a link
-// that someone planted on the way, is an error. The caller closes root, after the last use.
-func Rooted(root *os.Root) FS {
-	// Only for Key: the folder itself is held open and may be renamed meanwhile.
-	base, err := resolveFolder(root.Name())
-	if err != nil {
-		base = root.Name()
-	}
-	return &rootFS{root: root, base: base}
-}
+// heldFolders is what a Root holds open below its folder: nothing, os.Root walks to each name.
+type heldFolders struct{}
+
+func (*heldFolders) openTop(*os.Root) error { return nil }
+
+func (*heldFolders) close() {}
+
+func newRootFS(root *Root) *rootFS { return &rootFS{root: root.Root, base: pathOfRoot(root.Root)} }
 
 type rootFS struct {
 	root *os.Root
@@ -37,8 +37,6 @@ func (r *rootFS) OpenFile(name string, flag int, perm fs.FileMode) (File, error)
 	}
 	return nil, &fs.PathError{Op: "open", Path: name, Err: errAgain}
 }
-
-var errAgain = errors.New("replaced by others while it was being opened")
 
 // open does not let os.Root follow a link inside the root, for which it has no flag: creation is always exclusive, which
 // never follows; a file that exists is opened without creating or cutting anything, and then compared with what is at
