@@ -261,6 +261,21 @@ func (c *call) attempt(ctx context.Context, dst *localfile.Destination, cp *chec
 	return nil
 }
 
+// toMemory fetches and verifies an object that stays in memory until then, and stores it in its file. dogs watch its request.
+func (c *call) toMemory(ctx context.Context, dst *localfile.Small, dogs *engine.Watchdog) error {
+	config, err := c.engineConfig(dst, nil)
+	if err != nil {
+		return err
+	}
+	config.Parts.SetVolatile()
+	config.Watch = dogs
+	e := c.newEngine(config)
+	if c.verdict, err = c.fetchUntilVerified(ctx, e); err != nil {
+		return err
+	}
+	return dst.Store(c.modTime(e))
+}
+
 // maxRounds limits how often ranges that differ from their record on disk are downloaded again.
 const maxRounds = 3
 

@@ -139,6 +139,7 @@ type prefixCall struct {
 	folder   *tree.Folder     // dir; nil until it is open
 	fs       fsys.FS          // within dir; nil until then
 	notices  localfile.Notices
+	smallCall
 
 	mu         sync.Mutex
 	requested  bool // a request was made
@@ -204,6 +205,7 @@ func (p *prefixCall) fetchAll(ctx context.Context) error {
 	defer stop()
 	end := p.lane.Begin()
 	defer end()
+	committed := p.startCommitter(ctx)
 	pages := make(chan []bucket.Entry, 1) // one ahead, so that the line is not idle between two pages
 	group, listing := errgroup.WithContext(ctx)
 	group.Go(func() error {
@@ -211,7 +213,9 @@ func (p *prefixCall) fetchAll(ctx context.Context) error {
 		return p.list(listing, pages)
 	})
 	group.Go(func() error { return p.dispatch(ctx, pages) })
-	if err := group.Wait(); err != nil {
+	err := group.Wait()
+	committed()
+	if err != nil {
 		return err
 	}
 	p.mu.Lock()
