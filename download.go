@@ -180,6 +180,8 @@ type call struct {
 	start time.Time
 	nth   int // which object of a prefix it is, in the order in which they are begun
 
+	fetched bool // all bytes of an object of a prefix are there
+
 	panics *panics // of the caller's functions
 
 	verdict              // on the whole; zero until it is verified

@@ -343,6 +343,13 @@ func (p *prefixCall) begun(c *call, size int64) {
 	p.calls[c] = size
 }
 
+// fetched records that all bytes of a call are there: only its file has still to get its path.
+func (p *prefixCall) fetched(c *call) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	c.fetched = true
+}
+
 // ended adds the bytes of a call to the sums, and counts its object if it is complete.
 func (p *prefixCall) ended(c *call, size int64, err error) {
 	now := c.snapshot()
@@ -434,7 +441,7 @@ func (p *prefixCall) snapshot() Progress {
 			sum.Total += one.Total - size
 			size = one.Total
 		}
-		if len(sum.Objects) < maxObjects {
+		if len(sum.Objects) < maxObjects && !c.fetched {
 			sum.Objects = append(sum.Objects, ObjectProgress{Key: c.src.Identity().Key, Done: one.Done, Total: size})
 		}
 	}

@@ -205,6 +205,7 @@ func (p *prefixCall) fetchSmall(ctx context.Context, c *call, o bucket.Entry, fi
 	}
 	err = c.toMemory(ctx, small, p.smallDogs)
 	if err == nil {
+		p.fetched(c)
 		err = p.committer.Add(ctx, small, func(durable bool, err error) {
 			c.durable = durable
 			p.ended(c, o.Size, err)
@@ -248,17 +249,16 @@ func (p *prefixCall) fileConfig(name string) (localfile.Config, error) {
 
 // tidy removes the working files that a killed call left for a file that is complete by now.
 func (p *prefixCall) tidy(name string) (durable bool, err error) {
-	if _, unsynced := p.unsynced[filepath.Dir(filepath.FromSlash(name))]; unsynced {
-		return false, nil
-	}
+	_, unsynced := p.unsynced[filepath.Dir(filepath.FromSlash(name))]
 	if !p.folder.HasLeft(name) {
-		return true, nil
+		return !unsynced, nil
 	}
 	files, err := p.fileConfig(name)
 	if err != nil {
-		return true, nil // not ours
+		return !unsynced, nil // not ours
 	}
-	return localfile.RemoveLeftovers(files)
+	durable, err = localfile.RemoveLeftovers(files)
+	return durable && !unsynced, err
 }
 
 // startCommitter finishes what calls that were killed have left unsynced, and starts the committer of this call. stop returns

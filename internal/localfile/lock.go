@@ -55,7 +55,7 @@ const noLocks = "the file system has no locks: other processes are not kept away
 func (d *Destination) claim() (disclaim func(), err error) {
 	disclaim, err = fsys.Claim(d.fs, d.path)
 	if errors.Is(err, fsys.ErrLocked) {
-		return nil, fmt.Errorf("%w: %s", ErrInUse, d.path)
+		return nil, d.errInUse()
 	}
 	return disclaim, err
 }
@@ -137,7 +137,7 @@ func (d *Destination) dropSmall(name, other string) error {
 	defer f.Close() // nothing was written
 	switch err := f.TryLock(); {
 	case errors.Is(err, fsys.ErrLocked):
-		return d.inUse(name)
+		return d.errInUse() // the file has the object, and says nothing of its holder
 	case err != nil && !errors.Is(err, errors.ErrUnsupported):
 		return err
 	}
@@ -309,12 +309,15 @@ func thisHolder() holder {
 	return holder{PID: os.Getpid(), Host: host, Start: time.Now().UTC().Truncate(time.Second)}
 }
 
+// errInUse returns an [ErrInUse] that does not say who has the path.
+func (d *Destination) errInUse() error { return fmt.Errorf("%w: %s", ErrInUse, d.path) }
+
 // inUse returns an [ErrInUse] that says who holds the lock, if that can be read.
 func (d *Destination) inUse(lock string) error {
 	note, held, err := fsys.Holder(d.fs, lock)
 	var by holder
 	if err != nil || !held || json.Unmarshal([]byte(note), &by) != nil || by.PID == 0 {
-		return fmt.Errorf("%w: %s", ErrInUse, d.path)
+		return d.errInUse()
 	}
 	return fmt.Errorf("%w: %s, by process %d on %q since %s", ErrInUse, d.path, by.PID, by.Host, by.Start.Format(time.RFC3339))
 }

@@ -173,7 +173,7 @@ func (s *Small) lock() (locked bool, err error) {
 	err = s.content.file.TryLock()
 	switch {
 	case errors.Is(err, fsys.ErrLocked):
-		return false, d.inUse(d.work.data)
+		return false, d.errInUse()
 	case errors.Is(err, errors.ErrUnsupported):
 		d.warnOnce(noLocks, errors.ErrUnsupported)
 	case err != nil:
@@ -190,6 +190,9 @@ func (s *Small) lock() (locked bool, err error) {
 // does. So of two calls at least one sees the other.
 func (s *Small) lookAtOther() error {
 	if s.unlock != nil {
+		return nil
+	}
+	if _, err := s.d.fs.Lstat(s.d.work.lock); errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
 	if _, held, _ := fsys.Holder(s.d.fs, s.d.work.lock); held { // a lock that cannot be asked about is nobody's
