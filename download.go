@@ -180,6 +180,8 @@ type call struct {
 	start time.Time
 	nth   int // which object of a prefix it is, in the order in which they are begun
 
+	fetched bool // all bytes of an object of a prefix are there
+
 	panics *panics // of the caller's functions
 
 	verdict              // on the whole; zero until it is verified
@@ -259,6 +261,21 @@ func (c *call) attempt(ctx context.Context, dst *localfile.Destination, cp *chec
 		return keep.abandon(err)
 	}
 	return nil
+}
+
+// toMemory fetches and verifies an object that stays in memory until then, and stores it in its file. dogs watch its request.
+func (c *call) toMemory(ctx context.Context, dst *localfile.Small, dogs *engine.Watchdog) error {
+	config, err := c.engineConfig(dst, nil)
+	if err != nil {
+		return err
+	}
+	config.Parts.SetVolatile()
+	config.Watch = dogs
+	e := c.newEngine(config)
+	if c.verdict, err = c.fetchUntilVerified(ctx, e); err != nil {
+		return err
+	}
+	return dst.Store(c.modTime(e))
 }
 
 // maxRounds limits how often ranges that differ from their record on disk are downloaded again.

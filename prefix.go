@@ -139,6 +139,7 @@ type prefixCall struct {
 	folder   *tree.Folder     // dir; nil until it is open
 	fs       fsys.FS          // within dir; nil until then
 	notices  localfile.Notices
+	smallCall
 
 	mu         sync.Mutex
 	requested  bool // a request was made
@@ -204,6 +205,7 @@ func (p *prefixCall) fetchAll(ctx context.Context) error {
 	defer stop()
 	end := p.lane.Begin()
 	defer end()
+	committed := p.startCommitter(ctx)
 	pages := make(chan []bucket.Entry, 1) // one ahead, so that the line is not idle between two pages
 	group, listing := errgroup.WithContext(ctx)
 	group.Go(func() error {
@@ -211,7 +213,9 @@ func (p *prefixCall) fetchAll(ctx context.Context) error {
 		return p.list(listing, pages)
 	})
 	group.Go(func() error { return p.dispatch(ctx, pages) })
-	if err := group.Wait(); err != nil {
+	err := group.Wait()
+	committed()
+	if err != nil {
 		return err
 	}
 	p.mu.Lock()
@@ -339,6 +343,13 @@ func (p *prefixCall) begun(c *call, size int64) {
 	p.calls[c] = size
 }
 
+// fetched records that all bytes of a call are there: only its file has still to get its path.
+func (p *prefixCall) fetched(c *call) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	c.fetched = true
+}
+
 // ended adds the bytes of a call to the sums, and counts its object if it is complete.
 func (p *prefixCall) ended(c *call, size int64, err error) {
 	now := c.snapshot()
@@ -430,7 +441,7 @@ func (p *prefixCall) snapshot() Progress {
 			sum.Total += one.Total - size
 			size = one.Total
 		}
-		if len(sum.Objects) < maxObjects {
+		if len(sum.Objects) < maxObjects && !c.fetched {
 			sum.Objects = append(sum.Objects, ObjectProgress{Key: c.src.Identity().Key, Done: one.Done, Total: size})
 		}
 	}

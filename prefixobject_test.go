@@ -358,11 +358,15 @@ func TestPrefixManyCallsOneFolder(t *testing.T) {
 func TestPrefixWorkDirRemovedByAnother(t *testing.T) {
 	s := harness.NewServer(t)
 	all := harness.Put(s, map[string]int64{"k": 100})
-	for _, moment := range []string{"lstat", "upper", "lock"} {
+	for _, moment := range []string{"lstat", "upper", "new", "lock"} {
+		opts := []ossdl.Option{}
+		if moment == "lock" {
+			opts = append(opts, ossdl.WithPartSize(50)) // it takes two requests, and so it is not small
+		}
 		dir := t.TempDir()
 		f := &removingFS{moment: moment}
 		removing := harness.WithFolderFS(func(r *fsys.Root) fsys.FS { f.FS = fsys.Rooted(r); return f })
-		res, err := harness.NewDownloader(t, s).DownloadPrefix(t.Context(), "bkt", "", dir, removing)
+		res, err := harness.NewDownloader(t, s, opts...).DownloadPrefix(t.Context(), "bkt", "", dir, removing)
 		harness.CheckCounts(t, res, err, 1, 0, 0)
 		harness.CheckTree(t, dir, all)
 		if !f.done {
@@ -395,8 +399,11 @@ func (f *removingFS) Lstat(name string) (fs.FileInfo, error) {
 }
 
 func (f *removingFS) OpenFile(name string, flag int, perm fs.FileMode) (fsys.File, error) {
-	if strings.HasSuffix(name, harness.TreeLock) {
+	switch {
+	case strings.HasSuffix(name, harness.TreeLock):
 		f.now("lock")
+	case strings.HasSuffix(name, harness.TreeSmall):
+		f.now("new")
 	}
 	return f.FS.OpenFile(name, flag, perm)
 }

@@ -93,8 +93,12 @@ type Config struct {
 	Beside     []func(context.Context) error                    // run from when the sink is ready until all is done or ctx ends
 	Retry      slots.Retry
 	Stall      time.Duration // a request that delivers next to nothing for this long is ended
-	Stats      *Stats
-	Log        *slog.Logger
+	// Watch inspects the requests of this engine along with those of others, and is running: then there is one request at a
+	// time, in the goroutine that calls Run. That is for small objects, for which an engine's own goroutines cost more than all
+	// else. Disk must be nil then, and Beside empty; the caller has begun the lane. nil: the engine has a watchdog of its own.
+	Watch *Watchdog
+	Stats *Stats
+	Log   *slog.Logger
 }
 
 // Engine fetches what its map says is missing, from a source into a sink, for one call. Workers take parts, with a slot for
@@ -123,7 +127,7 @@ func New(config Config) *Engine {
 			gate: config.Gate, lane: config.Lane, policy: config.Retry, log: config.Log, ready: config.Source.Ready,
 			retried: func() { config.Stats.Retries.Add(1) },
 		},
-		dog:   NewWatchdog(config.Stall),
+		dog:   newWatchdog(config.Stall, config.Watch),
 		began: make(chan struct{}),
 		ready: make(chan struct{}),
 	}
@@ -135,6 +139,9 @@ var errFinished = errors.New("all done")
 // Run fetches until nothing is missing and every claim is verified. After an error, what was done stays done, and Run may be
 // called again. Everything that Run started has ended when it returns.
 func (e *Engine) Run(ctx context.Context) error {
+	if e.Watch != nil {
+		return e.runAlone(ctx)
+	}
 	end := e.Lane.Begin()
 	defer end()
 	stop := e.dog.Start(e.beat)
@@ -157,6 +164,14 @@ func (e *Engine) Run(ctx context.Context) error {
 		err = context.Cause(ctx)
 	}
 	return err
+}
+
+// runAlone is Run with one worker, in this goroutine.
+func (e *Engine) runAlone(ctx context.Context) error {
+	if err := e.checkUnchanged(ctx); err != nil {
+		return err
+	}
+	return e.work(ctx, func(error) {})
 }
 
 // startFirst starts one worker, and returns once the first answer is accepted or none will come.

@@ -172,6 +172,12 @@ func (e *Engine) fetchOnce(ctx context.Context, m *Meter, sp span.Span) (answere
 			return err
 		}
 		answered = true
+		if e.Watch != nil { // nobody else prepares the sink
+			if err := e.begin(); err != nil {
+				a.Body.Close()
+				return &sinkError{err}
+			}
+		}
 		return e.receive(ctx, m.part, r, a, m)
 	})
 	return answered, err

@@ -36,15 +36,31 @@ const (
 // Watchdog ends requests that stall. It serves all requests of a call, including those that are not for the bytes of an
 // object.
 type Watchdog struct {
-	care   *caution
+	care *caution
+	*inFlight
+}
+
+// inFlight are the meters of the requests in flight. Several watchdogs may share them; one of those inspects them.
+type inFlight struct {
 	mu     sync.Mutex
-	meters map[*Meter]struct{} // of the requests in flight
+	meters map[*Meter]struct{}
 }
 
 // NewWatchdog makes a Watchdog that ends a request once it has received next to nothing for stall, or for longer after others
 // stalled without a byte; see caution. It does so from Start on.
 func NewWatchdog(stall time.Duration) *Watchdog {
-	return &Watchdog{care: newCaution(stall), meters: map[*Meter]struct{}{}}
+	return newWatchdog(stall, nil)
+}
+
+// newWatchdog is NewWatchdog with the requests of with, which inspects them; nil: with none.
+func newWatchdog(stall time.Duration, with *Watchdog) *Watchdog {
+	w := &Watchdog{care: newCaution(stall)}
+	if with != nil {
+		w.inFlight = with.inFlight
+	} else {
+		w.inFlight = &inFlight{meters: map[*Meter]struct{}{}}
+	}
+	return w
 }
 
 // Start inspects the requests every tickTime until stop is called, and calls beat after each inspection. Once stop has
@@ -98,27 +114,27 @@ func (w *Watchdog) watch(ctx context.Context, m *Meter, fn func(context.Context,
 // silent reports whether a request that ended with err has stalled without a byte of the body.
 func (m *Meter) silent(err error) bool { return m.bytes.Load() == 0 && errors.Is(err, errStalled) }
 
-func (w *Watchdog) add(m *Meter) {
+func (w *inFlight) add(m *Meter) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.meters[m] = struct{}{}
 }
 
-func (w *Watchdog) remove(m *Meter) {
+func (w *inFlight) remove(m *Meter) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	delete(w.meters, m)
 }
 
 // InFlight returns the number of requests in flight.
-func (w *Watchdog) InFlight() int {
+func (w *inFlight) InFlight() int {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return len(w.meters)
 }
 
 // snapshot returns the meters of the requests in flight.
-func (w *Watchdog) snapshot() []*Meter {
+func (w *inFlight) snapshot() []*Meter {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	meters := make([]*Meter, 0, len(w.meters))

@@ -31,7 +31,11 @@ const (
 	TreePart       = ".part"
 	TreeCheckpoint = ".cp"
 	TreeLock       = ".part.lock"
+	TreeSmall      = ".new" // a small object has this one alone
 )
+
+// BatchFiles is how many small objects DownloadPrefix commits together, at most.
+const BatchFiles = 256
 
 // WorkDir is the folder in which DownloadPrefix keeps what is not complete, below the folder that it writes to.
 const WorkDir = ".ossdl"

@@ -36,11 +36,7 @@ func (d *Destination) Commit(size int64, modified time.Time) (durable bool, err 
 func RemoveLeftovers(cfg Config) (durable bool, err error) {
 	cfg.KeepPartial = true // the call that was killed may have kept a checkpoint
 	d := newDestination(cfg)
-	left := slices.ContainsFunc([]string{d.work.data, d.work.checkpoint, d.work.lock}, func(name string) bool {
-		_, err := d.fs.Lstat(name)
-		return err == nil
-	})
-	if !left {
+	if !cfg.anyLeft(d.work.data, d.work.checkpoint, d.work.lock, d.work.other) {
 		return true, nil
 	}
 	unlock, err := d.Lock()
@@ -59,6 +55,24 @@ func RemoveLeftovers(cfg Config) (durable bool, err error) {
 	return durable, nil
 }
 
+// CanResume reports whether an earlier call may have left something of the file that is worth continuing. cfg must have a Base.
+func CanResume(cfg Config) bool {
+	w := filesAt(cfg.Folder, cfg.Base)
+	return cfg.anyLeft(w.data, w.checkpoint)
+}
+
+// anyLeft reports whether one of the working files may be of an earlier call.
+func (c *Config) anyLeft(names ...string) bool {
+	return slices.ContainsFunc(names, func(name string) bool {
+		if c.AreLeft {
+			_, left := c.Left[filepath.Base(name)]
+			return left
+		}
+		_, err := c.FS.Lstat(name)
+		return err == nil
+	})
+}
+
 // syncFolder makes the names in the path's folder durable, and reports whether they are. A failure is logged, once.
 func (d *Destination) syncFolder() (durable bool) {
 	err := d.fs.SyncDir(filepath.Dir(d.path))
@@ -75,9 +89,13 @@ func (d *Destination) isAt(name string, ours fs.FileInfo, size int64) error {
 		return err
 	}
 	if !fsys.SameFile(ours, there) || ours.Size() != size {
-		return fmt.Errorf("%s was changed by another program during the download", name)
+		return changedMeanwhile(name)
 	}
 	return nil
+}
+
+func changedMeanwhile(name string) error {
+	return fmt.Errorf("%s was changed by another program during the download", name)
 }
 
 // removePartial removes the partial file. A failure is logged and no more.

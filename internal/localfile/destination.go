@@ -37,6 +37,10 @@ type Config struct {
 	CheckpointDir string // a folder for checkpoints of several downloads, made if it is missing
 	Source        string // what is downloaded; with the path it makes the checkpoint's name in CheckpointDir
 
+	// If AreLeft is set, Left has the names of those files in Folder that may be of earlier calls; otherwise they are looked for.
+	Left    map[string]struct{}
+	AreLeft bool
+
 	Notices *Notices // of the call, if it has several destinations; nil: of this one
 
 	// IsCheckpoint reports whether a file that begins with data is a checkpoint of any version, be it a torn one.

@@ -25,10 +25,7 @@ var ErrInUse = errors.New("destination in use")
 // this process the path itself is claimed, too.
 func (d *Destination) Lock() (unlock func(), err error) {
 	defer func() { err = d.NoSpace(0, err) }()
-	disclaim, err := fsys.Claim(d.fs, d.path)
-	if errors.Is(err, fsys.ErrLocked) {
-		return nil, fmt.Errorf("%w: %s", ErrInUse, d.path)
-	}
+	disclaim, err := d.claim()
 	if err != nil {
 		return nil, err
 	}
@@ -44,12 +41,23 @@ func (d *Destination) Lock() (unlock func(), err error) {
 	case err != nil:
 		return nil, err
 	case !systemwide:
-		d.warnOnce("the file system has no locks: other processes are not kept away", errors.ErrUnsupported)
+		d.warnOnce(noLocks, errors.ErrUnsupported)
 	}
 	return func() {
 		defer disclaim()
 		release()
 	}, nil
+}
+
+const noLocks = "the file system has no locks: other processes are not kept away"
+
+// claim keeps other calls of this process away from the path.
+func (d *Destination) claim() (disclaim func(), err error) {
+	disclaim, err = fsys.Claim(d.fs, d.path)
+	if errors.Is(err, fsys.ErrLocked) {
+		return nil, d.errInUse()
+	}
+	return disclaim, err
 }
 
 // folderTries limits how often the folder of working files is made again because another call, which is done, removed it
@@ -99,7 +107,65 @@ func (d *Destination) takeShared() (release func(), systemwide bool, err error) 
 	if err != nil {
 		return nil, false, vanished(d.cannotMake(err))
 	}
+	if err := d.dropSmall(d.work.other, ""); err != nil {
+		d.logLeft(unlock())
+		return nil, false, err
+	}
 	return func() { d.logLeft(unlock()) }, systemwide, nil
+}
+
+// dropSmall removes the working file of a [Small] that a killed call left. The error is [ErrInUse] if a call has it, or the lock
+// file other; see [Small.closeFirst]. An empty name is that of no file.
+func (d *Destination) dropSmall(name, other string) error {
+	if name == "" {
+		return nil
+	}
+	fi, err := d.ourFile(name)
+	if fi == nil || err != nil {
+		return err
+	}
+	if closesFirst { // the lock file of a Destination is held
+		return d.removeStale(name)
+	}
+	f, err := d.fs.OpenFile(name, os.O_RDWR, 0)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer f.Close() // nothing was written
+	switch err := f.TryLock(); {
+	case errors.Is(err, fsys.ErrLocked):
+		return d.errInUse() // the file has the object, and says nothing of its holder
+	case err != nil && !errors.Is(err, errors.ErrUnsupported):
+		return err
+	}
+	opened, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	there, err := d.fs.Lstat(name)
+	if errors.Is(err, fs.ErrNotExist) || err == nil && !fsys.SameFile(opened, there) {
+		return nil // it got the path meanwhile, or was removed
+	}
+	if err != nil {
+		return err
+	}
+	if other != "" {
+		if _, held, _ := fsys.Holder(d.fs, other); held {
+			return d.inUse(other)
+		}
+	}
+	return d.removeStale(name)
+}
+
+func (d *Destination) removeStale(name string) error {
+	err := d.fs.Remove(name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
 }
 
 // takeFolder is takeLock for a folder that is only this destination's.
@@ -243,12 +309,15 @@ func thisHolder() holder {
 	return holder{PID: os.Getpid(), Host: host, Start: time.Now().UTC().Truncate(time.Second)}
 }
 
+// errInUse returns an [ErrInUse] that does not say who has the path.
+func (d *Destination) errInUse() error { return fmt.Errorf("%w: %s", ErrInUse, d.path) }
+
 // inUse returns an [ErrInUse] that says who holds the lock, if that can be read.
 func (d *Destination) inUse(lock string) error {
 	note, held, err := fsys.Holder(d.fs, lock)
 	var by holder
 	if err != nil || !held || json.Unmarshal([]byte(note), &by) != nil || by.PID == 0 {
-		return fmt.Errorf("%w: %s", ErrInUse, d.path)
+		return d.errInUse()
 	}
 	return fmt.Errorf("%w: %s, by process %d on %q since %s", ErrInUse, d.path, by.PID, by.Host, by.Start.Format(time.RFC3339))
 }

@@ -35,6 +35,7 @@ const (
 // The suffixes of working files in a folder that several files share; see [Config].Base.
 const (
 	partSuffix       = ".part"
+	smallSuffix      = ".new" // of a [Small]; it has none of the others
 	checkpointSuffix = ".cp"
 	lockSuffix       = ".part.lock"
 )
@@ -48,6 +49,12 @@ const (
 type workFiles struct {
 	folder                 string // that they are in
 	data, checkpoint, lock string
+	other                  string // the data of a [Small] for the same path; "": there can be none
+}
+
+// small returns the working files of a [Small]. It has but one, and looks at the lock.
+func (w workFiles) small() workFiles {
+	return workFiles{folder: w.folder, data: w.other, lock: w.lock}
 }
 
 // filesIn returns the working files in a folder that holds nothing else.
@@ -60,7 +67,9 @@ func filesIn(folder string) workFiles {
 
 // filesAt returns the working files whose paths begin with base, in a folder that others use as well.
 func filesAt(folder, base string) workFiles {
-	return workFiles{folder: folder, data: base + partSuffix, checkpoint: base + checkpointSuffix, lock: base + lockSuffix}
+	return workFiles{
+		folder: folder, data: base + partSuffix, checkpoint: base + checkpointSuffix, lock: base + lockSuffix, other: base + smallSuffix,
+	}
 }
 
 // foldersOf returns the two folders that the working files of a path may be in, the usual one first.

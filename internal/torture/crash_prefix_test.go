@@ -28,13 +28,21 @@ import (
 
 // crashShelf is a prefix of three objects in folders of their own, and the folder they are downloaded to.
 type crashShelf struct {
-	objects map[string][]byte // by the name of the file
-	before  *memfs.FS
+	objects  map[string][]byte // by the name of the file
+	before   *memfs.FS
+	partSize int64
 }
 
-func newCrashShelf(t *testing.T) *crashShelf {
+// The sizes of the requests for a shelf. An object of one request is committed together with others.
+const (
+	inParts  = 4000 // each object takes several
+	oneByOne = 8000 // two objects take one, the third two
+	batched  = 1 << 20
+)
+
+func newCrashShelf(t *testing.T, partSize int64) *crashShelf {
 	t.Helper()
-	sh := &crashShelf{objects: map[string][]byte{}, before: memfs.New(memfs.Config{})}
+	sh := &crashShelf{objects: map[string][]byte{}, before: memfs.New(memfs.Config{}), partSize: partSize}
 	for i, name := range []string{"/a", "/sub/b", "/sub/deep/c"} {
 		sh.objects[name] = newCrashScene(t, "", int64(7000+1000*i), memfs.Config{}).content
 	}
@@ -47,7 +55,7 @@ func newCrashShelf(t *testing.T) *crashShelf {
 // interrupted is a shelf on which a run has left a file half done.
 func (sh *crashShelf) interrupted(t *testing.T) *crashShelf {
 	t.Helper()
-	half := &crashShelf{objects: sh.objects, before: sh.before.Kill()}
+	half := &crashShelf{objects: sh.objects, before: sh.before.Kill(), partSize: sh.partSize}
 	f := faultfs.New(half.before, faultfs.Plan{Kind: faultfs.Write, Name: harness.TreePart, At: 5})
 	all := sh.missing(t, half.before)
 	_, sent, log, err := half.run(t, f)
@@ -58,6 +66,22 @@ func (sh *crashShelf) interrupted(t *testing.T) *crashShelf {
 		t.Fatal(err)
 	}
 	return half
+}
+
+// killed is a shelf on which a run was killed right after the first file of a batch got its name: that is not certain to be
+// on the disk, and the next ones are still working files.
+func (sh *crashShelf) killed(t *testing.T) *crashShelf {
+	t.Helper()
+	left := &crashShelf{objects: sh.objects, before: sh.before.Kill(), partSize: sh.partSize}
+	disk := left.before
+	f := faultfs.New(disk, faultfs.Plan{Kind: faultfs.Rename, At: 1, Stop: true})
+	_, _, log, err := left.run(t, f)
+	names := strings.Join(disk.Names(), " ")
+	if !f.Fired() || !strings.Contains(names, harness.TreeSmall) || !strings.Contains(names, ".batch") {
+		t.Fatalf("left: %s, after %v, %v\n%s", names, f, err, log)
+	}
+	left.before = disk.Kill() // without its locks
+	return left
 }
 
 // run downloads the prefix once. sent is how many bytes of objects came.
@@ -74,7 +98,7 @@ func (sh *crashShelf) run(t *testing.T, on fsys.FS) (res *ossdl.PrefixResult, se
 		}
 		files := &opened{FS: on}
 		var lines harness.Records
-		d, derr := ossdl.New(client, ossdl.WithPartSize(4000), ossdl.WithConcurrency(2), ossdl.WithLogger(lines.Logger()))
+		d, derr := ossdl.New(client, ossdl.WithPartSize(sh.partSize), ossdl.WithConcurrency(2), ossdl.WithLogger(lines.Logger()))
 		if derr != nil {
 			t.Fatal(derr)
 		}
@@ -104,6 +128,23 @@ func (sh *crashShelf) mustBeWhole(t *testing.T, disk fsys.FS, all bool) {
 		case all, err != nil && !errors.Is(err, fs.ErrNotExist), err == nil && (name != "/a" || string(data) != sceneOld):
 			t.Errorf("%s has %d bytes, %v", name, len(data), err)
 		}
+	}
+}
+
+// mustKeepDone fails the test unless a disk, after a power loss, has every file that was counted as done and durable.
+func (sh *crashShelf) mustKeepDone(t *testing.T, disk *memfs.FS, res *ossdl.PrefixResult) {
+	t.Helper()
+	if res == nil {
+		return
+	}
+	whole := 0
+	for name, content := range sh.objects {
+		if data, err := fsys.ReadFile(disk, name, 1<<20); err == nil && string(data) == string(content) {
+			whole++
+		}
+	}
+	if whole < res.Done-res.NotDurable {
+		t.Errorf("%d files are whole, %d were done, %d of them not durable", whole, res.Done, res.NotDurable)
 	}
 }
 
@@ -168,7 +209,7 @@ func (sh *crashShelf) mustBeDone(t *testing.T, disk *memfs.FS) {
 
 // TestPrefixEveryFileOperationFails fails operation i of a DownloadPrefix, for every i.
 func TestPrefixEveryFileOperationFails(t *testing.T) {
-	fresh := newCrashShelf(t)
+	fresh := newCrashShelf(t, inParts)
 	hits := newHits()
 	each := func(t *testing.T, sh *crashShelf) {
 		for _, how := range faults() {
@@ -194,6 +235,7 @@ func TestPrefixEveryFileOperationFails(t *testing.T) {
 					if err == nil && res.NotDurable == 0 {
 						sh.mustBeWhole(t, disk.Crash(rand.New(rand.NewPCG(uint64(i), 1))), true)
 					}
+					sh.mustKeepDone(t, disk.Crash(rand.New(rand.NewPCG(uint64(i), 2))), res)
 					if err != nil && !errors.Is(err, plan.Err) {
 						t.Error("the error does not name the cause")
 					}
@@ -213,6 +255,9 @@ func TestPrefixEveryFileOperationFails(t *testing.T) {
 	}
 	t.Run("fresh", func(t *testing.T) { each(t, fresh) })
 	t.Run("half", func(t *testing.T) { each(t, fresh.interrupted(t)) })
+	t.Run("batch", func(t *testing.T) { each(t, newCrashShelf(t, batched)) })
+	t.Run("mixed", func(t *testing.T) { each(t, newCrashShelf(t, oneByOne)) })
+	t.Run("killed", func(t *testing.T) { each(t, newCrashShelf(t, batched).killed(t)) })
 	want := []string{"EIO", "ENOSPC", "EROFS", "EACCES", "EDQUOT", "short write, ENOSPC", "done, but EIO", "EIO for ever"}
 	for _, k := range faultfs.Kinds() {
 		if k != faultfs.Resolve && k != faultfs.List { // names within the folder are not resolved, and all is in one folder
@@ -224,12 +269,20 @@ func TestPrefixEveryFileOperationFails(t *testing.T) {
 
 // TestPrefixEveryInstantIsACrash stops a DownloadPrefix dead at operation i, for every i.
 func TestPrefixEveryInstantIsACrash(t *testing.T) {
-	sh := newCrashShelf(t)
+	for name, sh := range map[string]*crashShelf{
+		"in parts": newCrashShelf(t, inParts), "batch": newCrashShelf(t, batched), "mixed": newCrashShelf(t, oneByOne),
+		"killed": newCrashShelf(t, batched).killed(t),
+	} {
+		t.Run(name, sh.everyInstantIsACrash)
+	}
+}
+
+func (sh *crashShelf) everyInstantIsACrash(t *testing.T) {
 	points := 0
 	for i, missed := 0, 0; missed < missesInARow; i++ {
 		disk := sh.before.Kill()
 		f := faultfs.New(disk, faultfs.Plan{At: i, Stop: true})
-		sh.run(t, f)
+		res, _, _, _ := sh.run(t, f)
 		if !f.Fired() {
 			missed++
 			continue
@@ -239,7 +292,9 @@ func TestPrefixEveryInstantIsACrash(t *testing.T) {
 		harness.Tried.Add("crash points", 1)
 		left := map[string]*memfs.FS{"killed": disk.Kill()}
 		for seed := range clones() {
-			left[fmt.Sprintf("power lost, seed %d", seed)] = disk.Crash(rand.New(rand.NewPCG(seed, uint64(i))))
+			lost := disk.Crash(rand.New(rand.NewPCG(seed, uint64(i))))
+			sh.mustKeepDone(t, lost, res)
+			left[fmt.Sprintf("power lost, seed %d", seed)] = lost
 		}
 		for _, how := range slices.Sorted(maps.Keys(left)) {
 			sh.mustBeWhole(t, left[how], false)

@@ -95,8 +95,11 @@ func TestPrefixSetsTimeBeforeName(t *testing.T) {
 	dir := t.TempDir()
 	res, err := harness.NewDownloader(t, s, ossdl.WithPartSize(harness.PartSize)).DownloadPrefix(t.Context(), "bkt", "", dir, recorded)
 	harness.CheckCounts(t, res, err, len(all), 0, 0)
-	for name := range all {
-		part := filepath.ToSlash(harness.WorkBase(name)) + harness.TreePart
+	for name, c := range all {
+		part := filepath.ToSlash(harness.WorkBase(name)) + harness.TreeSmall
+		if c.Size() > harness.PartSize {
+			part = filepath.ToSlash(harness.WorkBase(name)) + harness.TreePart
+		}
 		rec.inOrder(t, fmt.Sprintf("chtimes %s %d", part, s.Stat("bkt", name).LastModified.Unix()), "rename "+name)
 	}
 }

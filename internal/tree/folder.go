@@ -22,7 +22,6 @@ type Folder struct {
 	dir       string  // for messages
 	log       *slog.Logger
 	foldsCase bool
-	leftovers bool
 	names     *collisionFS
 	top       place
 
@@ -31,8 +30,8 @@ type Folder struct {
 	times    map[string]times // by the folder for working files
 
 	mu       sync.Mutex
-	known    map[string]place    // some of the folders that exist
-	workDirs map[string]struct{} // folders for working files below the top that were used
+	known    map[string]place // some of the folders that exist
+	workDirs map[string]*left // the folders for working files that were used
 }
 
 // place is what is known of one folder.
@@ -45,7 +44,7 @@ type place struct {
 func Open(f fsys.FS, dir string, log *slog.Logger) (*Folder, error) {
 	d := &Folder{
 		fs: f, dir: dir, log: log,
-		known: map[string]place{}, workDirs: map[string]struct{}{}, times: map[string]times{},
+		known: map[string]place{}, workDirs: map[string]*left{}, times: map[string]times{},
 	}
 	if err := d.openWorkDir(); err != nil {
 		return nil, err
@@ -64,7 +63,9 @@ func (f *Folder) Close() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for name := range f.workDirs {
-		f.closeWorkDir(name)
+		if name != WorkDir {
+			f.closeWorkDir(name)
+		}
 	}
 	f.closeWorkDir(WorkDir)
 }

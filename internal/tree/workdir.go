@@ -32,22 +32,74 @@ func (f *Folder) WorkDir(name string) (string, error) {
 // useWorkDir returns an error if what is not ours has the name of a folder for working files below the top. The call may make
 // that folder from now on, so Close removes it.
 func (f *Folder) useWorkDir(name string) error {
-	if name == WorkDir || f.isUsed(name) {
+	if f.isUsed(name) {
 		return nil
 	}
 	fi, err := f.fs.Lstat(filepath.FromSlash(name))
-	if err == nil {
-		err = f.isOurs(name, fi)
-	} else if errors.Is(err, fs.ErrNotExist) {
-		err = nil
-	}
-	if err != nil {
+	there := &left{}
+	switch {
+	case err == nil:
+		if err := f.isOurs(name, fi); err != nil {
+			return err
+		}
+		there = f.lookFor(name)
+	case !errors.Is(err, fs.ErrNotExist):
 		return err
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.workDirs[name] = struct{}{}
+	if _, used := f.workDirs[name]; !used { // what another worker found first was there before this call
+		f.workDirs[name] = there
+	}
 	return nil
+}
+
+// left is what was in a folder for working files when this call first looked: the files of other calls, running or
+// interrupted.
+type left struct {
+	unknown bool // the folder could not be listed, or holds too much
+	names   map[string]struct{}
+}
+
+// maxLeft limits how many working files of other calls are remembered. One call leaves some hundred at most.
+const maxLeft = 1 << 16
+
+// lookFor lists a folder for working files.
+func (f *Folder) lookFor(name string) *left {
+	names, err := f.fs.List(filepath.FromSlash(name), maxLeft+1)
+	if errors.Is(err, fs.ErrNotExist) {
+		return &left{}
+	}
+	if err != nil || len(names) > maxLeft {
+		return &left{unknown: true}
+	}
+	l := &left{names: make(map[string]struct{}, len(names))}
+	for _, n := range names {
+		l.names[n] = struct{}{}
+	}
+	return l
+}
+
+// Left returns the names of the working files of other calls that were in the folder workDir when this call began to use it.
+// known is false if they are not known.
+func (f *Folder) Left(workDir string) (names map[string]struct{}, known bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	l := f.workDirs[workDir]
+	if l == nil || l.unknown {
+		return nil, false
+	}
+	return l.names, true
+}
+
+// HasLeft reports whether there may have been working files of other calls where those of the file name are.
+func (f *Folder) HasLeft(name string) bool {
+	dir, err := f.WorkDir(name)
+	if err != nil {
+		return false
+	}
+	names, known := f.Left(dir)
+	return !known || len(names) > 0
 }
 
 func (f *Folder) isUsed(workDir string) bool {
@@ -60,7 +112,7 @@ func (f *Folder) isUsed(workDir string) bool {
 // isWorking reports whether name is that of a working file.
 func (f *Folder) isWorking(name string) bool {
 	dir := filepath.ToSlash(filepath.Dir(name))
-	return dir == WorkDir || f.isUsed(dir)
+	return f.isUsed(dir)
 }
 
 // makeWorkDir makes a folder for working files, unless there is one of ours.
@@ -81,19 +133,6 @@ func (f *Folder) makeWorkDir(name string) (made bool, err error) {
 	return false, f.isOurs(name, fi)
 }
 
-// HasLeftovers reports whether there may be working files of another call, running or interrupted, for the file name.
-func (f *Folder) HasLeftovers(name string) bool {
-	p, err := f.place(path.Dir(name))
-	switch {
-	case err != nil:
-		return false
-	case p.work == WorkDir:
-		return f.leftovers
-	}
-	_, err = f.fs.Lstat(filepath.FromSlash(p.work))
-	return err == nil
-}
-
 // openWorkDir makes the folder for working files and learns from it how the file system treats names. Another call that has
 // ended may remove the folder right after. That does no harm: a call that takes a lock in it makes it again.
 func (f *Folder) openWorkDir() (err error) {
@@ -111,7 +150,6 @@ func (f *Folder) tryWorkDir() error {
 	if err != nil {
 		return err
 	}
-	f.leftovers = f.leftovers || !made
 	fi, err := f.fs.Lstat(WorkDir)
 	if err != nil {
 		return err
@@ -124,7 +162,14 @@ func (f *Folder) tryWorkDir() error {
 	if again, err := f.fs.Lstat(WorkDir); err != nil || !fsys.SameFile(fi, again) {
 		return fs.ErrNotExist // removed in between, so the answer about the other name means nothing
 	}
-	return f.fs.Writable(WorkDir)
+	if err := f.fs.Writable(WorkDir); err != nil {
+		return err
+	}
+	f.workDirs[WorkDir] = &left{}
+	if !made {
+		f.workDirs[WorkDir] = f.lookFor(WorkDir)
+	}
+	return nil
 }
 
 // isOurs returns an error unless what is at the name of a folder for working files is a folder of ours.
