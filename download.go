@@ -68,7 +68,7 @@
 //   - URLs: [WithURLRefresh], [WithHTTPClient]
 //   - readers: [WithReadAhead]
 //   - prefixes: [WithInclude], [WithExclude], [WithShard], [WithCompareCRC64]
-//   - what is reported: [WithProgress], [WithLogger]
+//   - what is reported: [WithProgress], [WithObjectResult], [WithLogger]
 package ossdl
 
 import (

@@ -270,6 +270,28 @@ func WithProgress(fn func(Progress)) Option {
 	}}
 }
 
+// WithObjectResult calls fn once for each object of a prefix, when it is settled: it is downloaded, was there already, has
+// failed, or is a folder that was made. Keys that [WithInclude], [WithExclude] or [WithShard] leave out are not reported, nor
+// are objects that the end of ctx has cut off.
+//
+// fn never runs concurrently, and no longer once the call has returned. It runs in goroutines of this package, in the order in
+// which objects are settled, which is not that of the keys. Downloads wait for it, so it should be quick, and must not wait for
+// the call. To give up from within fn, cancel the context.
+//
+// A panic of fn ends the call, and is raised again in the caller's goroutine once nothing of the call is left. fn is not called
+// again then.
+//
+// It applies to [Downloader.DownloadPrefix].
+func WithObjectResult(fn func(ObjectResult)) Option {
+	return Option{"WithObjectResult", inDownloadPrefix, func(s *settings) error {
+		if fn == nil {
+			return errors.New("nil function")
+		}
+		s.objectResult = fn
+		return nil
+	}}
+}
+
 // WithRetry replaces the retry policy. A zero field keeps its default; a negative one is an error, and so is a MinDelay above
 // MaxDelay.
 //
@@ -486,7 +508,7 @@ func WithoutPreallocation() Option {
 //
 // Resumed downloads and retries are logged as Info. Ignored checkpoints, a missing permission to ask for the version of the
 // first answer, and anything else that costs something are logged as Warn. Objects of a prefix that failed are logged as
-// Error.
+// Error, those that came without any checksum as Warn, and each that is settled as Debug.
 //
 // It applies to [New] and all calls.
 func WithLogger(l *slog.Logger) Option {
@@ -538,8 +560,9 @@ type settings struct {
 	object objectOptions // not embedded: a call reads its own copy, in its job
 	hooks
 
-	progress func(Progress) // nil: no reports
-	log      *slog.Logger
+	progress     func(Progress)     // nil: no reports
+	objectResult func(ObjectResult) // of a prefix; nil: no reports
+	log          *slog.Logger
 }
 
 // fetchOptions say how bytes are fetched.

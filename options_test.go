@@ -180,6 +180,7 @@ func TestEveryOptionAtEveryEntryPoint(t *testing.T) {
 		"WithExclude":          {prefix, func(*entry) ossdl.Option { return ossdl.WithExclude("*.tmp") }},
 		"WithShard":            {prefix, func(*entry) ossdl.Option { return ossdl.WithShard(0, 1) }},
 		"WithCompareCRC64":     {prefix, func(*entry) ossdl.Option { return ossdl.WithCompareCRC64() }},
+		"WithObjectResult":     {"DownloadPrefix", func(*entry) ossdl.Option { return ossdl.WithObjectResult(func(ossdl.ObjectResult) {}) }},
 		"WithoutPreallocation": {"New Download DownloadURL DownloadPrefix", func(*entry) ossdl.Option { return ossdl.WithoutPreallocation() }},
 		"WithLogger":           {everywhere, func(*entry) ossdl.Option { return ossdl.WithLogger(slog.New(slog.DiscardHandler)) }},
 	}
@@ -247,6 +248,7 @@ func TestBadOptionsTouchNothing(t *testing.T) {
 		{"WithExclude", ossdl.WithExclude("ok", ""), "New DownloadPrefix", "malformed"},
 		{"WithShard", ossdl.WithShard(2, 2), "New DownloadPrefix", "index"},
 		{"WithShard", ossdl.WithShard(0, 0), "New DownloadPrefix", "count"},
+		{"WithObjectResult", ossdl.WithObjectResult(nil), "DownloadPrefix", "nil"},
 		{"WithLogger", ossdl.WithLogger(nil), everywhere, "nil"},
 	} {
 		e := newEntry(t)

@@ -6,11 +6,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"maps"
 	"runtime"
 	"slices"
 	"strings"
 	"sync"
+	"time"
 	"unicode/utf8"
 
 	"golang.org/x/sync/errgroup"
@@ -93,7 +95,7 @@ const maxFailures = 1000
 // # Progress
 //
 // [WithProgress] reports the sums of all objects. Total is that of the objects listed so far. Done and Resumed include what was
-// skipped.
+// skipped. [WithObjectResult] reports each object once, when it is settled.
 //
 // # Errors
 //
@@ -168,7 +170,7 @@ func (d *Downloader) newPrefixCall(ctx context.Context, name, prefix, dir string
 		return nil, errors.New("empty destination folder; the current one is \".\"")
 	}
 	caught := &panics{}
-	cfg.log, cfg.progress = caught.logger(cfg.log), caught.progress(cfg.progress)
+	cfg.log, cfg.progress, cfg.objectResult = caught.logger(cfg.log), caught.progress(cfg.progress), caught.objectResult(cfg.objectResult)
 	p := &prefixCall{
 		d: d, cfg: cfg, panics: caught, bucket: b, prefix: prefix, dir: dir, lane: d.newLane(cfg.concurrency, cfg.rateLimit),
 		watchdog: engine.NewWatchdog(cfg.stall), calls: map[*call]int64{},
@@ -252,7 +254,7 @@ func (p *prefixCall) dispatch(ctx context.Context, pages <-chan []bucket.Entry) 
 	names := tree.NewNames(p.prefix, tree.Rules{Windows: runtime.GOOS == "windows", FoldsCase: p.folder.FoldsCase()})
 	for page := range pages {
 		for _, o := range page {
-			name, wanted := p.choose(names, o)
+			it, wanted := p.choose(names, o)
 			if !wanted {
 				continue
 			}
@@ -262,7 +264,7 @@ func (p *prefixCall) dispatch(ctx context.Context, pages <-chan []bucket.Entry) 
 			}
 			running.Go(func() {
 				defer inFlight.Release(n)
-				p.fetchObject(ctx, o, name)
+				p.fetchObject(ctx, it)
 			})
 		}
 	}
@@ -271,20 +273,21 @@ func (p *prefixCall) dispatch(ctx context.Context, pages <-chan []bucket.Entry) 
 
 // choose names the next object of the listing, and reports whether it is to be downloaded. One that is wanted but can have no
 // name has failed.
-func (p *prefixCall) choose(names *tree.Names, o bucket.Entry) (name string, wanted bool) {
+func (p *prefixCall) choose(names *tree.Names, o bucket.Entry) (it *item, wanted bool) {
 	if !tree.Match(names.Relative(o.Key), p.cfg.include, p.cfg.exclude) {
-		return "", false
+		return nil, false
 	}
 	name, err := names.Name(o.Key) // also those of other shards: they have files, too
 	if !p.cfg.shard.Has(o.Key) {
-		return "", false
+		return nil, false
 	}
+	it = &item{Entry: o, name: name, named: err == nil, start: time.Now()}
 	p.expect(o.Size)
 	if err != nil {
-		p.failed(o, err)
-		return "", false
+		p.failed(it, err)
+		return nil, false
 	}
-	return name, true
+	return it, true
 }
 
 // objects returns how many objects may be in flight: a quarter more than requests, so that the line stays full while some
@@ -302,6 +305,7 @@ func (p *prefixCall) result() *PrefixResult {
 		return nil
 	}
 	res := p.res
+	res.Requests, res.Retries, res.DownloadedBytes = p.sums.requests, p.sums.retries, p.sums.received
 	return &res
 }
 
@@ -330,17 +334,31 @@ func (p *prefixCall) expect(size int64) {
 	p.sums.total += size
 }
 
-// begun records that the call for an object has begun. size is the one that was listed.
-func (p *prefixCall) begun(c *call, size int64) {
+// begun records that the download of an object has begun.
+func (p *prefixCall) begun(o *item, c *call) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.nth++
-	c.nth = p.nth
-	p.calls[c] = size
+	o.call, c.nth = c, p.nth
+	p.calls[c] = o.Size
 }
 
-// ended adds the bytes of a call to the sums, and counts its object if it is complete.
-func (p *prefixCall) ended(c *call, size int64, err error) {
+// ended adds the bytes of a download to the sums. Without an error its object is settled; with one it is up to the caller
+// whether that is a failure.
+func (p *prefixCall) ended(o *item, err error) {
+	p.count(o, err)
+	if err != nil {
+		return
+	}
+	if !o.call.verified {
+		p.cfg.log.Warn("object not verified: there is no checksum to compare with", "bucket", p.bucket.Name(), "key", o.Key)
+	}
+	p.settled(o, ObjectDone, o.call.durable, nil)
+}
+
+// count adds the bytes of a download to the sums, and counts its object if it is complete.
+func (p *prefixCall) count(o *item, err error) {
+	c := o.call
 	now := c.snapshot()
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -350,8 +368,9 @@ func (p *prefixCall) ended(c *call, size int64, err error) {
 	p.sums.done += now.Done
 	p.sums.retries += now.Retries
 	p.sums.requests += now.Requests
+	p.res.ResumedBytes += now.Resumed
 	if now.Total > 0 || err == nil {
-		p.sums.total += now.Total - size // the object is not as it was listed
+		p.sums.total += now.Total - o.Size // the object is not as it was listed
 	}
 	if err == nil {
 		p.res.Done++
@@ -362,26 +381,31 @@ func (p *prefixCall) ended(c *call, size int64, err error) {
 		if !c.durable {
 			p.res.NotDurable++
 		}
+		if !c.verified {
+			p.res.Unverified++
+		}
 	}
 }
 
 // skipped counts an object that is there already.
-func (p *prefixCall) skipped(o bucket.Entry, durable bool) {
+func (p *prefixCall) skipped(o *item, durable bool) {
 	p.mu.Lock()
-	defer p.mu.Unlock()
 	p.res.Skipped++
 	if !durable {
 		p.res.NotDurable++
 	}
 	p.sums.done += o.Size
 	p.sums.resumed += o.Size
+	p.mu.Unlock()
+	p.settled(o, ObjectSkipped, durable, nil)
 }
 
 // madeFolder counts a folder that was made for a key.
-func (p *prefixCall) madeFolder() {
+func (p *prefixCall) madeFolder(o *item) {
 	p.mu.Lock()
-	defer p.mu.Unlock()
 	p.res.Done++
+	p.mu.Unlock()
+	p.settled(o, ObjectFolder, true, nil)
 }
 
 // cutOff records that an object is unfinished because ctx is done. That is not a failure.
@@ -392,10 +416,15 @@ func (p *prefixCall) cutOff(ctx context.Context) {
 }
 
 // failed records and logs the failure of an object.
-func (p *prefixCall) failed(o bucket.Entry, err error) {
+func (p *prefixCall) failed(o *item, err error) {
 	p.panics.note(err)
-	failure := KeyError{Key: o.Key, Err: err}
 	p.cfg.log.Error("object failed", "bucket", p.bucket.Name(), "key", o.Key, "error", err)
+	p.countFailure(KeyError{Key: o.Key, Err: err})
+	p.settled(o, ObjectFailed, false, err)
+}
+
+// countFailure counts the failure of an object, and keeps the first ones.
+func (p *prefixCall) countFailure(failure KeyError) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.res.Failed++
@@ -404,6 +433,21 @@ func (p *prefixCall) failed(o bucket.Entry, err error) {
 	}
 	if len(p.res.Failures) < maxFailures {
 		p.res.Failures = append(p.res.Failures, failure)
+	}
+}
+
+// settled reports what became of an object. It may be called from any goroutine.
+func (p *prefixCall) settled(o *item, status ObjectStatus, durable bool, err error) {
+	debug := p.cfg.log.Enabled(context.Background(), slog.LevelDebug)
+	if !debug && p.cfg.objectResult == nil {
+		return
+	}
+	res := p.objectResult(o, status, durable, err)
+	if debug {
+		p.cfg.log.Debug("object settled", "bucket", p.bucket.Name(), "object", res)
+	}
+	if p.cfg.objectResult != nil {
+		p.cfg.objectResult(res)
 	}
 }
 

@@ -10,6 +10,7 @@ import (
 	"path"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/ossdl/ossdl/internal/bucket"
 	"github.com/ossdl/ossdl/internal/crc64"
@@ -19,13 +20,56 @@ import (
 	"github.com/ossdl/ossdl/internal/tree"
 )
 
+// item is an object of the call, from when its turn comes until it is settled.
+type item struct {
+	bucket.Entry
+	name     string // of its file; that of a folder ends in a slash, and "" is the folder of the call
+	named    bool   // it can have a name
+	start    time.Time
+	asked    int           // HEAD requests made
+	found    *object.Facts // what the last of them said; nil: nothing
+	crc      uint64        // of the file that was there; 0: not computed
+	verified bool          // it is the service's
+	call     *call         // its download; nil until that has begun
+}
+
+// objectResult describes what became of an object.
+func (p *prefixCall) objectResult(o *item, status ObjectStatus, durable bool, err error) ObjectResult {
+	r := ObjectResult{
+		Status: status, Key: o.Key, ETag: o.ETag, Size: o.Size, LastModified: o.Modified, Durable: durable,
+		Requests: o.asked, Retries: max(o.asked-1, 0), Duration: time.Since(o.start), Err: err,
+	}
+	if o.named {
+		r.Name, r.Path = o.name, filepath.Join(p.dir, filepath.FromSlash(o.name))
+	}
+	if f := o.found; f != nil {
+		r.VersionID, r.ETag, r.Size, r.LastModified = f.VersionID, f.ETag, f.Size, f.LastModified
+	}
+	if status == ObjectSkipped {
+		r.CRC64, r.Verified = o.crc, o.verified
+	}
+	if o.call == nil {
+		return r
+	}
+	if f := o.call.figuresWithoutHeader(r.Path); f != nil {
+		r.ResumedBytes, r.DownloadedBytes, r.Requests, r.Retries = f.ResumedBytes, f.DownloadedBytes, r.Requests+f.Requests, r.Retries+f.Retries
+		if _, answered := o.call.engine.Facts(); answered {
+			r.VersionID, r.ETag, r.Size, r.LastModified, r.Encrypted = f.VersionID, f.ETag, f.Size, f.LastModified, f.Encrypted
+		}
+		if status == ObjectDone {
+			r.CRC64, r.Verified = f.CRC64, f.Verified
+		}
+	}
+	return r
+}
+
 // fetchObject downloads one object to its file, unless it is there, or makes the folder that it stands for.
-func (p *prefixCall) fetchObject(ctx context.Context, o bucket.Entry, name string) {
-	if name == "" || strings.HasSuffix(name, "/") {
-		p.makeFolder(o, strings.TrimSuffix(name, "/"))
+func (p *prefixCall) fetchObject(ctx context.Context, o *item) {
+	if o.name == "" || strings.HasSuffix(o.name, "/") {
+		p.makeFolder(o, strings.TrimSuffix(o.name, "/"))
 		return
 	}
-	switch err := p.fetchMissing(ctx, o, name); {
+	switch err := p.fetchMissing(ctx, o); {
 	case err == nil:
 	case ctx.Err() != nil:
 		p.cutOff(ctx)
@@ -35,7 +79,7 @@ func (p *prefixCall) fetchObject(ctx context.Context, o bucket.Entry, name strin
 }
 
 // makeFolder makes the folder that a key ending in a slash stands for.
-func (p *prefixCall) makeFolder(o bucket.Entry, name string) {
+func (p *prefixCall) makeFolder(o *item, name string) {
 	switch {
 	case o.Size > 0:
 		p.failed(o, fmt.Errorf("it has %s of content, but its name is that of a folder", byteCount(o.Size)))
@@ -48,28 +92,28 @@ func (p *prefixCall) makeFolder(o bucket.Entry, name string) {
 		p.failed(o, p.noSpace(err))
 		return
 	}
-	p.madeFolder()
+	p.madeFolder(o)
 }
 
 // noSpace turns the error of a full disk into ErrNoSpace.
 func (p *prefixCall) noSpace(err error) error { return localfile.NoSpace(p.fs, ".", 0, err) }
 
 // fetchMissing downloads an object to its file, unless it is there.
-func (p *prefixCall) fetchMissing(ctx context.Context, o bucket.Entry, name string) error {
-	if err := p.folder.Make(path.Dir(name)); err != nil {
+func (p *prefixCall) fetchMissing(ctx context.Context, o *item) error {
+	if err := p.folder.Make(path.Dir(o.name)); err != nil {
 		return p.noSpace(err)
 	}
-	there, err := p.isThere(ctx, o, name)
+	there, err := p.isThere(ctx, o)
 	if err != nil {
 		return err
 	}
 	if !there {
-		return p.fetch(ctx, o, name)
+		return p.fetch(ctx, o)
 	}
-	if err := p.folder.Claim(name); err != nil {
+	if err := p.folder.Claim(o.name); err != nil {
 		return err
 	}
-	durable, err := p.tidy(name)
+	durable, err := p.tidy(o.name)
 	if err != nil {
 		return err
 	}
@@ -79,8 +123,8 @@ func (p *prefixCall) fetchMissing(ctx context.Context, o bucket.Entry, name stri
 
 // isThere reports whether the file is the object already, judged by size and time, or by CRC-64 if the caller wants that or the
 // file system does not keep times.
-func (p *prefixCall) isThere(ctx context.Context, o bucket.Entry, name string) (bool, error) {
-	fi, err := p.folder.File(name)
+func (p *prefixCall) isThere(ctx context.Context, o *item) (bool, error) {
+	fi, err := p.folder.File(o.name)
 	if fi == nil || err != nil {
 		return false, err
 	}
@@ -90,7 +134,7 @@ func (p *prefixCall) isThere(ctx context.Context, o bucket.Entry, name string) (
 			return false, nil
 		}
 		if !byCRC {
-			if same, sure := p.folder.SameTime(name, fi.ModTime(), o.Modified); sure {
+			if same, sure := p.folder.SameTime(o.name, fi.ModTime(), o.Modified); sure {
 				return same, nil
 			}
 			byCRC = true
@@ -98,19 +142,27 @@ func (p *prefixCall) isThere(ctx context.Context, o bucket.Entry, name string) (
 	}
 	var f object.Facts
 	err = p.ask(ctx, "HEAD", func(ctx context.Context, _ *engine.Meter) (err error) {
+		o.asked++
 		f, err = p.bucket.Head(ctx, o.Key)
 		return err
 	})
-	if err != nil || fi.Size() != f.Size {
+	if err != nil {
 		return false, err
 	}
+	o.found = &f
+	if fi.Size() != f.Size {
+		return false, nil
+	}
 	if !byCRC || !f.HasCRC {
-		if same, sure := p.folder.SameTime(name, fi.ModTime(), f.LastModified); sure || !f.HasCRC {
+		if same, sure := p.folder.SameTime(o.name, fi.ModTime(), f.LastModified); sure || !f.HasCRC {
 			return same, nil
 		}
 	}
-	sum, err := p.sum(ctx, name)
-	return err == nil && sum == f.CRC, err
+	if o.crc, err = p.sum(ctx, o.name); err != nil {
+		return false, err
+	}
+	o.verified = o.crc == f.CRC
+	return o.verified, nil
 }
 
 // sum returns the CRC-64 of a file.
@@ -127,12 +179,12 @@ func (p *prefixCall) sum(ctx context.Context, name string) (crc uint64, err erro
 }
 
 // fetch downloads one object. Its working files are in the folder for them.
-func (p *prefixCall) fetch(ctx context.Context, o bucket.Entry, name string) error {
+func (p *prefixCall) fetch(ctx context.Context, o *item) error {
 	src, err := p.bucket.Object(o.Key)
 	if err != nil {
 		return err
 	}
-	files, err := p.fileConfig(name)
+	files, err := p.fileConfig(o.name)
 	if err != nil {
 		return err
 	}
@@ -142,7 +194,7 @@ func (p *prefixCall) fetch(ctx context.Context, o bucket.Entry, name string) err
 	if !o.Symlink && !o.Appendable {
 		c.listed = &object.Facts{Size: o.Size, ETag: o.ETag, LastModified: o.Modified}
 	}
-	p.begun(c, o.Size)
+	p.begun(o, c)
 	dst, err := localfile.Check(files)
 	if err == nil {
 		err = c.toFile(ctx, dst)
@@ -150,10 +202,10 @@ func (p *prefixCall) fetch(ctx context.Context, o bucket.Entry, name string) err
 	switch {
 	case errors.Is(err, tree.ErrCollision): // every later call would end the same way
 		p.discard(files)
-	case err == nil && p.cfg.checkpoint.none() && p.folder.HasLeftovers(name): // a call with a checkpoint may have left it
+	case err == nil && p.cfg.checkpoint.none() && p.folder.HasLeftovers(o.name): // a call with a checkpoint may have left it
 		p.discard(files)
 	}
-	p.ended(c, o.Size, err)
+	p.ended(o, err)
 	return err
 }
 

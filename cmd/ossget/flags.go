@@ -110,7 +110,8 @@ Output:
                         crc64 verified durable encrypted resumedBytes downloadedBytes
                         requests retries seconds; on failure also error code requestId.
                         With -recursive: path done skipped failed bytes notDurable
-                        encrypted seconds failures; failures lists key error code
+                        encrypted unverified resumedBytes downloadedBytes requests
+                        retries seconds failures; failures lists key error code
                         requestId of at most 1000 objects.
                         If DEST is -, it is the last line on standard error
   -quiet                no progress. Otherwise there is a bar on a terminal, and plain
