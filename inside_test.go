@@ -63,7 +63,7 @@ func TestPrefixProgressOfTheOldest(t *testing.T) {
 		}
 		c := d.newCallIn(p.lane, src, p.cfg, p.panics)
 		c.start = began // a clock may be slow
-		p.begun(&item{Entry: bucket.Entry{Size: i}}, c)
+		p.begun(&item{entry: entry{Entry: bucket.Entry{Size: i}}}, c)
 	}
 	got := p.snapshot().Objects
 	for i := range int64(maxObjects) {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"iter"
 	"log/slog"
 	"maps"
 	"runtime"
@@ -15,7 +16,6 @@ import (
 	"time"
 	"unicode/utf8"
 
-	"golang.org/x/sync/errgroup"
 	"golang.org/x/sync/semaphore"
 
 	"github.com/ossdl/ossdl/internal/bucket"
@@ -117,33 +117,44 @@ func (d *Downloader) DownloadPrefix(ctx context.Context, bucket, prefix, dir str
 	if err != nil {
 		return nil, nameError("download", bucket, prefix, err)
 	}
-	ctx, done := p.panics.during(ctx)
-	defer done()
-	err = p.run(ctx)
-	p.panics.raise(err)
-	if err != nil {
-		return p.result(), fmt.Errorf("ossdl: download %s to %s: %w", objectName(bucket, prefix), dir, err)
-	}
-	return p.result(), nil
+	return p.download(ctx, p.listed)
 }
 
-// prefixCall is one call of DownloadPrefix.
+// download downloads what source yields.
+func (p *prefixCall) download(ctx context.Context, source func(context.Context) iter.Seq2[entry, error]) (*PrefixResult, error) {
+	ctx, done := p.panics.during(ctx)
+	defer done()
+	err := p.run(ctx, source)
+	p.panics.raise(err)
+	if err != nil {
+		return p.result(err), fmt.Errorf("ossdl: download %s to %s: %w", objectName(p.bucket.Name(), p.prefix), p.dir, err)
+	}
+	return p.result(nil), nil
+}
+
+// entry is an object that a listing or the caller of DownloadObjects has named.
+type entry struct {
+	bucket.Entry
+	given *Object // what the caller said of it; nil: it was listed, so that size and time are known
+}
+
+// prefixCall is one call of DownloadPrefix or DownloadObjects.
 type prefixCall struct {
-	d        *Downloader
-	cfg      settings
-	bucket   *bucket.Client
-	prefix   string
-	dir      string
-	lane     *slots.Lane
-	panics   *panics          // of the caller's functions
-	retrier  *engine.Retrier  // of requests for anything but an object's bytes
-	watchdog *engine.Watchdog // of the same
-	folder   *tree.Folder     // dir; nil until it is open
-	fs       fsys.FS          // within dir; nil until then
-	notices  localfile.Notices
+	d         *Downloader
+	cfg       settings
+	bucket    *bucket.Client
+	prefix    string // "" for DownloadObjects
+	dir       string
+	unordered bool // objects come in any order, and two may have one name
+	lane      *slots.Lane
+	panics    *panics          // of the caller's functions
+	retrier   *engine.Retrier  // of requests for anything but an object's bytes
+	watchdog  *engine.Watchdog // of the same
+	folder    *tree.Folder     // dir; nil until it is open
+	fs        fsys.FS          // within dir; nil until then
+	notices   localfile.Notices
 
 	mu         sync.Mutex
-	requested  bool // a request was made
 	res        PrefixResult
 	first      error           // the failure that happened first
 	unfinished error           // why an object was left unfinished
@@ -179,8 +190,8 @@ func (d *Downloader) newPrefixCall(ctx context.Context, name, prefix, dir string
 	return p, nil
 }
 
-// run opens the folder and downloads everything that is listed into it.
-func (p *prefixCall) run(ctx context.Context) error {
+// run opens the folder and downloads everything that source yields into it.
+func (p *prefixCall) run(ctx context.Context, source func(context.Context) iter.Seq2[entry, error]) error {
 	root, err := fsys.OpenFolder(p.dir)
 	if err != nil {
 		return localfile.NoSpace(nil, p.dir, 0, err)
@@ -194,31 +205,51 @@ func (p *prefixCall) run(ctx context.Context) error {
 	defer p.folder.Close()
 	p.fs = p.folder.FS()
 	progress := startReporter(p.cfg.progress, p.snapshot, p.received)
-	err = p.verdict(ctx, p.fetchAll(ctx))
+	err = p.verdict(ctx, p.fetchAll(ctx, source(ctx)))
 	progress.end(err)
 	return err
 }
 
-// fetchAll lists the prefix and downloads its objects, many at a time. The error is that of the listing or the context; those
-// of objects are counted.
-func (p *prefixCall) fetchAll(ctx context.Context) error {
+// fetchAll downloads the objects, many at a time. The error is that of the listing or the context; those of objects are counted.
+func (p *prefixCall) fetchAll(ctx context.Context, objects iter.Seq2[entry, error]) error {
 	stop := p.watchdog.Start(p.d.gate.Tick) // small objects are done before their own watchdogs look
 	defer stop()
 	end := p.lane.Begin()
 	defer end()
-	pages := make(chan []bucket.Entry, 1) // one ahead, so that the line is not idle between two pages
-	group, listing := errgroup.WithContext(ctx)
-	group.Go(func() error {
-		defer close(pages)
-		return p.list(listing, pages)
-	})
-	group.Go(func() error { return p.dispatch(ctx, pages) })
-	if err := group.Wait(); err != nil {
+	if err := p.dispatch(ctx, objects); err != nil {
 		return err
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.unfinished
+}
+
+// listed yields the objects below the prefix, and at the end the error of the listing, if there is one. A page is asked for
+// while the one before it is being dispatched.
+func (p *prefixCall) listed(ctx context.Context) iter.Seq2[entry, error] {
+	return func(yield func(entry, error) bool) {
+		ctx, stop := context.WithCancel(ctx)
+		defer stop()
+		pages := make(chan []bucket.Entry, 1) // one ahead, so that the line is not idle between two pages
+		var err error
+		var listing sync.WaitGroup
+		defer listing.Wait()
+		defer stop()
+		listing.Go(func() {
+			defer close(pages)
+			err = p.list(ctx, pages)
+		})
+		for page := range pages {
+			for _, o := range page {
+				if !yield(entry{Entry: o}, nil) {
+					return
+				}
+			}
+		}
+		if err != nil {
+			yield(entry{}, err)
+		}
+	}
 }
 
 // list reads the pages of the listing, one after the other.
@@ -246,42 +277,55 @@ func (p *prefixCall) list(ctx context.Context, pages chan<- []bucket.Entry) erro
 }
 
 // dispatch starts with each wanted object as soon as there is room for it. It returns once all have ended.
-func (p *prefixCall) dispatch(ctx context.Context, pages <-chan []bucket.Entry) error {
+func (p *prefixCall) dispatch(ctx context.Context, objects iter.Seq2[entry, error]) error {
 	room := p.objects()
 	inFlight := semaphore.NewWeighted(room)
 	var running sync.WaitGroup
 	defer running.Wait()
-	names := tree.NewNames(p.prefix, tree.Rules{Windows: runtime.GOOS == "windows", FoldsCase: p.folder.FoldsCase()})
-	for page := range pages {
-		for _, o := range page {
-			it, wanted := p.choose(names, o)
-			if !wanted {
-				continue
-			}
-			n := weight(o.Size, room)
-			if err := inFlight.Acquire(ctx, n); err != nil {
-				return context.Cause(ctx)
-			}
-			running.Go(func() {
-				defer inFlight.Release(n)
-				p.fetchObject(ctx, it)
-			})
+	names := p.names()
+	for o, err := range objects {
+		if err != nil {
+			return err
 		}
+		it, wanted := p.choose(names, o)
+		if !wanted {
+			continue
+		}
+		n := weight(o.Size, room)
+		if err := inFlight.Acquire(ctx, n); err != nil {
+			return context.Cause(ctx)
+		}
+		running.Go(func() {
+			defer inFlight.Release(n)
+			p.fetchObject(ctx, it)
+		})
 	}
 	return nil
 }
 
-// choose names the next object of the listing, and reports whether it is to be downloaded. One that is wanted but can have no
-// name has failed.
-func (p *prefixCall) choose(names *tree.Names, o bucket.Entry) (it *item, wanted bool) {
-	if !tree.Match(names.Relative(o.Key), p.cfg.include, p.cfg.exclude) {
+// names returns what names the files of the call.
+func (p *prefixCall) names() *tree.Names {
+	rules := tree.Rules{Windows: runtime.GOOS == "windows", FoldsCase: p.folder.FoldsCase()}
+	if p.unordered {
+		return tree.NewUnordered(rules)
+	}
+	return tree.NewNames(p.prefix, rules)
+}
+
+// choose names the next object, and reports whether it is to be downloaded. One that is wanted but can have no name has failed.
+func (p *prefixCall) choose(names *tree.Names, o entry) (it *item, wanted bool) {
+	local := names.Relative(o.localName())
+	if !tree.Match(local, p.cfg.include, p.cfg.exclude) {
 		return nil, false
 	}
-	name, err := names.Name(o.Key) // also those of other shards: they have files, too
+	name, err := names.Name(o.localName()) // also those of other shards: they have files, too
 	if !p.cfg.shard.Has(o.Key) {
 		return nil, false
 	}
-	it = &item{Entry: o, name: name, named: err == nil, start: time.Now()}
+	if bad := o.check(); bad != nil {
+		err = bad
+	}
+	it = &item{entry: o, name: name, named: err == nil, start: time.Now()}
 	p.expect(o.Size)
 	if err != nil {
 		p.failed(it, err)
@@ -297,11 +341,11 @@ func (p *prefixCall) objects() int64 {
 	return int64(n + n/4 + 2)
 }
 
-// result returns what was done, or nil if no request was made.
-func (p *prefixCall) result() *PrefixResult {
+// result returns what was done. It is nil if the call failed before a request was made and an object was settled.
+func (p *prefixCall) result(err error) *PrefixResult {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if !p.requested {
+	if err != nil && p.sums.requests+p.res.Done+p.res.Skipped+p.res.Failed == 0 {
 		return nil
 	}
 	res := p.res
@@ -394,8 +438,9 @@ func (p *prefixCall) skipped(o *item, durable bool) {
 	if !durable {
 		p.res.NotDurable++
 	}
-	p.sums.done += o.Size
-	p.sums.resumed += o.Size
+	p.sums.total += o.there - o.Size // which may not have been known
+	p.sums.done += o.there
+	p.sums.resumed += o.there
 	p.mu.Unlock()
 	p.settled(o, ObjectSkipped, durable, nil)
 }
@@ -506,7 +551,6 @@ func (p *prefixCall) ask(ctx context.Context, what string, request func(context.
 func (p *prefixCall) countRequest() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.requested = true
 	p.sums.requests++
 }
 

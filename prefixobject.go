@@ -12,7 +12,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/ossdl/ossdl/internal/bucket"
 	"github.com/ossdl/ossdl/internal/crc64"
 	"github.com/ossdl/ossdl/internal/engine"
 	"github.com/ossdl/ossdl/internal/localfile"
@@ -22,14 +21,15 @@ import (
 
 // item is an object of the call, from when its turn comes until it is settled.
 type item struct {
-	bucket.Entry
+	entry
 	name     string // of its file; that of a folder ends in a slash, and "" is the folder of the call
 	named    bool   // it can have a name
 	start    time.Time
+	there    int64         // bytes of the file that is there
 	asked    int           // HEAD requests made
 	found    *object.Facts // what the last of them said; nil: nothing
 	crc      uint64        // of the file that was there; 0: not computed
-	verified bool          // it is the service's
+	verified bool          // it is that of the object
 	call     *call         // its download; nil until that has begun
 }
 
@@ -46,7 +46,7 @@ func (p *prefixCall) objectResult(o *item, status ObjectStatus, durable bool, er
 		r.VersionID, r.ETag, r.Size, r.LastModified = f.VersionID, f.ETag, f.Size, f.LastModified
 	}
 	if status == ObjectSkipped {
-		r.CRC64, r.Verified = o.crc, o.verified
+		r.Size, r.CRC64, r.Verified = o.there, o.crc, o.verified
 	}
 	if o.call == nil {
 		return r
@@ -65,11 +65,11 @@ func (p *prefixCall) objectResult(o *item, status ObjectStatus, durable bool, er
 
 // fetchObject downloads one object to its file, unless it is there, or makes the folder that it stands for.
 func (p *prefixCall) fetchObject(ctx context.Context, o *item) {
+	fetch := p.fetchMissing
 	if o.name == "" || strings.HasSuffix(o.name, "/") {
-		p.makeFolder(o, strings.TrimSuffix(o.name, "/"))
-		return
+		fetch = p.makeFolder
 	}
-	switch err := p.fetchMissing(ctx, o); {
+	switch err := fetch(ctx, o); {
 	case err == nil:
 	case ctx.Err() != nil:
 		p.cutOff(ctx)
@@ -79,20 +79,27 @@ func (p *prefixCall) fetchObject(ctx context.Context, o *item) {
 }
 
 // makeFolder makes the folder that a key ending in a slash stands for.
-func (p *prefixCall) makeFolder(o *item, name string) {
+func (p *prefixCall) makeFolder(ctx context.Context, o *item) error {
+	name, size := strings.TrimSuffix(o.name, "/"), o.Size
+	if !o.hasSize() {
+		f, err := p.head(ctx, o)
+		if err != nil {
+			return err
+		}
+		size = f.Size
+	}
 	switch {
-	case o.Size > 0:
-		p.failed(o, fmt.Errorf("it has %s of content, but its name is that of a folder", byteCount(o.Size)))
-		return
+	case size > 0:
+		return fmt.Errorf("it has %s of content, but its name is that of a folder", byteCount(size))
 	case name == "" || p.folder.IsFolder(name):
 		p.skipped(o, true)
-		return
+		return nil
 	}
 	if err := p.folder.Make(name); err != nil {
-		p.failed(o, p.noSpace(err))
-		return
+		return p.noSpace(err)
 	}
 	p.madeFolder(o)
+	return nil
 }
 
 // noSpace turns the error of a full disk into ErrNoSpace.
@@ -121,47 +128,64 @@ func (p *prefixCall) fetchMissing(ctx context.Context, o *item) error {
 	return nil
 }
 
-// isThere reports whether the file is the object already, judged by size and time, or by CRC-64 if the caller wants that or the
-// file system does not keep times.
+// isThere reports whether the file is the object already, judged by size and time, or by CRC-64 if the caller wants that, has
+// given one or no time, or the file system does not keep times.
 func (p *prefixCall) isThere(ctx context.Context, o *item) (bool, error) {
 	fi, err := p.folder.File(o.name)
 	if fi == nil || err != nil {
 		return false, err
 	}
+	o.there = fi.Size()
 	byCRC := p.cfg.compareCRC
-	if !o.Symlink {
+	if !o.Symlink && o.hasSize() {
 		if fi.Size() != o.Size {
 			return false, nil
 		}
-		if !byCRC {
-			if same, sure := p.folder.SameTime(o.name, fi.ModTime(), o.Modified); sure {
+		if !byCRC && o.hasTime() {
+			if same, sure := p.folder.SameTime(o.name, fi.ModTime(), o.Modified); sure && (same || o.givenCRC() == 0) {
 				return same, nil
 			}
 			byCRC = true
 		}
 	}
-	var f object.Facts
-	err = p.ask(ctx, "HEAD", func(ctx context.Context, _ *engine.Meter) (err error) {
-		o.asked++
-		f, err = p.bucket.Head(ctx, o.Key)
-		return err
-	})
-	if err != nil {
-		return false, err
+	if want := o.givenCRC(); want != 0 {
+		return p.hasCRC(ctx, o, want)
 	}
-	o.found = &f
-	if fi.Size() != f.Size {
-		return false, nil
+	f, err := p.head(ctx, o)
+	if err != nil || fi.Size() != f.Size {
+		return false, err
 	}
 	if !byCRC || !f.HasCRC {
 		if same, sure := p.folder.SameTime(o.name, fi.ModTime(), f.LastModified); sure || !f.HasCRC {
 			return same, nil
 		}
 	}
-	if o.crc, err = p.sum(ctx, o.name); err != nil {
+	return p.hasCRC(ctx, o, f.CRC)
+}
+
+// head asks for the facts of an object.
+func (p *prefixCall) head(ctx context.Context, o *item) (f object.Facts, err error) {
+	err = p.ask(ctx, "HEAD", func(ctx context.Context, _ *engine.Meter) (err error) {
+		o.asked++
+		f, err = p.bucket.Head(ctx, o.Key, o.version())
+		return err
+	})
+	if err == nil {
+		err = o.contradicts(f)
+	}
+	if err == nil {
+		o.found = &f
+	}
+	return f, err
+}
+
+// hasCRC reports whether the file has a CRC-64.
+func (p *prefixCall) hasCRC(ctx context.Context, o *item, want uint64) (bool, error) {
+	sum, err := p.sum(ctx, o.name)
+	if err != nil {
 		return false, err
 	}
-	o.verified = o.crc == f.CRC
+	o.crc, o.verified = sum, sum == want
 	return o.verified, nil
 }
 
@@ -190,8 +214,11 @@ func (p *prefixCall) fetch(ctx context.Context, o *item) error {
 	}
 	c := p.d.newCallIn(p.lane, src, p.cfg, p.panics)
 	c.objectTimes = true
-	c.knownEmpty = o.Size == 0 && !o.Symlink
-	if !o.Symlink && !o.Appendable {
+	if err := c.give(o.given); err != nil {
+		return err
+	}
+	c.knownEmpty = o.hasSize() && o.Size == 0 && !o.Symlink
+	if o.given == nil && !o.Symlink && !o.Appendable {
 		c.listed = &object.Facts{Size: o.Size, ETag: o.ETag, LastModified: o.Modified}
 	}
 	p.begun(o, c)
