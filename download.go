@@ -21,6 +21,7 @@
 //   - [Downloader.DownloadTo] writes an object to an [io.WriterAt]
 //   - [Downloader.Open] and [Downloader.OpenURL] return a [Reader]
 //   - [Downloader.DownloadPrefix] downloads all objects whose keys begin with a prefix to a folder
+//   - [Downloader.DownloadObjects] downloads the objects of a list to a folder
 //
 // [DownloadFile] has the signature of the SDK's Bucket.DownloadFile, for programs that move over.
 //
@@ -67,8 +68,8 @@
 //   - files: [WithCheckpoint], [WithCheckpointDir], [WithoutCheckpoint], [WithoutPreallocation]
 //   - URLs: [WithURLRefresh], [WithHTTPClient]
 //   - readers: [WithReadAhead]
-//   - prefixes: [WithInclude], [WithExclude], [WithShard], [WithCompareCRC64]
-//   - what is reported: [WithProgress], [WithLogger]
+//   - prefixes and lists: [WithInclude], [WithExclude], [WithShard], [WithCompareCRC64]
+//   - what is reported: [WithProgress], [WithObjectResult], [WithLogger]
 package ossdl
 
 import (
@@ -195,11 +196,13 @@ type call struct {
 // job is what one call is to download, as far as its entry point knows.
 type job struct {
 	src           source
-	objectOptions               // as given, or as the entry point knows better: the version in a URL, the range that a suffix is
-	listed        *object.Facts // what a listing said of the object; nil: it was not listed
-	knownEmpty    bool          // the object is said to have no bytes: do not ask for a range
-	oneStream     bool          // ask for neither ranges nor conditions
-	objectTimes   bool          // give the file the object's Last-Modified
+	objectOptions                          // as given, or as the entry point knows better: the version in a URL, the range that a suffix is
+	listed        *object.Facts            // what a listing said of the object; nil: it was not listed
+	check         func(object.Facts) error // what the caller said of it, but for its ETag; nil: nothing
+	wantCRC       uint64                   // the CRC-64 that the caller said it has; 0: none
+	knownEmpty    bool                     // the object is said to have no bytes: do not ask for a range
+	oneStream     bool                     // ask for neither ranges nor conditions
+	objectTimes   bool                     // give the file the object's Last-Modified
 }
 
 // source is an [engine.Source] that has a name.
@@ -442,7 +445,7 @@ func (c *call) engineConfig(to engine.Sink, cp *checkpoint) (engine.Config, erro
 	sizes := partSizer{c.cfg.partSize}
 	config := engine.Config{
 		Source: c.src, Sink: to, Gate: c.d.gate, Lane: c.lane, Buffers: &c.d.buffers, Length: -1,
-		Want: engine.Want{ETag: c.ifMatch, Version: c.versionID, Listed: c.listed, Growing: c.cfg.growing && c.asked == nil, Empty: c.knownEmpty, OneStream: c.oneStream},
+		Want: engine.Want{ETag: c.ifMatch, Version: c.versionID, Listed: c.listed, Check: c.check, Growing: c.cfg.growing && c.asked == nil, Empty: c.knownEmpty, OneStream: c.oneStream},
 		Size: sizes.next, Workers: sizes.workers, RangeError: c.partError,
 		Retry: slots.Retry(c.cfg.retry), Stall: c.cfg.stall, Stats: &c.stats, Log: c.cfg.log,
 	}
@@ -518,6 +521,11 @@ func (c *call) compareCRC(e *engine.Engine) verdict {
 	v := verdict{crc: e.Parts.Sum()}
 	whole := e.Base == 0 && e.Parts.Totals().Size == f.Size
 	switch {
+	case c.wantCRC != 0 && v.crc == c.wantCRC:
+		v.verified = true
+	case c.wantCRC != 0:
+		v.mismatch = fmt.Errorf("%w: CRC-64 is %d, want %d", ErrChecksum, v.crc, c.wantCRC)
+		v.final = whole && f.HasCRC && v.crc == f.CRC // the service vouches for these bytes
 	case !whole || !f.HasCRC:
 	case v.crc == f.CRC:
 		v.verified = true

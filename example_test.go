@@ -7,6 +7,7 @@ import (
 	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/csv"
 	"errors"
 	"fmt"
 	"io"
@@ -16,6 +17,8 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/aliyun/aliyun-oss-go-sdk/oss"
@@ -470,6 +473,58 @@ func ExampleDownloader_OpenURL() {
 	fmt.Println(n, "of", r.Size(), "bytes, verified:", r.Result().Verified)
 	// Output:
 	// 20971520 of 20971520 bytes, verified: true
+}
+
+// A list from an inventory says which objects to download, and what they are. What is known saves requests for files that are
+// there already. The second call finds that everything is.
+func ExampleDownloader_DownloadObjects() {
+	server, err := osstest.Start() // stands in for OSS
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer server.Close()
+	server.CreateBucket("backups")
+	server.Put("backups", "db/2024/users.sql", osstest.Random(1, 20<<20))
+	server.Put("backups", "db/2025/users.sql", osstest.Random(2, 1000))
+	client := server.Client(oss.HTTPClient(ossdl.HTTPClient()))
+	dir, err := os.MkdirTemp("", "ossdl")
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer os.RemoveAll(dir)
+	inventory := "db/2025/users.sql,1000\ndb/2024/users.sql,20971520\n" // in any order; it may be longer than memory
+
+	d, err := ossdl.New(client)
+	if err != nil {
+		log.Fatal(err)
+	}
+	for range 2 {
+		rows := csv.NewReader(strings.NewReader(inventory))
+		objects := func(yield func(ossdl.Object, error) bool) {
+			for {
+				row, err := rows.Read()
+				if err == io.EOF {
+					return
+				}
+				var o ossdl.Object
+				if err == nil {
+					o.Key, o.Name = row[0], strings.TrimPrefix(row[0], "db/")
+					o.Size, err = strconv.ParseInt(row[1], 10, 64)
+				}
+				if !yield(o, err) || err != nil {
+					return
+				}
+			}
+		}
+		res, err := d.DownloadObjects(context.Background(), "backups", objects, dir)
+		if err != nil {
+			log.Fatal(err) // to resume, repeat the call
+		}
+		fmt.Println(res.Done, "downloaded,", res.Skipped, "skipped,", res.Unverified, "not verified")
+	}
+	// Output:
+	// 2 downloaded, 0 skipped, 0 not verified
+	// 0 downloaded, 2 skipped, 0 not verified
 }
 
 // DownloadPrefix downloads what is missing. The second call finds that everything is there.

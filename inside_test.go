@@ -13,6 +13,7 @@ import (
 
 	"github.com/aliyun/aliyun-oss-go-sdk/oss"
 
+	"github.com/ossdl/ossdl/internal/bucket"
 	"github.com/ossdl/ossdl/internal/engine"
 	"github.com/ossdl/ossdl/internal/object"
 	"github.com/ossdl/ossdl/internal/osstest"
@@ -62,7 +63,7 @@ func TestPrefixProgressOfTheOldest(t *testing.T) {
 		}
 		c := d.newCallIn(p.lane, src, p.cfg, p.panics)
 		c.start = began // a clock may be slow
-		p.begun(c, i)
+		p.begun(&item{entry: entry{Entry: bucket.Entry{Size: i}}}, c)
 	}
 	got := p.snapshot().Objects
 	for i := range int64(maxObjects) {

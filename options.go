@@ -141,9 +141,10 @@ func WithCheckpointDir(dir string) Option {
 // WithoutCheckpoint keeps no checkpoint, so an interrupted download starts over. A call that fails leaves nothing behind, and
 // also removes what an earlier call with a checkpoint had left. A process that is killed leaves its partial file.
 //
-// It applies to [New], [Downloader.Download], [Downloader.DownloadURL] and [Downloader.DownloadPrefix].
+// It applies to [New], [Downloader.Download], [Downloader.DownloadURL], [Downloader.DownloadPrefix] and
+// [Downloader.DownloadObjects].
 func WithoutCheckpoint() Option {
-	return Option{"WithoutCheckpoint", inNew | inFile | inDownloadPrefix, func(s *settings) error {
+	return Option{"WithoutCheckpoint", inNew | inFile | inMany, func(s *settings) error {
 		s.checkpoint = checkpointPlace{kind: placeNone}
 		return nil
 	}}
@@ -166,18 +167,24 @@ func WithVersionID(id string) Option {
 // WithIfMatch downloads the object only while it has this ETag; otherwise the call fails with [ErrObjectChanged]. The ETag is
 // written as the service sends it; its quotes may be omitted.
 //
-// It applies to all calls except [Downloader.DownloadPrefix], and not to [New].
+// It applies to all calls except [Downloader.DownloadPrefix] and [Downloader.DownloadObjects], and not to [New].
 func WithIfMatch(etag string) Option {
 	return Option{"WithIfMatch", inOne, func(s *settings) error {
-		if etag == "" || strings.ContainsAny(etag, "\r\n,") || strings.HasPrefix(etag, "W/") {
-			return fmt.Errorf("%q is not one strong ETag", etag)
-		}
-		if !strings.HasPrefix(etag, `"`) {
-			etag = `"` + etag + `"`
-		}
-		s.object.ifMatch = etag
-		return nil
+		tag, err := strongETag(etag)
+		s.object.ifMatch = tag
+		return err
 	}}
+}
+
+// strongETag returns an ETag in quotes, unless it is none or weak.
+func strongETag(etag string) (string, error) {
+	if etag == "" || strings.ContainsAny(etag, "\r\n,") || strings.HasPrefix(etag, "W/") {
+		return "", fmt.Errorf("%q is not one strong ETag", etag)
+	}
+	if !strings.HasPrefix(etag, `"`) {
+		etag = `"` + etag + `"`
+	}
+	return etag, nil
 }
 
 // WithRange asks for length bytes of the object, starting at offset. A length of -1 means everything up to the end. The first
@@ -187,7 +194,7 @@ func WithIfMatch(etag string) Option {
 // The service's CRC-64 covers only the whole object. Unless the range does so, too, Result.Verified depends on [WithChecksum]:
 // without it, it is false.
 //
-// It applies to all calls except [Downloader.DownloadPrefix], and not to [New].
+// It applies to all calls except [Downloader.DownloadPrefix] and [Downloader.DownloadObjects], and not to [New].
 func WithRange(offset, length int64) Option {
 	return Option{"WithRange", inOne, func(s *settings) error {
 		if offset < 0 || length == 0 || length < -1 || length > 0 && offset+length < 0 {
@@ -219,7 +226,7 @@ func WithGrowing() Option {
 // The digest is computed in order before a file appears at its path. A [Reader] computes it from the bytes that are read.
 // [Downloader.DownloadTo] reads the bytes back, so its writer must also be an [io.ReaderAt].
 //
-// It applies to all calls except [Downloader.DownloadPrefix], and not to [New].
+// It applies to all calls except [Downloader.DownloadPrefix] and [Downloader.DownloadObjects], and not to [New].
 func WithChecksum(newHash func() hash.Hash, want []byte) Option {
 	return Option{"WithChecksum", inOne, func(s *settings) error {
 		if newHash == nil {
@@ -265,6 +272,28 @@ func WithProgress(fn func(Progress)) Option {
 			return errors.New("nil function")
 		}
 		s.progress = fn
+		return nil
+	}}
+}
+
+// WithObjectResult calls fn once for each object of a prefix, when it is settled: it is downloaded, was there already, has
+// failed, or is a folder that was made. Keys that [WithInclude], [WithExclude] or [WithShard] leave out are not reported, nor
+// are objects that the end of ctx has cut off.
+//
+// fn never runs concurrently, and no longer once the call has returned. It runs in goroutines of this package, in the order in
+// which objects are settled, which is not that of the keys. Downloads wait for it, so it should be quick, and must not wait for
+// the call. To give up from within fn, cancel the context.
+//
+// A panic of fn ends the call, and is raised again in the caller's goroutine once nothing of the call is left. fn is not called
+// again then.
+//
+// It applies to [Downloader.DownloadPrefix] and [Downloader.DownloadObjects].
+func WithObjectResult(fn func(ObjectResult)) Option {
+	return Option{"WithObjectResult", inMany, func(s *settings) error {
+		if fn == nil {
+			return errors.New("nil function")
+		}
+		s.objectResult = fn
 		return nil
 	}}
 }
@@ -351,8 +380,8 @@ func WithStallTimeout(d time.Duration) Option {
 // Options for what the library decides itself are refused by name. These are Range, conditions, Accept-Encoding, the version,
 // processing, the context, progress, pointers to response headers, and whatever belongs to signatures.
 //
-// It applies to [New], [Downloader.Download], [Downloader.DownloadTo], [Downloader.Open] and [Downloader.DownloadPrefix]. A
-// URL is sent as it was signed.
+// It applies to [New], [Downloader.Download], [Downloader.DownloadTo], [Downloader.Open], [Downloader.DownloadPrefix] and
+// [Downloader.DownloadObjects]. A URL is sent as it was signed.
 func WithRequestOptions(opts ...oss.Option) Option {
 	return Option{"WithRequestOptions", inNew | inSDK, func(s *settings) error {
 		r, err := bucket.ReadExtra(opts)
@@ -417,14 +446,14 @@ func WithReadAhead(bytes int64) Option {
 }
 
 // WithInclude downloads only the keys of a prefix whose local name matches one of the patterns. The local name is the key
-// without the prefix up to its last slash.
+// without the prefix up to its last slash, or the name of an [Object].
 //
 // Patterns have the syntax of [path.Match]. One with a slash is compared with the whole local name, any other with its last
 // element. The patterns of several options add up, including those given to [New]. A malformed pattern is an error.
 //
-// It applies to [New] and [Downloader.DownloadPrefix].
+// It applies to [New], [Downloader.DownloadPrefix] and [Downloader.DownloadObjects].
 func WithInclude(patterns ...string) Option {
-	return Option{"WithInclude", inNew | inDownloadPrefix, func(s *settings) error {
+	return Option{"WithInclude", inNew | inMany, func(s *settings) error {
 		s.include = append(slices.Clone(s.include), patterns...)
 		return tree.CheckPatterns(patterns)
 	}}
@@ -433,9 +462,9 @@ func WithInclude(patterns ...string) Option {
 // WithExclude skips the keys of a prefix whose local name matches one of the patterns, even if they match [WithInclude]. The
 // patterns are as described there.
 //
-// It applies to [New] and [Downloader.DownloadPrefix].
+// It applies to [New], [Downloader.DownloadPrefix] and [Downloader.DownloadObjects].
 func WithExclude(patterns ...string) Option {
-	return Option{"WithExclude", inNew | inDownloadPrefix, func(s *settings) error {
+	return Option{"WithExclude", inNew | inMany, func(s *settings) error {
 		s.exclude = append(slices.Clone(s.exclude), patterns...)
 		return tree.CheckPatterns(patterns)
 	}}
@@ -447,9 +476,9 @@ func WithExclude(patterns ...string) Option {
 // Each key is in exactly one share, and always in the same. The shares may be downloaded at the same time, even by several
 // machines, into one folder or several.
 //
-// It applies to [New] and [Downloader.DownloadPrefix].
+// It applies to [New], [Downloader.DownloadPrefix] and [Downloader.DownloadObjects].
 func WithShard(index, count int) Option {
-	return Option{"WithShard", inNew | inDownloadPrefix, func(s *settings) error {
+	return Option{"WithShard", inNew | inMany, func(s *settings) error {
 		if count < 1 || index < 0 || index >= count {
 			return fmt.Errorf("shard %d of %d: the count must be 1 or more, the index 0 to count-1", index, count)
 		}
@@ -458,13 +487,13 @@ func WithShard(index, count int) Option {
 	}}
 }
 
-// WithCompareCRC64 makes [Downloader.DownloadPrefix] compare an existing file that has the object's size by CRC-64 instead of
-// time. For each such file it makes a HEAD request and reads the file. If the service has no CRC-64 of the object, the time
-// decides.
+// WithCompareCRC64 compares an existing file that has the object's size by CRC-64 instead of time. For each such file the call
+// makes a HEAD request, unless an [Object] has the CRC-64, and reads the file. If the service has no CRC-64 of the object, the
+// time decides.
 //
-// It applies to [New] and [Downloader.DownloadPrefix].
+// It applies to [New], [Downloader.DownloadPrefix] and [Downloader.DownloadObjects].
 func WithCompareCRC64() Option {
-	return Option{"WithCompareCRC64", inNew | inDownloadPrefix, func(s *settings) error {
+	return Option{"WithCompareCRC64", inNew | inMany, func(s *settings) error {
 		s.compareCRC = true
 		return nil
 	}}
@@ -473,9 +502,10 @@ func WithCompareCRC64() Option {
 // WithoutPreallocation leaves the partial file sparse instead of reserving its space. A full disk is then found only while
 // writing: [ErrNoSpace] may come at any byte.
 //
-// It applies to [New], [Downloader.Download], [Downloader.DownloadURL] and [Downloader.DownloadPrefix].
+// It applies to [New], [Downloader.Download], [Downloader.DownloadURL], [Downloader.DownloadPrefix] and
+// [Downloader.DownloadObjects].
 func WithoutPreallocation() Option {
-	return Option{"WithoutPreallocation", inNew | inFile | inDownloadPrefix, func(s *settings) error {
+	return Option{"WithoutPreallocation", inNew | inFile | inMany, func(s *settings) error {
 		s.sparse = true
 		return nil
 	}}
@@ -485,7 +515,7 @@ func WithoutPreallocation() Option {
 //
 // Resumed downloads and retries are logged as Info. Ignored checkpoints, a missing permission to ask for the version of the
 // first answer, and anything else that costs something are logged as Warn. Objects of a prefix that failed are logged as
-// Error.
+// Error, those that came without any checksum as Warn, and each that is settled as Debug.
 //
 // It applies to [New] and all calls.
 func WithLogger(l *slog.Logger) Option {
@@ -537,8 +567,9 @@ type settings struct {
 	object objectOptions // not embedded: a call reads its own copy, in its job
 	hooks
 
-	progress func(Progress) // nil: no reports
-	log      *slog.Logger
+	progress     func(Progress)     // nil: no reports
+	objectResult func(ObjectResult) // of a prefix; nil: no reports
+	log          *slog.Logger
 }
 
 // fetchOptions say how bytes are fetched.
@@ -606,7 +637,7 @@ const (
 // hooks are what tests outside this package may replace.
 type hooks struct {
 	fs          fsys.FS
-	folderFS    func(*fsys.Root) fsys.FS // of the folder of DownloadPrefix
+	folderFS    func(*fsys.Root) fsys.FS // of the folder of DownloadPrefix and DownloadObjects
 	objectTimes bool                     // Download gives the file the object's Last-Modified, as DownloadPrefix does
 }
 
@@ -636,7 +667,7 @@ func (s settings) with(where entryPoints, opts []Option) (settings, error) {
 }
 
 // entryPoints is a set of the functions that take options.
-type entryPoints uint8
+type entryPoints uint16
 
 // One for each function, in the order of names, and some sets of them.
 const (
@@ -647,18 +678,20 @@ const (
 	inOpen
 	inOpenURL
 	inDownloadPrefix
+	inDownloadObjects
 
 	inFile   = inDownload | inDownloadURL
 	inURL    = inDownloadURL | inOpenURL
 	inReader = inOpen | inOpenURL
-	inSDK    = inDownload | inDownloadTo | inOpen | inDownloadPrefix
+	inMany   = inDownloadPrefix | inDownloadObjects
+	inSDK    = inDownload | inDownloadTo | inOpen | inMany
 	inOne    = inFile | inDownloadTo | inReader
-	inAll    = inOne | inDownloadPrefix
+	inAll    = inOne | inMany
 )
 
 // names returns the names of the functions, in the order of the constants.
 func (e entryPoints) names() (names []string) {
-	for i, name := range []string{"New", "Download", "DownloadURL", "DownloadTo", "Open", "OpenURL", "DownloadPrefix"} {
+	for i, name := range []string{"New", "Download", "DownloadURL", "DownloadTo", "Open", "OpenURL", "DownloadPrefix", "DownloadObjects"} {
 		if e&(1<<i) != 0 {
 			names = append(names, name)
 		}
@@ -671,13 +704,13 @@ func (e entryPoints) String() string { return strings.Join(e.names(), ", ") }
 // init sets the hooks of package testhook.
 func init() {
 	testhook.FileSystem = func(f fsys.FS) Option {
-		return Option{"FileSystem", inNew | inFile | inDownloadPrefix, func(s *settings) error {
+		return Option{"FileSystem", inNew | inFile | inMany, func(s *settings) error {
 			s.fs = f
 			return nil
 		}}
 	}
 	testhook.FolderFileSystem = func(f func(*fsys.Root) fsys.FS) Option {
-		return Option{"FolderFileSystem", inDownloadPrefix, func(s *settings) error {
+		return Option{"FolderFileSystem", inMany, func(s *settings) error {
 			s.folderFS = f
 			return nil
 		}}

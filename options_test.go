@@ -29,7 +29,7 @@ import (
 )
 
 // allEntryPoints are the ways in, by the names that errors have for them.
-var allEntryPoints = []string{"New", "Download", "DownloadURL", "DownloadTo", "Open", "OpenURL", "DownloadPrefix"}
+var allEntryPoints = []string{"New", "Download", "DownloadURL", "DownloadTo", "Open", "OpenURL", "DownloadPrefix", "DownloadObjects"}
 
 // entry is the object "ver/k" with a way to give an option to each entry point. Everything local is in dir, which is empty.
 type entry struct {
@@ -97,6 +97,9 @@ func (e *entry) through(entryPoint string, o ossdl.Option) (result bool, err err
 	case "DownloadPrefix":
 		res, err := d.DownloadPrefix(e.t.Context(), "ver", "", filepath.Join(e.dir, "tree"), o)
 		return res != nil, err
+	case "DownloadObjects":
+		res, err := d.DownloadObjects(e.t.Context(), "ver", harness.List(ossdl.Object{Key: "k"}), filepath.Join(e.dir, "tree"), o)
+		return res != nil, err
 	}
 	e.t.Fatal("no such entry point: ", entryPoint)
 	return false, nil
@@ -146,9 +149,9 @@ func exportedOptions(t *testing.T) (names []string) {
 // both, before anything is asked or made. An option that is missing in the table fails the test.
 func TestEveryOptionAtEveryEntryPoint(t *testing.T) {
 	const (
-		everywhere = "New Download DownloadURL DownloadTo Open OpenURL DownloadPrefix"
+		everywhere = "New Download DownloadURL DownloadTo Open OpenURL DownloadPrefix DownloadObjects"
 		one        = "Download DownloadURL DownloadTo Open OpenURL"
-		prefix     = "New DownloadPrefix"
+		prefix     = "New DownloadPrefix DownloadObjects"
 	)
 	table := map[string]struct {
 		where string
@@ -159,7 +162,7 @@ func TestEveryOptionAtEveryEntryPoint(t *testing.T) {
 		"WithRateLimit":     {everywhere, func(*entry) ossdl.Option { return ossdl.WithRateLimit(1 << 30) }},
 		"WithCheckpoint":    {"Download DownloadURL", func(e *entry) ossdl.Option { return ossdl.WithCheckpoint(filepath.Join(e.dir, "cp")) }},
 		"WithCheckpointDir": {"New Download DownloadURL", func(e *entry) ossdl.Option { return ossdl.WithCheckpointDir(filepath.Join(e.dir, "cps")) }},
-		"WithoutCheckpoint": {"New Download DownloadURL DownloadPrefix", func(*entry) ossdl.Option { return ossdl.WithoutCheckpoint() }},
+		"WithoutCheckpoint": {"New Download DownloadURL DownloadPrefix DownloadObjects", func(*entry) ossdl.Option { return ossdl.WithoutCheckpoint() }},
 		"WithVersionID":     {"Download DownloadTo Open", func(e *entry) ossdl.Option { return ossdl.WithVersionID(e.object.VersionID) }},
 		"WithIfMatch":       {one, func(e *entry) ossdl.Option { return ossdl.WithIfMatch(e.object.ETag) }},
 		"WithRange":         {one, func(*entry) ossdl.Option { return ossdl.WithRange(1, 2) }},
@@ -168,7 +171,7 @@ func TestEveryOptionAtEveryEntryPoint(t *testing.T) {
 		"WithProgress":      {everywhere, func(*entry) ossdl.Option { return ossdl.WithProgress(func(ossdl.Progress) {}) }},
 		"WithRetry":         {everywhere, func(*entry) ossdl.Option { return ossdl.WithRetry(ossdl.RetryPolicy{Attempts: 1}) }},
 		"WithStallTimeout":  {everywhere, func(*entry) ossdl.Option { return ossdl.WithStallTimeout(time.Minute) }},
-		"WithRequestOptions": {"New Download DownloadTo Open DownloadPrefix", func(*entry) ossdl.Option {
+		"WithRequestOptions": {"New Download DownloadTo Open DownloadPrefix DownloadObjects", func(*entry) ossdl.Option {
 			return ossdl.WithRequestOptions(oss.RequestPayer(oss.Requester))
 		}},
 		"WithURLRefresh": {"DownloadURL OpenURL", func(e *entry) ossdl.Option {
@@ -180,7 +183,8 @@ func TestEveryOptionAtEveryEntryPoint(t *testing.T) {
 		"WithExclude":          {prefix, func(*entry) ossdl.Option { return ossdl.WithExclude("*.tmp") }},
 		"WithShard":            {prefix, func(*entry) ossdl.Option { return ossdl.WithShard(0, 1) }},
 		"WithCompareCRC64":     {prefix, func(*entry) ossdl.Option { return ossdl.WithCompareCRC64() }},
-		"WithoutPreallocation": {"New Download DownloadURL DownloadPrefix", func(*entry) ossdl.Option { return ossdl.WithoutPreallocation() }},
+		"WithObjectResult":     {"DownloadPrefix DownloadObjects", func(*entry) ossdl.Option { return ossdl.WithObjectResult(func(ossdl.ObjectResult) {}) }},
+		"WithoutPreallocation": {"New Download DownloadURL DownloadPrefix DownloadObjects", func(*entry) ossdl.Option { return ossdl.WithoutPreallocation() }},
 		"WithLogger":           {everywhere, func(*entry) ossdl.Option { return ossdl.WithLogger(slog.New(slog.DiscardHandler)) }},
 	}
 	if got, want := exportedOptions(t), slices.Sorted(maps.Keys(table)); !slices.Equal(got, want) {
@@ -213,7 +217,7 @@ func TestBadOptionsTouchNothing(t *testing.T) {
 		file       = "Download DownloadURL"
 		url        = "DownloadURL OpenURL"
 		one        = "Download DownloadURL DownloadTo Open OpenURL"
-		everywhere = "New " + one + " DownloadPrefix"
+		everywhere = "New " + one + " DownloadPrefix DownloadObjects"
 	)
 	for _, c := range []struct {
 		name  string
@@ -243,10 +247,11 @@ func TestBadOptionsTouchNothing(t *testing.T) {
 		{"WithURLRefresh", ossdl.WithURLRefresh(nil), url, "nil"},
 		{"WithHTTPClient", ossdl.WithHTTPClient(nil), "New " + url, "nil"},
 		{"WithReadAhead", ossdl.WithReadAhead(ossdl.MinReadAhead - 1), "New Open OpenURL", "1048576"},
-		{"WithInclude", ossdl.WithInclude("[a"), "New DownloadPrefix", "[a"},
-		{"WithExclude", ossdl.WithExclude("ok", ""), "New DownloadPrefix", "malformed"},
-		{"WithShard", ossdl.WithShard(2, 2), "New DownloadPrefix", "index"},
-		{"WithShard", ossdl.WithShard(0, 0), "New DownloadPrefix", "count"},
+		{"WithInclude", ossdl.WithInclude("[a"), "New DownloadPrefix DownloadObjects", "[a"},
+		{"WithExclude", ossdl.WithExclude("ok", ""), "New DownloadPrefix DownloadObjects", "malformed"},
+		{"WithShard", ossdl.WithShard(2, 2), "New DownloadPrefix DownloadObjects", "index"},
+		{"WithShard", ossdl.WithShard(0, 0), "New DownloadPrefix DownloadObjects", "count"},
+		{"WithObjectResult", ossdl.WithObjectResult(nil), "DownloadPrefix DownloadObjects", "nil"},
 		{"WithLogger", ossdl.WithLogger(nil), everywhere, "nil"},
 	} {
 		e := newEntry(t)
@@ -293,7 +298,7 @@ func TestRequestOptionsRefused(t *testing.T) {
 	} {
 		e := newEntry(t)
 		given := []oss.Option{oss.RequestPayer(oss.Requester), o}
-		for _, entryPoint := range []string{"New", "Download", "DownloadTo", "Open", "DownloadPrefix"} {
+		for _, entryPoint := range []string{"New", "Download", "DownloadTo", "Open", "DownloadPrefix", "DownloadObjects"} {
 			result, err := e.through(entryPoint, ossdl.WithRequestOptions(given...))
 			if err == nil || !strings.Contains(err.Error(), "WithRequestOptions: "+name) || result {
 				t.Errorf("%s at %s: result %t, %v", name, entryPoint, result, err)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"sync"
 	"sync/atomic"
 
 	"github.com/ossdl/ossdl/internal/engine"
@@ -70,6 +71,21 @@ func (p *panics) progress(fn func(Progress)) func(Progress) {
 	return func(now Progress) {
 		if !p.muted.Load() {
 			_ = p.guard("the function of WithProgress", func() { fn(now) }) // it has been noted
+		}
+	}
+}
+
+// objectResult returns a function that calls fn until there is a panic, never concurrently; nil if fn is.
+func (p *panics) objectResult(fn func(ObjectResult)) func(ObjectResult) {
+	if fn == nil {
+		return nil
+	}
+	var one sync.Mutex
+	return func(r ObjectResult) {
+		one.Lock()
+		defer one.Unlock()
+		if !p.muted.Load() {
+			_ = p.guard("the function of WithObjectResult", func() { fn(r) }) // it has been noted
 		}
 	}
 }

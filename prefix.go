@@ -6,14 +6,16 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"iter"
+	"log/slog"
 	"maps"
 	"runtime"
 	"slices"
 	"strings"
 	"sync"
+	"time"
 	"unicode/utf8"
 
-	"golang.org/x/sync/errgroup"
 	"golang.org/x/sync/semaphore"
 
 	"github.com/ossdl/ossdl/internal/bucket"
@@ -93,7 +95,7 @@ const maxFailures = 1000
 // # Progress
 //
 // [WithProgress] reports the sums of all objects. Total is that of the objects listed so far. Done and Resumed include what was
-// skipped.
+// skipped. [WithObjectResult] reports each object once, when it is settled.
 //
 // # Errors
 //
@@ -115,34 +117,45 @@ func (d *Downloader) DownloadPrefix(ctx context.Context, bucket, prefix, dir str
 	if err != nil {
 		return nil, nameError("download", bucket, prefix, err)
 	}
-	ctx, done := p.panics.during(ctx)
-	defer done()
-	err = p.run(ctx)
-	p.panics.raise(err)
-	if err != nil {
-		return p.result(), fmt.Errorf("ossdl: download %s to %s: %w", objectName(bucket, prefix), dir, err)
-	}
-	return p.result(), nil
+	return p.download(ctx, p.listed)
 }
 
-// prefixCall is one call of DownloadPrefix.
+// download downloads what source yields.
+func (p *prefixCall) download(ctx context.Context, source func(context.Context) iter.Seq2[entry, error]) (*PrefixResult, error) {
+	ctx, done := p.panics.during(ctx)
+	defer done()
+	err := p.run(ctx, source)
+	p.panics.raise(err)
+	if err != nil {
+		return p.result(err), fmt.Errorf("ossdl: download %s to %s: %w", objectName(p.bucket.Name(), p.prefix), p.dir, err)
+	}
+	return p.result(nil), nil
+}
+
+// entry is an object that a listing or the caller of DownloadObjects has named.
+type entry struct {
+	bucket.Entry
+	given *Object // what the caller said of it; nil: it was listed, so that size and time are known
+}
+
+// prefixCall is one call of DownloadPrefix or DownloadObjects.
 type prefixCall struct {
-	d        *Downloader
-	cfg      settings
-	bucket   *bucket.Client
-	prefix   string
-	dir      string
-	lane     *slots.Lane
-	panics   *panics          // of the caller's functions
-	retrier  *engine.Retrier  // of requests for anything but an object's bytes
-	watchdog *engine.Watchdog // of the same
-	folder   *tree.Folder     // dir; nil until it is open
-	fs       fsys.FS          // within dir; nil until then
-	notices  localfile.Notices
+	d         *Downloader
+	cfg       settings
+	bucket    *bucket.Client
+	prefix    string // "" for DownloadObjects
+	dir       string
+	unordered bool // objects come in any order, and two may have one name
+	lane      *slots.Lane
+	panics    *panics          // of the caller's functions
+	retrier   *engine.Retrier  // of requests for anything but an object's bytes
+	watchdog  *engine.Watchdog // of the same
+	folder    *tree.Folder     // dir; nil until it is open
+	fs        fsys.FS          // within dir; nil until then
+	notices   localfile.Notices
 	smallCall
 
 	mu         sync.Mutex
-	requested  bool // a request was made
 	res        PrefixResult
 	first      error           // the failure that happened first
 	unfinished error           // why an object was left unfinished
@@ -169,7 +182,7 @@ func (d *Downloader) newPrefixCall(ctx context.Context, name, prefix, dir string
 		return nil, errors.New("empty destination folder; the current one is \".\"")
 	}
 	caught := &panics{}
-	cfg.log, cfg.progress = caught.logger(cfg.log), caught.progress(cfg.progress)
+	cfg.log, cfg.progress, cfg.objectResult = caught.logger(cfg.log), caught.progress(cfg.progress), caught.objectResult(cfg.objectResult)
 	p := &prefixCall{
 		d: d, cfg: cfg, panics: caught, bucket: b, prefix: prefix, dir: dir, lane: d.newLane(cfg.concurrency, cfg.rateLimit),
 		watchdog: engine.NewWatchdog(cfg.stall), calls: map[*call]int64{},
@@ -178,8 +191,8 @@ func (d *Downloader) newPrefixCall(ctx context.Context, name, prefix, dir string
 	return p, nil
 }
 
-// run opens the folder and downloads everything that is listed into it.
-func (p *prefixCall) run(ctx context.Context) error {
+// run opens the folder and downloads everything that source yields into it.
+func (p *prefixCall) run(ctx context.Context, source func(context.Context) iter.Seq2[entry, error]) error {
 	root, err := fsys.OpenFolder(p.dir)
 	if err != nil {
 		return localfile.NoSpace(nil, p.dir, 0, err)
@@ -193,27 +206,19 @@ func (p *prefixCall) run(ctx context.Context) error {
 	defer p.folder.Close()
 	p.fs = p.folder.FS()
 	progress := startReporter(p.cfg.progress, p.snapshot, p.received)
-	err = p.verdict(ctx, p.fetchAll(ctx))
+	err = p.verdict(ctx, p.fetchAll(ctx, source(ctx)))
 	progress.end(err)
 	return err
 }
 
-// fetchAll lists the prefix and downloads its objects, many at a time. The error is that of the listing or the context; those
-// of objects are counted.
-func (p *prefixCall) fetchAll(ctx context.Context) error {
+// fetchAll downloads the objects, many at a time. The error is that of the listing or the context; those of objects are counted.
+func (p *prefixCall) fetchAll(ctx context.Context, objects iter.Seq2[entry, error]) error {
 	stop := p.watchdog.Start(p.d.gate.Tick) // small objects are done before their own watchdogs look
 	defer stop()
 	end := p.lane.Begin()
 	defer end()
 	committed := p.startCommitter(ctx)
-	pages := make(chan []bucket.Entry, 1) // one ahead, so that the line is not idle between two pages
-	group, listing := errgroup.WithContext(ctx)
-	group.Go(func() error {
-		defer close(pages)
-		return p.list(listing, pages)
-	})
-	group.Go(func() error { return p.dispatch(ctx, pages) })
-	err := group.Wait()
+	err := p.dispatch(ctx, objects)
 	committed()
 	if err != nil {
 		return err
@@ -221,6 +226,34 @@ func (p *prefixCall) fetchAll(ctx context.Context) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.unfinished
+}
+
+// listed yields the objects below the prefix, and at the end the error of the listing, if there is one. A page is asked for
+// while the one before it is being dispatched.
+func (p *prefixCall) listed(ctx context.Context) iter.Seq2[entry, error] {
+	return func(yield func(entry, error) bool) {
+		ctx, stop := context.WithCancel(ctx)
+		defer stop()
+		pages := make(chan []bucket.Entry, 1) // one ahead, so that the line is not idle between two pages
+		var err error
+		var listing sync.WaitGroup
+		defer listing.Wait()
+		defer stop()
+		listing.Go(func() {
+			defer close(pages)
+			err = p.list(ctx, pages)
+		})
+		for page := range pages {
+			for _, o := range page {
+				if !yield(entry{Entry: o}, nil) {
+					return
+				}
+			}
+		}
+		if err != nil {
+			yield(entry{}, err)
+		}
+	}
 }
 
 // list reads the pages of the listing, one after the other.
@@ -248,47 +281,61 @@ func (p *prefixCall) list(ctx context.Context, pages chan<- []bucket.Entry) erro
 }
 
 // dispatch starts with each wanted object as soon as there is room for it. It returns once all have ended.
-func (p *prefixCall) dispatch(ctx context.Context, pages <-chan []bucket.Entry) error {
+func (p *prefixCall) dispatch(ctx context.Context, objects iter.Seq2[entry, error]) error {
 	room := p.objects()
 	inFlight := semaphore.NewWeighted(room)
 	var running sync.WaitGroup
 	defer running.Wait()
-	names := tree.NewNames(p.prefix, tree.Rules{Windows: runtime.GOOS == "windows", FoldsCase: p.folder.FoldsCase()})
-	for page := range pages {
-		for _, o := range page {
-			name, wanted := p.choose(names, o)
-			if !wanted {
-				continue
-			}
-			n := weight(o.Size, room)
-			if err := inFlight.Acquire(ctx, n); err != nil {
-				return context.Cause(ctx)
-			}
-			running.Go(func() {
-				defer inFlight.Release(n)
-				p.fetchObject(ctx, o, name)
-			})
+	names := p.names()
+	for o, err := range objects {
+		if err != nil {
+			return err
 		}
+		it, wanted := p.choose(names, o)
+		if !wanted {
+			continue
+		}
+		n := weight(o.Size, room)
+		if err := inFlight.Acquire(ctx, n); err != nil {
+			return context.Cause(ctx)
+		}
+		running.Go(func() {
+			defer inFlight.Release(n)
+			p.fetchObject(ctx, it)
+		})
 	}
 	return nil
 }
 
-// choose names the next object of the listing, and reports whether it is to be downloaded. One that is wanted but can have no
-// name has failed.
-func (p *prefixCall) choose(names *tree.Names, o bucket.Entry) (name string, wanted bool) {
-	if !tree.Match(names.Relative(o.Key), p.cfg.include, p.cfg.exclude) {
-		return "", false
+// names returns what names the files of the call.
+func (p *prefixCall) names() *tree.Names {
+	rules := tree.Rules{Windows: runtime.GOOS == "windows", FoldsCase: p.folder.FoldsCase()}
+	if p.unordered {
+		return tree.NewUnordered(rules)
 	}
-	name, err := names.Name(o.Key) // also those of other shards: they have files, too
+	return tree.NewNames(p.prefix, rules)
+}
+
+// choose names the next object, and reports whether it is to be downloaded. One that is wanted but can have no name has failed.
+func (p *prefixCall) choose(names *tree.Names, o entry) (it *item, wanted bool) {
+	local := names.Relative(o.localName())
+	if !tree.Match(local, p.cfg.include, p.cfg.exclude) {
+		return nil, false
+	}
+	name, err := names.Name(o.localName()) // also those of other shards: they have files, too
 	if !p.cfg.shard.Has(o.Key) {
-		return "", false
+		return nil, false
 	}
+	if bad := o.check(); bad != nil {
+		err = bad
+	}
+	it = &item{entry: o, name: name, named: err == nil, start: time.Now()}
 	p.expect(o.Size)
 	if err != nil {
-		p.failed(o, err)
-		return "", false
+		p.failed(it, err)
+		return nil, false
 	}
-	return name, true
+	return it, true
 }
 
 // objects returns how many objects may be in flight: a quarter more than requests, so that the line stays full while some
@@ -298,14 +345,15 @@ func (p *prefixCall) objects() int64 {
 	return int64(n + n/4 + 2)
 }
 
-// result returns what was done, or nil if no request was made.
-func (p *prefixCall) result() *PrefixResult {
+// result returns what was done. It is nil if the call failed before a request was made and an object was settled.
+func (p *prefixCall) result(err error) *PrefixResult {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if !p.requested {
+	if err != nil && p.sums.requests+p.res.Done+p.res.Skipped+p.res.Failed == 0 {
 		return nil
 	}
 	res := p.res
+	res.Requests, res.Retries, res.DownloadedBytes = p.sums.requests, p.sums.retries, p.sums.received
 	return &res
 }
 
@@ -334,13 +382,13 @@ func (p *prefixCall) expect(size int64) {
 	p.sums.total += size
 }
 
-// begun records that the call for an object has begun. size is the one that was listed.
-func (p *prefixCall) begun(c *call, size int64) {
+// begun records that the download of an object has begun.
+func (p *prefixCall) begun(o *item, c *call) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.nth++
-	c.nth = p.nth
-	p.calls[c] = size
+	o.call, c.nth = c, p.nth
+	p.calls[c] = o.Size
 }
 
 // fetched records that all bytes of a call are there: only its file has still to get its path.
@@ -350,8 +398,22 @@ func (p *prefixCall) fetched(c *call) {
 	c.fetched = true
 }
 
-// ended adds the bytes of a call to the sums, and counts its object if it is complete.
-func (p *prefixCall) ended(c *call, size int64, err error) {
+// ended adds the bytes of a download to the sums. Without an error its object is settled; with one it is up to the caller
+// whether that is a failure.
+func (p *prefixCall) ended(o *item, err error) {
+	p.count(o, err)
+	if err != nil {
+		return
+	}
+	if !o.call.verified {
+		p.cfg.log.Warn("object not verified: there is no checksum to compare with", "bucket", p.bucket.Name(), "key", o.Key)
+	}
+	p.settled(o, ObjectDone, o.call.durable, nil)
+}
+
+// count adds the bytes of a download to the sums, and counts its object if it is complete.
+func (p *prefixCall) count(o *item, err error) {
+	c := o.call
 	now := c.snapshot()
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -361,8 +423,9 @@ func (p *prefixCall) ended(c *call, size int64, err error) {
 	p.sums.done += now.Done
 	p.sums.retries += now.Retries
 	p.sums.requests += now.Requests
+	p.res.ResumedBytes += now.Resumed
 	if now.Total > 0 || err == nil {
-		p.sums.total += now.Total - size // the object is not as it was listed
+		p.sums.total += now.Total - o.Size // the object is not as it was listed
 	}
 	if err == nil {
 		p.res.Done++
@@ -373,26 +436,32 @@ func (p *prefixCall) ended(c *call, size int64, err error) {
 		if !c.durable {
 			p.res.NotDurable++
 		}
+		if !c.verified {
+			p.res.Unverified++
+		}
 	}
 }
 
 // skipped counts an object that is there already.
-func (p *prefixCall) skipped(o bucket.Entry, durable bool) {
+func (p *prefixCall) skipped(o *item, durable bool) {
 	p.mu.Lock()
-	defer p.mu.Unlock()
 	p.res.Skipped++
 	if !durable {
 		p.res.NotDurable++
 	}
-	p.sums.done += o.Size
-	p.sums.resumed += o.Size
+	p.sums.total += o.there - o.Size // which may not have been known
+	p.sums.done += o.there
+	p.sums.resumed += o.there
+	p.mu.Unlock()
+	p.settled(o, ObjectSkipped, durable, nil)
 }
 
 // madeFolder counts a folder that was made for a key.
-func (p *prefixCall) madeFolder() {
+func (p *prefixCall) madeFolder(o *item) {
 	p.mu.Lock()
-	defer p.mu.Unlock()
 	p.res.Done++
+	p.mu.Unlock()
+	p.settled(o, ObjectFolder, true, nil)
 }
 
 // cutOff records that an object is unfinished because ctx is done. That is not a failure.
@@ -403,10 +472,15 @@ func (p *prefixCall) cutOff(ctx context.Context) {
 }
 
 // failed records and logs the failure of an object.
-func (p *prefixCall) failed(o bucket.Entry, err error) {
+func (p *prefixCall) failed(o *item, err error) {
 	p.panics.note(err)
-	failure := KeyError{Key: o.Key, Err: err}
 	p.cfg.log.Error("object failed", "bucket", p.bucket.Name(), "key", o.Key, "error", err)
+	p.countFailure(KeyError{Key: o.Key, Err: err})
+	p.settled(o, ObjectFailed, false, err)
+}
+
+// countFailure counts the failure of an object, and keeps the first ones.
+func (p *prefixCall) countFailure(failure KeyError) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.res.Failed++
@@ -415,6 +489,21 @@ func (p *prefixCall) failed(o bucket.Entry, err error) {
 	}
 	if len(p.res.Failures) < maxFailures {
 		p.res.Failures = append(p.res.Failures, failure)
+	}
+}
+
+// settled reports what became of an object. It may be called from any goroutine.
+func (p *prefixCall) settled(o *item, status ObjectStatus, durable bool, err error) {
+	debug := p.cfg.log.Enabled(context.Background(), slog.LevelDebug)
+	if !debug && p.cfg.objectResult == nil {
+		return
+	}
+	res := p.objectResult(o, status, durable, err)
+	if debug {
+		p.cfg.log.Debug("object settled", "bucket", p.bucket.Name(), "object", res)
+	}
+	if p.cfg.objectResult != nil {
+		p.cfg.objectResult(res)
 	}
 }
 
@@ -473,7 +562,6 @@ func (p *prefixCall) ask(ctx context.Context, what string, request func(context.
 func (p *prefixCall) countRequest() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.requested = true
 	p.sums.requests++
 }
 

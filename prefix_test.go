@@ -1,6 +1,7 @@
 package ossdl_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -9,6 +10,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"reflect"
 	"runtime"
 	"slices"
 	"strconv"
@@ -752,5 +754,227 @@ func TestPrefixProgressOfObjects(t *testing.T) {
 	harness.CheckTree(t, dir, all)
 	if same < 3 || last.Objects != nil || last.Requests != s.Stats().Requests {
 		t.Errorf("seen %d times; last report %+v, of %d requests", same, last, s.Stats().Requests)
+	}
+}
+
+// settledObjects records what WithObjectResult reports. It fails the test if a key is reported twice, if reports run at the
+// same time, or if one comes after the call.
+type settledObjects struct {
+	t       *testing.T
+	running atomic.Int32
+	over    atomic.Bool
+	during  func() // called in each report; nil: nothing
+	byKey   map[string]ossdl.ObjectResult
+}
+
+func (s *settledObjects) option() ossdl.Option {
+	s.byKey = map[string]ossdl.ObjectResult{}
+	s.over.Store(false)
+	return ossdl.WithObjectResult(func(r ossdl.ObjectResult) {
+		if s.running.Add(1) != 1 || s.over.Load() {
+			s.t.Errorf("%q is reported at the same time as another object, or after the call", r.Key)
+		}
+		if s.during != nil {
+			s.during()
+		}
+		runtime.Gosched() // another report may come in between
+		if before, twice := s.byKey[r.Key]; twice {
+			s.t.Errorf("reported twice: %+v and %+v", before, r)
+		}
+		if r.Duration <= 0 || r.Duration > time.Hour {
+			s.t.Errorf("%q took %v", r.Key, r.Duration)
+		}
+		r.Duration = 0
+		s.byKey[r.Key] = r
+		s.running.Add(-1)
+	})
+}
+
+// check fails the test unless these objects were reported, and the result has the same sums.
+func (s *settledObjects) check(res *ossdl.PrefixResult, want ...ossdl.ObjectResult) {
+	s.t.Helper()
+	s.over.Store(true)
+	var sum ossdl.PrefixResult
+	for _, r := range s.byKey {
+		switch r.Status {
+		case ossdl.ObjectDone, ossdl.ObjectFolder:
+			sum.Done++
+		case ossdl.ObjectSkipped:
+			sum.Skipped++
+		case ossdl.ObjectFailed:
+			sum.Failed++
+		}
+		if r.Status == ossdl.ObjectDone && !r.Verified {
+			sum.Unverified++
+		}
+		sum.Requests += r.Requests
+		sum.Retries += r.Retries
+		sum.ResumedBytes += r.ResumedBytes
+		sum.DownloadedBytes += r.DownloadedBytes
+	}
+	sum.Requests++ // the listing
+	got := ossdl.PrefixResult{
+		Done: res.Done, Skipped: res.Skipped, Failed: res.Failed, Unverified: res.Unverified,
+		Requests: res.Requests, Retries: res.Retries, ResumedBytes: res.ResumedBytes, DownloadedBytes: res.DownloadedBytes,
+	}
+	if !reflect.DeepEqual(got, sum) {
+		s.t.Errorf("the result is\n\t%+v\nand the sum of the objects\n\t%+v", got, sum)
+	}
+	for _, w := range want {
+		r := s.byKey[w.Key]
+		sameError := errors.Is(r.Err, w.Err) || r.Err != nil && w.Err != nil && r.Err.Error() == w.Err.Error()
+		if !sameError || !r.LastModified.Equal(w.LastModified) {
+			s.t.Errorf("%q: error %v, time %v; want %v, %v", w.Key, r.Err, r.LastModified, w.Err, w.LastModified)
+		}
+		r.Err, w.Err, r.LastModified, w.LastModified = nil, nil, time.Time{}, time.Time{}
+		if r != w {
+			s.t.Errorf("got\n\t%+v\nwant\n\t%+v", r, w)
+		}
+	}
+	if len(s.byKey) != len(want) {
+		s.t.Errorf("%d objects were reported, want %d: %v", len(s.byKey), len(want), slices.Sorted(maps.Keys(s.byKey)))
+	}
+}
+
+// TestPrefixObjectResults checks what is reported of each object: when it is downloaded, resumed, compared, skipped or
+// failed, or is a folder, and that nothing is reported of keys that are left out. The result has the same sums.
+func TestPrefixObjectResults(t *testing.T) {
+	const part, large = harness.PartSize, 5 * harness.PartSize
+	s := harness.NewServer(t)
+	put := func(i int, key string, size int64, opts ...osstest.ObjectOption) *osstest.Object {
+		when := time.Unix(1_600_000_000+int64(i)*1000, 0)
+		return s.Put("bkt", key, osstest.Random(uint64(i), size), append(opts, osstest.LastModified(when))...)
+	}
+	a, nocrc, frozen := put(1, "p/a", 10), put(2, "p/d/nocrc", 20, osstest.NoCRC()), put(3, "p/frozen", 30, osstest.Archived(""))
+	up, folder := put(4, "p/../up", 40), put(5, "p/folder/", 0)
+	put(6, "p/left.out", 50)
+	s.Once(func(r *osstest.Request) bool { return r.Key == "p/a" }, osstest.Error(503, "ServiceUnavailable"))
+	var log harness.Records
+	d := harness.NewDownloader(t, s, ossdl.WithExclude("*.out"), ossdl.WithLogger(log.Logger()), ossdl.WithPartSize(part), ossdl.WithConcurrency(1),
+		ossdl.WithRetry(ossdl.RetryPolicy{MinDelay: time.Microsecond, MaxDelay: time.Microsecond}))
+	dir := t.TempDir()
+	of := func(status ossdl.ObjectStatus, o *osstest.Object, requests int) ossdl.ObjectResult {
+		name := strings.TrimPrefix(o.Key, "p/")
+		r := ossdl.ObjectResult{
+			Status: status, Key: o.Key, Name: name, Path: filepath.Join(dir, filepath.FromSlash(name)), ETag: o.ETag, Size: o.Size(),
+			LastModified: o.LastModified, Durable: status != ossdl.ObjectFailed, Requests: requests,
+		}
+		if status == ossdl.ObjectDone {
+			r.CRC64, r.Verified, r.DownloadedBytes = o.CRC64(), o.CRC != "", o.Size()
+		}
+		return r
+	}
+	archived := of(ossdl.ObjectFailed, frozen, 1)
+	archived.Err = ossdl.ErrArchived
+	record := &settledObjects{t: t}
+	run := func(opts ...ossdl.Option) *ossdl.PrefixResult {
+		t.Helper()
+		res, err := d.DownloadPrefix(t.Context(), "bkt", "p/", dir, append(opts, record.option())...)
+		if res == nil || !errors.Is(err, ossdl.ErrArchived) && res.Failed > 0 && !strings.Contains(err.Error(), "..") {
+			t.Fatalf("%+v, %v", res, err)
+		}
+		return res
+	}
+
+	res := run()
+	retried := of(ossdl.ObjectDone, a, 2)
+	retried.Retries = 1
+	refused := record.byKey[up.Key]
+	if refused.Status != ossdl.ObjectFailed || refused.Name != "" || refused.Path != "" || refused.Err == nil || refused.Requests != 0 {
+		t.Errorf("a key without a name: %+v", refused)
+	}
+	record.check(res, retried, of(ossdl.ObjectDone, nocrc, 1), archived, of(ossdl.ObjectFolder, folder, 0), refused)
+	if res.Unverified != 1 || res.Retries != 1 {
+		t.Errorf("%+v", res)
+	}
+	const warning = `level=WARN msg="object not verified: there is no checksum to compare with" bucket=bkt key=`
+	if logged := log.String(); strings.Count(logged, warning) != 1 || !strings.Contains(logged, warning+"p/d/nocrc\n") {
+		t.Errorf("no warning of p/d/nocrc alone in\n%s", logged)
+	}
+	for key := range record.byKey {
+		if n := strings.Count(log.String(), `level=DEBUG msg="object settled" bucket=bkt object.status=`+string(record.byKey[key].Status)+" object.key="+key+" "); n != 1 {
+			t.Errorf("%d lines of %s at level debug", n, key)
+		}
+	}
+
+	// An object that is cut off is not reported.
+	big := put(7, "p/big", large)
+	ctx, cancel := context.WithCancel(t.Context())
+	n := 0
+	s.OnRequest(func(r *osstest.Request) *osstest.Fault {
+		if r.Key == big.Key {
+			if n++; n == 3 {
+				return osstest.Inject().Before(cancel).HoldHeaders(nil)
+			}
+		}
+		return nil
+	})
+	opt := record.option()
+	cut, err := d.DownloadPrefix(ctx, "bkt", "p/", dir, opt)
+	if !errors.Is(err, context.Canceled) || cut == nil || len(record.byKey) != cut.Done+cut.Skipped+cut.Failed || record.byKey[big.Key].Key != "" {
+		t.Errorf("interrupted: %+v, %v, and %d reports with %+v", cut, err, len(record.byKey), record.byKey[big.Key])
+	}
+	if cut.DownloadedBytes != 2*part {
+		t.Errorf("interrupted: %+v", cut)
+	}
+	s.ClearFaults()
+
+	// Compared by CRC-64, with a HEAD each. What the first call kept of the large object is not fetched again.
+	res = run(ossdl.WithCompareCRC64())
+	same := of(ossdl.ObjectSkipped, a, 1)
+	same.CRC64, same.Verified = a.CRC64(), true
+	resumed := of(ossdl.ObjectDone, big, 3)
+	resumed.ResumedBytes, resumed.DownloadedBytes = 2*part, 3*part
+	record.check(res, same, of(ossdl.ObjectSkipped, nocrc, 1), archived, of(ossdl.ObjectSkipped, folder, 0), refused, resumed)
+
+	// By time, without a request.
+	res = run()
+	record.check(res, of(ossdl.ObjectSkipped, a, 0), of(ossdl.ObjectSkipped, nocrc, 0), archived, of(ossdl.ObjectSkipped, folder, 0), refused, of(ossdl.ObjectSkipped, big, 0))
+}
+
+// TestPrefixObjectResultsOneByOne checks that a slow function keeps others waiting, rather than being called at the same time.
+func TestPrefixObjectResultsOneByOne(t *testing.T) {
+	s := harness.NewServer(t)
+	sizes := map[string]int64{}
+	for i := range 200 {
+		sizes[fmt.Sprintf("k%03d", i)] = int64(i)
+	}
+	harness.Put(s, sizes)
+	var others sync.WaitGroup // that were asked for while the first is being reported
+	others.Add(20)
+	n := 0
+	s.OnRequest(func(*osstest.Request) *osstest.Fault {
+		if n++; n <= 20 {
+			return osstest.Inject().Then(others.Done)
+		}
+		return nil
+	})
+	record := &settledObjects{t: t}
+	record.during = sync.OnceFunc(others.Wait)
+	res, err := harness.NewDownloader(t, s).DownloadPrefix(t.Context(), "bkt", "", t.TempDir(), record.option())
+	harness.CheckCounts(t, res, err, 200, 0, 0)
+	if len(record.byKey) != 200 {
+		t.Errorf("%d objects were reported", len(record.byKey))
+	}
+}
+
+// TestPrefixObjectResultsEndWithTheContext checks that a function that cancels the call has been told of all that is counted.
+func TestPrefixObjectResultsEndWithTheContext(t *testing.T) {
+	s := harness.NewServer(t)
+	sizes := map[string]int64{}
+	for i := range 200 {
+		sizes[fmt.Sprintf("k%03d", i)] = int64(i)
+	}
+	harness.Put(s, sizes)
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	told := 0
+	res, err := harness.NewDownloader(t, s).DownloadPrefix(ctx, "bkt", "", t.TempDir(), ossdl.WithObjectResult(func(ossdl.ObjectResult) {
+		if told++; told == 20 {
+			cancel()
+		}
+	}))
+	if !errors.Is(err, context.Canceled) || res == nil || told != res.Done+res.Skipped+res.Failed || told < 20 || told == 200 {
+		t.Errorf("%d were told; %+v, %v", told, res, err)
 	}
 }

@@ -15,7 +15,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/ossdl/ossdl/internal/bucket"
 	"github.com/ossdl/ossdl/internal/crc64"
 	"github.com/ossdl/ossdl/internal/engine"
 	"github.com/ossdl/ossdl/internal/localfile"
@@ -23,13 +22,57 @@ import (
 	"github.com/ossdl/ossdl/internal/tree"
 )
 
-// fetchObject downloads one object to its file, unless it is there, or makes the folder that it stands for.
-func (p *prefixCall) fetchObject(ctx context.Context, o bucket.Entry, name string) {
-	if name == "" || strings.HasSuffix(name, "/") {
-		p.makeFolder(o, strings.TrimSuffix(name, "/"))
-		return
+// item is an object of the call, from when its turn comes until it is settled.
+type item struct {
+	entry
+	name     string // of its file; that of a folder ends in a slash, and "" is the folder of the call
+	named    bool   // it can have a name
+	start    time.Time
+	there    int64         // bytes of the file that is there
+	asked    int           // HEAD requests made
+	found    *object.Facts // what the last of them said; nil: nothing
+	crc      uint64        // of the file that was there; 0: not computed
+	verified bool          // it is that of the object
+	call     *call         // its download; nil until that has begun
+}
+
+// objectResult describes what became of an object.
+func (p *prefixCall) objectResult(o *item, status ObjectStatus, durable bool, err error) ObjectResult {
+	r := ObjectResult{
+		Status: status, Key: o.Key, ETag: o.ETag, Size: o.Size, LastModified: o.Modified, Durable: durable,
+		Requests: o.asked, Retries: max(o.asked-1, 0), Duration: time.Since(o.start), Err: err,
 	}
-	if err := p.fetchMissing(ctx, o, name); err != errHandedOver {
+	if o.named {
+		r.Name, r.Path = o.name, filepath.Join(p.dir, filepath.FromSlash(o.name))
+	}
+	if f := o.found; f != nil {
+		r.VersionID, r.ETag, r.Size, r.LastModified = f.VersionID, f.ETag, f.Size, f.LastModified
+	}
+	if status == ObjectSkipped {
+		r.Size, r.CRC64, r.Verified = o.there, o.crc, o.verified
+	}
+	if o.call == nil {
+		return r
+	}
+	if f := o.call.figuresWithoutHeader(r.Path); f != nil {
+		r.ResumedBytes, r.DownloadedBytes, r.Requests, r.Retries = f.ResumedBytes, f.DownloadedBytes, r.Requests+f.Requests, r.Retries+f.Retries
+		if _, answered := o.call.engine.Facts(); answered {
+			r.VersionID, r.ETag, r.Size, r.LastModified, r.Encrypted = f.VersionID, f.ETag, f.Size, f.LastModified, f.Encrypted
+		}
+		if status == ObjectDone {
+			r.CRC64, r.Verified = f.CRC64, f.Verified
+		}
+	}
+	return r
+}
+
+// fetchObject downloads one object to its file, unless it is there, or makes the folder that it stands for.
+func (p *prefixCall) fetchObject(ctx context.Context, o *item) {
+	fetch := p.fetchMissing
+	if o.name == "" || strings.HasSuffix(o.name, "/") {
+		fetch = p.makeFolder
+	}
+	if err := fetch(ctx, o); err != errHandedOver {
 		p.settle(ctx, o, err)
 	}
 }
@@ -38,7 +81,7 @@ func (p *prefixCall) fetchObject(ctx context.Context, o bucket.Entry, name strin
 var errHandedOver = errors.New("the object is with the committer")
 
 // settle counts an object that was not downloaded, by the reason.
-func (p *prefixCall) settle(ctx context.Context, o bucket.Entry, err error) {
+func (p *prefixCall) settle(ctx context.Context, o *item, err error) {
 	switch {
 	case err == nil:
 	case ctx.Err() != nil:
@@ -49,45 +92,52 @@ func (p *prefixCall) settle(ctx context.Context, o bucket.Entry, err error) {
 }
 
 // makeFolder makes the folder that a key ending in a slash stands for.
-func (p *prefixCall) makeFolder(o bucket.Entry, name string) {
+func (p *prefixCall) makeFolder(ctx context.Context, o *item) error {
+	name, size := strings.TrimSuffix(o.name, "/"), o.Size
+	if !o.hasSize() {
+		f, err := p.head(ctx, o)
+		if err != nil {
+			return err
+		}
+		size = f.Size
+	}
 	switch {
-	case o.Size > 0:
-		p.failed(o, fmt.Errorf("it has %s of content, but its name is that of a folder", byteCount(o.Size)))
-		return
+	case size > 0:
+		return fmt.Errorf("it has %s of content, but its name is that of a folder", byteCount(size))
 	case name == "" || p.folder.IsFolder(name):
 		p.skipped(o, true)
-		return
+		return nil
 	}
 	if err := p.folder.Make(name); err != nil {
-		p.failed(o, p.noSpace(err))
-		return
+		return p.noSpace(err)
 	}
-	p.madeFolder()
+	p.madeFolder(o)
+	return nil
 }
 
 // noSpace turns the error of a full disk into ErrNoSpace.
 func (p *prefixCall) noSpace(err error) error { return localfile.NoSpace(p.fs, ".", 0, err) }
 
 // fetchMissing downloads an object to its file, unless it is there. The error is errHandedOver if that has still to get its path.
-func (p *prefixCall) fetchMissing(ctx context.Context, o bucket.Entry, name string) error {
-	if err := p.folder.Make(path.Dir(name)); err != nil {
+func (p *prefixCall) fetchMissing(ctx context.Context, o *item) error {
+	if err := p.folder.Make(path.Dir(o.name)); err != nil {
 		return p.noSpace(err)
 	}
-	fi, err := p.folder.File(name)
+	fi, err := p.folder.File(o.name)
 	if err != nil {
 		return err
 	}
-	there, err := p.isThere(ctx, o, name, fi)
+	there, err := p.isThere(ctx, o, fi)
 	if err != nil {
 		return err
 	}
 	if !there {
-		return p.fetch(ctx, o, name, fi != nil)
+		return p.fetch(ctx, o, fi != nil)
 	}
-	if err := p.folder.Claim(name); err != nil {
+	if err := p.folder.Claim(o.name); err != nil {
 		return err
 	}
-	durable, err := p.tidy(name)
+	durable, err := p.tidy(o.name)
 	if err != nil {
 		return err
 	}
@@ -95,39 +145,64 @@ func (p *prefixCall) fetchMissing(ctx context.Context, o bucket.Entry, name stri
 	return nil
 }
 
-// isThere reports whether fi, the file name, is the object already, judged by size and time, or by CRC-64 if the caller wants that or the
-// file system does not keep times.
-func (p *prefixCall) isThere(ctx context.Context, o bucket.Entry, name string, fi fs.FileInfo) (bool, error) {
+// isThere reports whether fi, the file at the object's name, is the object already, judged by size and time, or by CRC-64 if the
+// caller wants that, has given one or no time, or the file system does not keep times.
+func (p *prefixCall) isThere(ctx context.Context, o *item, fi fs.FileInfo) (bool, error) {
 	if fi == nil {
 		return false, nil
 	}
+	o.there = fi.Size()
 	byCRC := p.cfg.compareCRC
-	if !o.Symlink {
+	if !o.Symlink && o.hasSize() {
 		if fi.Size() != o.Size {
 			return false, nil
 		}
-		if !byCRC {
-			if same, sure := p.folder.SameTime(name, fi.ModTime(), o.Modified); sure {
+		if !byCRC && o.hasTime() {
+			if same, sure := p.folder.SameTime(o.name, fi.ModTime(), o.Modified); sure && (same || o.givenCRC() == 0) {
 				return same, nil
 			}
 			byCRC = true
 		}
 	}
-	var f object.Facts
-	err := p.ask(ctx, "HEAD", func(ctx context.Context, _ *engine.Meter) (err error) {
-		f, err = p.bucket.Head(ctx, o.Key)
-		return err
-	})
+	if want := o.givenCRC(); want != 0 {
+		return p.hasCRC(ctx, o, want)
+	}
+	f, err := p.head(ctx, o)
 	if err != nil || fi.Size() != f.Size {
 		return false, err
 	}
 	if !byCRC || !f.HasCRC {
-		if same, sure := p.folder.SameTime(name, fi.ModTime(), f.LastModified); sure || !f.HasCRC {
+		if same, sure := p.folder.SameTime(o.name, fi.ModTime(), f.LastModified); sure || !f.HasCRC {
 			return same, nil
 		}
 	}
-	sum, err := p.sum(ctx, name)
-	return err == nil && sum == f.CRC, err
+	return p.hasCRC(ctx, o, f.CRC)
+}
+
+// head asks for the facts of an object.
+func (p *prefixCall) head(ctx context.Context, o *item) (f object.Facts, err error) {
+	err = p.ask(ctx, "HEAD", func(ctx context.Context, _ *engine.Meter) (err error) {
+		o.asked++
+		f, err = p.bucket.Head(ctx, o.Key, o.version())
+		return err
+	})
+	if err == nil {
+		err = o.contradicts(f)
+	}
+	if err == nil {
+		o.found = &f
+	}
+	return f, err
+}
+
+// hasCRC reports whether the file has a CRC-64.
+func (p *prefixCall) hasCRC(ctx context.Context, o *item, want uint64) (bool, error) {
+	sum, err := p.sum(ctx, o.name)
+	if err != nil {
+		return false, err
+	}
+	o.crc, o.verified = sum, sum == want
+	return o.verified, nil
 }
 
 // sum returns the CRC-64 of a file.
@@ -145,22 +220,25 @@ func (p *prefixCall) sum(ctx context.Context, name string) (crc uint64, err erro
 
 // fetch downloads one object. Its working files are in the folder for them. replaces says that there is a file. The error is
 // errHandedOver if the file has still to get its path.
-func (p *prefixCall) fetch(ctx context.Context, o bucket.Entry, name string, replaces bool) error {
+func (p *prefixCall) fetch(ctx context.Context, o *item, replaces bool) error {
 	src, err := p.bucket.Object(o.Key)
 	if err != nil {
 		return err
 	}
-	files, err := p.fileConfig(name)
+	files, err := p.fileConfig(o.name)
 	if err != nil {
 		return err
 	}
 	c := p.d.newCallIn(p.lane, src, p.cfg, p.panics)
 	c.objectTimes = true
-	c.knownEmpty = o.Size == 0 && !o.Symlink
-	if !o.Symlink && !o.Appendable {
+	if err := c.give(o.given); err != nil {
+		return err
+	}
+	c.knownEmpty = o.hasSize() && o.Size == 0 && !o.Symlink
+	if o.given == nil && !o.Symlink && !o.Appendable {
 		c.listed = &object.Facts{Size: o.Size, ETag: o.ETag, LastModified: o.Modified}
 	}
-	p.begun(c, o.Size)
+	p.begun(o, c)
 	if p.isSmall(o) && !localfile.CanResume(files) {
 		err := p.fetchSmall(ctx, c, o, files, replaces)
 		if !errors.Is(err, localfile.ErrNotSmall) {
@@ -178,7 +256,7 @@ func (p *prefixCall) fetch(ctx context.Context, o bucket.Entry, name string, rep
 	case err == nil && p.cfg.checkpoint.none(): // a call with a checkpoint may have left it
 		p.discard(files)
 	}
-	p.ended(c, o.Size, err)
+	p.ended(o, err)
 	return err
 }
 
@@ -191,16 +269,16 @@ type smallCall struct {
 }
 
 // isSmall reports whether an object is one that stays in memory until it is verified, by what is listed: it takes one request.
-func (p *prefixCall) isSmall(o bucket.Entry) bool {
-	return !o.Symlink && o.Size <= localfile.MaxSmall && o.Size <= partSizer{p.cfg.partSize}.first(0, -1)
+func (p *prefixCall) isSmall(o *item) bool {
+	return o.hasSize() && !o.Symlink && o.Size <= localfile.MaxSmall && o.Size <= partSizer{p.cfg.partSize}.first(0, -1)
 }
 
 // fetchSmall fetches an object into memory and hands it to the committer, which gives it its path with many others. The error
 // is errHandedOver then. It is localfile.ErrNotSmall if the object has grown since it was listed. Otherwise the call has ended.
-func (p *prefixCall) fetchSmall(ctx context.Context, c *call, o bucket.Entry, files localfile.Config, replaces bool) error {
+func (p *prefixCall) fetchSmall(ctx context.Context, c *call, o *item, files localfile.Config, replaces bool) error {
 	small, err := localfile.OpenSmall(ctx, files, p.bodies, o.Size, replaces)
 	if err != nil {
-		p.ended(c, o.Size, err)
+		p.ended(o, err)
 		return err
 	}
 	err = c.toMemory(ctx, small, p.smallDogs)
@@ -208,7 +286,7 @@ func (p *prefixCall) fetchSmall(ctx context.Context, c *call, o bucket.Entry, fi
 		p.fetched(c)
 		err = p.committer.Add(ctx, small, func(durable bool, err error) {
 			c.durable = durable
-			p.ended(c, o.Size, err)
+			p.ended(o, err)
 			p.settle(ctx, o, err)
 		})
 	}
@@ -217,7 +295,7 @@ func (p *prefixCall) fetchSmall(ctx context.Context, c *call, o bucket.Entry, fi
 	}
 	small.Abandon()
 	if !errors.Is(err, localfile.ErrNotSmall) {
-		p.ended(c, o.Size, err)
+		p.ended(o, err)
 	}
 	return err
 }

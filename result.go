@@ -61,7 +61,7 @@ func (r *Result) UnmarshalJSON(b []byte) error {
 	if err := json.Unmarshal(b, &in); err != nil {
 		return err
 	}
-	d, err := time.ParseDuration(strconv.FormatFloat(in.Seconds, 'f', 9, 64) + "s")
+	d, err := secondsToDuration(in.Seconds)
 	r.Duration = d
 	return err
 }
@@ -97,6 +97,13 @@ type PrefixResult struct {
 	NotDurable int `json:"notDurable"`
 	// Encrypted counts those of Done that were encrypted by their writers. They are not decrypted: the files are ciphertext.
 	Encrypted int `json:"encrypted"`
+	// Unverified counts the objects among Done that came without any checksum to compare with: the service has no CRC-64 for
+	// some older or copied objects. Each of them is logged as Warn. Folders are not counted.
+	Unverified      int   `json:"unverified"`
+	Requests        int   `json:"requests"`        // made, including listings and those that were tried again
+	Retries         int   `json:"retries"`         // of them, those that followed a failure
+	ResumedBytes    int64 `json:"resumedBytes"`    // of files that were not complete, kept from an earlier call
+	DownloadedBytes int64 `json:"downloadedBytes"` // body bytes of objects read from the network, including those that came twice
 	// Failures are the first 1,000 of Failed, in the order in which they happened. All are logged.
 	Failures []KeyError `json:"failures"`
 	// Listing is the error that ended the listing early; objects that were not listed are not counted anywhere. It is nil if
@@ -139,7 +146,9 @@ func (r *PrefixResult) LogValue() slog.Value {
 	}
 	attrs := []slog.Attr{
 		slog.Int("done", r.Done), slog.Int("skipped", r.Skipped), slog.Int("failed", r.Failed), slog.Int64("bytes", r.Bytes),
-		slog.Int("notDurable", r.NotDurable), slog.Int("encrypted", r.Encrypted),
+		slog.Int("notDurable", r.NotDurable), slog.Int("encrypted", r.Encrypted), slog.Int("unverified", r.Unverified),
+		slog.Int("requests", r.Requests), slog.Int("retries", r.Retries),
+		slog.Int64("resumedBytes", r.ResumedBytes), slog.Int64("downloadedBytes", r.DownloadedBytes),
 	}
 	if len(r.Failures) > 0 {
 		attrs = append(attrs, slog.String("firstFailure", r.Failures[0].Error()))
@@ -148,6 +157,100 @@ func (r *PrefixResult) LogValue() slog.Value {
 		attrs = append(attrs, slog.String("listing", r.Listing.Error()))
 	}
 	return slog.GroupValue(attrs...)
+}
+
+// ObjectStatus says how an object of a prefix was settled. Its text is the same in JSON and in logs.
+type ObjectStatus string
+
+// How an object was settled.
+const (
+	ObjectDone    ObjectStatus = "done"    // it was downloaded, and its file is in place
+	ObjectSkipped ObjectStatus = "skipped" // its file, or its folder, was there already
+	ObjectFailed  ObjectStatus = "failed"  // it could not be downloaded
+	ObjectFolder  ObjectStatus = "folder"  // the folder that a key ending in a slash stands for was made
+)
+
+// String returns the text.
+func (s ObjectStatus) String() string { return string(s) }
+
+// ObjectResult describes what became of one object of a prefix; see [WithObjectResult]. What is not known is zero.
+type ObjectResult struct {
+	Status ObjectStatus `json:"status"`
+	Key    string       `json:"key"`  // of the object, prefix included
+	Name   string       `json:"name"` // of its file, relative to the folder, with slashes; that of a folder ends in one
+	Path   string       `json:"path"` // of its file: Name below dir as that was given; "" if the key can have no file
+	// VersionID, ETag, Size and LastModified are those of the object that was downloaded. If there was no answer about it, they
+	// are those that were listed.
+	VersionID    string    `json:"versionId"`
+	ETag         string    `json:"etag"`
+	Size         int64     `json:"size"`
+	LastModified time.Time `json:"lastModified,omitzero"`
+	// CRC64 is that of the file. It is known after [ObjectDone], and after [ObjectSkipped] if the file was compared by it.
+	// Otherwise it is 0, which is also the CRC-64 of an empty file.
+	CRC64    uint64 `json:"crc64,string"`
+	Verified bool   `json:"verified"` // CRC64 is known, and is the one that the service has
+	// Durable says that the file and its name are on stable storage. A file that was there is taken to be, unless it was found
+	// not to be.
+	Durable         bool          `json:"durable"`
+	Encrypted       bool          `json:"encrypted"`       // by the writer of the object, and not decrypted: the bytes are ciphertext
+	ResumedBytes    int64         `json:"resumedBytes"`    // kept from an earlier call; 0 if the file was complete
+	DownloadedBytes int64         `json:"downloadedBytes"` // body bytes read from the network, including those that came twice
+	Requests        int           `json:"requests"`        // made for this object, including those that were tried again
+	Retries         int           `json:"retries"`         // of them, those that followed a failure
+	Duration        time.Duration `json:"seconds"`         // since its turn came
+	Err             error         `json:"error"`           // why it failed, without the key; nil unless Status is [ObjectFailed]
+}
+
+// MarshalJSON writes the names that the tags of the fields give. CRC64 is a decimal string, Duration a number of seconds.
+// LastModified is omitted if it is zero, the text of Err if there is none.
+func (r ObjectResult) MarshalJSON() ([]byte, error) {
+	type fields ObjectResult
+	return marshal(struct {
+		fields
+		Seconds float64 `json:"seconds"`
+		Err     string  `json:"error,omitempty"`
+	}{fields(r), r.Duration.Seconds(), errorText(r.Err)})
+}
+
+// UnmarshalJSON reads what MarshalJSON writes. Err is then an error with the same text, and [errors.Is] no longer finds what
+// it wrapped.
+func (r *ObjectResult) UnmarshalJSON(b []byte) error {
+	type fields ObjectResult
+	in := struct {
+		*fields
+		Seconds float64 `json:"seconds"`
+		Err     string  `json:"error"`
+	}{(*fields)(r), r.Duration.Seconds(), errorText(r.Err)}
+	if err := json.Unmarshal(b, &in); err != nil {
+		return err
+	}
+	d, err := secondsToDuration(in.Seconds)
+	r.Duration, r.Err = d, textError(in.Err)
+	return err
+}
+
+// LogValue returns a group with the names of the JSON.
+func (r ObjectResult) LogValue() slog.Value {
+	attrs := []slog.Attr{
+		slog.String("status", string(r.Status)), slog.String("key", r.Key), slog.String("name", r.Name), slog.String("path", r.Path),
+		slog.String("versionId", r.VersionID), slog.String("etag", r.ETag), slog.Int64("size", r.Size),
+		slog.String("crc64", strconv.FormatUint(r.CRC64, 10)), slog.Bool("verified", r.Verified), slog.Bool("durable", r.Durable),
+		slog.Bool("encrypted", r.Encrypted),
+		slog.Int64("resumedBytes", r.ResumedBytes), slog.Int64("downloadedBytes", r.DownloadedBytes),
+		slog.Int("requests", r.Requests), slog.Int("retries", r.Retries), slog.Float64("seconds", r.Duration.Seconds()),
+	}
+	if !r.LastModified.IsZero() {
+		attrs = append(attrs, slog.Time("lastModified", r.LastModified))
+	}
+	if r.Err != nil {
+		attrs = append(attrs, slog.String("error", r.Err.Error()))
+	}
+	return slog.GroupValue(attrs...)
+}
+
+// secondsToDuration returns a number of seconds, to the nanosecond.
+func secondsToDuration(seconds float64) (time.Duration, error) {
+	return time.ParseDuration(strconv.FormatFloat(seconds, 'f', 9, 64) + "s")
 }
 
 // result returns what a call ends with: its figures, and the error with the names of object and destination.
@@ -164,6 +267,18 @@ func (c *call) result(ctx context.Context, path string, err error) (*Result, err
 
 // figures returns what a call did, or nil if it made no request.
 func (c *call) figures(path string) *Result {
+	res := c.figuresWithoutHeader(path)
+	if res == nil {
+		return nil
+	}
+	if f, fixed := c.engine.Facts(); fixed {
+		res.Header = objectHeader(c.engine.Header(), f.Size)
+	}
+	return res
+}
+
+// figuresWithoutHeader does the same, but for the headers of the object.
+func (c *call) figuresWithoutHeader(path string) *Result {
 	if c.stats.Requests.Load() == 0 {
 		return nil
 	}
@@ -175,7 +290,7 @@ func (c *call) figures(path string) *Result {
 	}
 	if f, fixed := c.engine.Facts(); fixed {
 		res.VersionID, res.ETag, res.LastModified = f.VersionID, f.ETag, f.LastModified
-		res.Header, res.Encrypted = objectHeader(c.engine.Header(), f.Size), object.IsEncrypted(c.engine.Header())
+		res.Encrypted = object.IsEncrypted(c.engine.Header())
 	}
 	if n, known := c.engine.Total(); known {
 		res.Size = n

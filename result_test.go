@@ -453,10 +453,20 @@ func someResult() *ossdl.Result {
 func somePrefixResult() *ossdl.PrefixResult {
 	return &ossdl.PrefixResult{
 		Done: 1, Skipped: 2, Failed: 3, Bytes: 4, NotDurable: 6, Encrypted: 5,
+		Unverified: 7, Requests: 8, Retries: 9, ResumedBytes: 10, DownloadedBytes: 11,
 		Failures: []ossdl.KeyError{
 			{Key: "a", Err: fmt.Errorf("%w: %w", object.ErrArchived, oss.ServiceError{StatusCode: 403, RequestID: "R"})}, {Key: "b&c", Err: ossdl.ErrChecksum},
 		},
 		Listing: errors.New("listing: no answer"),
+	}
+}
+
+// someObjectResult has every field set.
+func someObjectResult() *ossdl.ObjectResult {
+	return &ossdl.ObjectResult{
+		Status: ossdl.ObjectFailed, Key: "p/a<b>&c", Name: "a<b>&c", Path: "/data/a<b>&c", VersionID: "v1", ETag: `"0A1B"`, Size: 1 << 40,
+		LastModified: time.Unix(1_600_000_000, 0).UTC(), CRC64: math.MaxUint64, Verified: true, Durable: true, Encrypted: true,
+		ResumedBytes: 1, DownloadedBytes: 2, Requests: 3, Retries: 4, Duration: 1500 * time.Millisecond, Err: object.ErrArchived,
 	}
 }
 
@@ -477,10 +487,15 @@ func TestGoldenJSON(t *testing.T) {
 		"empty Result": {ossdl.Result{}, `{"path":"","bucket":"","key":"","versionId":"","etag":"","size":0,"crc64":"0","verified":false,` +
 			`"durable":false,"encrypted":false,"resumedBytes":0,"downloadedBytes":0,"requests":0,"retries":0,"seconds":0}`},
 		"no Result": {(*ossdl.Result)(nil), `null`},
-		"PrefixResult": {somePrefixResult(), `{"done":1,"skipped":2,"failed":3,"bytes":4,"notDurable":6,"encrypted":5,"failures":[{"key":"a","error":` + string(serviceText) +
+		"PrefixResult": {somePrefixResult(), `{"done":1,"skipped":2,"failed":3,"bytes":4,"notDurable":6,"encrypted":5,"unverified":7,"requests":8,"retries":9,"resumedBytes":10,"downloadedBytes":11,"failures":[{"key":"a","error":` + string(serviceText) +
 			`},{"key":"b&c","error":"checksum mismatch"}],"listing":"listing: no answer"}`},
-		"empty PrefixResult": {ossdl.PrefixResult{}, `{"done":0,"skipped":0,"failed":0,"bytes":0,"notDurable":0,"encrypted":0,"failures":[]}`},
+		"empty PrefixResult": {ossdl.PrefixResult{}, `{"done":0,"skipped":0,"failed":0,"bytes":0,"notDurable":0,"encrypted":0,"unverified":0,"requests":0,"retries":0,"resumedBytes":0,"downloadedBytes":0,"failures":[]}`},
 		"no PrefixResult":    {(*ossdl.PrefixResult)(nil), `null`},
+		"ObjectResult": {someObjectResult(), `{"status":"failed","key":"p/a<b>&c","name":"a<b>&c","path":"/data/a<b>&c","versionId":"v1","etag":"\"0A1B\"",` +
+			`"size":1099511627776,"lastModified":"2020-09-13T12:26:40Z","crc64":"18446744073709551615","verified":true,"durable":true,"encrypted":true,` +
+			`"resumedBytes":1,"downloadedBytes":2,"requests":3,"retries":4,"seconds":1.5,"error":"object is archived"}`},
+		"empty ObjectResult": {ossdl.ObjectResult{}, `{"status":"","key":"","name":"","path":"","versionId":"","etag":"","size":0,"crc64":"0","verified":false,` +
+			`"durable":false,"encrypted":false,"resumedBytes":0,"downloadedBytes":0,"requests":0,"retries":0,"seconds":0}`},
 		"KeyError":           {archived, `{"key":"k","error":"object is archived"}`},
 		"*KeyError":          {&archived, `{"key":"k","error":"object is archived"}`},
 		"KeyError, no cause": {ossdl.KeyError{Key: "k"}, `{"key":"k","error":""}`},
@@ -525,6 +540,15 @@ func TestJSONRoundTrip(t *testing.T) {
 		}
 	}
 	there(ossdl.Result{}, new(ossdl.Result))
+	there(ossdl.ObjectResult{}, new(ossdl.ObjectResult))
+	given, back := someObjectResult(), new(ossdl.ObjectResult)
+	there(given, back)
+	if back.Err == nil || back.Err.Error() != given.Err.Error() {
+		t.Errorf("the error is %v", back.Err)
+	}
+	if back.Err = given.Err; !reflect.DeepEqual(back, given) {
+		t.Errorf("%+v, want %+v", back, given)
+	}
 	there(ossdl.PrefixResult{}, new(ossdl.PrefixResult))
 
 	prefix := new(ossdl.PrefixResult)
@@ -549,7 +573,7 @@ func TestJSONRoundTrip(t *testing.T) {
 			t.Errorf("%s is a Result", bad)
 		}
 	}
-	for _, back := range []any{new(ossdl.PrefixResult), new(ossdl.KeyError), new(ossdl.PartError)} {
+	for _, back := range []any{new(ossdl.PrefixResult), new(ossdl.ObjectResult), new(ossdl.KeyError), new(ossdl.PartError)} {
 		if err := json.Unmarshal([]byte(`[]`), back); err == nil {
 			t.Errorf("a list is a %T", back)
 		}
@@ -595,13 +619,21 @@ func TestLogValue(t *testing.T) {
 				`v.lastModified=2020-09-13T12:26:40.000Z`},
 		"no Result": {(*ossdl.Result)(nil), `{"v":null}`, `v=<nil>`},
 		"PrefixResult": {prefix,
-			`{"v":{"done":1,"skipped":2,"failed":3,"bytes":4,"notDurable":6,"encrypted":5,"firstFailure":"\"b&c\": checksum mismatch","listing":"listing: no answer"}}`,
-			`v.done=1 v.skipped=2 v.failed=3 v.bytes=4 v.notDurable=6 v.encrypted=5 v.firstFailure="\"b&c\": checksum mismatch" v.listing="listing: no answer"`},
-		"empty PrefixResult": {&ossdl.PrefixResult{}, `{"v":{"done":0,"skipped":0,"failed":0,"bytes":0,"notDurable":0,"encrypted":0}}`, `v.done=0 v.skipped=0 v.failed=0 v.bytes=0 v.notDurable=0 v.encrypted=0`},
-		"no PrefixResult":    {(*ossdl.PrefixResult)(nil), `{"v":null}`, `v=<nil>`},
-		"KeyError":           {key, `{"v":"\"k\": object is archived"}`, `v="\"k\": object is archived"`},
-		"*KeyError":          {&key, `{"v":"\"k\": object is archived"}`, `v="\"k\": object is archived"`},
-		"*PartError":         {part, `{"v":"bytes 5-10, attempt 7: object not found"}`, `v="bytes 5-10, attempt 7: object not found"`},
+			`{"v":{"done":1,"skipped":2,"failed":3,"bytes":4,"notDurable":6,"encrypted":5,"unverified":7,"requests":8,"retries":9,"resumedBytes":10,"downloadedBytes":11,"firstFailure":"\"b&c\": checksum mismatch","listing":"listing: no answer"}}`,
+			`v.done=1 v.skipped=2 v.failed=3 v.bytes=4 v.notDurable=6 v.encrypted=5 v.unverified=7 v.requests=8 v.retries=9 v.resumedBytes=10 v.downloadedBytes=11 v.firstFailure="\"b&c\": checksum mismatch" v.listing="listing: no answer"`},
+		"empty PrefixResult": {&ossdl.PrefixResult{}, `{"v":{"done":0,"skipped":0,"failed":0,"bytes":0,"notDurable":0,"encrypted":0,"unverified":0,"requests":0,"retries":0,"resumedBytes":0,"downloadedBytes":0}}`,
+			`v.done=0 v.skipped=0 v.failed=0 v.bytes=0 v.notDurable=0 v.encrypted=0 v.unverified=0 v.requests=0 v.retries=0 v.resumedBytes=0 v.downloadedBytes=0`},
+		"no PrefixResult": {(*ossdl.PrefixResult)(nil), `{"v":null}`, `v=<nil>`},
+		"ObjectResult": {*someObjectResult(),
+			`{"v":{"status":"failed","key":"p/a<b>&c","name":"a<b>&c","path":"/data/a<b>&c","versionId":"v1","etag":"\"0A1B\"","size":1099511627776,` +
+				`"crc64":"18446744073709551615","verified":true,"durable":true,"encrypted":true,"resumedBytes":1,"downloadedBytes":2,"requests":3,"retries":4,"seconds":1.5,` +
+				`"lastModified":"2020-09-13T12:26:40Z","error":"object is archived"}}`,
+			`v.status=failed v.key=p/a<b>&c v.name=a<b>&c v.path=/data/a<b>&c v.versionId=v1 v.etag="\"0A1B\"" v.size=1099511627776 ` +
+				`v.crc64=18446744073709551615 v.verified=true v.durable=true v.encrypted=true v.resumedBytes=1 v.downloadedBytes=2 v.requests=3 v.retries=4 v.seconds=1.5 ` +
+				`v.lastModified=2020-09-13T12:26:40.000Z v.error="object is archived"`},
+		"KeyError":   {key, `{"v":"\"k\": object is archived"}`, `v="\"k\": object is archived"`},
+		"*KeyError":  {&key, `{"v":"\"k\": object is archived"}`, `v="\"k\": object is archived"`},
+		"*PartError": {part, `{"v":"bytes 5-10, attempt 7: object not found"}`, `v="bytes 5-10, attempt 7: object not found"`},
 	} {
 		if got := line(asJSON, c.v); got != c.json {
 			t.Errorf("%s:\n\t%s\nwant\n\t%s", name, got, c.json)

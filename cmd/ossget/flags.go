@@ -84,6 +84,11 @@ What to download:
                         several times
   -shard I/N            one of N shares of the keys, counted from 0. Together 0/4 to 3/4
                         cover all keys; a key is always in the same share
+  -files-from FILE      instead of -recursive, with oss://bucket/ as SOURCE: the objects
+                        whose whole keys FILE has, one a line, into the folder DEST. The
+                        local name is the key. - reads standard input. Empty lines are
+                        skipped, and a CR at the end of a line is no part of a key
+  -0                    keys in FILE end in a NUL instead of a line feed
 
 How to download:
   -mkdir                make the folder of DEST, with its parents, if it is missing;
@@ -109,8 +114,9 @@ Output:
   -json                 the result as one JSON line on standard output: path size etag
                         crc64 verified durable encrypted resumedBytes downloadedBytes
                         requests retries seconds; on failure also error code requestId.
-                        With -recursive: path done skipped failed bytes notDurable
-                        encrypted seconds failures; failures lists key error code
+                        With -recursive and -files-from: path done skipped failed bytes
+                        notDurable encrypted unverified resumedBytes downloadedBytes
+                        requests retries seconds failures; failures lists key error code
                         requestId of at most 1000 objects.
                         If DEST is -, it is the last line on standard error
   -quiet                no progress. Otherwise there is a bar on a terminal, and plain
@@ -125,13 +131,14 @@ with a unit: 500ms, 30s, 2m. OFFSET and LENGTH are SIZEs.
 Exit codes:
     0  done
     1  failed. The same command resumes (network, destination in use, disk full, expired;
-       with -recursive: some object failed), or starts over (object changed; with
-       -if-match it fails until the object has that ETag again)
+       with -recursive and -files-from: some object failed), or starts over (object
+       changed; with -if-match it fails until the object has that ETag again)
     2  wrong usage
     3  the same command will fail again: no such object, access denied, archived, range
        outside the object, wrong digest, file too large for its file system; with
-       -recursive: every object that failed would fail again; before any request: DEST
-       or the checkpoint cannot be written or replaced
+       -recursive and -files-from: every object that failed would fail again, or a line
+       of the list is no key; before any request: DEST or the checkpoint cannot be
+       written or replaced
   129  interrupted by SIGHUP: the terminal is gone; the same command resumes
   130  interrupted by Ctrl-C; the same command resumes
   143  interrupted by SIGTERM; the same command resumes
@@ -156,6 +163,8 @@ type command struct {
 	shared, call              []ossdl.Option // for the Downloader, and for the call
 	json, quiet, noCheckpoint bool
 	recursive, version, mkdir bool
+	filesFrom                 string        // the list of keys; stdoutName: standard input
+	nul                       bool          // keys in it end in a NUL
 	growing                   bool          // accept what is appended to an object meanwhile
 	timeout                   time.Duration // of the whole command; 0: none
 }
@@ -275,6 +284,11 @@ func (c *command) defineSelection(flags *flag.FlagSet) {
 		call(ossdl.WithShard(s.index, s.count))
 		return nil
 	})
+	define(flags, "files-from", parseText, func(path string) error {
+		c.filesFrom = path
+		return nil
+	})
+	flags.BoolVar(&c.nul, "0", false, "")
 	flags.BoolVar(&c.growing, "growing", false, "")
 }
 
@@ -378,6 +392,9 @@ func (c *command) operands(args []string) (err error) {
 	case c.recursive:
 		c.task = taskPrefix
 		c.source, err = parsePrefix(args[0])
+	case c.filesFrom != "":
+		c.task = taskList
+		c.source, err = parseBucket(args[0])
 	case isURL(args[0]):
 		c.task, c.url = taskURL, args[0]
 		c.source, err = parseURL(args[0])
@@ -388,11 +405,11 @@ func (c *command) operands(args []string) (err error) {
 		return fmt.Errorf("SOURCE %q: %w", args[0], err)
 	}
 	switch {
-	case dest == stdoutName && c.recursive:
-		return errors.New("DEST -: standard output is for oss://bucket/key or a URL, not for a prefix; write ./- for a folder named -")
+	case dest == stdoutName && c.task.many():
+		return fmt.Errorf("DEST -: standard output is for oss://bucket/key or a URL, not for %s; write ./- for a folder named -", c.task)
 	case dest == stdoutName:
 		c.task, c.dest = taskStdout, stdoutName
-	case c.recursive:
+	case c.task.many():
 		c.dest, err = folder(dest)
 	default:
 		c.dest, err = destination(c.source, dest)
@@ -411,18 +428,25 @@ const (
 	taskURL
 	taskStdout // of an object or, if SOURCE is one, of a URL
 	taskPrefix
+	taskList
 )
 
 func (t task) String() string {
-	return [...]string{"an object", "a URL", "standard output", "a prefix"}[t]
+	return [...]string{"an object", "a URL", "standard output", "a prefix", "a list of keys"}[t]
 }
+
+// many reports whether objects are downloaded to a folder.
+func (t task) many() bool { return t == taskPrefix || t == taskList }
 
 // foreign are the flags that do not apply to a task.
 var foreign = [...][]string{
 	taskURL:    {"endpoint", "region", "cname", "config", "credentials", "version-id"},
 	taskStdout: {"checkpoint", "checkpoint-dir", "no-checkpoint", "mkdir"},
-	taskPrefix: {"range", "version-id", "if-match", "sha256", "checkpoint", "checkpoint-dir"},
+	taskPrefix: notForMany,
+	taskList:   notForMany,
 }
+
+var notForMany = []string{"range", "version-id", "if-match", "sha256", "checkpoint", "checkpoint-dir"}
 
 // applicable refuses flags that would have no effect.
 func (c *command) applicable(flags *flag.FlagSet) (err error) {
@@ -451,8 +475,16 @@ func (c *command) combinations(flags *flag.FlagSet) (err error) {
 		case "region":
 			c.regionBy = "-region"
 		case "include", "exclude", "shard":
-			if !c.recursive {
-				err = fmt.Errorf("-%s requires -recursive and oss://bucket/prefix/", f.Name)
+			if !c.recursive && c.filesFrom == "" {
+				err = fmt.Errorf("-%s requires -recursive and oss://bucket/prefix/, or -files-from", f.Name)
+			}
+		case "0":
+			if c.filesFrom == "" {
+				err = errors.New("-0 requires -files-from")
+			}
+		case "files-from":
+			if c.recursive {
+				err = errors.New("-files-from and -recursive exclude each other")
 			}
 		case "checkpoint", "checkpoint-dir", "no-checkpoint":
 			checkpoints = append(checkpoints, "-"+f.Name)

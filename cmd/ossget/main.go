@@ -153,6 +153,8 @@ func (c command) download(ctx context.Context, stdout, stderr io.Writer) outcome
 		o.result, o.err = d.DownloadURL(ctx, c.url, c.dest, opts...)
 	case taskStdout:
 		o.result, o.err = c.stream(ctx, d, stdout, opts)
+	case taskList:
+		o.prefix, o.err = c.downloadList(ctx, d, opts)
 	case taskPrefix:
 		o.prefix, o.err = d.DownloadPrefix(ctx, c.source.bucket, c.source.key, c.dest, opts...)
 	}
@@ -224,7 +226,7 @@ func (c command) downloader(ctx context.Context) (*ossdl.Downloader, error) {
 
 // title returns the name under which the progress is shown.
 func (c command) title() string {
-	if c.task == taskPrefix {
+	if c.task.many() {
 		return path.Base(c.source.bucket + "/" + c.source.key)
 	}
 	return c.source.name()

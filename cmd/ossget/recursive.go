@@ -47,6 +47,16 @@ func (o outcome) prefixLine() string {
 	if o.seconds > 0 && p.Bytes > 0 {
 		s += fmt.Sprintf(" (%s/s)", bar.Bytes(int64(float64(p.Bytes)/o.seconds)))
 	}
+	if p.ResumedBytes > 0 {
+		s += fmt.Sprintf(", %s of it from an earlier run", bar.Bytes(p.ResumedBytes))
+	}
+	s += fmt.Sprintf(", requests: %d", p.Requests)
+	if p.Retries > 0 {
+		s += fmt.Sprintf(", retries: %d", p.Retries)
+	}
+	if p.Unverified > 0 {
+		s += fmt.Sprintf("; %d not verified: there is no checksum to compare with", p.Unverified)
+	}
 	if p.Encrypted > 0 {
 		s += fmt.Sprintf("; %d encrypted by their writers, and not decrypted", p.Encrypted)
 	}
@@ -72,15 +82,20 @@ func (o outcome) prefixLine() string {
 
 // prefixReport is the line of -json for a prefix.
 type prefixReport struct {
-	Path       string       `json:"path"`
-	Done       int          `json:"done"`
-	Skipped    int          `json:"skipped"`
-	Failed     int          `json:"failed"`
-	Bytes      int64        `json:"bytes"`      // of the completed objects
-	NotDurable int          `json:"notDurable"` // of done and skipped, those that a power loss may cost
-	Encrypted  int          `json:"encrypted"`  // the completed objects that their writers encrypted
-	Seconds    float64      `json:"seconds"`
-	Failures   []keyFailure `json:"failures"` // the first ones only
+	Path            string       `json:"path"`
+	Done            int          `json:"done"`
+	Skipped         int          `json:"skipped"`
+	Failed          int          `json:"failed"`
+	Bytes           int64        `json:"bytes"`      // of the completed objects
+	NotDurable      int          `json:"notDurable"` // of done and skipped, those that a power loss may cost
+	Encrypted       int          `json:"encrypted"`  // the completed objects that their writers encrypted
+	Unverified      int          `json:"unverified"` // the completed objects without any checksum to compare with
+	ResumedBytes    int64        `json:"resumedBytes"`
+	DownloadedBytes int64        `json:"downloadedBytes"`
+	Requests        int          `json:"requests"`
+	Retries         int          `json:"retries"`
+	Seconds         float64      `json:"seconds"`
+	Failures        []keyFailure `json:"failures"` // the first ones only
 	*Failure
 }
 
@@ -97,6 +112,8 @@ func (o outcome) prefixReport() prefixReport {
 	}
 	r.Done, r.Skipped, r.Failed = o.prefix.Done, o.prefix.Skipped, o.prefix.Failed
 	r.Bytes, r.NotDurable, r.Encrypted = o.prefix.Bytes, o.prefix.NotDurable, o.prefix.Encrypted
+	r.Unverified, r.ResumedBytes, r.DownloadedBytes = o.prefix.Unverified, o.prefix.ResumedBytes, o.prefix.DownloadedBytes
+	r.Requests, r.Retries = o.prefix.Requests, o.prefix.Retries
 	for _, f := range o.prefix.Failures {
 		word, _ := o.kindOf(f.Err)
 		r.Failures = append(r.Failures, keyFailure{f.Key, *failureOf(f.Err, word)})

@@ -85,6 +85,26 @@ func TestRecursive(t *testing.T) {
 	}
 }
 
+// TestRecursiveAccounts checks that summary and JSON say how many objects came without any checksum, and what it took.
+func TestRecursiveAccounts(t *testing.T) {
+	s := newServer(t)
+	s.Put("bucket", "p/a", osstest.Random(1, 1000))
+	s.Put("bucket", "p/b", osstest.Random(2, 1000), osstest.NoCRC())
+	s.Once(func(r *osstest.Request) bool { return r.Key == "p/a" }, osstest.Error(503, "ServiceUnavailable"))
+	r := runHere(t.Context(), envOf(s), "-json", "-recursive", "oss://bucket/p/", t.TempDir())
+	if got := prefixLine(t, r); r.exit != 0 || got.Unverified != 1 || got.Requests != 4 || got.Retries != 1 || got.DownloadedBytes != 2000 || got.ResumedBytes != 0 {
+		t.Errorf("%+v", r)
+	}
+	if want := "requests: 4, retries: 1; 1 not verified: there is no checksum to compare with\n"; !strings.Contains(r.stderr, want) {
+		t.Errorf("standard error %q, want %q", r.stderr, want)
+	}
+	for name := range strings.FieldsSeq("unverified resumedBytes downloadedBytes requests retries") {
+		if !strings.Contains(r.stdout, `"`+name+`":`) {
+			t.Errorf("no %s in %s", name, r.stdout)
+		}
+	}
+}
+
 func TestRecursiveIntoTheCurrentFolder(t *testing.T) {
 	s := newServer(t)
 	all := maps.Clone(someFiles)

@@ -83,6 +83,7 @@ var kinds = []struct {
 	{ossdl.ErrRange, "RangeRefused", exitHopeless},
 	{ossdl.ErrChecksum, "ChecksumMismatch", exitHopeless},
 	{ossdl.ErrTooLarge, "TooLarge", exitHopeless},
+	{errBadList, "BadList", exitHopeless},
 	{errors.ErrUnsupported, "Local", exitHopeless}, // by the file system of the destination
 }
 
@@ -241,7 +242,7 @@ type Failure struct {
 }
 
 func (o outcome) json() string {
-	if o.task == taskPrefix {
+	if o.task.many() {
 		return oneJSON(o.prefixReport())
 	}
 	r := o.result

@@ -57,6 +57,16 @@ func parsePrefix(s string) (source, error) {
 	return source{bucket, prefix}, nil
 }
 
+// parseBucket parses oss://bucket/ for a list of keys.
+func parseBucket(s string) (source, error) {
+	const form = "with -files-from expected oss://bucket/"
+	bucket, key, err := parseOSS(s, form)
+	if err == nil && key != "" {
+		err = errors.New(form + "; the list has whole keys")
+	}
+	return source{bucket: bucket}, err
+}
+
 // maxKey is the maximum length of a key of OSS, in bytes.
 const maxKey = 1023
 

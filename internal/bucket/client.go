@@ -56,8 +56,8 @@ func (c *Client) Name() string { return c.name }
 
 // Object returns the source of one object. It makes no request.
 func (c *Client) Object(key string) (*Source, error) {
-	if key == "" || len(key) > MaxKey || !utf8.ValidString(key) {
-		return nil, fmt.Errorf("key %q: 1 to %d bytes of UTF-8 are allowed", key, MaxKey)
+	if err := CheckKey(key); err != nil {
+		return nil, err
 	}
 	s := &Source{client: c, id: object.Identity{Bucket: c.name, Key: key}}
 	if c.keys == noKey {
@@ -67,6 +67,14 @@ func (c *Client) Object(key string) (*Source, error) {
 		}
 	}
 	return s, nil
+}
+
+// CheckKey returns an error unless an object can have this key.
+func CheckKey(key string) error {
+	if key == "" || len(key) > MaxKey || !utf8.ValidString(key) {
+		return fmt.Errorf("key %q: 1 to %d bytes of UTF-8 are allowed", key, MaxKey)
+	}
+	return nil
 }
 
 // plainURL returns the URL of an object, or of the bucket if key is "", for requests without credentials. The SDK would sign

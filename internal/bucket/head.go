@@ -10,11 +10,16 @@ import (
 	"github.com/ossdl/ossdl/internal/span"
 )
 
-// Head asks for the facts of an object, without its bytes. Some CDNs refuse HEAD, so Head then asks for the first byte.
-func (c *Client) Head(ctx context.Context, key string) (object.Facts, error) {
-	resp, err := c.open(ctx, http.MethodHead, key, map[string]any{})
+// Head asks for the facts of an object, without its bytes; of its current version if version is "". Some CDNs refuse HEAD, so
+// Head then asks for the first byte.
+func (c *Client) Head(ctx context.Context, key, version string) (object.Facts, error) {
+	params := map[string]any{}
+	if version != "" {
+		params["versionId"] = version
+	}
+	resp, err := c.open(ctx, http.MethodHead, key, params)
 	if refusesHead(err) {
-		return c.firstByte(ctx, key)
+		return c.firstByte(ctx, key, version)
 	}
 	if err != nil {
 		return object.Facts{}, err
@@ -38,15 +43,15 @@ func refusesHead(err error) bool {
 }
 
 // firstByte asks for the first byte of an object, and returns the facts of the answer.
-func (c *Client) firstByte(ctx context.Context, key string) (object.Facts, error) {
+func (c *Client) firstByte(ctx context.Context, key, version string) (object.Facts, error) {
 	src, err := c.Object(key)
 	if err != nil {
 		return object.Facts{}, err
 	}
 	var resent atomic.Int64
-	a, err := src.Get(ctx, object.Request{Span: span.Span{Off: 0, End: 1}, Resent: &resent})
+	a, err := src.Get(ctx, object.Request{Span: span.Span{Off: 0, End: 1}, VersionID: version, Resent: &resent})
 	if errors.Is(err, object.ErrRange) { // an empty object has no first byte
-		a, err = src.Get(ctx, object.Request{Whole: true, Resent: &resent})
+		a, err = src.Get(ctx, object.Request{Whole: true, VersionID: version, Resent: &resent})
 	}
 	if err != nil {
 		return object.Facts{}, err

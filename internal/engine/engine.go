@@ -55,13 +55,14 @@ func (l Load) RoomShare() int64 {
 
 // Want says which object a run is for.
 type Want struct {
-	ETag      string        // given by the caller, or ""
-	Version   string        // given by the caller, or ""
-	Earlier   *object.Facts // the object that the claims in the map are of; nil: there are none
-	Listed    *object.Facts // what a listing said of the object, with ETag, time and size; nil: it was not listed
-	Growing   bool          // an Appendable object may grow: its bytes are those of the first answer
-	Empty     bool          // the object is said to have no bytes: no range is asked for
-	OneStream bool          // the server accepts neither ranges nor conditions
+	ETag      string                   // given by the caller, or ""
+	Version   string                   // given by the caller, or ""
+	Earlier   *object.Facts            // the object that the claims in the map are of; nil: there are none
+	Listed    *object.Facts            // what a listing said of the object, with ETag, time and size; nil: it was not listed
+	Check     func(object.Facts) error // what else the caller knows of the object: an error if these are facts of another; nil: nothing
+	Growing   bool                     // an Appendable object may grow: its bytes are those of the first answer
+	Empty     bool                     // the object is said to have no bytes: no range is asked for
+	OneStream bool                     // the server accepts neither ranges nor conditions
 }
 
 // Stats are a call's counters. Several runs may share them.

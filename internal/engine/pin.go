@@ -198,6 +198,11 @@ func (p *pin) compare(r object.Request, f object.Facts) error {
 			return fmt.Errorf("%w: %s", ErrStale, why)
 		}
 	}
+	if p.want.Check != nil {
+		if err := p.want.Check(f); err != nil {
+			return err
+		}
+	}
 	switch {
 	case p.want.ETag == "" || object.SameETag(p.want.ETag, f.ETag):
 		return nil

@@ -2,6 +2,7 @@ package harness
 
 import (
 	"io/fs"
+	"iter"
 	"maps"
 	"path/filepath"
 	"slices"
@@ -23,6 +24,17 @@ func Put(s *osstest.Server, sizes map[string]int64) Contents {
 		s.Put("bkt", key, all[key], osstest.LastModified(time.Unix(1_600_000_000+int64(i)*1000, 0)))
 	}
 	return all
+}
+
+// List yields objects.
+func List(objects ...ossdl.Object) iter.Seq2[ossdl.Object, error] {
+	return func(yield func(ossdl.Object, error) bool) {
+		for _, o := range objects {
+			if !yield(o, nil) {
+				return
+			}
+		}
+	}
 }
 
 // CheckTree fails the test unless below dir there are these files, with these contents, and nothing else but folders.

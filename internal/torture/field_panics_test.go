@@ -206,6 +206,7 @@ func TestPanicsOfTheCaller(t *testing.T) {
 	for name, opt := range map[string]ossdl.Option{
 		"logger":   ossdl.WithLogger(slog.New(panickingHandler{slog.DiscardHandler, &panicAt{}, never()})),
 		"progress": ossdl.WithProgress(func(ossdl.Progress) { panic(errPlanned) }),
+		"objects":  ossdl.WithObjectResult(func(ossdl.ObjectResult) { panic(errPlanned) }),
 	} {
 		t.Run("DownloadPrefix, "+name, func(t *testing.T) {
 			fieldCase()

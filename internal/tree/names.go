@@ -17,18 +17,19 @@ type Rules struct {
 	FoldsCase bool // names are case-insensitive
 }
 
-// Names gives the keys below a prefix the names of their files. [NewNames] makes one. Names are relative to a folder and
-// slash-separated; the name of a folder ends in a slash. Keys must be given in the order of their bytes. A key that can have
-// no name, or none of its own, gets an error.
+// Names gives keys the names of their files. [NewNames] makes one for the keys below a prefix, which must be given in the order
+// of their bytes, and [NewUnordered] one for any names. Names are relative to a folder and slash-separated; the name of a folder
+// ends in a slash. A key that can have no name, or none of its own, gets an error.
 type Names struct {
-	prefix string
-	rules  Rules
+	prefix  string
+	rules   Rules
+	ordered bool
 
 	// above holds the keys so far that the last key continues, the shortest first. All continuations of a key come right
 	// after it in the order of bytes, so this is enough to know whether a key lies below another.
 	above []string
-	// seen holds the folded names so far, of files and of the folders above them, if the file system is case-insensitive; the
-	// value is true for folders. Names that collide can be any distance apart, so it grows. A name takes 20 to 40 bytes, since
+	// seen holds the names so far, of files and of the folders above them, if they are not in order or the file system is
+	// case-insensitive, for which they are folded; the value is true for folders. Names that collide can be any distance apart, so it grows. A name takes 20 to 40 bytes, since
 	// the table is half to nearly full. A folder is one more name, so that a key in a folder of its own can take 60 or more.
 	// Hashes of two different names are equal once in 10^7 prefixes of a million keys; then one key fails.
 	seen map[uint64]bool
@@ -37,11 +38,16 @@ type Names struct {
 
 // NewNames returns the Names for the keys that begin with prefix. A name is the key without the prefix up to its last slash.
 func NewNames(prefix string, r Rules) *Names {
-	n := &Names{prefix: prefix, rules: r}
+	n := &Names{prefix: prefix, rules: r, ordered: true}
 	if r.FoldsCase {
 		n.seen, n.seed = map[uint64]bool{}, maphash.MakeSeed()
 	}
 	return n
+}
+
+// NewUnordered returns the Names for names that come in any order. Each may be given once, unless it is that of a folder.
+func NewUnordered(r Rules) *Names {
+	return &Names{rules: r, seen: map[uint64]bool{}, seed: maphash.MakeSeed()}
 }
 
 // Relative returns the key without the part of the prefix that is not in names. The result need not be a valid name.
@@ -62,21 +68,26 @@ func (n *Names) Name(key string) (string, error) {
 	if err := checkName(name, n.rules); err != nil {
 		return "", err
 	}
-	if above := n.below(name); above != "" {
-		return "", fmt.Errorf("it would lie below %q, which is an object and so a file here", above)
+	if n.ordered {
+		if above := n.below(name); above != "" {
+			return "", fmt.Errorf("it would lie below %q, which is an object and so a file here", above)
+		}
 	}
-	if n.rules.FoldsCase {
-		if err := n.addFolded(name); err != nil {
+	if n.seen != nil {
+		if err := n.add(name); err != nil {
 			return "", err
 		}
 	}
 	return name, nil
 }
 
-// addFolded remembers a name, unless it collides with an earlier one that differs from it only by case.
-func (n *Names) addFolded(name string) error {
+// add remembers a name, unless it collides with an earlier one.
+func (n *Names) add(name string) error {
 	plain, isFolder := strings.CutSuffix(name, "/")
-	folded := fold(plain)
+	folded := plain
+	if n.rules.FoldsCase {
+		folded = fold(plain)
+	}
 	hashes := make([]uint64, 0, 8) // of the folders above, then of the name itself
 	for i := range len(folded) {
 		if folded[i] == '/' {
@@ -90,17 +101,28 @@ func (n *Names) addFolded(name string) error {
 		switch {
 		case !seen, folder && (i < above || isFolder):
 		case i < above:
-			return errors.New("it would lie below another key, whose name differs only by case: the file system is case-insensitive")
+			return n.collision("it would lie below another key, whose name differs only by case", "it would lie below the file of an earlier object")
 		case folder:
-			return errors.New("a folder of other keys differs from it only by case: the file system is case-insensitive")
+			return n.collision("a folder of other keys differs from it only by case", "its name is that of a folder that earlier objects need")
 		default:
-			return errors.New("another key differs from it only by case: the file system is case-insensitive")
+			return n.collision("another key differs from it only by case", "an earlier object has the same name")
 		}
 	}
 	for i, h := range hashes {
 		n.seen[h] = i < above || isFolder
 	}
 	return nil
+}
+
+// collision returns the error of a name that collides with an earlier one: byCase if the case of letters is all that differs.
+func (n *Names) collision(byCase, plain string) error {
+	switch {
+	case n.ordered:
+		return errors.New(byCase + ": the file system is case-insensitive")
+	case n.rules.FoldsCase:
+		return errors.New(plain + ", or one that differs only by case: the file system is case-insensitive")
+	}
+	return errors.New(plain)
 }
 
 // below remembers a name. It returns the name of the file that would have to be a folder for it, or "".

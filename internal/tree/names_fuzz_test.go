@@ -19,45 +19,51 @@ func FuzzLocalName(f *testing.F) {
 		f.Add(keys, "p/", false, false)
 	}
 	f.Fuzz(func(t *testing.T, keys, prefix string, windows, folds bool) {
-		names := NewNames(prefix, Rules{windows, folds})
-		files, folders := map[string]string{}, map[string]string{} // keys by name, folded where the file system folds names
 		all := strings.Split(keys, "\n")
+		checkNames(t, NewUnordered(Rules{windows, folds}), all, windows, folds)
 		slices.Sort(all)
-		for _, key := range slices.Compact(all) {
-			name, err := names.Name(key)
-			if err != nil || name == "" {
+		checkNames(t, NewNames(prefix, Rules{windows, folds}), slices.Compact(all), windows, folds)
+	})
+}
+
+// checkNames fails the test unless the names of the keys are as FuzzLocalName says.
+func checkNames(t *testing.T, names *Names, keys []string, windows, folds bool) {
+	t.Helper()
+	files, folders := map[string]string{}, map[string]string{} // keys by name, folded where the file system folds names
+	for _, key := range keys {
+		name, err := names.Name(key)
+		if err != nil || name == "" {
+			continue
+		}
+		plain, isFolder := strings.CutSuffix(name, "/")
+		if !fs.ValidPath(plain) || plain == "." || strings.ContainsAny(plain, "\x00") || windows && strings.ContainsAny(plain, `\:`) {
+			t.Errorf("%q is named %q", key, name)
+		}
+		if folds {
+			plain = fold(plain)
+		}
+		if first, _, _ := strings.Cut(plain, "/"); strings.EqualFold(first, WorkDir) {
+			t.Errorf("%q is named %q, among the working files", key, name)
+		}
+		if other, taken := files[plain]; taken {
+			t.Errorf("%q is named %q, and so is %q", key, name, other)
+		}
+		if other, taken := folders[plain]; taken && !isFolder {
+			t.Errorf("%q is named %q, and %q needs a folder there", key, name, other)
+		}
+		if isFolder {
+			folders[plain] = key
+		} else {
+			files[plain] = key
+		}
+		for i := range len(plain) {
+			if plain[i] != '/' {
 				continue
 			}
-			plain, isFolder := strings.CutSuffix(name, "/")
-			if !fs.ValidPath(plain) || plain == "." || strings.ContainsAny(plain, "\x00") || windows && strings.ContainsAny(plain, `\:`) {
-				t.Errorf("%q is named %q", key, name)
+			if other, taken := files[plain[:i]]; taken {
+				t.Errorf("%q is named %q, and %q is a file above", key, name, other)
 			}
-			if folds {
-				plain = fold(plain)
-			}
-			if first, _, _ := strings.Cut(plain, "/"); strings.EqualFold(first, WorkDir) {
-				t.Errorf("%q is named %q, among the working files", key, name)
-			}
-			if other, taken := files[plain]; taken {
-				t.Errorf("%q is named %q, and so is %q", key, name, other)
-			}
-			if other, taken := folders[plain]; taken && !isFolder {
-				t.Errorf("%q is named %q, and %q needs a folder there", key, name, other)
-			}
-			if isFolder {
-				folders[plain] = key
-			} else {
-				files[plain] = key
-			}
-			for i := range len(plain) {
-				if plain[i] != '/' {
-					continue
-				}
-				if other, taken := files[plain[:i]]; taken {
-					t.Errorf("%q is named %q, and %q is a file above", key, name, other)
-				}
-				folders[plain[:i]] = key
-			}
+			folders[plain[:i]] = key
 		}
-	})
+	}
 }
