@@ -1,8 +1,8 @@
 package bucket
 
 import (
+	"bytes"
 	"context"
-	"encoding/xml"
 	"errors"
 	"fmt"
 	"io"
@@ -22,10 +22,10 @@ const (
 	maxEntries = 10 * maxKeys
 	// pageLimit bounds how much of a page is read, in bytes. A thousand keys of 1023 bytes, all escaped, need half of it.
 	pageLimit = 8 << 20
-	// A page is read piece by piece, so that what a hostile one costs does not depend on how it is made. The bounds are on one
-	// piece, in bytes, on all pieces, and on how deep elements are nested. OSS needs a tenth of each.
-	pieceLimit = 64 << 10
-	maxPieces  = 200 * maxKeys
+	// A page is read token by token, so that what a hostile one costs does not depend on how it is made. The bounds are on one
+	// token, in bytes, on all tokens, and on how deep elements are nested. OSS needs a tenth of each.
+	tokenLimit = 64 << 10
+	maxTokens  = 200 * maxKeys
 	maxDepth   = 50
 	// maxEmpty bounds how many pages in a row may hold no key and yet say that there are more. OSS may skip deleted keys to
 	// find one that is left, but not a thousand pages of them.
@@ -50,6 +50,9 @@ type listPage struct {
 	truncated bool
 	next      string
 	contents  []Entry // with keys as they are encoded
+
+	inContents bool // the last element below the root was one
+	strings    keeper
 }
 
 // Cursor says how far a listing has been read. The zero value is its beginning.
@@ -84,22 +87,19 @@ func (c *Client) List(ctx context.Context, prefix string, at Cursor, body func(i
 
 // pageReader reads a page within its bounds.
 type pageReader struct {
-	from  io.Reader
-	left  int   // bytes of the page
-	piece int   // bytes of the piece
-	err   error // of reading, apart from the end
+	from io.Reader
+	left int   // bytes of the page
+	err  error // of reading, apart from the end
 }
 
 var errPageBounds = errors.New("it is larger than a page of OSS can be")
 
 func (r *pageReader) Read(b []byte) (int, error) {
-	most := min(r.left, r.piece)
-	if most <= 0 {
+	if r.left <= 0 {
 		return 0, errPageBounds
 	}
-	n, err := r.from.Read(b[:min(len(b), most)])
+	n, err := r.from.Read(b[:min(len(b), r.left)])
 	r.left -= n
-	r.piece -= n
 	if err != nil && err != io.EOF {
 		r.err = err
 	}
@@ -107,87 +107,184 @@ func (r *pageReader) Read(b []byte) (int, error) {
 }
 
 // parsePage reads the document of a page, up to the end of its root.
-func parsePage(in *pageReader) (page listPage, err error) {
-	d := xml.NewDecoder(in)
-	var path []string // of the open elements
-	var text []byte   // of the innermost
-	for range maxPieces {
-		in.piece = pieceLimit
-		token, err := d.Token()
-		if err == io.EOF {
-			err = io.ErrUnexpectedEOF
+func parsePage(d *document) (*listPage, error) {
+	page := &listPage{}
+	var text []byte // of the innermost element
+	for range maxTokens {
+		kind, said, err := d.next()
+		if err != nil {
+			return nil, err
+		}
+		depth := len(d.open)
+		switch kind {
+		case charData:
+			if depth == 2 || depth == 3 {
+				if text = append(text, said...); len(text) > tokenLimit {
+					return nil, errPageBounds
+				}
+			}
+		case startTag:
+			text = text[:0]
+			err = page.begin(depth, said)
+		case emptyTag:
+			text = text[:0]
+			if err = page.begin(depth+1, said); err == nil {
+				err = page.take(depth+1, said, nil)
+			}
+		case endTag:
+			err = page.take(depth+1, said, text)
+			text = text[:0]
 		}
 		if err != nil {
-			return listPage{}, err
+			return nil, err
 		}
-		switch token := token.(type) {
-		case xml.StartElement:
-			name := token.Name.Local
-			if len(path) == 0 && name != "ListBucketResult" {
-				return listPage{}, fmt.Errorf("its root is <%.20s>", name)
-			}
-			if path, text = append(path, name), nil; len(path) > maxDepth {
-				return listPage{}, errPageBounds
-			}
-			if len(path) == 2 && name == "Contents" {
-				if len(page.contents) == maxEntries {
-					return listPage{}, errPageBounds
-				}
-				page.contents = append(page.contents, Entry{})
-			}
-		case xml.CharData:
-			if len(path) == 2 || len(path) == 3 {
-				if text = append(text, token...); len(text) > pieceLimit {
-					return listPage{}, errPageBounds
-				}
-			}
-		case xml.EndElement:
-			if err := page.take(path, string(text)); err != nil {
-				return listPage{}, err
-			}
-			if path, text = path[:len(path)-1], nil; len(path) == 0 {
-				return page, nil
-			}
+		if depth == 0 && (kind == endTag || kind == emptyTag) {
+			return page, nil
 		}
 	}
-	return listPage{}, errPageBounds
+	return nil, errPageBounds
 }
 
-// take sets what the text of an element says; its path begins with the root.
-func (p *listPage) take(path []string, text string) (err error) {
-	trimmed := strings.TrimSpace(text)
+// begin notes that an element begins. Its depth counts the root.
+func (p *listPage) begin(depth int, name []byte) error {
 	switch {
-	case len(path) == 2:
-		switch path[1] {
+	case depth > maxDepth:
+		return errPageBounds
+	case depth == 1 && string(name) != "ListBucketResult":
+		return fmt.Errorf("its root is <%.20s>", name)
+	case depth == 2:
+		if p.inContents = string(name) == "Contents"; !p.inContents {
+			return nil
+		}
+		if len(p.contents) == maxEntries {
+			return errPageBounds
+		}
+		p.contents = append(p.contents, Entry{})
+	}
+	return nil
+}
+
+// take sets what the text of an element says, which ends.
+func (p *listPage) take(depth int, name, text []byte) (err error) {
+	switch {
+	case depth == 2:
+		switch string(name) {
 		case "EncodingType":
-			p.encoding = text
+			p.encoding = string(text)
 		case "IsTruncated":
 			p.truncated = false
-			if trimmed != "" {
-				p.truncated, err = strconv.ParseBool(trimmed)
+			if text = bytes.TrimSpace(text); len(text) > 0 {
+				p.truncated, err = strconv.ParseBool(string(text))
 			}
 		case "NextContinuationToken":
-			p.next = text
+			p.next = string(text)
 		}
-	case len(path) == 3 && path[1] == "Contents":
-		e := &p.contents[len(p.contents)-1]
-		switch path[2] {
-		case "Key":
-			e.Key = text
-		case "Type":
-			e.Symlink, e.Appendable = strings.EqualFold(text, "Symlink"), strings.EqualFold(text, "Appendable")
-		case "ETag":
-			e.ETag = text
-		case "Size":
-			e.Size = 0
-			if trimmed != "" {
-				e.Size, err = strconv.ParseInt(trimmed, 10, 64)
-			}
-		case "LastModified":
-			err = e.Modified.UnmarshalText([]byte(text))
-		}
+	case depth == 3 && p.inContents:
+		err = p.takeEntry(&p.contents[len(p.contents)-1], name, text)
 	}
 	return err
+}
+
+// takeEntry sets what an element says about an object.
+func (p *listPage) takeEntry(e *Entry, name, text []byte) (err error) {
+	switch string(name) {
+	case "Key":
+		e.Key = p.strings.keep(text)
+	case "Type":
+		e.Symlink, e.Appendable = bytes.EqualFold(text, []byte("Symlink")), bytes.EqualFold(text, []byte("Appendable"))
+	case "ETag":
+		e.ETag = p.strings.keep(text)
+	case "Size":
+		e.Size = 0
+		if text = bytes.TrimSpace(text); len(text) > 0 {
+			e.Size, err = strconv.ParseInt(string(text), 10, 64)
+		}
+	case "LastModified":
+		e.Modified, err = parseTime(text)
+	}
+	return err
+}
+
+// parseTime parses a time as RFC 3339 has it. It does by itself the form that OSS uses, which time.Parse takes a while for.
+func parseTime(text []byte) (t time.Time, err error) {
+	const form = "2006-01-02T15:04:05.000Z"
+	var n [len(form)]int // of the number that ends at each byte
+	ok := len(text) == len(form)
+	for i := 0; ok && i < len(form); i++ {
+		switch digit := int(text[i]) - '0'; {
+		case form[i] < '0' || form[i] > '9':
+			ok = text[i] == form[i]
+		case digit < 0 || digit > 9:
+			ok = false
+		case i > 0:
+			n[i] = 10*n[i-1] + digit
+		default:
+			n[i] = digit
+		}
+	}
+	year, month, day, hour, minute, second := n[3], n[6], n[9], n[12], n[15], n[18]
+	if !ok || month < 1 || month > 12 || day < 1 || day > 28 || hour > 23 || minute > 59 || second > 59 {
+		err = t.UnmarshalText(text)
+		return t, err
+	}
+	return time.Date(year, time.Month(month), day, hour, minute, second, n[22]*1e6, time.UTC), nil
+}
+
+// keeper makes strings of bytes, many with one allocation. Each string keeps its block in memory: so blocks are small, in case
+// that a few keys of many pages are kept.
+type keeper struct {
+	block   strings.Builder
+	scratch []byte
+}
+
+const keeperBlock = 4 << 10 // bytes
+
+func (k *keeper) keep(b []byte) string {
+	if k.block.Cap()-k.block.Len() < len(b) {
+		k.block = strings.Builder{}
+		k.block.Grow(max(keeperBlock, len(b)))
+	}
+	from := k.block.Len()
+	k.block.Write(b)
+	return k.block.String()[from:]
+}
+
+// unescape is [url.QueryUnescape].
+func (k *keeper) unescape(s string) (string, error) {
+	if strings.IndexByte(s, '%') < 0 && strings.IndexByte(s, '+') < 0 {
+		return s, nil
+	}
+	k.scratch = k.scratch[:0]
+	for i := 0; i < len(s); i++ {
+		c := s[i]
+		switch c {
+		case '+':
+			c = ' '
+		case '%':
+			if i+2 >= len(s) {
+				return "", url.EscapeError(s[i:])
+			}
+			high, low := hexDigit(s[i+1]), hexDigit(s[i+2])
+			if high < 0 || low < 0 {
+				return "", url.EscapeError(s[i : i+3])
+			}
+			c = byte(high<<4 | low)
+			i += 2
+		}
+		k.scratch = append(k.scratch, c)
+	}
+	return k.keep(k.scratch), nil
+}
+
+// hexDigit returns the value of a hexadecimal digit, or -1.
+func hexDigit(c byte) int {
+	switch {
+	case '0' <= c && c <= '9':
+		return int(c - '0')
+	case 'a' <= c|0x20 && c|0x20 <= 'f':
+		return int(c|0x20-'a') + 10
+	}
+	return -1
 }
 
 // readPage parses the page that was asked for at a cursor, and returns the cursor of the next one.
@@ -195,16 +292,17 @@ func (p *listPage) take(path []string, text string) (err error) {
 // Keys must come in the order of their bytes, each once, as OSS lists them. A listing that goes back might never end, and
 // a single pass could not find out whether one key lies below another.
 func readPage(in *pageReader, at Cursor) (entries []Entry, next Cursor, err error) {
-	page, err := parsePage(in)
+	page, err := parsePage(newDocument(in))
 	if err != nil {
 		return nil, Cursor{}, fmt.Errorf("the answer is no listing: %w", err)
 	}
 	unescape := func(s string) (string, error) { return s, nil }
 	if page.encoding == "url" {
-		unescape = url.QueryUnescape
+		unescape = page.strings.unescape
 	}
 	next = Cursor{after: at.after, empty: at.empty + 1}
-	for _, c := range page.contents {
+	for i := range page.contents {
+		c := &page.contents[i]
 		key, err := unescape(c.Key)
 		if err != nil || key == "" || c.Size < 0 {
 			return nil, Cursor{}, fmt.Errorf("the answer is no listing: object %q of %d bytes", c.Key, c.Size)
@@ -214,10 +312,9 @@ func readPage(in *pageReader, at Cursor) (entries []Entry, next Cursor, err erro
 		}
 		next.after, next.empty = key, 0
 		c.Key = key
-		entries = append(entries, c)
 	}
 	if !page.truncated {
-		return entries, next, nil
+		return page.contents, next, nil
 	}
 	if next.Token, err = unescape(page.next); err != nil || next.Token == "" || next.Token == at.Token {
 		// Asking with the same token again would never end.
@@ -226,5 +323,5 @@ func readPage(in *pageReader, at Cursor) (entries []Entry, next Cursor, err erro
 	if next.empty >= maxEmpty {
 		return nil, Cursor{}, &object.PermanentError{Err: fmt.Errorf("the listing does not end: %d pages in a row hold no key, after %q", next.empty, next.after)}
 	}
-	return entries, next, nil
+	return page.contents, next, nil
 }

@@ -23,7 +23,8 @@ type Gate struct {
 	mu    sync.Mutex
 	limit int
 	inUse int
-	queue list.List // of chan struct{}, closed when the slot is the waiter's
+	taken []time.Time // when the slots in use were taken, the longest ago first
+	queue list.List   // of chan struct{}, closed when the slot is the waiter's
 	adapt governor
 	asked []int // what each call in progress asked for
 }
@@ -45,12 +46,13 @@ func NewGate(given, adaptive int) *Gate {
 func (g *Gate) acquire(ctx context.Context) error {
 	g.mu.Lock()
 	if g.inUse < g.limit && g.queue.Len() == 0 {
-		g.inUse++
+		g.take(time.Now())
 		g.mu.Unlock()
 		return nil
 	}
 	ready := make(chan struct{})
 	e := g.queue.PushBack(ready)
+	g.adapt.wants(time.Now(), true)
 	g.mu.Unlock()
 	select {
 	case <-ready:
@@ -61,10 +63,11 @@ func (g *Gate) acquire(ctx context.Context) error {
 	defer g.mu.Unlock()
 	select {
 	case <-ready: // the slot came at the same moment
-		g.inUse--
+		g.giveBack()
 		g.admit()
 	default:
 		g.queue.Remove(e)
+		g.adapt.wants(time.Now(), g.queue.Len() > 0)
 	}
 	return context.Cause(ctx)
 }
@@ -73,23 +76,44 @@ func (g *Gate) acquire(ctx context.Context) error {
 func (g *Gate) overdraw() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.inUse++
+	g.take(time.Now())
 }
 
-// release gives a slot back.
+// release gives a slot back, whose request has ended.
 func (g *Gate) release() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.inUse--
+	now := time.Now()
+	g.limit = g.adapt.ended(now, g.limit, now.Sub(g.giveBack()))
 	g.admit()
+}
+
+// take counts a slot that is taken. The mutex is held.
+func (g *Gate) take(now time.Time) {
+	g.inUse++
+	g.taken = append(g.taken, now)
+}
+
+// giveBack counts a slot that is given back. It returns when the slot was taken that has been in use longest: which of them is given
+// back makes no difference on the average. The mutex is held.
+func (g *Gate) giveBack() (taken time.Time) {
+	g.inUse--
+	taken = g.taken[0]
+	g.taken = slices.Delete(g.taken, 0, 1)
+	return taken
 }
 
 // admit gives free slots to those that have waited longest. The mutex is held.
 func (g *Gate) admit() {
+	if g.queue.Len() == 0 {
+		return
+	}
+	now := time.Now()
 	for g.inUse < g.limit && g.queue.Len() > 0 {
 		close(g.queue.Remove(g.queue.Front()).(chan struct{}))
-		g.inUse++
+		g.take(now)
 	}
+	g.adapt.wants(now, g.queue.Len() > 0)
 }
 
 // atLeast raises an adaptive limit to n, for a call that asked for n requests in flight, until done is called. An n of 0 asks
@@ -145,7 +169,7 @@ func (g *Gate) Received(n int) {
 func (g *Gate) Tick(now time.Time) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.limit = g.adapt.observe(now, g.limit, g.queue.Len() > 0)
+	g.limit = g.adapt.observe(now, g.limit)
 	g.admit()
 }
 

@@ -11,9 +11,15 @@ import (
 // The life of a limit, by phase:
 //
 //  1. settling: for settleTime after a change nothing is measured, since connections are still being made.
-//  2. measuring: for at least measureTime, bytes are counted, and the ticks at which a worker waited for a slot.
+//  2. measuring: for at least measureTime, bytes are counted, and the time for which a worker waited for a slot.
 //  3. At the end of the interval, decide judges the limit. If it changes, it settles again; otherwise the next interval
-//     begins. An interval says nothing if a worker waited at few of its ticks, since the limit did not bind.
+//     begins. An interval says nothing if no worker waited for half of it, since the limit did not bind.
+//
+// Small requests end within a round trip, and half a second is long for them. So both phases may end early: settling once as
+// many requests have ended as the limit allows, measuring once twice as many have, and quickTime has passed. Answers come in
+// bursts then, one each round trip. So throughput is not what came per time, which depends on how many bursts the interval
+// has, but what a request brought, times the limit, divided by the time that a request took. It can only raise the limit of
+// a governor that is growing: if it says anything else, measuring goes on to its regular end.
 //
 // The life of a governor, by mode:
 //
@@ -31,11 +37,13 @@ type governor struct {
 	calmedAt time.Time // when the limit was last halved
 
 	phase   phase
-	settled time.Time // if settling: when measuring may begin
-	started time.Time // if measuring: the start of the interval
-	counted int64     // bytes at the start of the interval
-	wanting int       // ticks of the interval at which a worker waited for a slot
-	ticks   int       // of the interval
+	settled time.Time     // if settling: when measuring may begin
+	started time.Time     // if measuring: the start of the interval
+	counted int64         // bytes at the start of the interval
+	wanting time.Duration // of the interval, in which a worker waited for a slot; without the wait in progress
+	wanted  time.Time     // when the wait in progress began; zero: nobody waits
+	ends    int           // requests that ended in the phase
+	took    time.Duration // all of them together
 }
 
 // phase is the stage of a limit's life.
@@ -64,15 +72,42 @@ type sample struct {
 const (
 	settleTime   = 200 * time.Millisecond // after a change: connections are made, windows open
 	measureTime  = 300 * time.Millisecond
-	staleTime    = 10 * measureTime // an interval this long includes times without any call
-	retryGrowth  = 5 * time.Second  // between tries of a larger limit
-	throttleRest = 10 * time.Second // no growth after the limit was lowered for a refusal
-	calmTime     = time.Second      // refusals this close together count as one
+	quickTime    = 50 * time.Millisecond // for an interval of small requests: in less, chance decides
+	staleTime    = 10 * measureTime      // an interval this long includes times without any call
+	retryGrowth  = 5 * time.Second       // between tries of a larger limit
+	throttleRest = 10 * time.Second      // no growth after the limit was lowered for a refusal
+	calmTime     = time.Second           // refusals this close together count as one
 )
 
-// observe returns the new limit. It judges the limit once the interval is long enough. wanting says that a worker is waiting
-// for a slot.
-func (g *governor) observe(now time.Time, limit int, wanting bool) int {
+// wants notes whether a worker waits for a slot from now on.
+func (g *governor) wants(now time.Time, waits bool) {
+	switch {
+	case !g.wanted.IsZero() && !waits:
+		g.wanting += now.Sub(later(g.wanted, g.started))
+		g.wanted = time.Time{}
+	case g.wanted.IsZero() && waits:
+		g.wanted = now
+	}
+}
+
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
+}
+
+// binding reports whether a worker waited for a slot for more than half of the interval, which ends now.
+func (g *governor) binding(now time.Time) bool {
+	wanting := g.wanting
+	if !g.wanted.IsZero() {
+		wanting += now.Sub(later(g.wanted, g.started))
+	}
+	return 2*wanting > now.Sub(g.started)
+}
+
+// observe returns the new limit. It judges the limit once the interval is long enough.
+func (g *governor) observe(now time.Time, limit int) int {
 	switch {
 	case g.phase == settling && now.Before(g.settled):
 		return limit
@@ -80,16 +115,12 @@ func (g *governor) observe(now time.Time, limit int, wanting bool) int {
 		g.measure(now)
 		return limit
 	}
-	g.ticks++
-	if wanting {
-		g.wanting++
-	}
 	elapsed := now.Sub(g.started)
 	if elapsed < measureTime {
 		return limit
 	}
 	rate := float64(g.bytes.Load()-g.counted) / elapsed.Seconds()
-	binding := 2*g.wanting > g.ticks
+	binding := g.binding(now)
 	g.measure(now)
 	if !binding || rate == 0 || g.isResting(now) {
 		return limit
@@ -104,12 +135,40 @@ func (g *governor) observe(now time.Time, limit int, wanting bool) int {
 	return next
 }
 
+// ended returns the new limit after a request has ended, which took some time. It raises the limit if the requests are so
+// small that they say enough before the interval is over.
+func (g *governor) ended(now time.Time, limit int, took time.Duration) int {
+	if g.mode != growing {
+		return limit
+	}
+	g.ends++
+	g.took += took
+	elapsed := now.Sub(g.started)
+	switch {
+	case g.phase == settling && g.ends >= limit:
+		g.measure(now)
+		return limit
+	case g.phase == settling, g.ends < 2*limit, elapsed < quickTime, elapsed > measureTime, g.took <= 0, !g.binding(now):
+		return limit
+	}
+	got := sample{limit, float64(g.bytes.Load()-g.counted) / g.took.Seconds() * float64(limit)}
+	if got.rate == 0 || g.last.limit != 0 && got.limit > g.last.limit && g.gain(got) < g.asked(got)/3 {
+		return limit
+	}
+	next := g.decide(now, got)
+	if next == limit {
+		g.measure(now)
+	} else {
+		g.settle(now)
+	}
+	return next
+}
+
 // decide returns the limit that follows the one just measured.
 func (g *governor) decide(now time.Time, got sample) int {
 	if g.last.limit != 0 && got.limit > g.last.limit {
 		// A share of the growth must show in the throughput, or the additional requests are useless.
-		asked := float64(got.limit)/float64(g.last.limit) - 1
-		gain := got.rate/g.last.rate - 1
+		asked, gain := g.asked(got), g.gain(got)
 		if gain < asked/8 {
 			return g.stay(now, g.last)
 		}
@@ -128,6 +187,12 @@ func (g *governor) decide(now time.Time, got sample) int {
 	g.nextTry = now.Add(retryGrowth)
 	return min(got.limit+step, g.ceiling)
 }
+
+// asked returns by which share the limit has grown since the last sample.
+func (g *governor) asked(got sample) float64 { return float64(got.limit)/float64(g.last.limit) - 1 }
+
+// gain returns by which share the throughput has.
+func (g *governor) gain(got sample) float64 { return got.rate/g.last.rate - 1 }
 
 // stay ends growth at the limit of a sample, which it returns.
 func (g *governor) stay(now time.Time, at sample) int {
@@ -168,10 +233,10 @@ func (g *governor) isResting(now time.Time) bool { return g.mode == resting && n
 
 // settle lets a change take effect before anything is measured.
 func (g *governor) settle(now time.Time) {
-	g.phase, g.settled = settling, now.Add(settleTime)
+	g.phase, g.settled, g.ends, g.took = settling, now.Add(settleTime), 0, 0
 }
 
 // measure begins an interval.
 func (g *governor) measure(now time.Time) {
-	g.phase, g.started, g.counted, g.wanting, g.ticks = measuring, now, g.bytes.Load(), 0, 0
+	g.phase, g.started, g.counted, g.wanting, g.ends, g.took = measuring, now, g.bytes.Load(), 0, 0, 0
 }

@@ -1,7 +1,10 @@
 package slots
 
 import (
+	"math/rand/v2"
+	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
@@ -12,12 +15,13 @@ type line struct{ perConn, total float64 }
 // always waits for a slot.
 func (l line) drive(g *Gate, length time.Duration, waiting bool) (limits []int) {
 	now := time.Unix(0, 0)
+	g.adapt.wants(now, waiting)
 	const tick = 100 * time.Millisecond
 	for t := time.Duration(0); t < length; t += tick {
 		now = now.Add(tick)
 		rate := min(float64(g.limit)*l.perConn, l.total)
 		g.Received(int(rate * tick.Seconds()))
-		g.limit = g.adapt.observe(now, g.limit, waiting)
+		g.limit = g.adapt.observe(now, g.limit)
 		limits = append(limits, g.limit)
 	}
 	return limits
@@ -96,4 +100,90 @@ func TestGovernorRests(t *testing.T) {
 	if got := limits[len(limits)-1]; got != adaptive/2+adaptive/8 {
 		t.Errorf("limit %d after the rest, want %d", got, adaptive/2+adaptive/8)
 	}
+}
+
+// smallRequests lets 82 workers make n requests of 16 KiB through a gate, as those of a prefix. takes says how long one takes, by
+// the number in flight. It returns the largest limit, and how long all of it took.
+func smallRequests(t *testing.T, g *Gate, n int64, takes func(inFlight int64) time.Duration) (largest int, length time.Duration) {
+	start, lane := time.Now(), g.Lane(0)
+	var made, inFlight, running atomic.Int64
+	for range 82 {
+		running.Add(1)
+		go func() {
+			defer running.Add(-1)
+			for made.Add(1) <= n {
+				if err := lane.Acquire(t.Context()); err != nil {
+					t.Error(err)
+					return
+				}
+				time.Sleep(takes(inFlight.Add(1)))
+				inFlight.Add(-1)
+				g.Received(16 << 10)
+				lane.Release()
+			}
+		}()
+	}
+	for running.Load() > 0 {
+		time.Sleep(10 * time.Millisecond)
+		if now := time.Now(); now.Sub(start)%(100*time.Millisecond) == 0 {
+			g.Tick(now)
+		}
+		largest = max(largest, g.Limit())
+	}
+	return largest, time.Since(start)
+}
+
+// TestGovernorClimbsInRoundTrips checks that small requests get as many slots as help them within some round trips, and that those
+// that do not help are not kept.
+func TestGovernorClimbsInRoundTrips(t *testing.T) {
+	const trip = 30 * time.Millisecond
+	for name, c := range map[string]struct {
+		takes       func(inFlight int64) time.Duration
+		ideal       time.Duration // of 5,000 requests
+		least, most int           // the limit in the end
+		largest     int           // at any time
+	}{
+		"a line without an end": {
+			func(int64) time.Duration { return trip },
+			5000 / 64 * trip, 64, 64, 64,
+		},
+		"the same, and no request as long as another": {
+			func(int64) time.Duration { return trip/2 + rand.N(trip) },
+			5000 / 64 * trip, 64, 64, 64,
+		},
+		"a line that 16 fill": {
+			func(n int64) time.Duration { return max(trip, trip*time.Duration(n)/16) },
+			5000 / 16 * trip, 16, 32, 32,
+		},
+		"processors that 8 keep busy": {
+			func(n int64) time.Duration { return trip * time.Duration(n) / 8 },
+			5000 / 8 * trip, 8, 10, 16,
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				g := NewGate(0, adaptive)
+				largest, length := smallRequests(t, g, 5000, c.takes)
+				if l := g.Limit(); l < c.least || l > c.most || largest > c.largest {
+					t.Errorf("limit %d in the end and %d at most; want %d to %d, and %d", l, largest, c.least, c.most, c.largest)
+				}
+				if length > c.ideal*115/100 {
+					t.Errorf("5,000 requests took %v, which could be done in %v", length, c.ideal)
+				}
+			})
+		})
+	}
+}
+
+// TestGovernorSmallRequestsRest checks that small requests do not make a limit grow again that was lowered for a refusal.
+func TestGovernorSmallRequestsRest(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := NewGate(0, adaptive)
+		smallRequests(t, g, 2000, func(int64) time.Duration { return 30 * time.Millisecond })
+		g.throttled(time.Now())
+		most, _ := smallRequests(t, g, 5000, func(int64) time.Duration { return 30 * time.Millisecond })
+		if most != adaptive/2 {
+			t.Errorf("limit %d within some seconds after a refusal, want %d", most, adaptive/2)
+		}
+	})
 }
