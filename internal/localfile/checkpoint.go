@@ -136,10 +136,7 @@ func (d *Destination) dropStray() {
 func (d *Destination) placeCheckpoint(cfg Config) error {
 	switch {
 	case cfg.CheckpointDir != "":
-		if err := d.fs.Mkdir(cfg.CheckpointDir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
-			return fmt.Errorf("checkpoint folder: %w", err)
-		}
-		dir, err := d.fs.Resolve(cfg.CheckpointDir) // the next call may use another name for it
+		dir, err := fsys.MakeFolder(d.fs, cfg.CheckpointDir, 0o700) // resolved, as the next call may use another name for it
 		if err != nil {
 			return fmt.Errorf("checkpoint folder: %w", err)
 		}
