@@ -65,7 +65,7 @@
 //
 //   - requests: [WithPartSize], [WithConcurrency], [WithRateLimit], [WithRetry], [WithStallTimeout], [WithRequestOptions]
 //   - what to download: [WithVersionID], [WithIfMatch], [WithRange], [WithGrowing], [WithChecksum]
-//   - files: [WithCheckpoint], [WithCheckpointDir], [WithoutCheckpoint], [WithoutPreallocation]
+//   - files: [WithCheckpoint], [WithCheckpointDir], [WithoutCheckpoint], [WithoutPreallocation], [WithMkdirAll]
 //   - URLs: [WithURLRefresh], [WithHTTPClient]
 //   - readers: [WithReadAhead]
 //   - prefixes and lists: [WithInclude], [WithExclude], [WithShard], [WithCompareCRC64]
@@ -411,7 +411,7 @@ func (d *Downloader) newLane(concurrency int, bytesPerSecond int64) *slots.Lane 
 func (c *call) fileConfig(path string) localfile.Config {
 	id := c.src.Identity()
 	cfg := localfile.Config{
-		FS: c.cfg.fs, Log: c.cfg.log, Path: path, Sparse: c.cfg.sparse, KeepPartial: !c.cfg.checkpoint.none() && !c.oneStream, // one stream cannot be resumed
+		FS: c.cfg.fs, Log: c.cfg.log, Path: path, Mkdir: c.cfg.mkdir, Sparse: c.cfg.sparse, KeepPartial: !c.cfg.checkpoint.none() && !c.oneStream, // one stream cannot be resumed
 		Source:       fmt.Sprintf("%t\n%q\n%q", id.URL, id.Bucket, id.Key),
 		IsCheckpoint: isCheckpoint,
 	}

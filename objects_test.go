@@ -295,7 +295,7 @@ func TestObjectsCollide(t *testing.T) {
 func TestObjectsCollideByCase(t *testing.T) {
 	s := harness.NewServer(t)
 	harness.Put(s, map[string]int64{"a/b": 1, "A": 1})
-	folding := harness.WithFolderFS(func(r *os.Root) fsys.FS { return foldFS{fsys.Rooted(r), nil} })
+	folding := harness.WithFolderFS(func(r *fsys.Root) fsys.FS { return foldFS{fsys.Rooted(r), nil} })
 	res, err := harness.NewDownloader(t, s).DownloadObjects(t.Context(), "bkt", harness.List(ossdl.Object{Key: "a/b"}, ossdl.Object{Key: "A"}), t.TempDir(), folding)
 	if res == nil || res.Done != 1 || res.Failed != 1 || !strings.Contains(err.Error(), "case-insensitive") {
 		t.Errorf("%+v, %v", res, err)

@@ -511,6 +511,17 @@ func WithoutPreallocation() Option {
 	}}
 }
 
+// WithMkdirAll makes the folder of the file, with its parents, if it is missing, with mode 0777 less the umask. Without the option
+// that is an error. Links on the way are followed by the same rule as those to the file.
+//
+// It applies to [New], [Downloader.Download] and [Downloader.DownloadURL]. [Downloader.DownloadPrefix] always makes its folder.
+func WithMkdirAll() Option {
+	return Option{"WithMkdirAll", inNew | inFile, func(s *settings) error {
+		s.mkdir = true
+		return nil
+	}}
+}
+
 // WithLogger sets the logger. Without it nothing is logged.
 //
 // Resumed downloads and retries are logged as Info. Ignored checkpoints, a missing permission to ask for the version of the
@@ -596,6 +607,7 @@ type objectOptions struct {
 type fileOptions struct {
 	checkpoint checkpointPlace
 	sparse     bool // do not reserve space
+	mkdir      bool // make the folder of the file
 }
 
 // requestOptions say what requests carry, and which client makes them.

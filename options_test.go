@@ -3,6 +3,7 @@ package ossdl_test
 import (
 	"context"
 	"crypto/sha256"
+	"errors"
 	"go/ast"
 	"go/parser"
 	"go/token"
@@ -185,6 +186,7 @@ func TestEveryOptionAtEveryEntryPoint(t *testing.T) {
 		"WithCompareCRC64":     {prefix, func(*entry) ossdl.Option { return ossdl.WithCompareCRC64() }},
 		"WithObjectResult":     {"DownloadPrefix DownloadObjects", func(*entry) ossdl.Option { return ossdl.WithObjectResult(func(ossdl.ObjectResult) {}) }},
 		"WithoutPreallocation": {"New Download DownloadURL DownloadPrefix DownloadObjects", func(*entry) ossdl.Option { return ossdl.WithoutPreallocation() }},
+		"WithMkdirAll":         {"New Download DownloadURL", func(*entry) ossdl.Option { return ossdl.WithMkdirAll() }},
 		"WithLogger":           {everywhere, func(*entry) ossdl.Option { return ossdl.WithLogger(slog.New(slog.DiscardHandler)) }},
 	}
 	if got, want := exportedOptions(t), slices.Sorted(maps.Keys(table)); !slices.Equal(got, want) {
@@ -553,5 +555,28 @@ func TestHooksHaveTheirTypes(t *testing.T) {
 	}
 	if _, ok := testhook.Network.(func(*http.Client, func(context.Context, string) ([]net.IPAddr, error), func(context.Context, string, string) (net.Conn, error))); !ok {
 		t.Errorf("Network is a %T", testhook.Network)
+	}
+}
+
+// TestMkdirAll checks that the folder of the file is made with its parents only if the option says so, given to New or to the call.
+func TestMkdirAll(t *testing.T) {
+	s := harness.NewServer(t)
+	content := osstest.Random(1, 1000)
+	s.Put("bkt", "k", content)
+	dir := t.TempDir()
+	if _, err := harness.NewDownloader(t, s).Download(t.Context(), "bkt", "k", filepath.Join(dir, "none", "file")); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("without the option: %v", err)
+	}
+	for name, opts := range map[string][2][]ossdl.Option{
+		"new": {{ossdl.WithMkdirAll()}, nil}, "call": {nil, {ossdl.WithMkdirAll()}},
+	} {
+		path := filepath.Join(dir, name, "sub", "file")
+		if _, err := harness.NewDownloader(t, s, opts[0]...).Download(t.Context(), "bkt", "k", path, opts[1]...); err != nil {
+			t.Fatal(err)
+		}
+		harness.CheckFile(t, path, content)
+	}
+	if there, err := os.ReadDir(dir); err != nil || len(there) != 2 {
+		t.Errorf("there are %v, %v", there, err)
 	}
 }

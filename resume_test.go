@@ -316,6 +316,32 @@ func TestCheckpointWhoseTemporaryIsThePath(t *testing.T) {
 	}
 }
 
+// TestCheckpointWithALongName checks that a checkpoint may have any name that its file system allows: it is written, read and
+// removed, and so is the temporary of a run that was killed.
+func TestCheckpointWithALongName(t *testing.T) {
+	v, err := fsys.OS().Volume(t.TempDir())
+	if err != nil || v.MaxName < 255 {
+		t.Skipf("names of %d bytes, %v", v.MaxName, err)
+	}
+	for _, n := range []int{133, 134, 245, 246, 254, 255} {
+		cps := t.TempDir()
+		cp := filepath.Join(cps, strings.Repeat("n", n))
+		_, d, path, content := harness.Interrupted(t, ossdl.WithCheckpoint(cp))
+		if !harness.Exists(cp) {
+			t.Errorf("%d bytes: no checkpoint", n)
+		}
+		harness.WriteFile(t, fsys.TempName(cp), "half of one")
+		res, err := d.Download(t.Context(), "bkt", "k", path, ossdl.WithCheckpoint(cp))
+		if err != nil || res.ResumedBytes == 0 {
+			t.Fatalf("%d bytes: %+v, %v", n, res, err)
+		}
+		harness.CheckFile(t, path, content)
+		if left, err := os.ReadDir(cps); err != nil || len(left) > 0 {
+			t.Errorf("%d bytes: %v is left, %v", n, left, err)
+		}
+	}
+}
+
 // TestStrayCheckpoint checks that a call with other options removes what an interrupted one has left at the default place,
 // and nothing that is not a checkpoint.
 func TestStrayCheckpoint(t *testing.T) {

@@ -141,10 +141,10 @@ func (c command) download(ctx context.Context, stdout, stderr io.Writer) outcome
 		}
 		b.Update(p)
 	}))
-	if o.noFolder, o.err = c.makeFolder(); o.err != nil {
-		b.Close()
-		return o
+	if c.mkdir && c.task != taskPrefix { // which makes it anyway
+		opts = append(opts, ossdl.WithMkdirAll())
 	}
+	o.noFolder = c.missingFolder()
 	began := time.Now()
 	switch c.task {
 	case taskFile:
@@ -184,19 +184,16 @@ func (e timeoutError) Error() string { return fmt.Sprintf("not done after %v (-t
 // Is lets it count as the end of a context's time.
 func (e timeoutError) Is(target error) bool { return target == context.DeadlineExceeded }
 
-// makeFolder makes the folder of DEST if -mkdir says so. Otherwise it returns that folder if it is missing.
-func (c command) makeFolder() (missing string, err error) {
-	if c.task != taskFile && c.task != taskURL {
-		return "", nil
+// missingFolder returns the folder of DEST if it is missing and -mkdir would have made it.
+func (c command) missingFolder() string {
+	if c.mkdir || c.task != taskFile && c.task != taskURL {
+		return ""
 	}
 	folder := filepath.Dir(c.dest)
-	if c.mkdir {
-		return "", os.MkdirAll(folder, 0o777)
-	}
 	if _, err := os.Stat(folder); errors.Is(err, fs.ErrNotExist) {
-		return folder, nil
+		return folder
 	}
-	return "", nil
+	return ""
 }
 
 // signalOf is the signal that ended a context; nil if none did.

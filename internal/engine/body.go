@@ -37,9 +37,20 @@ func (e *Engine) receive(ctx context.Context, p *parts.Part, r object.Request, a
 	}
 	buf := e.Buffers.Get()
 	defer e.Buffers.Put(buf)
+	unsure := e.endUnsure(a)
 	for pos < a.End {
-		n, err := e.gather(ctx, a.Body, buf[:min(int64(len(buf)), a.End-pos)], m)
+		end := a.End
+		if unsure {
+			end = min(end, max(pos+1, e.Base+e.Parts.Rest(p).End)) // what follows is compared
+		}
+		n, err := e.gather(ctx, a.Body, buf[:min(int64(len(buf)), end-pos)], m)
 		pos += int64(n)
+		if unsure && (err == io.EOF || pos == end) {
+			if err = e.checkRest(ctx, a, pos, err, m); err != nil { // before the last byte is done, and with it perhaps the run
+				return err
+			}
+			err = io.EOF
+		}
 		if n > 0 {
 			whole, werr := e.store(ctx, p, buf[:n])
 			if werr != nil {
@@ -63,6 +74,68 @@ func (e *Engine) receive(ctx context.Context, p *parts.Part, r object.Request, a
 		return e.endsAt(pos, a.Origin) // this answer says the length
 	}
 	return nil
+}
+
+// endUnsure reports whether an answer may be of an object that has another end than the one known: it does not say its length, and
+// nothing in it identifies the bytes.
+func (e *Engine) endUnsure(a *object.Answer) bool {
+	f, _ := e.pin.current()
+	return a.NoLength && a.Size != object.UnknownSize && !f.Strong()
+}
+
+// checkRest reads what follows pos in a body for which endUnsure is true, unless some of it is still to be fetched by another
+// request, which checks it then. What is done must be the same, and the body must end where the object is known to. err is that of
+// the read up to pos.
+func (e *Engine) checkRest(ctx context.Context, a *object.Answer, pos int64, err error, m *Meter) error {
+	size := e.Parts.Totals().Size
+	want, done := e.Parts.SumFrom(pos - e.Base)
+	switch {
+	case err != nil && err != io.EOF:
+		return fmt.Errorf("body: %w", object.WithoutURL(err))
+	case err == io.EOF && pos < a.End:
+		return e.another(fmt.Sprintf("the body ends at %d of %d bytes", pos, a.End), a.Origin)
+	case err == io.EOF || !done:
+		return nil
+	}
+	got := uint64(0)
+	err = e.skip(ctx, a, e.Base+size-pos, m, func(b []byte) { got = crc64.Update(got, b) })
+	switch {
+	case errors.Is(err, errEnded):
+		return e.another(fmt.Sprintf("the body ends before %d bytes", a.End), a.Origin)
+	case err != nil:
+		return err
+	case got != want:
+		return e.another("the bytes that follow are not the same", a.Origin)
+	case e.Base+size < a.End: // a range was asked for, whatever is behind it
+		return nil
+	}
+	switch err := e.skip(ctx, a, 1, m, func([]byte) {}); {
+	case err == nil:
+		return e.another(fmt.Sprintf("the body goes on after %d bytes", a.End), a.Origin)
+	case !errors.Is(err, errEnded):
+		return err
+	}
+	return nil
+}
+
+// checkWhole is checkRest for a run that has nothing to fetch.
+func (e *Engine) checkWhole(ctx context.Context, a *object.Answer, m *Meter) error {
+	err := e.skip(ctx, a, e.Base-a.Off, m, func([]byte) {})
+	if errors.Is(err, errEnded) {
+		return e.another(fmt.Sprintf("the body ends before offset %d", e.Base), a.Origin)
+	}
+	if err != nil {
+		return err
+	}
+	return e.checkRest(ctx, a, e.Base, nil, m)
+}
+
+// another returns the error of an answer that is of another object than the one known, although nothing in its headers says so.
+func (e *Engine) another(why string, by object.Origin) error {
+	if e.Want.Earlier != nil {
+		return fmt.Errorf("%w: %s", ErrStale, why)
+	}
+	return changed(why, by)
 }
 
 // endsAt records that the object ends at pos, as a body of unknown length has shown that was the whole object.
@@ -173,14 +246,15 @@ func (e *Engine) skipTo(ctx context.Context, a *object.Answer, pos int64, m *Met
 		return err
 	}
 	got := uint64(0)
-	if err := e.skip(ctx, a, pos-max(a.Off, e.Base), m, func(b []byte) { got = crc64.Update(got, b) }); err != nil {
+	err := e.skip(ctx, a, pos-max(a.Off, e.Base), m, func(b []byte) { got = crc64.Update(got, b) })
+	if errors.Is(err, errEnded) && e.endUnsure(a) {
+		return e.another(fmt.Sprintf("the body ends before %d bytes", pos), a.Origin)
+	}
+	if err != nil {
 		return err
 	}
 	if want, done := e.Parts.SumTo(pos - e.Base); !done || got != want {
-		if e.Want.Earlier != nil {
-			return fmt.Errorf("%w: its bytes are not the same", ErrStale)
-		}
-		return changed("the bytes before the break are not the same", a.Origin)
+		return e.another("the bytes before the break are not the same", a.Origin)
 	}
 	return nil
 }

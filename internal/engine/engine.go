@@ -115,6 +115,8 @@ type Engine struct {
 	began chan struct{} // closed once the first answer is accepted and the size is known
 	ready chan struct{} // closed once the sink is ready
 
+	checked chan struct{} // closed once the object is the one of which an earlier run left everything, or that run left less
+
 	firstByte    atomic.Int64  // nanoseconds from a request to the first byte of its body, smoothed
 	connRateBits atomic.Uint64 // see connRate
 }
@@ -131,6 +133,8 @@ func New(config Config) *Engine {
 		dog:   newWatchdog(config.Stall, config.Watch),
 		began: make(chan struct{}),
 		ready: make(chan struct{}),
+
+		checked: make(chan struct{}),
 	}
 }
 
@@ -180,6 +184,9 @@ func (e *Engine) startFirst(ctx context.Context, group *errgroup.Group, worker f
 	group.Go(func() error {
 		if err := e.checkUnchanged(ctx); err != nil {
 			return err
+		}
+		if !isClosed(e.checked) {
+			close(e.checked)
 		}
 		return worker()
 	})
@@ -283,8 +290,13 @@ func (e *Engine) work(ctx context.Context, end context.CancelCauseFunc) error {
 			return err
 		}
 		if finished {
-			end(errFinished)
-			return nil
+			select {
+			case <-e.checked:
+				end(errFinished)
+				return nil
+			case <-ctx.Done():
+				return cause(ctx)
+			}
 		}
 		p, err := e.fetch(ctx)
 		if err != nil {

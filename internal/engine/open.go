@@ -110,12 +110,15 @@ func (e *Engine) checkUnchanged(ctx context.Context) error {
 		return nil
 	}
 	return e.tryUntil(ctx, span.Span{Off: 0, End: 1}, func(ctx context.Context) error {
-		return e.guard(ctx, &Meter{}, func(ctx context.Context, _ *Meter) error {
+		return e.guard(ctx, &Meter{}, func(ctx context.Context, m *Meter) error {
 			_, a, err := e.open(ctx, span.Span{Off: e.Base, End: e.Base + 1})
-			if err == nil {
-				err = a.Body.Close()
+			if err != nil {
+				return err
 			}
-			return err
+			if e.endUnsure(a) {
+				err = e.checkWhole(ctx, a, m)
+			}
+			return errors.Join(err, a.Body.Close())
 		})
 	})
 }

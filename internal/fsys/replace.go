@@ -2,6 +2,8 @@ package fsys
 
 import (
 	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -11,8 +13,22 @@ import (
 	"path/filepath"
 )
 
-// TempSuffix is what WriteFile appends to a name for the file it writes before the rename.
+// TempSuffix is what WriteFile appends to a name for the file it writes before the rename; see TempName.
 const TempSuffix = ".ossdl-tmp"
+
+// leastMaxName is the least number of bytes, among the file systems in use, that a name may have: that of eCryptfs.
+const leastMaxName = 143
+
+// TempName is the name of the file that WriteFile writes before it is renamed to name: in the same folder, with TempSuffix. If
+// that could be too long for a file system, it is made from a hash of the name.
+func TempName(name string) string {
+	dir, base := filepath.Split(name)
+	if len(base)+len(TempSuffix) <= leastMaxName {
+		return name + TempSuffix
+	}
+	sum := sha256.Sum256([]byte(base))
+	return dir + ".ossdl-" + hex.EncodeToString(sum[:16]) + TempSuffix
+}
 
 // WriteFile replaces the file name by one that holds data, with the mode perm less the umask. Another process sees the
 // old content (or no file) until the rename, and the new content after it; never a part. Once WriteFile has returned nil
@@ -22,7 +38,7 @@ const TempSuffix = ".ossdl-tmp"
 // gone unless that too failed. A temporary left by a killed process is removed, never opened: it may be a link to
 // elsewhere. The caller makes sure that nothing else writes the same name at the same time.
 func WriteFile(f FS, name string, data []byte, perm fs.FileMode) (err error) {
-	temp := name + TempSuffix
+	temp := TempName(name)
 	file, err := createTemp(f, temp, perm)
 	if err != nil {
 		return err

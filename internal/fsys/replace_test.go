@@ -188,6 +188,63 @@ func TestWriteFileKill(t *testing.T) {
 	}
 }
 
+// TestWriteFileLongNames checks that a file is replaced whose name is as long as the file system allows, on a real one and with the
+// limit of eCryptfs. A process killed at any operation leaves nothing that the next one does not remove.
+func TestWriteFileLongNames(t *testing.T) {
+	for n := 130; n <= 143; n++ {
+		name := "/" + strings.Repeat("n", n)
+		for i := 0; ; i++ {
+			below := memfs.New(memfs.Config{MaxName: 143})
+			f := faultfs.New(below, faultfs.Plan{At: i, Stop: true, Short: true})
+			err := fsys.WriteFile(f, name, []byte(newContent), 0o600)
+			after := below.Kill()
+			left := after.Names()
+			if err := fsys.WriteFile(after, name, []byte("third"), 0o600); err != nil || len(after.Names()) != 1 || mustRead(t, after, name) != "third" {
+				t.Fatalf("%d bytes, %v: %v left, then %v, %v", n, f, left, err, after.Names())
+			}
+			if !f.Fired() {
+				if err != nil {
+					t.Fatalf("%d bytes: %v", n, err)
+				}
+				break
+			}
+		}
+	}
+	dir := t.TempDir()
+	v, err := fsys.OS().Volume(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for n := max(v.MaxName-15, 1); n <= v.MaxName; n++ {
+		name := filepath.Join(dir, strings.Repeat("n", n))
+		for _, left := range []bool{false, true} { // by a process that was killed
+			if left {
+				if err := os.WriteFile(fsys.TempName(name), []byte("half of someth"), 0o600); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if err := fsys.WriteFile(fsys.OS(), name, []byte(newContent), 0o600); err != nil {
+				t.Fatalf("%d bytes: %v", n, err)
+			}
+			if got := mustRead(t, fsys.OS(), name); got != newContent {
+				t.Errorf("%d bytes: %q", n, got)
+			}
+			if there, err := os.ReadDir(dir); err != nil || len(there) != 1 {
+				t.Errorf("%d bytes: %v, %v", n, there, err)
+			}
+		}
+		if err := os.Remove(name); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := fsys.WriteFile(fsys.OS(), filepath.Join(dir, strings.Repeat("n", v.MaxName+1)), nil, 0o600); err == nil {
+		t.Error("a name that is too long was written")
+	}
+	if there, err := os.ReadDir(dir); err != nil || len(there) > 0 {
+		t.Errorf("a name that is too long left %v, %v", there, err)
+	}
+}
+
 // TestWriteFilePlantedTemporary checks that a temporary that someone planted is removed and not written through.
 func TestWriteFilePlantedTemporary(t *testing.T) {
 	dir := t.TempDir()

@@ -1,6 +1,13 @@
 package fsys
 
-import "errors"
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"unicode/utf8"
+)
 
 // maxLinks bounds a chain of links, as the kernel does.
 const maxLinks = 40
@@ -11,6 +18,43 @@ var ErrForeignLink = errors.New("link of another user in a folder that everybody
 
 // Resolve is OS().Resolve.
 func Resolve(path string) (string, error) { return resolvePath(path) }
+
+// MakeFolder makes the folder dir if it is missing; its parent must exist. It returns the path of the folder without links. Links
+// on the way are resolved by f, never by the kernel, so a folder is made behind a link only if MayFollow allows the link.
+func MakeFolder(f FS, dir string, perm fs.FileMode) (string, error) {
+	return makeFolder(f, dir, perm, nil)
+}
+
+// MakeFolders is MakeFolder, and makes missing parents too.
+func MakeFolders(f FS, dir string, perm fs.FileMode) (string, error) {
+	return makeFolder(f, dir, perm, func(parent string) error {
+		_, err := MakeFolders(f, parent, perm)
+		return err
+	})
+}
+
+func makeFolder(f FS, dir string, perm fs.FileMode, makeParent func(parent string) error) (string, error) {
+	// Not filepath.Clean: the parent of "link/../dir" is beside the link's target, not beside the link.
+	plain := strings.TrimRightFunc(dir, isSeparator)
+	real, err := f.Resolve(plain + string(filepath.Separator) + ".")
+	if !errors.Is(err, fs.ErrNotExist) {
+		return real, err
+	}
+	if i := strings.LastIndexFunc(plain, isSeparator); i > 0 && makeParent != nil {
+		if err := makeParent(plain[:i]); err != nil {
+			return "", err
+		}
+	}
+	if real, err = f.Resolve(plain); err != nil {
+		return "", err
+	}
+	if err := f.Mkdir(real, perm); err != nil && !errors.Is(err, fs.ErrExist) {
+		return "", err
+	}
+	return real, nil
+}
+
+func isSeparator(r rune) bool { return r < utf8.RuneSelf && os.IsPathSeparator(uint8(r)) }
 
 // OpenFolder opens the folder dir as a root, and makes it and its parents if they are missing. Of the links on the way, and
 // at dir itself, only those are followed that MayFollow allows.

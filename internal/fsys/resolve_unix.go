@@ -85,7 +85,7 @@ func (w walker) resolve(path string) (string, error) {
 
 // openFolder is OpenFolder.
 func openFolder(dir string) (*Root, error) {
-	real, err := makeFolder(dir)
+	real, err := MakeFolders(OS(), dir, 0o777)
 	if err != nil {
 		return nil, err
 	}
@@ -97,27 +97,6 @@ func openFolder(dir string) (*Root, error) {
 		return nil, errors.Join(err, root.Close())
 	}
 	return root, nil
-}
-
-// makeFolder makes the folder and its parents, if they are missing, and returns its absolute path without links.
-func makeFolder(dir string) (string, error) {
-	real, err := resolvePath(strings.TrimRight(dir, "/") + "/.")
-	if !errors.Is(err, fs.ErrNotExist) {
-		return real, err
-	}
-	plain := strings.TrimRight(dir, "/")
-	if slash := strings.LastIndexByte(plain, '/'); slash > 0 {
-		if _, err := makeFolder(plain[:slash]); err != nil {
-			return "", err
-		}
-	}
-	if real, err = resolvePath(plain); err != nil {
-		return "", err
-	}
-	if err := os.Mkdir(real, 0o777); err != nil && !errors.Is(err, fs.ErrExist) {
-		return "", err
-	}
-	return real, nil
 }
 
 // isAtPath returns an error unless the root is what is at the path, which has no links. os.OpenRoot would follow one that was

@@ -109,7 +109,7 @@ func (d *Destination) DropCheckpoint() {
 	if d.checkpoint == "" {
 		return
 	}
-	for _, name := range []string{d.checkpoint, d.checkpoint + fsys.TempSuffix} {
+	for _, name := range []string{d.checkpoint, fsys.TempName(d.checkpoint)} {
 		if err := d.fs.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			d.log.Warn("checkpoint left behind", "error", err)
 		}
@@ -136,10 +136,7 @@ func (d *Destination) dropStray() {
 func (d *Destination) placeCheckpoint(cfg Config) error {
 	switch {
 	case cfg.CheckpointDir != "":
-		if err := d.fs.Mkdir(cfg.CheckpointDir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
-			return fmt.Errorf("checkpoint folder: %w", err)
-		}
-		dir, err := d.fs.Resolve(cfg.CheckpointDir) // the next call may use another name for it
+		dir, err := fsys.MakeFolder(d.fs, cfg.CheckpointDir, 0o700) // resolved, as the next call may use another name for it
 		if err != nil {
 			return fmt.Errorf("checkpoint folder: %w", err)
 		}
@@ -153,7 +150,7 @@ func (d *Destination) placeCheckpoint(cfg Config) error {
 		if resolved == d.folders[0] { // the name that the SDK's users give it, and that of the folder which has it by default
 			return nil
 		}
-		if d.isWorking(resolved) || d.isWorking(resolved+fsys.TempSuffix) {
+		if d.isWorking(resolved) || d.isWorking(fsys.TempName(resolved)) {
 			return fmt.Errorf("checkpoint %s is a file of the download itself", cfg.Checkpoint)
 		}
 		d.checkpoint, d.ownCheckpoint = resolved, true

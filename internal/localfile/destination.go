@@ -27,7 +27,8 @@ import (
 type Config struct {
 	FS     fsys.FS
 	Log    *slog.Logger
-	Path   string // of the file; its folder exists
+	Path   string // of the file; its folder exists, unless Mkdir is set
+	Mkdir  bool   // make the folder of Path, with its parents, if it is missing
 	Base   string // of the working files' names, without their suffixes; "": they are in a folder of their own beside Path
 	Folder string // holds Base; it is made if it is missing, and others may remove it if it is empty
 	Sparse bool   // reserve no space
@@ -111,10 +112,15 @@ const (
 )
 
 // Check returns the destination of a download, or the reason why nothing can be written there. It does not touch the path.
-// It makes no folder except the one for checkpoints.
+// It makes no folder except that of the path, if Mkdir is set, and the one for checkpoints.
 func Check(cfg Config) (*Destination, error) {
 	if cfg.Path == "" {
 		return nil, errors.New("empty destination path")
+	}
+	if dir, _ := filepath.Split(cfg.Path); cfg.Mkdir && dir != "" {
+		if _, err := fsys.MakeFolders(cfg.FS, dir, folderMode); err != nil {
+			return nil, NoSpace(cfg.FS, dir, 0, fsys.NameError(cfg.FS, err))
+		}
 	}
 	if cfg.Base == "" {
 		resolved, err := cfg.FS.Resolve(cfg.Path)

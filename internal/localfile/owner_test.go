@@ -326,6 +326,88 @@ func TestRealOwners(t *testing.T) {
 	}
 }
 
+// TestFoldersBehindForeignLinks checks with real owners that neither the folder of the path nor that for checkpoints is made
+// behind a stranger's link in a folder that everybody may write to, and that both are behind one's own.
+func TestFoldersBehindForeignLinks(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("only root can make a link of another user")
+	}
+	for name, config := range map[string]func(way string) Config{
+		"path":      func(way string) Config { return Config{Path: filepath.Join(way, "new", "file"), Mkdir: true} },
+		"deep path": func(way string) Config { return Config{Path: filepath.Join(way, "new", "sub", "file"), Mkdir: true} },
+		"checkpoints": func(way string) Config {
+			return Config{Path: filepath.Join(way, "..", "..", "file"), CheckpointDir: filepath.Join(way, "new")}
+		},
+		"link itself": func(way string) Config {
+			return Config{Path: filepath.Join(way, "..", "..", "file"), CheckpointDir: way + "-dangling"}
+		},
+	} {
+		for _, owner := range []int{0, stranger} {
+			top, err := filepath.EvalSymlinks(t.TempDir())
+			if err != nil {
+				t.Fatal(err)
+			}
+			elsewhere, way := filepath.Join(top, "elsewhere"), filepath.Join(top, "shared", "link")
+			if err := errors.Join(
+				os.Mkdir(elsewhere, 0o755), os.Mkdir(filepath.Dir(way), 0o755), os.Chmod(filepath.Dir(way), 0o777|fs.ModeSticky),
+				os.Symlink(elsewhere, way), os.Lchown(way, owner, owner),
+				os.Symlink(filepath.Join(elsewhere, "new"), way+"-dangling"), os.Lchown(way+"-dangling", owner, owner),
+			); err != nil {
+				t.Fatal(err)
+			}
+			cfg := config(way)
+			cfg.FS, cfg.Log, cfg.KeepPartial = fsys.OS(), slog.New(slog.DiscardHandler), true
+			_, err = Check(cfg)
+			_, made := os.Lstat(filepath.Join(elsewhere, "new"))
+			switch {
+			case owner == 0 && (err != nil || made != nil):
+				t.Errorf("%s: one's own link: %v, %v", name, err, made)
+			case owner != 0 && (!errors.Is(err, fsys.ErrForeignLink) || !strings.Contains(err.Error(), way)):
+				t.Errorf("%s: %v; want a refusal that names the link", name, err)
+			case owner != 0 && !errors.Is(made, fs.ErrNotExist):
+				t.Errorf("%s: a folder was made behind the link: %v", name, made)
+			}
+		}
+	}
+}
+
+// resolvedMkdir is a file system that refuses to make a folder by a name with links.
+type resolvedMkdir struct{ fsys.FS }
+
+func (f resolvedMkdir) Mkdir(name string, perm fs.FileMode) error {
+	if real, err := f.Resolve(name); err != nil || real != name {
+		return &fs.PathError{Op: "mkdir", Path: name, Err: errors.New("the kernel would follow links of this name")}
+	}
+	return f.FS.Mkdir(name, perm)
+}
+
+// TestFoldersAreMadeWithoutLinks checks that the names of folders to make are resolved first, which applies the rule for links.
+func TestFoldersAreMadeWithoutLinks(t *testing.T) {
+	disk := memfs.New(memfs.Config{})
+	if err := errors.Join(disk.Mkdir("/dir", 0o777), disk.Symlink("dir", "/link")); err != nil {
+		t.Fatal(err)
+	}
+	d := ownerDestination(t, resolvedMkdir{disk}, func(cfg *Config) {
+		cfg.Path, cfg.Mkdir, cfg.CheckpointDir = "/link/a//b/file", true, "/link/checkpoints/"
+	})
+	if want := filepath.FromSlash("/dir/a/b/file"); d.Path() != want {
+		t.Errorf("the path is %s, want %s", d.Path(), want)
+	}
+	if want := filepath.FromSlash("/dir/checkpoints"); filepath.Dir(d.CheckpointPath()) != want {
+		t.Errorf("the checkpoint is %s, want it in %s", d.CheckpointPath(), want)
+	}
+	if fi, err := disk.Lstat("/dir/checkpoints"); err != nil || fi.Mode().Perm() != 0o700 {
+		t.Errorf("%v, %v", fi, err)
+	}
+	if _, err := Check(Config{FS: disk, Log: slog.New(slog.DiscardHandler), Path: "/none/file"}); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("without Mkdir: %v", err)
+	}
+	_, err := Check(Config{FS: disk, Log: slog.New(slog.DiscardHandler), Path: "/f", KeepPartial: true, CheckpointDir: "/none/cps"})
+	if !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("a folder for checkpoints without its parent: %v", err)
+	}
+}
+
 // TestLongName checks that a name that leaves no room for a suffix has a working folder.
 func TestLongName(t *testing.T) {
 	path := filepath.Join(t.TempDir(), strings.Repeat("x", 255))

@@ -135,7 +135,7 @@ func kindOf(fi fs.FileInfo) string {
 // isOurName reports whether a working folder may hold this name. Some file systems keep a removed file that is open under
 // another name for a while.
 func isOurName(name string) bool {
-	return slices.Contains([]string{dataName, checkpointName, checkpointName + fsys.TempSuffix, lockName, trialName, movedName}, name) ||
+	return slices.Contains([]string{dataName, checkpointName, fsys.TempName(checkpointName), lockName, trialName, movedName}, name) ||
 		strings.HasPrefix(name, ".nfs") || strings.HasPrefix(name, ".fuse_hidden") ||
 		strings.HasPrefix(name, ".ossdl-") && strings.HasSuffix(name, ".tmp") // of fsys.MadeBy
 }

@@ -497,6 +497,25 @@ func (m *Map) SumTo(n int64) (crc uint64, done bool) {
 	return crc, end == n
 }
 
+// SumFrom returns the CRC-64 of the bytes from n to the end. It reports whether all of them are done or claimed, and a part
+// begins at n or the map ends there.
+func (m *Map) SumFrom(n int64) (crc uint64, done bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for i := len(m.parts) - 1; i >= 0 && m.parts[i].End > n; i-- {
+		p := m.parts[i]
+		if p.Off < n || p.pos < p.End {
+			return 0, false
+		}
+	}
+	for _, p := range m.parts {
+		if p.Off >= n {
+			crc = crc64.Combine(crc, p.crc, p.Len())
+		}
+	}
+	return crc, true
+}
+
 // grow appends missing bytes up to size. The mutex is held.
 func (m *Map) grow(size int64) {
 	if size <= m.size {

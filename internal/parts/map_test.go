@@ -599,6 +599,32 @@ func TestMapEndsWithABody(t *testing.T) {
 	}
 }
 
+// TestSumFrom checks that the bytes from an offset on have a checksum only if all of them are there.
+func TestSumFrom(t *testing.T) {
+	content := []byte("the bytes of the object")
+	size := int64(len(content))
+	m := New(size)
+	if err := errors.Join(
+		m.Claim(span.Span{Off: 5, End: 10}, crc64.Update(0, content[5:10])), m.Claim(span.Span{Off: 10, End: size}, crc64.Update(0, content[10:])),
+	); err != nil {
+		t.Fatal(err)
+	}
+	for n, want := range map[int64]bool{0: false, 4: false, 5: true, 7: false, 10: true, size - 1: false, size: true} {
+		crc, done := m.SumFrom(n)
+		if done != want || done && crc != crc64.Update(0, content[n:]) {
+			t.Errorf("from %d: %d, %t", n, crc, done)
+		}
+	}
+	p := m.Take(func(int64) int64 { return size })
+	if _, done := m.SumFrom(0); done {
+		t.Error("bytes that are being fetched have a checksum")
+	}
+	m.Advance(p, m.Hold(p, 5), crc64.Update(0, content[:5]))
+	if crc, done := m.SumFrom(0); !done || crc != m.Sum() || crc != crc64.Update(0, content) {
+		t.Errorf("all: %d, %t", crc, done)
+	}
+}
+
 // TestMapMergesWithinBounds checks that done parts grow up to mergeUnsynced before a sync, and up to mergeShare after it.
 func TestMapMergesWithinBounds(t *testing.T) {
 	const size = 4 << 30
