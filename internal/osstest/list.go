@@ -76,7 +76,12 @@ func (s *Server) list(q *query, b *bucket) (*reply, *apiError) {
 			l.CommonPrefixes[i].Prefix = escape(l.CommonPrefixes[i].Prefix)
 		}
 	}
-	doc, err := xml.Marshal(l)
+	return xmlReply(l)
+}
+
+// xmlReply answers with a document.
+func xmlReply(v any) (*reply, *apiError) {
+	doc, err := xml.Marshal(v)
 	if err != nil {
 		return nil, fail(http.StatusInternalServerError, "InternalError", err.Error(), "")
 	}
@@ -149,9 +154,10 @@ func (s *Server) walk(b *bucket, l *listing, after string, wasPrefix bool) {
 				continue
 			}
 		}
+		_, restoreInfo := s.frost(o)
 		l.Contents = append(l.Contents, listed1{
 			Key: key, LastModified: iso(o.LastModified), ETag: o.ETag, Type: o.Type, Size: o.Size(),
-			StorageClass: o.Class, RestoreInfo: o.RestoreState,
+			StorageClass: o.Class, RestoreInfo: restoreInfo,
 		})
 	}
 }

@@ -44,10 +44,12 @@ type bucket struct {
 	requesterPays bool
 	elsewhere     string
 	notYours      bool
+	directRead    bool // of objects of class Archive
 
-	objects map[string][]*Object // versions by key, the newest last
-	keys    []string             // of objects, sorted; nil: to be made
-	virtual *virtual
+	restores map[string]int       // how often one was begun, by key
+	objects  map[string][]*Object // versions by key, the newest last
+	keys     []string             // of objects, sorted; nil: to be made
+	virtual  *virtual
 }
 
 // Object is one version of an object as it is stored. It is never changed; a change stores another.
@@ -57,7 +59,7 @@ type Object struct {
 	ETag         string // as it is sent, quotes included; "" sends none
 	Type         string // Normal, Multipart, Appendable or Symlink
 	Class        string // Standard, IA, Archive, ColdArchive or DeepColdArchive
-	RestoreState string // x-oss-restore; "" sends none
+	RestoreState string // x-oss-restore that the clock does not change; "": what was asked for by requests, or Restore
 	ContentType  string
 	Encoding     string // Content-Encoding the object was stored with
 	LastModified time.Time
@@ -69,6 +71,7 @@ type Object struct {
 
 	md5        string // base64, of content stored whole
 	weak, bare bool   // W/ before the ETag that is made; none is made
+	thaw       *thaw  // of an archived object; nil: frozen
 }
 
 // Size is the object's length in bytes.
@@ -110,7 +113,7 @@ func StoredEncoding(e string) ObjectOption { return func(o *Object) { o.Encoding
 // StorageClass is Standard by default. An object of an archive class can be read once it is restored.
 func StorageClass(class string) ObjectOption { return func(o *Object) { o.Class = class } }
 
-// Archived is storage class Archive with this x-oss-restore ("": never restored).
+// Archived is storage class Archive with this x-oss-restore, whatever the clock says; "" is frozen.
 func Archived(restore string) ObjectOption {
 	return func(o *Object) { o.Class, o.RestoreState = "Archive", restore }
 }
@@ -134,7 +137,7 @@ func (s *Server) CreateBucket(name string, opts ...BucketOption) {
 	defer s.mu.Unlock()
 	b := s.buckets[name]
 	if b == nil {
-		b = &bucket{name: name, objects: map[string][]*Object{}}
+		b = &bucket{name: name, objects: map[string][]*Object{}, restores: map[string]int{}}
 		s.buckets[name] = b
 	}
 	for _, o := range opts {
@@ -174,22 +177,6 @@ func (s *Server) Append(bucket, key string, more []byte) *Object {
 			o.CRC = "auto"
 		}
 		s.finish(o)
-	})
-}
-
-// Archive moves the object's current version to storage class Archive, frozen.
-func (s *Server) Archive(bucket, key string) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.mustBucket(bucket).change(key, "", func(o *Object) { o.Class, o.RestoreState = "Archive", "" })
-}
-
-// Restore makes an archived object readable, until the time given.
-func (s *Server) Restore(bucket, key string, expires time.Time) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.mustBucket(bucket).change(key, "", func(o *Object) {
-		o.RestoreState = fmt.Sprintf(`ongoing-request="false", expiry-date="%s"`, httpTime(expires))
 	})
 }
 
@@ -293,6 +280,14 @@ func (s *Server) makeETag(o *Object) string {
 // version is the ID by which the version is asked for.
 func (o *Object) version() string {
 	if o.VersionID == "" {
+		return "null"
+	}
+	return o.VersionID
+}
+
+// shownVersion is the ID that the headers of an answer give.
+func (s *Server) shownVersion(b *bucket, o *Object) string {
+	if o.VersionID == "" && b.versioning != Unversioned && s.quirk(NullVersionHeader) {
 		return "null"
 	}
 	return o.VersionID
