@@ -28,6 +28,10 @@ func (s *Server) answer(q *query) (*reply, *apiError) {
 		return nil, e
 	}
 	switch {
+	case q.key == "" && q.method == http.MethodGet && q.has("bucketArchiveDirectRead"):
+		return s.directRead(b)
+	case q.key == "" && q.method == http.MethodGet && q.has("versions"):
+		return s.listVersions(q, b)
 	case q.key == "" && q.method == http.MethodGet:
 		return s.list(q, b)
 	case q.key == "":
@@ -43,6 +47,8 @@ func (s *Server) answer(q *query) (*reply, *apiError) {
 		return s.put(q, b)
 	case http.MethodDelete:
 		return s.delete(q, b)
+	case http.MethodPost:
+		return s.post(q, b)
 	}
 	return nil, fail(http.StatusMethodNotAllowed, "MethodNotAllowed", "The specified method is not allowed against this resource.", "0016-00000001",
 		[2]string{"Method", q.method}, [2]string{"ResourceType", "Object"})
@@ -54,12 +60,13 @@ func (s *Server) get(q *query, b *bucket) (*reply, *apiError) {
 		"response-expires", "response-cache-control", "response-content-disposition", "response-content-encoding"); e != nil {
 		return nil, e
 	}
-	o, link, e := s.lookup(q, b)
+	f, e := s.lookup(q, b)
 	if e != nil {
 		return nil, e
 	}
+	o := f.object
 	objectMeta := q.method == http.MethodHead && q.has("objectMeta")
-	if q.method == http.MethodGet && frozen(o) {
+	if q.method == http.MethodGet && f.unreadable {
 		return nil, fail(http.StatusForbidden, "InvalidObjectState", "The operation is not valid for the object's state", "0016-00000404",
 			[2]string{"ObjectName", q.key})
 	}
@@ -70,7 +77,7 @@ func (s *Server) get(q *query, b *bucket) (*reply, *apiError) {
 
 	r := newReply(http.StatusOK)
 	r.rate = rate
-	s.describe(r, o, link, objectMeta)
+	s.describe(r, f, objectMeta)
 	if e := s.conditions(q, o, r); e != nil {
 		return nil, e
 	}
@@ -133,18 +140,50 @@ func Processed(c Content, spec string) Content {
 	return Random(crc64.Checksum([]byte(spec), crc64.MakeTable(crc64.ECMA))^c.CRC64(), c.Size()/2+int64(len(spec)))
 }
 
-// lookup finds the version asked for, and through a symbolic link its target. link is nil unless there was one.
-func (s *Server) lookup(q *query, b *bucket) (o, link *Object, e *apiError) {
+// found is what a GET or HEAD is about, with what depends on the bucket at that moment.
+type found struct {
+	object     *Object
+	link       *Object // by which the object was found; mostly nil
+	version    string  // as it is shown
+	unreadable bool
+}
+
+// lookup finds the version asked for, and through a symbolic link its target.
+func (s *Server) lookup(q *query, b *bucket) (*found, *apiError) {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
+	o, e := s.pick(q, b)
+	if e != nil {
+		return nil, e
+	}
+	f := &found{object: o, version: s.shownVersion(b, o)}
+	if o.Type != "Symlink" || q.has("objectMeta") {
+		f.unreadable = s.unreadable(b, o)
+		return f, nil
+	}
+	target := b.find(s, o.Target, "")
+	switch {
+	case target == nil || target.Marker:
+		return nil, fail(http.StatusNotFound, "SymlinkTargetNotExist", "The symlink object target does not exist.", "0016-00000007",
+			[2]string{"Key", q.key})
+	case target.Type == "Symlink":
+		return nil, fail(http.StatusBadRequest, "InvalidTargetType", "The symbolic's target object type is invalid.", "0016-00000008",
+			[2]string{"Key", q.key})
+	}
+	f.object, f.link, f.unreadable = target, o, s.unreadable(b, target)
+	return f, nil
+}
+
+// pick finds the version asked for; it must not be a delete marker. The server's lock must be held.
+func (s *Server) pick(q *query, b *bucket) (*Object, *apiError) {
 	version := q.get("versionId")
-	o = b.find(s, q.key, version)
-	if o == nil && version != "" && version != "null" {
-		return nil, nil, fail(http.StatusNotFound, "NoSuchVersion", "The specified version does not exist.", "0026-00000005",
+	o := b.find(s, q.key, version)
+	if o == nil && version != "" && version != "null" && !s.quirk(UnknownVersionNoSuchKey) {
+		return nil, fail(http.StatusNotFound, "NoSuchVersion", "The specified version does not exist.", "0026-00000005",
 			[2]string{"Key", q.key}, [2]string{"VersionId", version})
 	}
 	if o == nil {
-		return nil, nil, noSuchKey(q)
+		return nil, noSuchKey(q)
 	}
 	if o.Marker {
 		e := noSuchKey(q)
@@ -154,34 +193,13 @@ func (s *Server) lookup(q *query, b *bucket) (o, link *Object, e *apiError) {
 			e.header = append(e.header, [2]string{"Allow", "DELETE"})
 		}
 		e.header = append(e.header, [2]string{"X-Oss-Delete-Marker", "true"}, [2]string{"X-Oss-Version-Id", o.version()})
-		return nil, nil, e
+		return nil, e
 	}
-	if o.Type != "Symlink" || q.has("objectMeta") {
-		return o, nil, nil
-	}
-	target := b.find(s, o.Target, "")
-	switch {
-	case target == nil || target.Marker:
-		return nil, nil, fail(http.StatusNotFound, "SymlinkTargetNotExist", "The symlink object target does not exist.", "0016-00000007",
-			[2]string{"Key", q.key})
-	case target.Type == "Symlink":
-		return nil, nil, fail(http.StatusBadRequest, "InvalidTargetType", "The symbolic's target object type is invalid.", "0016-00000008",
-			[2]string{"Key", q.key})
-	}
-	return target, o, nil
+	return o, nil
 }
 
 func noSuchKey(q *query) *apiError {
 	return fail(http.StatusNotFound, "NoSuchKey", "The specified key does not exist.", "0026-00000001", [2]string{"Key", q.key})
-}
-
-// frozen reports whether the object must be restored before it is read.
-func frozen(o *Object) bool {
-	switch o.Class {
-	case "Archive", "ColdArchive", "DeepColdArchive":
-		return !strings.Contains(o.RestoreState, `ongoing-request="false"`)
-	}
-	return false
 }
 
 // trafficLimit reads x-oss-traffic-limit, bits a second, and returns bytes a second.
@@ -203,7 +221,8 @@ func trafficLimit(q *query) (int64, *apiError) {
 
 // describe sets the header fields that belong to the object. Of a symbolic link they are the link's, but for length,
 // ETag, MD5 and storage class.
-func (s *Server) describe(r *reply, o, link *Object, objectMeta bool) {
+func (s *Server) describe(r *reply, f *found, objectMeta bool) {
+	o, link := f.object, f.link
 	own, modified, crc := o, o.LastModified, o.CRC
 	if link != nil {
 		own = link
@@ -221,7 +240,7 @@ func (s *Server) describe(r *reply, o, link *Object, objectMeta bool) {
 	}
 	set("Etag", o.ETag)
 	set("Last-Modified", httpTime(modified))
-	set("X-Oss-Version-Id", own.VersionID)
+	set("X-Oss-Version-Id", f.version)
 	set("X-Oss-Hash-Crc64ecma", crc)
 	if objectMeta {
 		return
@@ -231,7 +250,8 @@ func (s *Server) describe(r *reply, o, link *Object, objectMeta bool) {
 	set("Content-Md5", o.md5)
 	set("X-Oss-Object-Type", own.Type)
 	set("X-Oss-Storage-Class", o.Class)
-	set("X-Oss-Restore", o.RestoreState)
+	_, restore := s.frost(o)
+	set("X-Oss-Restore", restore)
 	if !s.quirk(NoRanges) {
 		set("Accept-Ranges", "bytes")
 	}

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"sort"
 	"strconv"
+	"strings"
 	"time"
 )
 
@@ -44,10 +45,12 @@ type bucket struct {
 	requesterPays bool
 	elsewhere     string
 	notYours      bool
+	directRead    bool // of objects of class Archive
 
-	objects map[string][]*Object // versions by key, the newest last
-	keys    []string             // of objects, sorted; nil: to be made
-	virtual *virtual
+	restores map[string]int       // how often one was begun, by key
+	objects  map[string][]*Object // versions by key, the newest last
+	keys     []string             // of objects, sorted; nil: to be made
+	virtual  *virtual
 }
 
 // Object is one version of an object as it is stored. It is never changed; a change stores another.
@@ -57,7 +60,7 @@ type Object struct {
 	ETag         string // as it is sent, quotes included; "" sends none
 	Type         string // Normal, Multipart, Appendable or Symlink
 	Class        string // Standard, IA, Archive, ColdArchive or DeepColdArchive
-	RestoreState string // x-oss-restore; "" sends none
+	RestoreState string // x-oss-restore that the clock does not change; "": what was asked for by requests, or Restore
 	ContentType  string
 	Encoding     string // Content-Encoding the object was stored with
 	LastModified time.Time
@@ -69,6 +72,8 @@ type Object struct {
 
 	md5        string // base64, of content stored whole
 	weak, bare bool   // W/ before the ETag that is made; none is made
+	thaw       *thaw  // of an archived object; nil: frozen
+	created    int64  // the order in which versions were stored
 }
 
 // Size is the object's length in bytes.
@@ -110,7 +115,7 @@ func StoredEncoding(e string) ObjectOption { return func(o *Object) { o.Encoding
 // StorageClass is Standard by default. An object of an archive class can be read once it is restored.
 func StorageClass(class string) ObjectOption { return func(o *Object) { o.Class = class } }
 
-// Archived is storage class Archive with this x-oss-restore ("": never restored).
+// Archived is storage class Archive with this x-oss-restore, whatever the clock says; "" is frozen.
 func Archived(restore string) ObjectOption {
 	return func(o *Object) { o.Class, o.RestoreState = "Archive", restore }
 }
@@ -134,7 +139,7 @@ func (s *Server) CreateBucket(name string, opts ...BucketOption) {
 	defer s.mu.Unlock()
 	b := s.buckets[name]
 	if b == nil {
-		b = &bucket{name: name, objects: map[string][]*Object{}}
+		b = &bucket{name: name, objects: map[string][]*Object{}, restores: map[string]int{}}
 		s.buckets[name] = b
 	}
 	for _, o := range opts {
@@ -174,22 +179,6 @@ func (s *Server) Append(bucket, key string, more []byte) *Object {
 			o.CRC = "auto"
 		}
 		s.finish(o)
-	})
-}
-
-// Archive moves the object's current version to storage class Archive, frozen.
-func (s *Server) Archive(bucket, key string) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.mustBucket(bucket).change(key, "", func(o *Object) { o.Class, o.RestoreState = "Archive", "" })
-}
-
-// Restore makes an archived object readable, until the time given.
-func (s *Server) Restore(bucket, key string, expires time.Time) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.mustBucket(bucket).change(key, "", func(o *Object) {
-		o.RestoreState = fmt.Sprintf(`ongoing-request="false", expiry-date="%s"`, httpTime(expires))
 	})
 }
 
@@ -298,7 +287,16 @@ func (o *Object) version() string {
 	return o.VersionID
 }
 
+// shownVersion is the ID that the headers of an answer give.
+func (s *Server) shownVersion(b *bucket, o *Object) string {
+	if o.VersionID == "" && b.versioning != Unversioned && s.quirk(NullVersionHeader) {
+		return "null"
+	}
+	return o.VersionID
+}
+
 func (b *bucket) store(o *Object, s *Server) {
+	o.created = s.serial.Add(1)
 	switch b.versioning {
 	case Unversioned:
 		b.remove(o.Key, func(*Object) bool { return true })
@@ -306,12 +304,19 @@ func (b *bucket) store(o *Object, s *Server) {
 		b.remove(o.Key, func(v *Object) bool { return v.version() == "null" })
 		o.VersionID = "null"
 	case Enabled:
-		o.VersionID = fmt.Sprintf("CAEQ%04dGIGBgID%08X", s.serial.Add(1), md5.Sum([]byte(o.Key)))[:28]
+		o.VersionID = fmt.Sprintf("CAEQ%04dGIGBgID%08X", o.created, md5.Sum([]byte(o.Key)))[:28]
 	}
 	if len(b.objects[o.Key]) == 0 {
 		b.keys = nil
 	}
 	b.objects[o.Key] = append(b.objects[o.Key], o)
+}
+
+// createdBy is when a version was stored, by its ID; 0 if the ID does not say.
+func createdBy(id string) int64 {
+	digits, _, _ := strings.Cut(strings.TrimPrefix(id, "CAEQ"), "G")
+	n, _ := strconv.ParseInt(digits, 10, 64)
+	return n
 }
 
 func (b *bucket) remove(key string, which func(*Object) bool) {

@@ -15,6 +15,39 @@ func (s *Server) put(q *query, b *bucket) (*reply, *apiError) {
 	if e := onlyParameters(q); e != nil {
 		return nil, e
 	}
+	body, e := s.readBody(q)
+	if e != nil {
+		return nil, e
+	}
+	o := s.Put(b.name, q.key, Bytes(body), storedOptions(q.req.Header)...)
+	r := newReply(http.StatusOK)
+	r.header.Set("Etag", o.ETag)
+	r.header.Set("X-Oss-Hash-Crc64ecma", strconv.FormatUint(o.CRC64(), 10))
+	r.header.Set("Content-Md5", o.md5)
+	if o.md5 == "" {
+		r.header.Del("Content-Md5")
+	}
+	if o.VersionID != "" {
+		r.header.Set("X-Oss-Version-Id", o.VersionID)
+	}
+	return r, nil
+}
+
+// storedOptions are the properties that a request gives the object.
+func storedOptions(h http.Header) []ObjectOption {
+	opts := []ObjectOption{
+		ContentType(h.Get("Content-Type")), StoredEncoding(h.Get("Content-Encoding")), StorageClass(h.Get("X-Oss-Storage-Class")),
+	}
+	for k, v := range h {
+		if name, ok := strings.CutPrefix(k, "X-Oss-Meta-"); ok {
+			opts = append(opts, Meta(name, v[0]))
+		}
+	}
+	return opts
+}
+
+// readBody reads the whole body, and checks it against its MD5.
+func (s *Server) readBody(q *query) ([]byte, *apiError) {
 	if q.req.ContentLength > s.cfg.maxPut {
 		return nil, fail(http.StatusBadRequest, "EntityTooLarge", "Your proposed upload exceeds the maximum allowed object size.", "")
 	}
@@ -34,27 +67,16 @@ func (s *Server) put(q *query, b *bucket) (*reply, *apiError) {
 			return nil, fail(http.StatusBadRequest, "InvalidDigest", "The Content-MD5 you specified was invalid.", "0017-00000102")
 		}
 	}
-	var opts []ObjectOption
-	for k, v := range q.req.Header {
-		if name, ok := strings.CutPrefix(k, "X-Oss-Meta-"); ok {
-			opts = append(opts, Meta(name, v[0]))
-		}
+	return body, nil
+}
+
+// post answers the operations on an object that are a POST.
+func (s *Server) post(q *query, b *bucket) (*reply, *apiError) {
+	switch {
+	case q.has("restore"):
+		return s.restore(q, b)
 	}
-	h := q.req.Header
-	opts = append(opts, ContentType(h.Get("Content-Type")), StoredEncoding(h.Get("Content-Encoding")),
-		StorageClass(h.Get("X-Oss-Storage-Class")))
-	o := s.Put(b.name, q.key, Bytes(body), opts...)
-	r := newReply(http.StatusOK)
-	r.header.Set("Etag", o.ETag)
-	r.header.Set("X-Oss-Hash-Crc64ecma", strconv.FormatUint(o.CRC64(), 10))
-	r.header.Set("Content-Md5", o.md5)
-	if o.md5 == "" {
-		r.header.Del("Content-Md5")
-	}
-	if o.VersionID != "" {
-		r.header.Set("X-Oss-Version-Id", o.VersionID)
-	}
-	return r, nil
+	return nil, fail(http.StatusNotImplemented, "NotImplemented", "This POST is not imitated.", "")
 }
 
 // delete removes an object or a version; what is not there is no error.

@@ -52,6 +52,16 @@ func all(t *testing.T, c osstest.Content) []byte {
 	return b
 }
 
+// readAll reads the rest of a body.
+func readAll(t *testing.T, r io.Reader) []byte {
+	t.Helper()
+	b, err := io.ReadAll(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
 // auths are the ways the SDK can sign.
 var auths = map[string][]oss.ClientOption{
 	"V1":    {oss.AuthVersion(oss.AuthV1)},

@@ -43,6 +43,8 @@ type Server struct {
 	users   map[string]*user // by access key, and for temporary ones by token
 	cnames  map[string]string
 
+	thawTime func(o *Object, tier string) time.Duration // of a restore; nil: as long as with OSS
+
 	net struct {
 		sync.Mutex
 		listener net.Listener // nil while down
@@ -67,6 +69,7 @@ type config struct {
 	maxPut     int64
 	noLog      bool
 	resetEvery func() *Fault
+	thawTime   func(*Object, string) time.Duration
 	users      []user
 }
 
@@ -114,6 +117,26 @@ const (
 	RangeOnHead
 	// NoErrHeader sends no x-oss-err on an error to a HEAD.
 	NoErrHeader
+	// NoTierUpgrade answers 409 to every RestoreObject while a restore is under way, as the page of the operation says. The
+	// guide lets a higher tier make it faster.
+	NoTierUpgrade
+	// TierUpgrade200 answers 200 instead of 202 to a higher tier.
+	TierUpgrade200
+	// LowerTier400 answers 400 OperationNotSupported instead of 409 to a lower tier.
+	LowerTier400
+	// RestoreInvalidArgument answers InvalidArgument instead of MalformedXML to a wrong tier or number of days.
+	RestoreInvalidArgument
+	// UnknownVersionNoSuchKey answers NoSuchKey instead of NoSuchVersion to a version that is not there.
+	UnknownVersionNoSuchKey
+	// NullVersionHeader sends x-oss-version-id: null with objects that are older than the bucket's versioning.
+	NullVersionHeader
+	// EmptyVersionID lists versions with an empty VersionId in a bucket that never had versions, not with null.
+	EmptyVersionID
+	// MarkerMustExist answers 400 to a version-id-marker whose version was deleted since.
+	MarkerMustExist
+	// AnyClock accepts the signature of a client whose clock is wrong: for a server whose clock runs ahead by hours, so that
+	// objects thaw and freeze. Signed URLs and tokens expire as ever.
+	AnyClock
 )
 
 // New starts a server. It serves until Close.
@@ -129,6 +152,8 @@ func New(opts ...Option) (*Server, error) {
 		users:   map[string]*user{},
 		cnames:  map[string]string{},
 		started: time.Now().UTC().Truncate(time.Second),
+
+		thawTime: cfg.thawTime,
 	}
 	s.net.conns = map[*conn]struct{}{}
 	s.log.init(cfg.noLog)
