@@ -160,6 +160,14 @@ func TestSyncDirMoved(t *testing.T) {
 
 	f, dir, _ := rooted(t)
 	sub := filepath.Join(dir, "sub")
+	must(t, os.Mkdir(sub, 0o755), os.WriteFile(filepath.Join(dir, "part"), nil, 0o600))
+	must(t, f.Rename("part", "sub/file"), os.RemoveAll(sub), os.Mkdir(sub, 0o755))
+	if err := f.SyncDir("sub"); !errors.Is(err, fsys.ErrMoved) {
+		t.Errorf("a folder that was removed with what was placed in it: %v", err)
+	}
+
+	f, dir, _ = rooted(t)
+	sub = filepath.Join(dir, "sub")
 	must(t, os.Mkdir(sub, 0o755))
 	must(t, fsysWrite(f, "sub/file"))
 	// What was placed before is durable: others may do with it what they like.
@@ -171,7 +179,7 @@ func TestSyncDirMoved(t *testing.T) {
 	// We know what we move and remove.
 	must(t, f.Mkdir("sub/folder", 0o755), f.Rename("sub", "sub3"), f.Mkdir("sub", 0o755), f.SyncDir("sub"), f.SyncDir("sub3"))
 	must(t, f.Mkdir("sub/folder", 0o755), f.Remove("sub/folder"), f.Remove("sub"), f.Mkdir("sub", 0o755), f.SyncDir("sub"))
-	// A folder that others could remove was empty.
+	// A folder that others could remove was empty, unless they removed what was in it. The next operation in it finds that out.
 	must(t, f.Mkdir("sub/folder", 0o755), f.Remove("sub/folder"), os.Remove(sub), os.Mkdir(sub, 0o755))
 	must(t, fsysWrite(f, "sub/file"))
 }

@@ -41,9 +41,11 @@ func (r *Root) Close() error {
 //   - An operation that finds nothing (ENOENT, ESTALE) looks whether the held folder is still at its name. If it is not, the
 //     operation is done once more in the folder that a new walk from the root leads to.
 //   - List, Volume, Free and Writable, which ask about the folder itself, look first.
-//   - Everything else may still be done in a folder that was moved away. SyncDir finds out afterwards: if something was
-//     renamed or made in a held folder since the last SyncDir, and that folder is no longer at its name, SyncDir fails with
-//     ErrMoved. So a file counts as placed only after a SyncDir of its folder.
+//   - Everything else may still be done in a folder that was moved away. SyncDir finds out afterwards: if a file was renamed
+//     to a held folder, or a folder made in it, since the last SyncDir, and the held folder is not at its name, SyncDir fails
+//     with ErrMoved, then and for as long as the root is open. So a file counts as placed only after a SyncDir of its folder.
+//   - A folder that an operation finds removed is forgotten without such an error: it was empty by then, and no file of ours
+//     is anywhere else.
 func Rooted(root *Root) FS { return newRootFS(root) }
 
 // ErrMoved is the cause if SyncDir finds that what was done in a folder went to one that is no longer at the name.
