@@ -137,18 +137,22 @@ var documented = map[string]string{
 }
 
 // TestTestsNamedInDocs checks that the tests that the documentation names exist, in the package that it names. In
-// guarantees.md and design.md that is internal/torture, unless "(package `ossdl`)" follows the name.
+// guarantees.md and design.md that is internal/torture, unless the name of another package follows, as in "(package `ossdl`)".
 func TestTestsNamedInDocs(t *testing.T) {
 	needClone(t)
 	folders := testFolders(t)
-	name := regexp.MustCompile("\\b(?:Test|Fuzz|Benchmark)[A-Z]\\w+(?:`\\s\\(package\\s`ossdl`\\))?")
+	name := regexp.MustCompile("\\b(?:Test|Fuzz|Benchmark)[A-Z]\\w+(?:`\\s\\(package\\s`(\\w+)`\\))?")
 	found := 0
 	for page, folder := range documented {
-		for _, match := range name.FindAllString(readText(t, page), -1) {
-			test, _, here := strings.Cut(match, "`")
+		for _, match := range name.FindAllStringSubmatch(readText(t, page), -1) {
+			test, _, _ := strings.Cut(match[0], "`")
 			want := folder
-			if here {
+			switch match[1] {
+			case "":
+			case "ossdl":
 				want = "."
+			default:
+				want = "internal/" + match[1]
 			}
 			switch in := folders[test]; {
 			case len(in) == 0:

@@ -36,6 +36,9 @@ const maxFailures = 1000
 // downloaded many at a time, large ones in parts. [WithConcurrency] and [WithRateLimit] apply to the whole call, including the
 // requests of the listing. The listing is read page by page, so a million keys need no more memory than a thousand.
 //
+// An object of 1 MiB or less stays in memory until it is verified; all of them together take 24 MiB at most. Up to 256 such files
+// are then synced together, get their names, and count as done.
+//
 // An empty prefix means the whole bucket. A prefix without objects is not an error. dir is created if it does not exist, with its
 // parents; a link on the way is followed as [Downloader.Download] does. Folders below it are created as needed, and may be on
 // other file systems. The permissions oss:ListObjects and oss:GetObject are needed.
@@ -77,11 +80,11 @@ const maxFailures = 1000
 //
 // # Resuming
 //
-// To resume, repeat the call: it skips what is there, and continues objects that were interrupted. Working files are in
-// DIR/.ossdl. A folder below, with those below it, has an .ossdl of its own if it is on another mount, or if its files get
-// another group, default access list or label than those of the folder above. An .ossdl is removed at the end, unless parts of
-// objects that failed or were interrupted are in it. It may be removed by hand while no call is running. [WithoutCheckpoint] leaves nothing of objects that fail. A [WithCheckpointDir] given to New has
-// no effect.
+// To resume, repeat the call: it skips what is there, and continues objects that were interrupted. Those of 1 MiB or less begin
+// anew. Working files are in DIR/.ossdl. A folder below, with those below it, has an .ossdl of its own if it is on another mount,
+// or if its files get another group, default access list or label than those of the folder above. An .ossdl is removed at the
+// end, unless parts of objects that failed or were interrupted are in it. It may be removed by hand while no call is running.
+// [WithoutCheckpoint] leaves nothing of objects that fail. A [WithCheckpointDir] given to New has no effect.
 //
 // # Several calls at once
 //

@@ -18,8 +18,8 @@ import (
 // expected. It is to be fetched into a [Destination].
 var ErrNotSmall = errors.New("the object does not fit into the memory for it")
 
-// closesFirst says that a file must be closed before it is renamed and gets its time.
-const closesFirst = runtime.GOOS == "windows"
+// closesFirst says that a file must be closed before it is renamed and gets its time. Only tests change it.
+var closesFirst = runtime.GOOS == "windows"
 
 // Small is the destination of an object whose body stays in memory until it is verified. Its only working file is the one that
 // gets the path. It needs no checkpoint, since nothing of it is worth keeping. [OpenSmall] makes one.

@@ -71,9 +71,21 @@ func mustHoldNothing(t *testing.T, disk *memfs.FS, but ...string) {
 	}
 }
 
+// bothWays runs a test as on a system that renames open files, and as on one that does not.
+func bothWays(t *testing.T, test func(*testing.T)) {
+	t.Helper()
+	was := closesFirst
+	defer func() { closesFirst = was }()
+	for _, closesFirst = range []bool{false, true} {
+		t.Run(fmt.Sprintf("closes first %t", closesFirst), test)
+	}
+}
+
 // TestSmallExcludesOthers checks that small and other downloads of one file in several processes exclude each other, and that
 // who comes too late harms nothing.
-func TestSmallExcludesOthers(t *testing.T) {
+func TestSmallExcludesOthers(t *testing.T) { bothWays(t, testSmallExcludesOthers) }
+
+func testSmallExcludesOthers(t *testing.T) {
 	below := memfs.New(memfs.Config{})
 	one, two := inWorkDir(&process{below}, "/file"), inWorkDir(&process{below}, "/file")
 	first, err := openSmall(t, one, 4)
@@ -124,7 +136,9 @@ func TestSmallExcludesOthers(t *testing.T) {
 }
 
 // TestSmallAmongMany hammers one path from several processes, and checks that never two have it, whatever kind they are.
-func TestSmallAmongMany(t *testing.T) {
+func TestSmallAmongMany(t *testing.T) { bothWays(t, testSmallAmongMany) }
+
+func testSmallAmongMany(t *testing.T) {
 	below := memfs.New(memfs.Config{})
 	var holders atomic.Int32
 	alone := func() {
@@ -183,7 +197,9 @@ func TestSmallAmongMany(t *testing.T) {
 
 // TestSmallLeftByAKill checks that the working file of a call that was killed is replaced, by either kind of download, and
 // never written into: it may have other names.
-func TestSmallLeftByAKill(t *testing.T) {
+func TestSmallLeftByAKill(t *testing.T) { bothWays(t, testSmallLeftByAKill) }
+
+func testSmallLeftByAKill(t *testing.T) {
 	for _, kind := range []string{"small", "large", "tidy"} {
 		disk := memfs.New(memfs.Config{})
 		killed, err := openSmall(t, inWorkDir(&process{disk}, "/file"), 4)
@@ -291,7 +307,9 @@ func TestSmallWithoutSync(t *testing.T) {
 }
 
 // TestSmallReplaces checks that the new file gets no permission that the old one does not give, at no moment.
-func TestSmallReplaces(t *testing.T) {
+func TestSmallReplaces(t *testing.T) { bothWays(t, testSmallReplaces) }
+
+func testSmallReplaces(t *testing.T) {
 	below := memfs.New(memfs.Config{})
 	ownerFile(t, below, "/file", "old", 0)
 	if err := below.Chmod("/file", 0o510); err != nil {
@@ -537,7 +555,9 @@ func TestBatchDoesNotWaitForMore(t *testing.T) {
 }
 
 // TestBatchFailsAlone checks that a file whose step fails takes no other with it, gets no path, and leaves nothing.
-func TestBatchFailsAlone(t *testing.T) {
+func TestBatchFailsAlone(t *testing.T) { bothWays(t, testBatchFailsAlone) }
+
+func testBatchFailsAlone(t *testing.T) {
 	for _, kind := range []faultfs.Kind{faultfs.Sync, faultfs.Rename, faultfs.Lstat} {
 		below := memfs.New(memfs.Config{})
 		bad := "/work/f3" + smallSuffix
@@ -576,7 +596,9 @@ func TestBatchFailsAlone(t *testing.T) {
 
 // TestBatchCanceled checks that nothing is synced any more once the context is done: what is synced by then is finished, and
 // the rest is dropped, for the reason that the context gives.
-func TestBatchCanceled(t *testing.T) {
+func TestBatchCanceled(t *testing.T) { bothWays(t, testBatchCanceled) }
+
+func testBatchCanceled(t *testing.T) {
 	below := memfs.New(memfs.Config{})
 	disk := faultfs.New(below)
 	why := errors.New("enough")

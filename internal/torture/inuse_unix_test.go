@@ -187,7 +187,9 @@ func (v *victim) unharmed(t *testing.T) {
 
 // TestPlantedInTheFolderOfAPrefix is the same for the working files of DownloadPrefix, which lie in a folder of their own.
 func TestPlantedInTheFolderOfAPrefix(t *testing.T) {
-	for _, suffix := range []string{harness.TreePart, harness.TreeCheckpoint, harness.TreeCheckpoint + fsys.TempSuffix, harness.TreeLock} {
+	for _, suffix := range []string{
+		harness.TreePart, harness.TreeCheckpoint, harness.TreeCheckpoint + fsys.TempSuffix, harness.TreeLock, harness.TreeSmall,
+	} {
 		for _, p := range plants {
 			t.Run(suffix+"/"+p.kind, func(t *testing.T) {
 				s := harness.NewServer(t)
@@ -236,10 +238,43 @@ func TestPlantedInTheFolderOfAPrefix(t *testing.T) {
 	}
 }
 
+// TestPlantedForASmallObject is the same for an object that is small. What is at the name of its lock file is looked at and not
+// touched.
+func TestPlantedForASmallObject(t *testing.T) {
+	for _, suffix := range []string{harness.TreePart, harness.TreeCheckpoint, harness.TreeLock, harness.TreeSmall} {
+		for _, p := range plants {
+			t.Run(suffix+"/"+p.kind, func(t *testing.T) {
+				s := harness.NewServer(t)
+				all := harness.Put(s, map[string]int64{"k": 1000})
+				dir := t.TempDir()
+				if err := os.Mkdir(filepath.Join(dir, harness.WorkDir), 0o777); err != nil {
+					t.Fatal(err)
+				}
+				file := filepath.Join(dir, harness.WorkBase("k")) + suffix
+				v := newVictim(t)
+				if err := p.plant(file, v.dir); err != nil {
+					t.Fatal(err)
+				}
+				harness.WriteFile(t, filepath.Join(dir, "k"), "old")
+				want := all["k"]
+				if suffix != harness.TreeLock && refusesPlant(suffix, p.kind) {
+					want = osstest.Bytes([]byte("old"))
+				}
+				res, err := harness.NewDownloader(t, s).DownloadPrefix(t.Context(), "bkt", "", dir)
+				if refused := want != all["k"]; refused != (err != nil) || refused && !strings.Contains(res.Failures[0].Err.Error(), filepath.Base(file)) {
+					t.Errorf("%+v, %v", res, err)
+				}
+				harness.CheckFile(t, filepath.Join(dir, "k"), want)
+				v.unharmed(t)
+			})
+		}
+	}
+}
+
 // refusesPlant says where a download of a prefix has to stop: at what is not ours, but for what is only a name of ours.
 func refusesPlant(suffix, kind string) bool {
 	switch suffix {
-	case harness.TreePart:
+	case harness.TreePart, harness.TreeSmall:
 		return kind != "hard link"
 	case harness.TreeCheckpoint, harness.TreeLock:
 		return true
