@@ -48,6 +48,7 @@ type bucket struct {
 	directRead    bool // of objects of class Archive
 
 	restores map[string]int       // how often one was begun, by key
+	uploads  map[string]*upload   // by ID
 	objects  map[string][]*Object // versions by key, the newest last
 	keys     []string             // of objects, sorted; nil: to be made
 	virtual  *virtual
@@ -139,7 +140,7 @@ func (s *Server) CreateBucket(name string, opts ...BucketOption) {
 	defer s.mu.Unlock()
 	b := s.buckets[name]
 	if b == nil {
-		b = &bucket{name: name, objects: map[string][]*Object{}, restores: map[string]int{}}
+		b = &bucket{name: name, objects: map[string][]*Object{}, restores: map[string]int{}, uploads: map[string]*upload{}}
 		s.buckets[name] = b
 	}
 	for _, o := range opts {
@@ -164,22 +165,6 @@ func (s *Server) Put(bucket, key string, c Content, opts ...ObjectOption) *Objec
 func (s *Server) Symlink(bucket, key, target string, opts ...ObjectOption) *Object {
 	return s.Put(bucket, key, Bytes([]byte(target)),
 		append([]ObjectOption{Type("Symlink"), func(o *Object) { o.Target = target }}, opts...)...)
-}
-
-// Append makes the object's current version longer, as an append to an Appendable object does. The ETag changes.
-func (s *Server) Append(bucket, key string, more []byte) *Object {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.mustBucket(bucket).change(key, "", func(o *Object) {
-		whole := make([]byte, o.Size(), o.Size()+int64(len(more)))
-		_, _ = o.Content.ReadAt(whole, 0) // io.EOF at its end
-		o.Content = Bytes(append(whole, more...))
-		o.Type, o.ETag, o.LastModified = "Appendable", "", time.Time{}
-		if o.CRC != "" {
-			o.CRC = "auto"
-		}
-		s.finish(o)
-	})
 }
 
 // Delete removes the object, or puts a delete marker on top where the bucket has versions. It returns the marker's
@@ -273,6 +258,9 @@ func (s *Server) makeETag(o *Object) string {
 	if o.Type != "Normal" {
 		sum = md5.Sum(append(sum[:], o.Type...))
 	}
+	if o.Type == "Appendable" {
+		clear(sum[12:]) // in all examples of the documents
+	}
 	if o.Type == "Multipart" {
 		return fmt.Sprintf(`"%X-%d"`, sum, max(1, min(10000, o.Size()>>20)))
 	}
@@ -297,7 +285,11 @@ func (s *Server) shownVersion(b *bucket, o *Object) string {
 
 func (b *bucket) store(o *Object, s *Server) {
 	o.created = s.serial.Add(1)
-	switch b.versioning {
+	versioning := b.versioning
+	if versioning == Enabled && o.Type == "Appendable" && s.quirk(AppendNullVersion) {
+		versioning = Suspended
+	}
+	switch versioning {
 	case Unversioned:
 		b.remove(o.Key, func(*Object) bool { return true })
 	case Suspended:
