@@ -243,30 +243,33 @@ func (p *prefixCall) list(ctx context.Context, pages chan<- []bucket.Entry) erro
 	}
 }
 
-// dispatch starts with each wanted object as soon as there is room for it. It returns once all have ended.
+// dispatch starts with each wanted object that is not there as soon as there is room for it. It returns once all have ended.
 func (p *prefixCall) dispatch(ctx context.Context, pages <-chan []bucket.Entry) error {
 	room := p.objects()
 	inFlight := semaphore.NewWeighted(room)
 	var running sync.WaitGroup
 	defer running.Wait()
+	look := p.startLooking(ctx, func(o bucket.Entry, name string, missing bool) error {
+		n := weight(o.Size, room)
+		if err := inFlight.Acquire(ctx, n); err != nil {
+			return context.Cause(ctx)
+		}
+		running.Go(func() {
+			defer inFlight.Release(n)
+			p.fetchObject(ctx, o, name, missing)
+		})
+		return nil
+	})
 	names := tree.NewNames(p.prefix, tree.Rules{Windows: runtime.GOOS == "windows", FoldsCase: p.folder.FoldsCase()})
 	for page := range pages {
 		for _, o := range page {
-			name, wanted := p.choose(names, o)
-			if !wanted {
-				continue
+			if name, wanted := p.choose(names, o); wanted {
+				look.add(o, name)
 			}
-			n := weight(o.Size, room)
-			if err := inFlight.Acquire(ctx, n); err != nil {
-				return context.Cause(ctx)
-			}
-			running.Go(func() {
-				defer inFlight.Release(n)
-				p.fetchObject(ctx, o, name)
-			})
 		}
+		look.flush()
 	}
-	return nil
+	return look.end()
 }
 
 // choose names the next object of the listing, and reports whether it is to be downloaded. One that is wanted but can have no

@@ -11,6 +11,8 @@ import (
 	"path/filepath"
 	"strings"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/ossdl/ossdl/internal/bucket"
 	"github.com/ossdl/ossdl/internal/crc64"
 	"github.com/ossdl/ossdl/internal/engine"
@@ -19,13 +21,25 @@ import (
 	"github.com/ossdl/ossdl/internal/tree"
 )
 
-// fetchObject downloads one object to its file, unless it is there, or makes the folder that it stands for.
-func (p *prefixCall) fetchObject(ctx context.Context, o bucket.Entry, name string) {
+// fetchObject downloads one object to its file, unless it is there, or makes the folder that it stands for. missing says that the file
+// is known not to be there.
+func (p *prefixCall) fetchObject(ctx context.Context, o bucket.Entry, name string, missing bool) {
 	if name == "" || strings.HasSuffix(name, "/") {
 		p.makeFolder(o, strings.TrimSuffix(name, "/"))
 		return
 	}
-	switch err := p.fetchMissing(ctx, o, name); {
+	var err error
+	if missing {
+		err = p.fetch(ctx, o, name)
+	} else {
+		err = p.fetchMissing(ctx, o, name)
+	}
+	p.settle(ctx, o, err)
+}
+
+// settle records the error with which an object has ended, if any.
+func (p *prefixCall) settle(ctx context.Context, o bucket.Entry, err error) {
+	switch {
 	case err == nil:
 	case ctx.Err() != nil:
 		p.cutOff(ctx)
@@ -190,4 +204,93 @@ func (p *prefixCall) tidy(name string) (durable bool, err error) {
 		return true, nil // not ours
 	}
 	return localfile.RemoveLeftovers(files)
+}
+
+const (
+	lookers   = 16 // goroutines that look for files, on file systems that are far away
+	lookBatch = 32 // objects that one of them takes at a time: to hand over each alone would cost more than to look for it
+)
+
+// looking finds out which objects are there already, in batches, and begins with the others.
+type looking struct {
+	ctx     context.Context
+	group   *errgroup.Group
+	batches chan []wantedObject
+	batch   []wantedObject // that is being filled
+}
+
+// wantedObject is an object that is to be downloaded, and the name of its file.
+type wantedObject struct {
+	bucket.Entry
+	name string
+}
+
+// startLooking returns a looking that calls begin for each object that does not seem to be there; begin may wait. An error of begin ends
+// it.
+func (p *prefixCall) startLooking(ctx context.Context, begin func(o bucket.Entry, name string, missing bool) error) *looking {
+	l := &looking{batches: make(chan []wantedObject)}
+	l.group, l.ctx = errgroup.WithContext(ctx)
+	for range lookers {
+		l.group.Go(func() error {
+			for batch := range l.batches {
+				for _, o := range batch {
+					if l.ctx.Err() != nil {
+						return context.Cause(l.ctx)
+					}
+					settled, missing := p.look(ctx, o.Entry, o.name)
+					if settled {
+						continue
+					}
+					if err := begin(o.Entry, o.name, missing); err != nil {
+						return err
+					}
+				}
+			}
+			return nil
+		})
+	}
+	return l
+}
+
+// add hands over an object.
+func (l *looking) add(o bucket.Entry, name string) {
+	if l.batch = append(l.batch, wantedObject{o, name}); len(l.batch) == lookBatch {
+		l.flush()
+	}
+}
+
+// flush hands over what was added so far.
+func (l *looking) flush() {
+	if len(l.batch) == 0 {
+		return
+	}
+	select {
+	case l.batches <- l.batch:
+	case <-l.ctx.Done(): // end says why
+	}
+	l.batch = nil
+}
+
+// end waits until all that was handed over is settled or begun.
+func (l *looking) end() error {
+	close(l.batches)
+	return l.group.Wait()
+}
+
+// look reports whether there is nothing to do for an object any more, which is counted then, or whether its file is missing. It makes
+// no request: if it would take one, or a second look, to know, the answer is neither.
+func (p *prefixCall) look(ctx context.Context, o bucket.Entry, name string) (settled, missing bool) {
+	if name == "" || strings.HasSuffix(name, "/") {
+		return false, false
+	}
+	is, err := p.folder.Look(name, o.Size, o.Modified)
+	if err != nil {
+		p.settle(ctx, o, p.noSpace(err))
+		return true, false
+	}
+	if is != tree.Unchanged || p.cfg.compareCRC || o.Symlink || p.folder.Claim(name) != nil {
+		return false, is == tree.Missing
+	}
+	p.skipped(o, true)
+	return true, false
 }
