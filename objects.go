@@ -79,12 +79,12 @@ func (d *Downloader) DownloadObjects(ctx context.Context, bucket string, objects
 		return nil, nameError("download", bucket, "", err)
 	}
 	p.unordered = true
-	return p.download(ctx, func(ctx context.Context) iter.Seq2[entry, error] { return p.given(ctx, objects) })
+	return p.download(ctx, func(ctx context.Context) iter.Seq2[[]entry, error] { return p.given(ctx, objects) })
 }
 
 // given yields the objects of the caller's list, and at the end the error that ended it early, if there is one.
-func (p *prefixCall) given(ctx context.Context, objects iter.Seq2[Object, error]) iter.Seq2[entry, error] {
-	return func(yield func(entry, error) bool) {
+func (p *prefixCall) given(ctx context.Context, objects iter.Seq2[Object, error]) iter.Seq2[[]entry, error] {
+	return func(yield func([]entry, error) bool) {
 		wanted := true
 		err := p.panics.guard("the list of DownloadObjects", func() {
 			for o, err := range objects {
@@ -93,13 +93,13 @@ func (p *prefixCall) given(ctx context.Context, objects iter.Seq2[Object, error]
 				} else {
 					err = context.Cause(ctx)
 				}
-				if wanted = yield(givenEntry(o), err); !wanted {
+				if wanted = yield([]entry{givenEntry(o)}, err); !wanted {
 					return
 				}
 			}
 		})
 		if err != nil && wanted {
-			yield(entry{}, err)
+			yield(nil, err)
 		}
 	}
 }

@@ -123,8 +123,8 @@ func (d *Downloader) DownloadPrefix(ctx context.Context, bucket, prefix, dir str
 	return p.download(ctx, p.listed)
 }
 
-// download downloads what source yields.
-func (p *prefixCall) download(ctx context.Context, source func(context.Context) iter.Seq2[entry, error]) (*PrefixResult, error) {
+// download downloads what source yields. Objects that source has together are yielded together.
+func (p *prefixCall) download(ctx context.Context, source func(context.Context) iter.Seq2[[]entry, error]) (*PrefixResult, error) {
 	ctx, done := p.panics.during(ctx)
 	defer done()
 	err := p.run(ctx, source)
@@ -195,7 +195,7 @@ func (d *Downloader) newPrefixCall(ctx context.Context, name, prefix, dir string
 }
 
 // run opens the folder and downloads everything that source yields into it.
-func (p *prefixCall) run(ctx context.Context, source func(context.Context) iter.Seq2[entry, error]) error {
+func (p *prefixCall) run(ctx context.Context, source func(context.Context) iter.Seq2[[]entry, error]) error {
 	root, err := fsys.OpenFolder(p.dir)
 	if err != nil {
 		return localfile.NoSpace(nil, p.dir, 0, err)
@@ -215,13 +215,13 @@ func (p *prefixCall) run(ctx context.Context, source func(context.Context) iter.
 }
 
 // fetchAll downloads the objects, many at a time. The error is that of the listing or the context; those of objects are counted.
-func (p *prefixCall) fetchAll(ctx context.Context, objects iter.Seq2[entry, error]) error {
+func (p *prefixCall) fetchAll(ctx context.Context, groups iter.Seq2[[]entry, error]) error {
 	stop := p.watchdog.Start(p.d.gate.Tick) // small objects are done before their own watchdogs look
 	defer stop()
 	end := p.lane.Begin()
 	defer end()
 	committed := p.startCommitter(ctx)
-	err := p.dispatch(ctx, objects)
+	err := p.dispatch(ctx, groups)
 	committed()
 	if err != nil {
 		return err
@@ -233,8 +233,8 @@ func (p *prefixCall) fetchAll(ctx context.Context, objects iter.Seq2[entry, erro
 
 // listed yields the objects below the prefix, and at the end the error of the listing, if there is one. A page is asked for
 // while the one before it is being dispatched.
-func (p *prefixCall) listed(ctx context.Context) iter.Seq2[entry, error] {
-	return func(yield func(entry, error) bool) {
+func (p *prefixCall) listed(ctx context.Context) iter.Seq2[[]entry, error] {
+	return func(yield func([]entry, error) bool) {
 		ctx, stop := context.WithCancel(ctx)
 		defer stop()
 		pages := make(chan []bucket.Entry, 1) // one ahead, so that the line is not idle between two pages
@@ -247,14 +247,16 @@ func (p *prefixCall) listed(ctx context.Context) iter.Seq2[entry, error] {
 			err = p.list(ctx, pages)
 		})
 		for page := range pages {
-			for _, o := range page {
-				if !yield(entry{Entry: o}, nil) {
-					return
-				}
+			group := make([]entry, len(page))
+			for i, o := range page {
+				group[i].Entry = o
+			}
+			if !yield(group, nil) {
+				return
 			}
 		}
 		if err != nil {
-			yield(entry{}, err)
+			yield(nil, err)
 		}
 	}
 }
@@ -283,29 +285,45 @@ func (p *prefixCall) list(ctx context.Context, pages chan<- []bucket.Entry) erro
 	}
 }
 
-// dispatch starts with each wanted object as soon as there is room for it. It returns once all have ended.
-func (p *prefixCall) dispatch(ctx context.Context, objects iter.Seq2[entry, error]) error {
+// dispatch starts with each wanted object that is not there as soon as there is room for it. It returns once all have ended.
+func (p *prefixCall) dispatch(ctx context.Context, groups iter.Seq2[[]entry, error]) error {
 	room := p.objects()
 	inFlight := semaphore.NewWeighted(room)
 	var running sync.WaitGroup
 	defer running.Wait()
-	names := p.names()
-	for o, err := range objects {
-		if err != nil {
-			return err
-		}
-		it, wanted := p.choose(names, o)
-		if !wanted {
-			continue
-		}
+	look := p.startLooking(ctx, func(o *item, missing bool) error {
 		n := weight(o.Size, room)
 		if err := inFlight.Acquire(ctx, n); err != nil {
 			return context.Cause(ctx)
 		}
 		running.Go(func() {
 			defer inFlight.Release(n)
-			p.fetchObject(ctx, it)
+			p.fetchObject(ctx, o, missing)
 		})
+		return nil
+	})
+	err := p.chooseAll(groups, look)
+	if lerr := look.end(); lerr != nil {
+		return lerr
+	}
+	return err
+}
+
+// chooseAll hands the wanted objects to look, until that has failed.
+func (p *prefixCall) chooseAll(groups iter.Seq2[[]entry, error], look *looking) error {
+	names := p.names()
+	for group, err := range groups {
+		if err != nil {
+			return err
+		}
+		for _, o := range group {
+			if it, wanted := p.choose(names, o); wanted {
+				look.add(it)
+			}
+		}
+		if look.flush(); look.ctx.Err() != nil {
+			return nil // look.end says why
+		}
 	}
 	return nil
 }

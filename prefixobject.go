@@ -15,6 +15,8 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/ossdl/ossdl/internal/crc64"
 	"github.com/ossdl/ossdl/internal/engine"
 	"github.com/ossdl/ossdl/internal/localfile"
@@ -35,6 +37,9 @@ type item struct {
 	verified bool          // it is that of the object
 	call     *call         // its download; nil until that has begun
 }
+
+// isFolder reports whether the key stands for a folder.
+func (o *item) isFolder() bool { return o.name == "" || strings.HasSuffix(o.name, "/") }
 
 // objectResult describes what became of an object.
 func (p *prefixCall) objectResult(o *item, status ObjectStatus, durable bool, err error) ObjectResult {
@@ -66,13 +71,19 @@ func (p *prefixCall) objectResult(o *item, status ObjectStatus, durable bool, er
 	return r
 }
 
-// fetchObject downloads one object to its file, unless it is there, or makes the folder that it stands for.
-func (p *prefixCall) fetchObject(ctx context.Context, o *item) {
-	fetch := p.fetchMissing
-	if o.name == "" || strings.HasSuffix(o.name, "/") {
-		fetch = p.makeFolder
+// fetchObject downloads one object to its file, unless it is there, or makes the folder that it stands for. missing says that the
+// file is known not to be there.
+func (p *prefixCall) fetchObject(ctx context.Context, o *item, missing bool) {
+	var err error
+	switch {
+	case o.isFolder():
+		err = p.makeFolder(ctx, o)
+	case missing:
+		err = p.fetch(ctx, o, false)
+	default:
+		err = p.fetchMissing(ctx, o)
 	}
-	if err := fetch(ctx, o); err != errHandedOver {
+	if err != errHandedOver {
 		p.settle(ctx, o, err)
 	}
 }
@@ -356,4 +367,97 @@ func (p *prefixCall) startCommitter(ctx context.Context) (stop func()) {
 		p.committer.Close()
 		unwatch()
 	}
+}
+
+const (
+	lookers   = 16 // goroutines that look for files, on file systems that are far away
+	lookBatch = 32 // objects that one of them takes at a time: to hand over each alone would cost more than to look for it
+)
+
+// looking finds out which objects are there already, in batches, and begins with the others.
+type looking struct {
+	ctx     context.Context
+	group   *errgroup.Group
+	batches chan []*item
+	batch   []*item // that is being filled
+}
+
+// startLooking returns a looking that calls begin for each object that does not seem to be there; begin may wait. An error of
+// begin ends it.
+func (p *prefixCall) startLooking(ctx context.Context, begin func(o *item, missing bool) error) *looking {
+	l := &looking{batches: make(chan []*item)}
+	l.group, l.ctx = errgroup.WithContext(ctx)
+	for range lookers {
+		l.group.Go(func() error {
+			for batch := range l.batches {
+				if err := p.lookAt(l.ctx, batch, begin); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+	}
+	return l
+}
+
+// add hands over an object.
+func (l *looking) add(o *item) {
+	if l.batch = append(l.batch, o); len(l.batch) == lookBatch {
+		l.flush()
+	}
+}
+
+// flush hands over what was added so far.
+func (l *looking) flush() {
+	if len(l.batch) == 0 {
+		return
+	}
+	select {
+	case l.batches <- l.batch:
+	case <-l.ctx.Done(): // end says why
+	}
+	l.batch = nil
+}
+
+// end waits until all that was handed over is settled or begun.
+func (l *looking) end() error {
+	close(l.batches)
+	return l.group.Wait()
+}
+
+// lookAt looks for the files of some objects, and begins with those that are not there.
+func (p *prefixCall) lookAt(ctx context.Context, batch []*item, begin func(o *item, missing bool) error) error {
+	for _, o := range batch {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		settled, missing := p.look(ctx, o)
+		if settled {
+			continue
+		}
+		if err := begin(o, missing); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// look reports whether there is nothing to do for an object any more, which is counted then, or whether its file is missing. It
+// makes no request: if it would take one, or a second look, to know, the answer is neither.
+func (p *prefixCall) look(ctx context.Context, o *item) (settled, missing bool) {
+	if o.isFolder() || o.given != nil {
+		return false, false
+	}
+	is, err := p.folder.Look(o.name, o.Size, o.Modified)
+	if err != nil {
+		p.settle(ctx, o, p.noSpace(err))
+		return true, false
+	}
+	if is != tree.Unchanged || p.cfg.compareCRC || o.Symlink || p.folder.Claim(o.name) != nil {
+		return false, is == tree.Missing
+	}
+	_, unsynced := p.unsynced[filepath.Dir(filepath.FromSlash(o.name))]
+	o.there = o.Size
+	p.skipped(o, !unsynced)
+	return true, false
 }

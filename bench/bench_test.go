@@ -20,7 +20,7 @@ func TestMain(m *testing.M) {
 func TestQuick(t *testing.T) {
 	args := []string{"-quick", "-json", "-dir", t.TempDir()}
 	if testing.Short() {
-		args = append(args, "-run", "^(cpu-tls|crc|small|kill|reset)$")
+		args = append(args, "-run", "^(cpu-tls|crc|small|kill|reset|there|filter|many)$")
 	}
 	var out bytes.Buffer
 	if err := run(t.Context(), args, &out, t.Output()); err != nil {

@@ -53,6 +53,10 @@ type job struct {
 	Conns      int      // 0: the client's own choice
 	PartSize   int64    // 0: the same
 	Scratch    string   // folder for the other files of a client
+	Dir        string   // folder of Paths
+	Include    string   // the names to download of a whole bucket; "": all
+	Done       int      // how many objects of a whole bucket are to be downloaded
+	Skipped    int      // and how many are there
 	V4         bool     // ossdl signs with V4
 	CPUProfile string   // of ossdl; "": none
 

@@ -42,6 +42,14 @@ func newFetch(client string) (fetch, error) {
 		return fetchSDKV2, nil
 	case aria2Client:
 		return fetchAria2, nil
+	case prefixClient:
+		return fetchPrefix, nil
+	case bareManyClient:
+		return fetchBareMany, nil
+	case sdkV2LoopClient:
+		return fetchSDKV2Loop, nil
+	case sdkV2SyncClient:
+		return fetchSDKV2Sync, nil
 	}
 	return nil, fmt.Errorf("no such client: %q", client)
 }

@@ -11,9 +11,7 @@ import (
 
 // fetchSDKV2 is the Downloader of oss-go-sdk-v2 with a checkpoint. Its CRC-64 is on by default.
 func fetchSDKV2(ctx context.Context, j *job) error {
-	cfg := oss.LoadDefaultConfig().WithRegion(osstest.Region).WithEndpoint(j.Endpoint).WithUsePathStyle(true).
-		WithCredentialsProvider(credentials.NewStaticCredentialsProvider(j.AccessKeyID, j.AccessKeySecret))
-	d := oss.NewDownloader(oss.NewClient(cfg), func(o *oss.DownloaderOptions) {
+	d := oss.NewDownloader(oss.NewClient(j.sdkV2Config()), func(o *oss.DownloaderOptions) {
 		if j.Conns > 0 {
 			o.ParallelNum = j.Conns
 		}
@@ -29,4 +27,9 @@ func fetchSDKV2(ctx context.Context, j *job) error {
 		}
 	}
 	return nil
+}
+
+func (j *job) sdkV2Config() *oss.Config {
+	return oss.LoadDefaultConfig().WithRegion(osstest.Region).WithEndpoint(j.Endpoint).WithUsePathStyle(true).
+		WithCredentialsProvider(credentials.NewStaticCredentialsProvider(j.AccessKeyID, j.AccessKeySecret))
 }

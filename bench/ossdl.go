@@ -22,27 +22,11 @@ func streamOssdl(ctx context.Context, j *job) error { return j.withOssdl(ctx, j.
 func (j *job) withOssdl(
 	ctx context.Context, fn func(ctx context.Context, d *ossdl.Downloader, key, path string) (*ossdl.Result, error),
 ) error {
-	hc := ossdl.HTTPClient()
-	defer hc.CloseIdleConnections()
-	options := []oss.ClientOption{oss.HTTPClient(hc)}
-	if j.V4 {
-		options = append(options, oss.AuthVersion(oss.AuthV4), oss.Region(osstest.Region))
-	}
-	client, err := oss.New(j.Endpoint, j.AccessKeyID, j.AccessKeySecret, options...)
+	d, done, err := j.downloader()
 	if err != nil {
 		return err
 	}
-	var opts []ossdl.Option
-	if j.Conns > 0 {
-		opts = append(opts, ossdl.WithConcurrency(j.Conns))
-	}
-	if j.PartSize > 0 {
-		opts = append(opts, ossdl.WithPartSize(j.PartSize))
-	}
-	d, err := ossdl.New(client, opts...)
-	if err != nil {
-		return err
-	}
+	defer done()
 	for i, key := range j.Keys {
 		res, err := fn(ctx, d, key, j.Paths[i])
 		if err != nil {
@@ -53,6 +37,28 @@ func (j *job) withOssdl(
 		}
 	}
 	return nil
+}
+
+// downloader returns a Downloader with the options that the job names. done closes its connections.
+func (j *job) downloader() (d *ossdl.Downloader, done func(), err error) {
+	hc := ossdl.HTTPClient()
+	options := []oss.ClientOption{oss.HTTPClient(hc)}
+	if j.V4 {
+		options = append(options, oss.AuthVersion(oss.AuthV4), oss.Region(osstest.Region))
+	}
+	client, err := oss.New(j.Endpoint, j.AccessKeyID, j.AccessKeySecret, options...)
+	if err != nil {
+		return nil, nil, err
+	}
+	var opts []ossdl.Option
+	if j.Conns > 0 {
+		opts = append(opts, ossdl.WithConcurrency(j.Conns))
+	}
+	if j.PartSize > 0 {
+		opts = append(opts, ossdl.WithPartSize(j.PartSize))
+	}
+	d, err = ossdl.New(client, opts...)
+	return d, hc.CloseIdleConnections, err
 }
 
 // download fetches one object, into a file of its own or over a warm one.

@@ -71,7 +71,16 @@ const warmSuffix = " warm"
 func (b *bench) entries(s *scenario) []entry {
 	var es []entry
 	for _, c := range s.clients {
-		if c != ossdlClient && c != streamClient && c != drainClient && !slices.Contains(b.peers, c) {
+		peer := c
+		switch c {
+		case ossdlClient, prefixClient, streamClient, drainClient:
+			peer = ""
+		case bareManyClient:
+			peer = bareClient
+		case sdkV2SyncClient, sdkV2LoopClient:
+			peer = sdkV2Client
+		}
+		if peer != "" && !slices.Contains(b.peers, peer) {
 			continue
 		}
 		es = append(es, entry{client: c})
@@ -126,7 +135,7 @@ func (b *bench) run(ctx context.Context, s *scenario) ([]result, error) {
 			b.note(&r)
 			spent[e] += time.Duration(r.Seconds * float64(time.Second))
 			// What the goals compare has all its rounds. The others have as many as their share of the time allows.
-			out[e] = r.TimedOut || (e.client != ossdlClient && !slices.Contains(s.always, e.client) && spent[e] >= b.budget)
+			out[e] = r.TimedOut || (e.client != ossdlClient && e.client != prefixClient && !slices.Contains(s.always, e.client) && spent[e] >= b.budget)
 		}
 	}
 	return all, nil
@@ -174,7 +183,7 @@ func (b *bench) runOnce(ctx context.Context, s *scenario, e entry, round int, li
 	// No two runs have the same content: what an earlier one left in the warm file is wrong for this one.
 	b.seed += uint64(s.objects)
 	cfg.Seed = b.seed
-	r.Size = cfg.Size * int64(cfg.Objects)
+	r.Size = cfg.Size * int64(s.toFetch())
 
 	dir, err := os.MkdirTemp(b.dir, "run-")
 	if err != nil {
@@ -194,6 +203,11 @@ func (b *bench) runOnce(ctx context.Context, s *scenario, e entry, round int, li
 	ctx, cancel := context.WithTimeoutCause(ctx, limit, errLimit)
 	defer cancel()
 	moments := rand.New(rand.NewPCG(uint64(round), 7)) // the same for each client
+	if s.there {
+		if err := prepare(dir, s.objects, cfg.Size, srv.info.Modified); err != nil {
+			return r, err
+		}
+	}
 	for ended := false; !ended; {
 		var kill time.Duration
 		if r.Kills < s.kills {
@@ -220,7 +234,7 @@ var errLimit = errors.New("the time for this run is over")
 func (b *bench) job(s *scenario, e entry, round int, dir string, info *serverInfo) (*job, error) {
 	j := &job{
 		Client: e.client, Endpoint: info.Endpoint, Bucket: bucketName, Keys: info.Keys, Size: s.sizeFor(e.client),
-		Warm: e.warm, Conns: s.conns, V4: b.v4, PartSize: s.parts[e.client], Scratch: filepath.Join(dir, "scratch"),
+		Dir: dir, Include: s.include, Done: s.toFetch(), Skipped: s.objects - s.toFetch(), Warm: e.warm, Conns: s.conns, V4: b.v4, PartSize: s.parts[e.client], Scratch: filepath.Join(dir, "scratch"),
 		AccessKeyID: osstest.AccessKeyID, AccessKeySecret: osstest.AccessKeySecret,
 	}
 	if err := os.Mkdir(j.Scratch, 0o700); err != nil {
@@ -239,7 +253,10 @@ func (b *bench) job(s *scenario, e entry, round int, dir string, info *serverInf
 			return nil, err
 		}
 	}
-	if b.profile != "" && e.client == ossdlClient {
+	if s.include != "" {
+		j.Skipped = 0 // what is left out is not counted
+	}
+	if b.profile != "" && (e.client == ossdlClient || e.client == prefixClient) {
 		j.CPUProfile = fmt.Sprintf("%s.%s.%s.%d", b.profile, s.name, strings.ReplaceAll(e.String(), " ", "-"), round+1)
 	}
 	return j, nil

@@ -28,6 +28,9 @@ type scenario struct {
 	rounds  int      // at most so many; 0: as many as were asked for
 	slow    bool     // takes minutes: only if it was asked for
 
+	there     bool             // the objects are listed only, and their files are there
+	include   string           // the objects are listed only, and all but those with such a name are left out
+	atOnce    int              // requests at once with which the ideal is reckoned; 0: one after another
 	conns     int              // given to all clients; 0: each chooses
 	parts     map[string]int64 // given to a client: bytes of a request; none: it chooses
 	shares    map[string]int64 // a client far too slow for the whole downloads one part in so many of it
@@ -52,11 +55,22 @@ func (s *scenario) sizeFor(client string) int64 { return s.size / max(1, s.share
 func (s *scenario) ideal(bytes int64) float64 {
 	switch rate := max(s.server.TotalRate, int64(s.conns)*s.server.ConnRate); {
 	case s.objects > 1:
-		return float64(s.objects) * s.server.Latency.Seconds()
+		return float64(s.objects) / float64(max(1, s.atOnce)) * s.server.Latency.Seconds()
 	case rate > 0:
 		return float64(bytes)/float64(rate) + s.server.Latency.Seconds()
 	}
 	return 0
+}
+
+// toFetch is how many objects are to be downloaded.
+func (s *scenario) toFetch() int {
+	switch {
+	case s.there:
+		return 0
+	case s.include != "":
+		return (s.objects + rareEvery - 1) / rareEvery
+	}
+	return s.objects
 }
 
 // quick makes a small form of the scenario that shows whether it works, and no more.
@@ -190,7 +204,63 @@ func scenarios() []*scenario {
 			clients: []string{bareClient, ossdlClient}, always: []string{bareClient},
 			metric: peak(), goals: []goal{{what: "MiB over the bare loop", limit: 32, value: overBare}},
 		},
+		{
+			name: "start", title: "5,000 objects of 16 KiB of one prefix, 30 ms away, no flags",
+			size: 16 * kib, objects: 5000, server: serverConfig{Latency: 30 * time.Millisecond}, shrink: 1, atOnce: manyConns,
+			clients: []string{bareManyClient, prefixClient},
+			metric:  timesIdeal(), goals: []goal{{what: "wall × round trips of 64 requests at once", limit: 1.2, value: metricOf(prefixClient)}},
+		},
+		{
+			name: "there", title: "100,000 objects of one prefix whose files are there",
+			size: 16 * kib, objects: 100_000, server: serverConfig{Listed: true}, shrink: 1, there: true, limit: 5 * time.Minute,
+			clients: []string{prefixClient},
+			metric:  cpuPerKey(), goals: []goal{{what: "CPU µs a key", limit: 7, value: metricOf(prefixClient)}},
+		},
+		{
+			name: "filter", title: "1,000,000 objects of one prefix, all but ten of them left out by a pattern",
+			size: kib, objects: 1_000_000, server: serverConfig{Listed: true}, shrink: 1, include: rarePattern, limit: 5 * time.Minute,
+			clients: []string{prefixClient},
+			metric:  cpuPerKey(), goals: []goal{{what: "CPU µs a key", limit: 4, value: metricOf(prefixClient)}},
+		},
+		{
+			name: "many", title: "10,000 objects of 16 KiB of one prefix, 64 connections",
+			size: 16 * kib, objects: 10_000, conns: manyConns, shrink: 1,
+			clients: manyClients(), always: manyClients(), limit: 5 * time.Minute,
+			metric: wallPerObject(), columns: []column{cpuColumn()}, goals: manyGoals(1.1, 0.9, 1.6, 48),
+		},
+		{
+			name: "many-256k", title: "2,000 objects of 256 KiB of one prefix, 64 connections",
+			size: 256 * kib, objects: 2000, conns: manyConns, shrink: 1,
+			clients: manyClients(), always: manyClients(), limit: 5 * time.Minute,
+			metric: wallPerObject(), columns: []column{cpuColumn()}, goals: manyGoals(0.7, 0.9, 0, 48),
+		},
 	}
+}
+
+func manyClients() []string {
+	return []string{bareManyClient, prefixClient, sdkV2SyncClient, sdkV2LoopClient}
+}
+
+// manyGoals compare DownloadPrefix with loops: wall and processor time with that of oss-go-sdk-v2 with one sync at its end, wall
+// time with the bare one, which syncs nothing (0: no goal), and peak memory with the same.
+func manyGoals(wall, cpu, bare, memory float64) []goal {
+	perCPU := func(r *result) float64 { return r.CPU }
+	goals := []goal{
+		{what: "wall × " + sdkV2SyncClient, limit: wall, value: func(t *table) float64 { return t.ratio(prefixClient, sdkV2SyncClient) }},
+		{what: "CPU × " + sdkV2SyncClient, limit: cpu, value: func(t *table) float64 {
+			return t.line(prefixClient).median(perCPU) / t.line(sdkV2SyncClient).median(perCPU)
+		}},
+		{what: "MiB over the bare loop", limit: memory, value: func(t *table) float64 {
+			peak := func(r *result) float64 { return float64(r.Peak) / mib }
+			return t.line(prefixClient).median(peak) - t.line(bareManyClient).median(peak)
+		}},
+	}
+	if bare > 0 {
+		goals = append(goals, goal{what: "wall × the bare loop", limit: bare, value: func(t *table) float64 {
+			return t.ratio(prefixClient, bareManyClient)
+		}})
+	}
+	return goals
 }
 
 func partsGoals() []goal {
@@ -236,6 +306,21 @@ func cpuPerGiB() metric {
 
 func wall() metric {
 	return metric{"wall s", func(_ *scenario, r *result) float64 { return r.Seconds }}
+}
+
+func cpuPerKey() metric {
+	return metric{"CPU µs a key", func(s *scenario, r *result) float64 { return r.CPU / float64(s.objects) * 1e6 }}
+}
+
+func wallPerObject() metric {
+	return metric{"wall µs an object", func(s *scenario, r *result) float64 { return r.Seconds / float64(s.objects) * 1e6 }}
+}
+
+// cpuColumn is the processor time of each object.
+func cpuColumn() column {
+	return column{"CPU µs an object", func(t *table, l *line) string {
+		return number(l.median(func(r *result) float64 { return r.CPU / float64(t.s.objects) * 1e6 }))
+	}}
 }
 
 func timesIdeal() metric {

@@ -21,6 +21,7 @@ type serverConfig struct {
 	Objects int    // how many there are
 	Size    int64  // of each
 	Seed    uint64 // of the content
+	Listed  bool   // the objects are made up while they are listed, and named by generatedKey
 
 	Latency   time.Duration // before the first byte of each answer
 	ConnRate  int64         // bytes a second of one connection; 0: no bound
@@ -38,6 +39,7 @@ type serverInfo struct {
 	Certificate string // PEM; "": plain HTTP
 	Keys        []string
 	CRC64s      []uint64
+	Modified    time.Time // of the objects that are made up
 }
 
 // serverStats is what it answers to each further line.
@@ -111,6 +113,12 @@ func startServer(cfg *serverConfig) (*osstest.Server, *serverInfo, error) {
 	}
 	s.CreateBucket(bucketName, osstest.PublicRead()) // for those that do not sign
 	info := &serverInfo{Endpoint: s.Endpoint()}
+	if cfg.Listed {
+		content := osstest.Zeros(cfg.Size)
+		s.SetVirtual(bucketName, cfg.Objects, func(i int) (string, osstest.Content) { return generatedKey(i), content })
+		info.Modified = s.Stat(bucketName, generatedKey(0)).LastModified
+		cfg.Objects = 0
+	}
 	for i := range cfg.Objects {
 		key := fmt.Sprintf("object-%03d", i)
 		o := s.Put(bucketName, key, osstest.Random(cfg.Seed+uint64(i), cfg.Size))

@@ -171,7 +171,7 @@ func (t *table) columns() []column {
 		of("conns", func(r *result) float64 { return float64(r.Conns) }),
 		column{"sent/size", func(_ *table, l *line) string {
 			v := l.median(func(r *result) float64 { return float64(r.Sent) / float64(r.Size) })
-			if math.IsNaN(v) {
+			if math.IsNaN(v) || math.IsInf(v, 0) { // nothing was to be sent
 				return "-"
 			}
 			return fmt.Sprintf("%.4f", v)
@@ -179,7 +179,7 @@ func (t *table) columns() []column {
 	)
 	cs = append(cs, t.s.columns...)
 	switch t.s.metric.name {
-	case timesIdeal().name, perKill().name:
+	case timesIdeal().name, perKill().name, cpuPerKey().name, wallPerObject().name:
 		cs = append(cs, column{t.s.metric.name, metricValue})
 	}
 	return append(cs,

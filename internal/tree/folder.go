@@ -11,6 +11,7 @@ import (
 	"path"
 	"path/filepath"
 	"sync"
+	"time"
 
 	"github.com/ossdl/ossdl/internal/fsys"
 )
@@ -191,6 +192,38 @@ func (f *Folder) File(name string) (fs.FileInfo, error) {
 		return nil, fmt.Errorf("%s is not a regular file (%v)", name, fi.Mode().Type())
 	}
 	return fi, nil
+}
+
+// Look is what [Folder.Look] finds.
+type Look uint8
+
+const (
+	Unclear   Look = iota // the other methods say what there is
+	Missing               // there is nothing, and a file can have the name
+	Unchanged             // a regular file with the size and the time, and no working files of another call
+)
+
+// Look looks for the file name with a size and a time, to the second. The folder of the file is made; an error is that of making
+// it. Look is for the many files of which it says all there is to know: it makes one call to the file system if the folder is
+// known.
+func (f *Folder) Look(name string, size int64, modified time.Time) (Look, error) {
+	above, err := f.place(path.Dir(name))
+	if err != nil || f.isReserved(name, above) {
+		return Unclear, err
+	}
+	fi, err := f.fs.Lstat(filepath.FromSlash(name))
+	switch {
+	case errors.Is(err, fs.ErrNotExist) && fsys.CheckName(f.fs, filepath.FromSlash(name)) == nil:
+		return Missing, nil
+	case err != nil || !fi.Mode().IsRegular() || fi.Size() != size:
+		return Unclear, nil
+	case f.mayBeLeft(above.work):
+		return Unclear, nil
+	}
+	if same, sure := sameTime(f.timesIn(above.work), fi.ModTime(), modified); !same || !sure {
+		return Unclear, nil
+	}
+	return Unchanged, nil
 }
 
 func errLink(name string) error {

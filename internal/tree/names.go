@@ -3,7 +3,6 @@ package tree
 import (
 	"errors"
 	"fmt"
-	"hash/fnv"
 	"hash/maphash"
 	"path"
 	"strings"
@@ -22,6 +21,7 @@ type Rules struct {
 // ends in a slash. A key that can have no name, or none of its own, gets an error.
 type Names struct {
 	prefix  string
+	base    string // the part of prefix that is not in names
 	rules   Rules
 	ordered bool
 
@@ -38,7 +38,7 @@ type Names struct {
 
 // NewNames returns the Names for the keys that begin with prefix. A name is the key without the prefix up to its last slash.
 func NewNames(prefix string, r Rules) *Names {
-	n := &Names{prefix: prefix, rules: r, ordered: true}
+	n := &Names{prefix: prefix, base: prefix[:strings.LastIndexByte(prefix, '/')+1], rules: r, ordered: true}
 	if r.FoldsCase {
 		n.seen, n.seed = map[uint64]bool{}, maphash.MakeSeed()
 	}
@@ -51,10 +51,7 @@ func NewUnordered(r Rules) *Names {
 }
 
 // Relative returns the key without the part of the prefix that is not in names. The result need not be a valid name.
-func (n *Names) Relative(key string) string {
-	base := n.prefix[:strings.LastIndexByte(n.prefix, '/')+1]
-	return strings.TrimPrefix(key, base)
-}
+func (n *Names) Relative(key string) string { return strings.TrimPrefix(key, n.base) }
 
 // Name returns the name of the next key. It is "" if the key stands for the folder itself.
 func (n *Names) Name(key string) (string, error) {
@@ -150,8 +147,7 @@ func checkName(name string, r Rules) error {
 	case strings.ContainsRune(name, 0):
 		return errors.New("it contains a NUL")
 	}
-	elements := strings.Split(strings.TrimSuffix(name, "/"), "/")
-	for _, e := range elements {
+	for e := range strings.SplitSeq(strings.TrimSuffix(name, "/"), "/") {
 		switch {
 		case e == "":
 			return errors.New("an element of its local name is empty")
@@ -163,7 +159,7 @@ func checkName(name string, r Rules) error {
 			}
 		}
 	}
-	if isWorkDir(elements[0]) {
+	if first, _, _ := strings.Cut(name, "/"); isWorkDir(first) {
 		return fmt.Errorf("%s is reserved for the files of running downloads", WorkDir)
 	}
 	return nil
@@ -270,7 +266,9 @@ func (s Shard) Has(key string) bool {
 	if s.Count <= 1 {
 		return true
 	}
-	h := fnv.New64a()
-	h.Write([]byte(key))
-	return h.Sum64()%uint64(s.Count) == uint64(s.Index)
+	h := uint64(0xcbf29ce484222325)
+	for i := range len(key) { // hash/fnv would copy the key
+		h = (h ^ uint64(key[i])) * 0x100000001b3
+	}
+	return h%uint64(s.Count) == uint64(s.Index)
 }

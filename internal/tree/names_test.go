@@ -1,10 +1,16 @@
 package tree
 
 import (
+	"errors"
 	"fmt"
 	"hash/fnv"
+	"log/slog"
+	"os"
 	"strings"
 	"testing"
+	"time"
+
+	"github.com/ossdl/ossdl/internal/fsys/memfs"
 )
 
 // TestCheckName checks which names are refused everywhere, and which on Windows alone.
@@ -105,4 +111,50 @@ func fnvOf(s string) uint64 {
 	h := fnv.New64a()
 	h.Write([]byte(s))
 	return h.Sum64()
+}
+
+// TestLook checks what can be said of a file at one look, and that nothing is said that needs more.
+func TestLook(t *testing.T) {
+	disk := memfs.New(memfs.Config{})
+	folder, err := Open(disk, "/dir", slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer folder.Close()
+	when := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	if err := folder.Make("a/sub"); err != nil {
+		t.Fatal(err)
+	}
+	f, err := disk.OpenFile("a/file", os.O_WRONLY|os.O_CREATE, 0o666)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.WriteAt([]byte("12345"), 0); err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(f.Close(), disk.Chtimes("a/file", when)); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		name string
+		size int64
+		time time.Time
+		want Look
+	}{
+		{"a/file", 5, when, Unchanged},
+		{"a/file", 5, when.Add(time.Second / 2), Unchanged},
+		{"a/file", 6, when, Unclear},
+		{"a/file", 5, when.Add(time.Second), Unclear},
+		{"a/other", 5, when, Missing},
+		{"new/other", 5, when, Missing},
+		{"a/sub", 0, when, Unclear},
+		{WorkDir, 0, when, Unclear},
+	} {
+		if got, err := folder.Look(c.name, c.size, c.time); err != nil || got != c.want {
+			t.Errorf("%s, %d bytes of %v: %v, %v, want %v", c.name, c.size, c.time, got, err, c.want)
+		}
+	}
+	if got, err := folder.Look("a/file/below", 5, when); err == nil || got != Unclear {
+		t.Errorf("below a file: %v, %v", got, err)
+	}
 }

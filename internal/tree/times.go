@@ -37,8 +37,13 @@ var probeTime = time.Date(2001, 2, 3, 4, 5, 7, 0, time.UTC)
 // times of OSS are no finer. sure is false if the times cannot say that the file is another one, because the file system does
 // not keep them well enough.
 func (f *Folder) SameTime(name string, is, want time.Time) (same, sure bool) {
+	return sameTime(f.timesOf(name), is, want)
+}
+
+// sameTime is SameTime for a file whose mount keeps times in some way.
+func sameTime(kept times, is, want time.Time) (same, sure bool) {
 	equal := is.Unix() == want.Unix()
-	switch f.timesOf(name) {
+	switch kept {
 	case exactTimes:
 		return equal, true
 	case coarseTimes:
@@ -57,6 +62,11 @@ func (f *Folder) timesOf(name string) times {
 	if err != nil {
 		return unclear
 	}
+	return f.timesIn(work)
+}
+
+// timesIn is timesOf for the files whose working files are in a folder.
+func (f *Folder) timesIn(work string) times {
 	f.learning.Lock()
 	defer f.learning.Unlock()
 	t := f.times[work]

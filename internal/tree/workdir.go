@@ -98,7 +98,12 @@ func (f *Folder) HasLeft(name string) bool {
 	if err != nil {
 		return false
 	}
-	names, known := f.Left(dir)
+	return f.mayBeLeft(dir)
+}
+
+// mayBeLeft reports whether there may have been working files of other calls in a folder for working files.
+func (f *Folder) mayBeLeft(workDir string) bool {
+	names, known := f.Left(workDir)
 	return !known || len(names) > 0
 }
 
