@@ -322,7 +322,7 @@ func (p *prefixCall) chooseAll(groups iter.Seq2[[]entry, error], look *looking) 
 			}
 		}
 		if look.flush(); look.ctx.Err() != nil {
-			return nil // look.end says why
+			return context.Cause(look.ctx)
 		}
 	}
 	return nil

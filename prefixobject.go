@@ -414,7 +414,7 @@ func (l *looking) flush() {
 	}
 	select {
 	case l.batches <- l.batch:
-	case <-l.ctx.Done(): // end says why
+	case <-l.ctx.Done(): // what follows is not looked at
 	}
 	l.batch = nil
 }

@@ -173,7 +173,7 @@ func (e *Engine) Run(ctx context.Context) error {
 
 // runAlone is Run with one worker, in this goroutine.
 func (e *Engine) runAlone(ctx context.Context) error {
-	if err := e.checkUnchanged(ctx); err != nil {
+	if err := e.check(ctx); err != nil {
 		return err
 	}
 	return e.work(ctx, func(error) {})
@@ -182,11 +182,8 @@ func (e *Engine) runAlone(ctx context.Context) error {
 // startFirst starts one worker, and returns once the first answer is accepted or none will come.
 func (e *Engine) startFirst(ctx context.Context, group *errgroup.Group, worker func() error) {
 	group.Go(func() error {
-		if err := e.checkUnchanged(ctx); err != nil {
+		if err := e.check(ctx); err != nil {
 			return err
-		}
-		if !isClosed(e.checked) {
-			close(e.checked)
 		}
 		return worker()
 	})
@@ -194,6 +191,17 @@ func (e *Engine) startFirst(ctx context.Context, group *errgroup.Group, worker f
 	case <-e.began:
 	case <-ctx.Done():
 	}
+}
+
+// check is what comes before a run fetches anything: it closes checked, once.
+func (e *Engine) check(ctx context.Context) error {
+	if err := e.checkUnchanged(ctx); err != nil {
+		return err
+	}
+	if !isClosed(e.checked) {
+		close(e.checked)
+	}
+	return nil
 }
 
 // startRest starts what can only run once the object is known.

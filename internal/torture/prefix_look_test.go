@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -40,7 +39,7 @@ func (f *lookedAt) OpenFile(name string, flag int, perm fs.FileMode) (fsys.File,
 // on returns the option that puts the files there.
 func (f *lookedAt) on(disk fsys.FS) ossdl.Option {
 	f.FS = disk
-	return harness.WithFolderFS(func(*os.Root) fsys.FS { return f })
+	return harness.WithFolderFS(func(*fsys.Root) fsys.FS { return f })
 }
 
 // manyFiles returns a Downloader for the objects of a few folders, and a disk on which they are.
