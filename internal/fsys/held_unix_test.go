@@ -123,6 +123,23 @@ func TestHeldFolderReplaced(t *testing.T) {
 	}
 }
 
+// TestWalkFromHeld checks that the way to a folder does not begin in one that was removed, or was moved together with those above
+// it.
+func TestWalkFromHeld(t *testing.T) {
+	for _, above := range []string{"a/b", "a"} {
+		for _, away := range []func(string) error{os.RemoveAll, func(name string) error { return os.Rename(name, name+"-moved") }} {
+			f, dir, _ := rooted(t)
+			must(t, os.MkdirAll(filepath.Join(dir, "a/b"), 0o755))
+			hold(t, f, "a/b")
+			must(t, away(filepath.Join(dir, above)))
+			furnish(t, filepath.Join(dir, "a/b/c"))
+			if _, err := f.Lstat("a/b/c/file"); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+}
+
 // TestSyncDirMoved checks that nothing counts as placed that went to a folder which was moved away, even if it is not held any
 // more when it is synced, and whoever syncs it.
 func TestSyncDirMoved(t *testing.T) {

@@ -90,7 +90,7 @@ const (
 func (r *rootFS) search(kind int, op, name string, fn func(d *folder, base string) error) error {
 	return r.in(op, name, func(d *folder, base string) error {
 		if d != r.held.top && d.missing[kind].Load() {
-			if _, err := statAt(r.held.top.fd, name); isGone(err) {
+			if _, err := statAt(r.held.top.fd, name); errors.Is(err, fs.ErrNotExist) {
 				return errNothing
 			}
 		}
@@ -137,11 +137,17 @@ func pathError(op, name string, err error) error {
 	return &fs.PathError{Op: op, Path: name, Err: err}
 }
 
-// OpenFile needs a look at the file only if it was there before: what O_EXCL makes is a plain file.
+// OpenFile needs a look at the file only if it was there before: what O_EXCL makes is a plain file. So that is tried first.
 func (r *rootFS) OpenFile(name string, flag int, perm fs.FileMode) (File, error) {
-	const creating = os.O_CREATE | os.O_EXCL
 	var fd int
+	made := false
 	open := func(d *folder, base string) (err error) {
+		if flag&os.O_CREATE != 0 {
+			fd, err = openIn(d.fd, base, flag|os.O_EXCL, perm)
+			if made = err == nil; made || flag&os.O_EXCL != 0 || !errors.Is(err, fs.ErrExist) {
+				return err
+			}
+		}
 		fd, err = openIn(d.fd, base, flag, perm)
 		return err
 	}
@@ -155,7 +161,7 @@ func (r *rootFS) OpenFile(name string, flag int, perm fs.FileMode) (File, error)
 		return nil, explainOpen(name, err, r.Lstat)
 	}
 	file := &unixFile{name: name, fd: fd}
-	if flag&creating == creating {
+	if made {
 		return file, nil
 	}
 	fi, err := file.Stat()
