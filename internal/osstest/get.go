@@ -30,6 +30,8 @@ func (s *Server) answer(q *query) (*reply, *apiError) {
 	switch {
 	case q.key == "" && q.method == http.MethodGet && q.has("bucketArchiveDirectRead"):
 		return s.directRead(b)
+	case q.key == "" && q.method == http.MethodGet && q.has("versions"):
+		return s.listVersions(q, b)
 	case q.key == "" && q.method == http.MethodGet:
 		return s.list(q, b)
 	case q.key == "":

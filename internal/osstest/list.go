@@ -34,24 +34,34 @@ type listed1 struct {
 
 type listedPrefix struct{ Prefix string }
 
+// pageSize reads max-keys, and checks encoding-type.
+func pageSize(q *query) (int, *apiError) {
+	if v := q.get("encoding-type"); v != "" && v != "url" {
+		return 0, badArgument("encoding-type", v, "encoding-type must be url.")
+	}
+	v, ok := q.value("max-keys")
+	if !ok {
+		return 100, nil
+	}
+	n, err := strconv.Atoi(v)
+	if err != nil || n < 1 || n > 1000 {
+		return 0, badArgument("max-keys", v, "max-keys must be 1 to 1000.")
+	}
+	return n, nil
+}
+
 // list answers ListObjectsV2.
 func (s *Server) list(q *query, b *bucket) (*reply, *apiError) {
 	if q.get("list-type") != "2" {
-		return nil, fail(http.StatusNotImplemented, "NotImplemented", "Of the requests to a bucket only ListObjectsV2 is imitated.", "")
+		return nil, fail(http.StatusNotImplemented, "NotImplemented", "Of the requests to a bucket only ListObjectsV2 and ListObjectVersions are imitated.", "")
 	}
 	l := &listing{
 		Name: b.name, Prefix: q.get("prefix"), Delimiter: q.get("delimiter"), StartAfter: q.get("start-after"),
-		ContinuationToken: q.get("continuation-token"), EncodingType: q.get("encoding-type"), MaxKeys: 100,
+		ContinuationToken: q.get("continuation-token"), EncodingType: q.get("encoding-type"),
 	}
-	if v, ok := q.value("max-keys"); ok {
-		n, err := strconv.Atoi(v)
-		if err != nil || n < 1 || n > 1000 {
-			return nil, badArgument("max-keys", v, "max-keys must be 1 to 1000.")
-		}
-		l.MaxKeys = n
-	}
-	if l.EncodingType != "" && l.EncodingType != "url" {
-		return nil, badArgument("encoding-type", l.EncodingType, "encoding-type must be url.")
+	var e *apiError
+	if l.MaxKeys, e = pageSize(q); e != nil {
+		return nil, e
 	}
 	// What is listed comes after this: a key, or all keys that begin with a common prefix.
 	after, wasPrefix := l.StartAfter, false
@@ -92,50 +102,73 @@ func xmlReply(v any) (*reply, *apiError) {
 	return r, nil
 }
 
+// cursor goes through the keys of a bucket, stored and virtual ones, in the order of their bytes.
+type cursor struct {
+	s      *Server
+	stored []string
+	v      *virtual
+	i, j   int     // the next key of each
+	made   *Object // the j-th virtual object
+}
+
+// cursor must be called without the server's lock, and used with it.
+func (s *Server) cursor(b *bucket) *cursor {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return &cursor{s: s, stored: b.sortedKeys(), v: b.virtual}
+}
+
+// seek goes to the first key that is not less.
+func (c *cursor) seek(key string) {
+	c.i = sort.SearchStrings(c.stored, key)
+	c.produce(c.v.search(key))
+}
+
+func (c *cursor) produce(at int) {
+	c.j, c.made = at, nil
+	if at < c.v.len() {
+		c.made = c.v.object(c.s, at, false)
+	}
+}
+
+// next returns a key, and the object if it is virtual. A stored one may have been deleted since.
+func (c *cursor) next() (key string, made *Object, ok bool) {
+	if c.i == len(c.stored) && c.made == nil {
+		return "", nil, false
+	}
+	if c.i == len(c.stored) || c.made != nil && c.made.Key < c.stored[c.i] {
+		made = c.made
+		c.produce(c.j + 1)
+		return made.Key, made, true
+	}
+	key = c.stored[c.i]
+	c.i++
+	if c.made != nil && c.made.Key == key {
+		c.produce(c.j + 1) // hidden by the stored one
+	}
+	return key, nil, true
+}
+
 // walk fills one page.
 func (s *Server) walk(b *bucket, l *listing, after string, wasPrefix bool) {
-	s.mu.Lock()
-	stored, v := b.sortedKeys(), b.virtual
-	s.mu.Unlock()
+	c := s.cursor(b)
 	s.mu.RLock()
 	defer s.mu.RUnlock()
-	// Two sorted sequences are merged; i and j stand on the next key of each.
-	i, j := 0, 0
-	var made *Object // the j-th virtual object
-	produce := func(at int) {
-		j, made = at, nil
-		if j < v.len() {
-			made = v.object(s, j, false)
-		}
-	}
-	seek := func(key string) {
-		i = sort.SearchStrings(stored, key)
-		produce(v.search(key))
-	}
 	switch {
 	case wasPrefix && after >= l.Prefix:
-		seek(beyond(after))
+		c.seek(beyond(after))
 	case after >= l.Prefix && after != "":
-		seek(after + "\x00")
+		c.seek(after + "\x00")
 	default:
-		seek(l.Prefix)
+		c.seek(l.Prefix)
 	}
-	for i < len(stored) || made != nil {
-		var o *Object
-		var key string
-		if i < len(stored) && (made == nil || stored[i] <= made.Key) {
-			key = stored[i]
-			o = b.find(s, key, "") // nil: deleted since
-			if made != nil && made.Key == key {
-				produce(j + 1) // hidden by the stored one
-			}
-			i++
-		} else {
-			o, key = made, made.Key
-			produce(j + 1)
-		}
-		if !strings.HasPrefix(key, l.Prefix) {
+	for {
+		key, o, ok := c.next()
+		if !ok || !strings.HasPrefix(key, l.Prefix) {
 			return
+		}
+		if o == nil {
+			o = b.find(s, key, "")
 		}
 		if o == nil || o.Marker {
 			continue
@@ -145,14 +178,10 @@ func (s *Server) walk(b *bucket, l *listing, after string, wasPrefix bool) {
 			l.NextContinuationToken = tokenMark + base64.StdEncoding.EncodeToString([]byte(token(l)))
 			return
 		}
-		if l.Delimiter != "" {
-			rest := key[len(l.Prefix):]
-			if at := strings.Index(rest, l.Delimiter); at >= 0 {
-				common := key[:len(l.Prefix)+at+len(l.Delimiter)]
-				l.CommonPrefixes = append(l.CommonPrefixes, listedPrefix{common})
-				seek(beyond(common))
-				continue
-			}
+		if common, ok := commonPrefix(key, l.Prefix, l.Delimiter); ok {
+			l.CommonPrefixes = append(l.CommonPrefixes, listedPrefix{common})
+			c.seek(beyond(common))
+			continue
 		}
 		_, restoreInfo := s.frost(o)
 		l.Contents = append(l.Contents, listed1{
@@ -160,6 +189,19 @@ func (s *Server) walk(b *bucket, l *listing, after string, wasPrefix bool) {
 			StorageClass: o.Class, RestoreInfo: restoreInfo,
 		})
 	}
+}
+
+// commonPrefix is what the key is listed as, if not by itself.
+func commonPrefix(key, prefix, delimiter string) (string, bool) {
+	rest, ok := strings.CutPrefix(key, prefix)
+	if !ok || delimiter == "" {
+		return "", false
+	}
+	at := strings.Index(rest, delimiter)
+	if at < 0 {
+		return "", false
+	}
+	return key[:len(prefix)+at+len(delimiter)], true
 }
 
 // tokenMark begins every token, so that none is the same escaped and plain, or in a query that is not escaped.

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"sort"
 	"strconv"
+	"strings"
 	"time"
 )
 
@@ -72,6 +73,7 @@ type Object struct {
 	md5        string // base64, of content stored whole
 	weak, bare bool   // W/ before the ETag that is made; none is made
 	thaw       *thaw  // of an archived object; nil: frozen
+	created    int64  // the order in which versions were stored
 }
 
 // Size is the object's length in bytes.
@@ -294,6 +296,7 @@ func (s *Server) shownVersion(b *bucket, o *Object) string {
 }
 
 func (b *bucket) store(o *Object, s *Server) {
+	o.created = s.serial.Add(1)
 	switch b.versioning {
 	case Unversioned:
 		b.remove(o.Key, func(*Object) bool { return true })
@@ -301,12 +304,19 @@ func (b *bucket) store(o *Object, s *Server) {
 		b.remove(o.Key, func(v *Object) bool { return v.version() == "null" })
 		o.VersionID = "null"
 	case Enabled:
-		o.VersionID = fmt.Sprintf("CAEQ%04dGIGBgID%08X", s.serial.Add(1), md5.Sum([]byte(o.Key)))[:28]
+		o.VersionID = fmt.Sprintf("CAEQ%04dGIGBgID%08X", o.created, md5.Sum([]byte(o.Key)))[:28]
 	}
 	if len(b.objects[o.Key]) == 0 {
 		b.keys = nil
 	}
 	b.objects[o.Key] = append(b.objects[o.Key], o)
+}
+
+// createdBy is when a version was stored, by its ID; 0 if the ID does not say.
+func createdBy(id string) int64 {
+	digits, _, _ := strings.Cut(strings.TrimPrefix(id, "CAEQ"), "G")
+	n, _ := strconv.ParseInt(digits, 10, 64)
+	return n
 }
 
 func (b *bucket) remove(key string, which func(*Object) bool) {

@@ -130,6 +130,10 @@ const (
 	UnknownVersionNoSuchKey
 	// NullVersionHeader sends x-oss-version-id: null with objects that are older than the bucket's versioning.
 	NullVersionHeader
+	// EmptyVersionID lists versions with an empty VersionId in a bucket that never had versions, not with null.
+	EmptyVersionID
+	// MarkerMustExist answers 400 to a version-id-marker whose version was deleted since.
+	MarkerMustExist
 	// AnyClock accepts the signature of a client whose clock is wrong: for a server whose clock runs ahead by hours, so that
 	// objects thaw and freeze. Signed URLs and tokens expire as ever.
 	AnyClock
