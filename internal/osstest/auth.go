@@ -256,6 +256,8 @@ func (q *query) action() string {
 		return "oss:ListObjects"
 	case q.method == http.MethodGet || q.method == http.MethodHead:
 		return "oss:GetObject" + version
+	case q.method == http.MethodDelete && q.has("uploadId"):
+		return "oss:AbortMultipartUpload"
 	case q.method == http.MethodDelete:
 		return "oss:DeleteObject" + version
 	case q.has("restore"):

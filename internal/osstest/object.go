@@ -48,6 +48,7 @@ type bucket struct {
 	directRead    bool // of objects of class Archive
 
 	restores map[string]int       // how often one was begun, by key
+	uploads  map[string]*upload   // by ID
 	objects  map[string][]*Object // versions by key, the newest last
 	keys     []string             // of objects, sorted; nil: to be made
 	virtual  *virtual
@@ -139,7 +140,7 @@ func (s *Server) CreateBucket(name string, opts ...BucketOption) {
 	defer s.mu.Unlock()
 	b := s.buckets[name]
 	if b == nil {
-		b = &bucket{name: name, objects: map[string][]*Object{}, restores: map[string]int{}}
+		b = &bucket{name: name, objects: map[string][]*Object{}, restores: map[string]int{}, uploads: map[string]*upload{}}
 		s.buckets[name] = b
 	}
 	for _, o := range opts {

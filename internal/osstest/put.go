@@ -12,6 +12,9 @@ import (
 
 // put stores the body of a request.
 func (s *Server) put(q *query, b *bucket) (*reply, *apiError) {
+	if q.has("uploadId") {
+		return s.putPart(q, b)
+	}
 	if e := onlyParameters(q); e != nil {
 		return nil, e
 	}
@@ -75,12 +78,19 @@ func (s *Server) post(q *query, b *bucket) (*reply, *apiError) {
 	switch {
 	case q.has("restore"):
 		return s.restore(q, b)
+	case q.has("uploads"):
+		return s.initiate(q, b)
+	case q.has("uploadId"):
+		return s.complete(q, b)
 	}
 	return nil, fail(http.StatusNotImplemented, "NotImplemented", "This POST is not imitated.", "")
 }
 
 // delete removes an object or a version; what is not there is no error.
 func (s *Server) delete(q *query, b *bucket) (*reply, *apiError) {
+	if q.has("uploadId") {
+		return s.abortUpload(q, b)
+	}
 	if e := onlyParameters(q, "versionId"); e != nil {
 		return nil, e
 	}
