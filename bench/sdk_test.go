@@ -117,6 +117,26 @@ func TestSDKV2Restore(t *testing.T) {
 	}
 }
 
+// TestSDKV2Append checks that SDK v2 appends, with its check of the CRC-64.
+func TestSDKV2Append(t *testing.T) {
+	s, client := startSDKServer(t)
+	f, err := client.AppendFile(t.Context(), "bkt", "log")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, more := range []string{"one", "two", "three"} {
+		if _, err := f.Write([]byte(more)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := f.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if got := readBody(t, io.NopCloser(io.NewSectionReader(s.Stat("bkt", "log").Content, 0, 100))); string(got) != "onetwothree" {
+		t.Errorf("%q", got)
+	}
+}
+
 const csePart = 100 << 10 // a multiple of 16, and the least that OSS takes
 
 // TestEncryptedBySDKs checks that each SDK reads from the server what either has encrypted, whole and from any offset.

@@ -8,9 +8,9 @@
 // rest is for the tests of this repository alone: lies in every header, quirks of the service, lines with a rate and delay.
 //
 // It follows the documentation of OSS for GET, HEAD, PUT and DELETE of objects and their versions, multipart uploads,
-// RestoreObject, ListObjectsV2 and ListObjectVersions, and it is as strict as the service: a wrong signature, a range in the
-// wrong form or a missing permission gets the service's own answer. If the behaviour of the service is not documented, a Quirk
-// chooses.
+// AppendObject, RestoreObject, ListObjectsV2 and ListObjectVersions, and it is as strict as the service: a wrong signature, a
+// range in the wrong form or a missing permission gets the service's own answer. If the behaviour of the service is not
+// documented, a Quirk chooses.
 //
 //	s, err := osstest.New()
 //	defer s.Close()

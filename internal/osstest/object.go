@@ -167,22 +167,6 @@ func (s *Server) Symlink(bucket, key, target string, opts ...ObjectOption) *Obje
 		append([]ObjectOption{Type("Symlink"), func(o *Object) { o.Target = target }}, opts...)...)
 }
 
-// Append makes the object's current version longer, as an append to an Appendable object does. The ETag changes.
-func (s *Server) Append(bucket, key string, more []byte) *Object {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.mustBucket(bucket).change(key, "", func(o *Object) {
-		whole := make([]byte, o.Size(), o.Size()+int64(len(more)))
-		_, _ = o.Content.ReadAt(whole, 0) // io.EOF at its end
-		o.Content = Bytes(append(whole, more...))
-		o.Type, o.ETag, o.LastModified = "Appendable", "", time.Time{}
-		if o.CRC != "" {
-			o.CRC = "auto"
-		}
-		s.finish(o)
-	})
-}
-
 // Delete removes the object, or puts a delete marker on top where the bucket has versions. It returns the marker's
 // version, or "".
 func (s *Server) Delete(bucket, key string) (marker string) {
@@ -274,6 +258,9 @@ func (s *Server) makeETag(o *Object) string {
 	if o.Type != "Normal" {
 		sum = md5.Sum(append(sum[:], o.Type...))
 	}
+	if o.Type == "Appendable" {
+		clear(sum[12:]) // in all examples of the documents
+	}
 	if o.Type == "Multipart" {
 		return fmt.Sprintf(`"%X-%d"`, sum, max(1, min(10000, o.Size()>>20)))
 	}
@@ -298,7 +285,11 @@ func (s *Server) shownVersion(b *bucket, o *Object) string {
 
 func (b *bucket) store(o *Object, s *Server) {
 	o.created = s.serial.Add(1)
-	switch b.versioning {
+	versioning := b.versioning
+	if versioning == Enabled && o.Type == "Appendable" && s.quirk(AppendNullVersion) {
+		versioning = Suspended
+	}
+	switch versioning {
 	case Unversioned:
 		b.remove(o.Key, func(*Object) bool { return true })
 	case Suspended:

@@ -78,6 +78,8 @@ func (s *Server) post(q *query, b *bucket) (*reply, *apiError) {
 	switch {
 	case q.has("restore"):
 		return s.restore(q, b)
+	case q.has("append"):
+		return s.append(q, b)
 	case q.has("uploads"):
 		return s.initiate(q, b)
 	case q.has("uploadId"):

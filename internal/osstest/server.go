@@ -134,6 +134,10 @@ const (
 	EmptyVersionID
 	// MarkerMustExist answers 400 to a version-id-marker whose version was deleted since.
 	MarkerMustExist
+	// AppendKeepsETag leaves the ETag as it is when something is appended.
+	AppendKeepsETag
+	// AppendNullVersion gives Appendable objects the version null, as an old document says.
+	AppendNullVersion
 	// AnyClock accepts the signature of a client whose clock is wrong: for a server whose clock runs ahead by hours, so that
 	// objects thaw and freeze. Signed URLs and tokens expire as ever.
 	AnyClock
