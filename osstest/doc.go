@@ -16,9 +16,10 @@
 //
 // # What the server answers
 //
-// It serves GET and HEAD of objects, with ranges, conditions and versions; PUT and DELETE of objects; and ListObjectsV2.
-// Other requests, multipart uploads among them, are refused with 405 or 501. Signatures may be of version 1 or
-// 4, in the Authorization header or in the URL. Requests without a signature can read a bucket that is [PublicRead].
+// It serves GET and HEAD of objects, with ranges, conditions and versions; PUT, multipart uploads, AppendObject and DELETE;
+// RestoreObject; ListObjectsV2 and ListObjectVersions. Other requests are refused with 405 or 501. Signatures may be of
+// version 1 or 4, in the Authorization header or in the URL. Requests without a signature can read a bucket that is
+// [PublicRead].
 //
 // Data lives in memory. [Random] and [Zeros] compute their bytes on the fly, so that an object of a terabyte costs nothing.
 //
@@ -33,8 +34,9 @@
 //
 // # Time
 //
-// [Server.Advance] moves the clock of the server, by which signed URLs and temporary credentials expire.
-// [Server.ExpireToken] ends one token at once.
+// [Server.Advance] moves the clock of the server, by which signed URLs and temporary credentials expire, and by which objects
+// of the archive classes thaw and freeze. [WithThawTime] sets how long they thaw. [Server.ExpireToken] ends one token at once,
+// and [Server.Restore] one restore.
 //
 // # Requests
 //
@@ -43,5 +45,5 @@
 //
 // # Limits
 //
-// Answers follow the documentation of OSS. Nothing is kept when the server stops. A PUT may carry up to 256 MiB.
+// Answers follow the documentation of OSS. Nothing is kept when the server stops. A PUT, or a part, may carry up to 256 MiB.
 package osstest

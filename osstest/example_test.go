@@ -170,6 +170,83 @@ func ExampleServer_Advance() {
 	// later: 403
 }
 
+// An object of a cold storage class is restored for a day. Its restore takes five hours, which pass at once.
+func ExampleWithThawTime() {
+	server, err := osstest.Start(osstest.WithThawTime(5 * time.Hour))
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer server.Close()
+	server.CreateBucket("backups")
+	server.Put("backups", "2019.dump", osstest.Random(1, 1000), osstest.StorageClass("ColdArchive"))
+	bucket, err := server.Client().Bucket("backups")
+	if err != nil {
+		log.Fatal(err)
+	}
+	read := func() {
+		data, err := readAll(bucket, "2019.dump")
+		var refused oss.ServiceError
+		if errors.As(err, &refused) {
+			fmt.Println(refused.StatusCode, refused.Code)
+			return
+		}
+		fmt.Println(len(data), "bytes", err)
+	}
+
+	read()
+	if err := bucket.RestoreObject("2019.dump"); err != nil {
+		log.Fatal(err)
+	}
+	read()
+	server.Advance(5 * time.Hour)
+	read()
+	server.Advance(24 * time.Hour)
+	read()
+	// Output:
+	// 403 InvalidObjectState
+	// 403 InvalidObjectState
+	// 1000 bytes <nil>
+	// 403 InvalidObjectState
+}
+
+// An object was changed, then deleted. Its versions are still there.
+func ExampleVersioned() {
+	server, err := osstest.Start()
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer server.Close()
+	server.CreateBucket("backups", osstest.Versioned())
+	server.Put("backups", "notes.txt", osstest.Bytes([]byte("remember the milk")))
+	server.Put("backups", "notes.txt", osstest.Bytes([]byte("forget the milk")))
+	server.Delete("backups", "notes.txt")
+
+	bucket, err := server.Client().Bucket("backups")
+	if err != nil {
+		log.Fatal(err)
+	}
+	list, err := bucket.ListObjectVersions()
+	if err != nil {
+		log.Fatal(err)
+	}
+	for _, m := range list.ObjectDeleteMarkers {
+		fmt.Println(m.Key, "deleted, latest:", m.IsLatest)
+	}
+	for _, v := range list.ObjectVersions {
+		body, err := bucket.GetObject(v.Key, oss.VersionId(v.VersionId))
+		if err != nil {
+			log.Fatal(err)
+		}
+		data, err := io.ReadAll(body)
+		body.Close()
+		fmt.Printf("%s %q, %v\n", v.Key, data, err)
+	}
+	// Output:
+	// notes.txt deleted, latest: true
+	// notes.txt "forget the milk", <nil>
+	// notes.txt "remember the milk", <nil>
+}
+
 // The object is replaced while the tool reads it in two ranges. With If-Match the second request is refused, and halves
 // of two objects are never joined.
 func ExampleFault_Then() {

@@ -16,6 +16,13 @@ func PublicRead() BucketOption { return BucketOption{fake.PublicRead()} }
 // Versioned keeps the old versions of objects.
 func Versioned() BucketOption { return BucketOption{fake.Versioning(fake.Enabled)} }
 
+// VersioningSuspended keeps the old versions that there are. A new version has the ID null, and replaces the one that had it.
+func VersioningSuspended() BucketOption { return BucketOption{fake.Versioning(fake.Suspended)} }
+
+// ArchiveDirectRead lets objects of storage class Archive be read without a restore. It does not concern ColdArchive and
+// DeepColdArchive.
+func ArchiveDirectRead() BucketOption { return BucketOption{fake.ArchiveDirectRead(true)} }
+
 // Forbidden makes the bucket belong to someone else. Requests are answered with AccessDenied.
 func Forbidden() BucketOption { return BucketOption{fake.NotYours()} }
 
@@ -84,8 +91,12 @@ func LastModified(t time.Time) ObjectOption { return ObjectOption{fake.LastModif
 // NoCRC leaves out x-oss-hash-crc64ecma, which OSS does not have for some old or copied objects.
 func NoCRC() ObjectOption { return ObjectOption{fake.NoCRC()} }
 
-// Archived puts the object into storage class Archive. It cannot be read before [Server.Restore].
-func Archived() ObjectOption { return ObjectOption{fake.Archived("")} }
+// Archived puts the object into storage class Archive. It is frozen: see [StorageClass].
+func Archived() ObjectOption { return StorageClass("Archive") }
+
+// StorageClass sets the storage class: Standard (the default), IA, Archive, ColdArchive or DeepColdArchive. An object of the
+// last three is frozen. It can be read once a restore has ended that a client has asked for, or after [Server.Restore].
+func StorageClass(class string) ObjectOption { return ObjectOption{fake.StorageClass(class)} }
 
 // Put stores an object, in place of the one that has the key. In a versioned bucket it becomes the current version.
 func (s *Server) Put(bucket, key string, c Content, opts ...ObjectOption) *Object {
@@ -102,7 +113,18 @@ func (s *Server) Stat(bucket, key string) *Object { return newObject(s.fake.Stat
 // Delete deletes the object. In a versioned bucket it adds a delete marker instead and returns its version.
 func (s *Server) Delete(bucket, key string) (marker string) { return s.fake.Delete(bucket, key) }
 
-// Restore makes an [Archived] object readable until expires. It panics if there is no such object.
+// DeleteVersion deletes one version, which may be a delete marker. It does nothing if there is no such version.
+func (s *Server) DeleteVersion(bucket, key, version string) {
+	s.fake.DeleteVersion(bucket, key, version)
+}
+
+// Append appends to the object, which becomes an Appendable one if it was not. It panics if there is no such object.
+func (s *Server) Append(bucket, key string, more []byte) *Object {
+	return newObject(s.fake.Append(bucket, key, more))
+}
+
+// Restore makes a frozen object readable until expires, whether or not a client has asked for that. It panics if there is no
+// such object.
 func (s *Server) Restore(bucket, key string, expires time.Time) {
 	s.fake.Restore(bucket, key, expires)
 }

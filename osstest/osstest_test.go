@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -94,6 +95,93 @@ func TestObjects(t *testing.T) {
 	s.Restore("bkt", "old", time.Now().Add(time.Hour))
 	if got, code := get(t, client, "old"); string(got) != "cold" {
 		t.Errorf("restored: %q, %s", got, code)
+	}
+}
+
+// TestStorageClasses checks what is frozen, and what the setting for direct reading changes.
+func TestStorageClasses(t *testing.T) {
+	s := newServer(t, osstest.WithThawTime(0))
+	codes := func() (all []string) {
+		for _, class := range []string{"Standard", "IA", "Archive", "ColdArchive", "DeepColdArchive"} {
+			s.Put("bkt", class, osstest.Bytes([]byte(class)), osstest.StorageClass(class))
+			got, code := get(t, s.Client(), class)
+			if code == "" && string(got) != class {
+				t.Errorf("%s: %q", class, got)
+			}
+			all = append(all, code)
+		}
+		return all
+	}
+	const refused = "InvalidObjectState"
+	if got, want := codes(), []string{"", "", refused, refused, refused}; !slices.Equal(got, want) {
+		t.Errorf("%q, want %q", got, want)
+	}
+	s.CreateBucket("bkt", osstest.ArchiveDirectRead())
+	if got, want := codes(), []string{"", "", "", refused, refused}; !slices.Equal(got, want) {
+		t.Errorf("direct reading: %q, want %q", got, want)
+	}
+	bucket, err := s.Client().Bucket("bkt")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := bucket.RestoreObject("DeepColdArchive"); err != nil {
+		t.Fatal(err)
+	}
+	if got, code := get(t, s.Client(), "DeepColdArchive"); string(got) != "DeepColdArchive" {
+		t.Errorf("restored: %q, %s", got, code)
+	}
+}
+
+// TestSuspendedVersions checks that a suspended bucket keeps its versions and has one null version.
+func TestSuspendedVersions(t *testing.T) {
+	s := newServer(t)
+	s.CreateBucket("bkt", osstest.Versioned())
+	first := s.Put("bkt", "key", osstest.Bytes([]byte("first")))
+	s.CreateBucket("bkt", osstest.VersioningSuspended())
+	for range 2 {
+		if o := s.Put("bkt", "key", osstest.Bytes([]byte("null"))); o.VersionID != "null" {
+			t.Errorf("version %q", o.VersionID)
+		}
+	}
+	bucket, err := s.Client().Bucket("bkt")
+	if err != nil {
+		t.Fatal(err)
+	}
+	versions := func() (all []string) {
+		r, err := bucket.ListObjectVersions()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, v := range r.ObjectVersions {
+			all = append(all, v.VersionId)
+		}
+		return all
+	}
+	if got := versions(); !slices.Equal(got, []string{"null", first.VersionID}) {
+		t.Errorf("%q", got)
+	}
+	s.DeleteVersion("bkt", "key", "null")
+	s.DeleteVersion("bkt", "key", "nonesuch")
+	if got := versions(); !slices.Equal(got, []string{first.VersionID}) {
+		t.Errorf("%q", got)
+	}
+}
+
+func TestAppends(t *testing.T) {
+	s := newServer(t)
+	s.Put("bkt", "key", osstest.Bytes([]byte("one")))
+	if o := s.Append("bkt", "key", []byte("two")); o.Size() != 6 || o.CRC64() != osstest.Bytes([]byte("onetwo")).CRC64() {
+		t.Errorf("%+v", o)
+	}
+	bucket, err := s.Client().Bucket("bkt")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if next, err := bucket.AppendObject("key", strings.NewReader("three"), 6); err != nil || next != 11 {
+		t.Errorf("next position %d, %v", next, err)
+	}
+	if got, code := get(t, s.Client(), "key"); string(got) != "onetwothree" {
+		t.Errorf("%q, %s", got, code)
 	}
 }
 

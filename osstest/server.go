@@ -39,6 +39,10 @@ func WithLatency(d time.Duration) Option { return Option{fake.WithLatency(d)} }
 // WithRate limits the bodies of all answers together, in bytes per second.
 func WithRate(bytesPerSecond int64) Option { return Option{fake.WithTotalRate(bytesPerSecond)} }
 
+// WithThawTime sets how long each restore of a frozen object takes, on the server's clock, which [Server.Advance] moves. By
+// default it takes as long as OSS says: a minute for Archive, up to 48 hours for the others. With 0 it takes no time.
+func WithThawTime(d time.Duration) Option { return Option{fake.WithThawTime(d)} }
+
 // NewServer starts a server for a test. When the test ends, it reports faults that were planned and did not happen, and
 // closes the server.
 func NewServer(t testing.TB, opts ...Option) *Server {
@@ -105,8 +109,12 @@ func (s *Server) Up() error { return s.fake.Up() }
 // CutConns resets all open connections. New ones are accepted.
 func (s *Server) CutConns() { s.fake.CutConns() }
 
-// Advance moves the server's clock forward. Signed URLs and temporary credentials that end within d have expired then.
-func (s *Server) Advance(d time.Duration) { s.ahead.Add(int64(d)) }
+// Advance moves the server's clock forward. Signed URLs and temporary credentials that end within d have expired then, and
+// objects have thawed or are frozen again. The server goes on to accept what clients sign by the clock of this machine.
+func (s *Server) Advance(d time.Duration) {
+	s.fake.SetQuirks(fake.AnyClock)
+	s.ahead.Add(int64(d))
+}
 
 // AddUser adds permanent credentials.
 func (s *Server) AddUser(accessKeyID, accessKeySecret string) {
