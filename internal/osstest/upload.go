@@ -46,10 +46,11 @@ func (s *Server) initiate(q *query, b *bucket) (*reply, *apiError) {
 		key = escape(key)
 	}
 	return xmlReply(struct {
-		XMLName               xml.Name `xml:"InitiateMultipartUploadResult"`
-		Bucket, Key, UploadId string
-		EncodingType          string `xml:",omitempty"`
-	}{Bucket: b.name, Key: key, UploadId: id, EncodingType: q.get("encoding-type")})
+		XMLName      xml.Name `xml:"InitiateMultipartUploadResult"`
+		Bucket, Key  string
+		UploadID     string `xml:"UploadId"`
+		EncodingType string `xml:",omitempty"`
+	}{Bucket: b.name, Key: key, UploadID: id, EncodingType: q.get("encoding-type")})
 }
 
 // encryptedParts is how many parts an upload that was encrypted by its client has, by the sizes in its headers.

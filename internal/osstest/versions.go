@@ -12,35 +12,37 @@ type versionListing struct {
 	Name                string
 	Prefix              string
 	KeyMarker           string
-	VersionIdMarker     string
+	VersionIDMarker     string `xml:"VersionIdMarker"`
 	MaxKeys             int
 	Delimiter           string
 	EncodingType        string `xml:",omitempty"`
 	IsTruncated         bool
 	NextKeyMarker       string `xml:",omitempty"`
-	NextVersionIdMarker string `xml:",omitempty"`
+	NextVersionIDMarker string `xml:"NextVersionIdMarker,omitempty"`
 	Entries             []any  // listedVersion and listedMarker, as they come
 	CommonPrefixes      []listedPrefix
 }
 
 type listedVersion struct {
-	XMLName        xml.Name `xml:"Version"`
-	Key, VersionId string
-	IsLatest       bool
-	LastModified   string
-	ETag, Type     string
-	Size           int64
-	StorageClass   string
-	RestoreInfo    string `xml:",omitempty"`
-	Owner          owner
+	XMLName      xml.Name `xml:"Version"`
+	Key          string
+	VersionID    string `xml:"VersionId"`
+	IsLatest     bool
+	LastModified string
+	ETag, Type   string
+	Size         int64
+	StorageClass string
+	RestoreInfo  string `xml:",omitempty"`
+	Owner        owner
 }
 
 type listedMarker struct {
-	XMLName        xml.Name `xml:"DeleteMarker"`
-	Key, VersionId string
-	IsLatest       bool
-	LastModified   string
-	Owner          owner
+	XMLName      xml.Name `xml:"DeleteMarker"`
+	Key          string
+	VersionID    string `xml:"VersionId"`
+	IsLatest     bool
+	LastModified string
+	Owner        owner
 }
 
 type owner struct{ ID, DisplayName string }
@@ -51,14 +53,14 @@ var theOwner = owner{"1234567890123456", "1234567890123456"}
 func (s *Server) listVersions(q *query, b *bucket) (*reply, *apiError) {
 	l := &versionListing{
 		Name: b.name, Prefix: q.get("prefix"), Delimiter: q.get("delimiter"), KeyMarker: q.get("key-marker"),
-		VersionIdMarker: q.get("version-id-marker"), EncodingType: q.get("encoding-type"),
+		VersionIDMarker: q.get("version-id-marker"), EncodingType: q.get("encoding-type"),
 	}
 	var e *apiError
 	if l.MaxKeys, e = pageSize(q); e != nil {
 		return nil, e
 	}
-	if l.VersionIdMarker != "" && l.KeyMarker == "" {
-		e := badArgument("version-id-marker", l.VersionIdMarker, "A version-id marker cannot be specified without a key marker.")
+	if l.VersionIDMarker != "" && l.KeyMarker == "" {
+		e := badArgument("version-id-marker", l.VersionIDMarker, "A version-id marker cannot be specified without a key marker.")
 		e.ec = "0012-00000106"
 		return nil, e
 	}
@@ -92,7 +94,7 @@ func (s *Server) walkVersions(b *bucket, l *versionListing) *apiError {
 	}
 	defer func() {
 		if !l.IsTruncated {
-			l.NextKeyMarker, l.NextVersionIdMarker = "", ""
+			l.NextKeyMarker, l.NextVersionIDMarker = "", ""
 		}
 	}()
 	for {
@@ -106,7 +108,7 @@ func (s *Server) walkVersions(b *bucket, l *versionListing) *apiError {
 			versions, latest = []*Object{made}, 0
 		}
 		if key == l.KeyMarker {
-			versions, _ = olderThan(versions, l.VersionIdMarker)
+			versions, _ = olderThan(versions, l.VersionIDMarker)
 		}
 		if len(versions) == 0 {
 			continue // deleted since the keys were sorted, or listed already
@@ -116,7 +118,7 @@ func (s *Server) walkVersions(b *bucket, l *versionListing) *apiError {
 				return nil
 			}
 			l.CommonPrefixes = append(l.CommonPrefixes, listedPrefix{common})
-			l.NextKeyMarker, l.NextVersionIdMarker = common, ""
+			l.NextKeyMarker, l.NextVersionIDMarker = common, ""
 			c.seek(beyond(common))
 			continue
 		}
@@ -129,7 +131,7 @@ func (s *Server) walkVersions(b *bucket, l *versionListing) *apiError {
 				id = ""
 			}
 			l.Entries = append(l.Entries, s.listVersion(l, o, id, i == latest))
-			l.NextKeyMarker, l.NextVersionIdMarker = key, id
+			l.NextKeyMarker, l.NextVersionIDMarker = key, id
 		}
 	}
 }
@@ -141,9 +143,9 @@ func (s *Server) seekVersion(b *bucket, l *versionListing, c *cursor) *apiError 
 		c.seek(l.Prefix)
 	case grouped:
 		c.seek(beyond(common))
-	case l.VersionIdMarker != "":
-		if _, ok := olderThan(b.objects[l.KeyMarker], l.VersionIdMarker); !ok && s.quirk(MarkerMustExist) {
-			return badArgument("version-id-marker", l.VersionIdMarker, "The version-id marker does not exist.")
+	case l.VersionIDMarker != "":
+		if _, ok := olderThan(b.objects[l.KeyMarker], l.VersionIDMarker); !ok && s.quirk(MarkerMustExist) {
+			return badArgument("version-id-marker", l.VersionIDMarker, "The version-id marker does not exist.")
 		}
 		c.seek(l.KeyMarker)
 	default:
@@ -169,11 +171,11 @@ func (s *Server) listVersion(l *versionListing, o *Object, id string, latest boo
 		key = escape(key)
 	}
 	if o.Marker {
-		return listedMarker{Key: key, VersionId: id, IsLatest: latest, LastModified: iso(o.LastModified), Owner: theOwner}
+		return listedMarker{Key: key, VersionID: id, IsLatest: latest, LastModified: iso(o.LastModified), Owner: theOwner}
 	}
 	_, restoreInfo := s.frost(o)
 	return listedVersion{
-		Key: key, VersionId: id, IsLatest: latest, LastModified: iso(o.LastModified), ETag: o.ETag, Type: o.Type,
+		Key: key, VersionID: id, IsLatest: latest, LastModified: iso(o.LastModified), ETag: o.ETag, Type: o.Type,
 		Size: o.Size(), StorageClass: o.Class, RestoreInfo: restoreInfo, Owner: theOwner,
 	}
 }

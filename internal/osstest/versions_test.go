@@ -34,12 +34,13 @@ type versionPage struct {
 	NextID      string                    `xml:"NextVersionIdMarker"`
 	Prefixes    []struct{ Prefix string } `xml:"CommonPrefixes"`
 	All         []struct {
-		XMLName                            xml.Name
-		Key, VersionId, ETag, LastModified string
-		IsLatest                           bool
-		Size                               int64
-		Type, StorageClass, RestoreInfo    string
-		Owner                              struct{ ID string }
+		XMLName                 xml.Name
+		Key, ETag, LastModified string
+		VersionID               string `xml:"VersionId"`
+		IsLatest                bool
+		Size                    int64
+		Type, StorageClass      string
+		Owner                   struct{ ID string }
 	} `xml:",any"`
 }
 
@@ -89,7 +90,7 @@ func allVersions(t *testing.T, b *oss.Bucket, params map[string]any, between fun
 				t.Fatal(e, err)
 			}
 			all = append(all, versionEntry{
-				Key: unescape(t, e.Key), ID: e.VersionId, ETag: e.ETag, Latest: e.IsLatest, Marker: e.XMLName.Local == "DeleteMarker",
+				Key: unescape(t, e.Key), ID: e.VersionID, ETag: e.ETag, Latest: e.IsLatest, Marker: e.XMLName.Local == "DeleteMarker",
 				Size: e.Size, Modified: at, Type: e.Type, StorageClass: e.StorageClass,
 			})
 		}
@@ -300,7 +301,7 @@ func TestVersionsChangeBetweenPages(t *testing.T) {
 		var got []string
 		for _, e := range p.All {
 			if e.XMLName.Local == "Version" {
-				got = append(got, e.VersionId)
+				got = append(got, e.VersionID)
 			}
 		}
 		if !slices.Equal(got, want) {
