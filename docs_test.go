@@ -273,8 +273,8 @@ func documentedOptions(t *testing.T) []documentedOption {
 		"WithCheckpoint": s.checkpoint == checkpointPlace{}, "WithoutPreallocation": !s.sparse, "WithURLRefresh": s.refresh == nil,
 		"WithHTTPClient": s.httpClient == nil, "WithInclude": s.include == nil, "WithExclude": s.exclude == nil,
 		"WithShard": s.shard.Count == 0, "WithCompareCRC64": !s.compareCRC, "WithProgress": s.progress == nil,
-		"WithObjectResult": s.objectResult == nil,
-		"WithLogger":       !s.log.Enabled(t.Context(), slog.LevelError),
+		"WithObjectResult": s.objectResult == nil, "WithDryRun": !s.dryRun, "WithDelete": !s.mirror,
+		"WithLogger": !s.log.Enabled(t.Context(), slog.LevelError),
 	} {
 		if !zero {
 			t.Errorf("the default of %s is none that docs/options.md knows", name)
@@ -305,6 +305,8 @@ func documentedOptions(t *testing.T) []documentedOption {
 		{WithExclude(), "none", nil},
 		{WithShard(0, 1), "all keys", nil},
 		{WithCompareCRC64(), "by size and time", nil},
+		{WithDelete(1), "nothing is deleted", nil},
+		{WithDryRun(), "it is done", nil},
 		{WithProgress(func(Progress) {}), "none", nil},
 		{WithObjectResult(func(ObjectResult) {}), "none", nil},
 		{WithLogger(slog.Default()), "nothing is logged", nil},

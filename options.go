@@ -500,6 +500,45 @@ func WithCompareCRC64() Option {
 	}}
 }
 
+// WithDryRun finds out what a call would do, and does nothing: it lists, compares the files that are there, and asks for what it
+// needs for that, but nothing on the disk is made, changed or removed. A folder that is missing stays so.
+//
+// [WithObjectResult] reports what would be downloaded as [ObjectWouldDownload], and what would be deleted as
+// [ObjectWouldDelete]. The counts of the [PrefixResult] are those of what would be done; Bytes are as they were listed. What shows
+// only while bytes arrive or are written is not found out, nor are names that a folder takes for the same if that is missing
+// or empty. Files whose times differ by less than two seconds are compared by CRC-64, since the file system may round times.
+//
+// It applies to [Downloader.DownloadPrefix] and [Downloader.DownloadObjects].
+func WithDryRun() Option {
+	return Option{"WithDryRun", inMany, func(s *settings) error {
+		s.dryRun = true
+		return nil
+	}}
+}
+
+// WithDelete makes the folder a mirror of the prefix: files in it that no key has are deleted, most of them at most. If there are
+// more, none is deleted, and the call returns an error that says how many there are. Each is reported as [ObjectDeleted].
+//
+// Files are deleted last, and only if everything was listed and no object failed. Never deleted are names that
+// [WithInclude] or [WithExclude] leave out, names that cannot belong to a key with the prefix, whatever is not a regular file,
+// links and what they lead to, .ossdl and what is in it, and in a case-insensitive folder a file whose name a key has in
+// another case. Folders that become empty are removed, unless a key stands for them.
+//
+// If a file system lists files under other names than they were given, such as another normal form of Unicode, that is an error,
+// and nothing is deleted. The call remembers 16 to 40 bytes per key, and the names of most files. Calls for several prefixes
+// need folders of their own. Together with [WithShard], WithDelete is an error: a share does not know the keys of the others.
+//
+// It applies to [Downloader.DownloadPrefix].
+func WithDelete(most int) Option {
+	return Option{"WithDelete", inDownloadPrefix, func(s *settings) error {
+		if most < 0 {
+			return fmt.Errorf("%d files: 0 or more may be deleted", most)
+		}
+		s.mirror, s.deleteMost = true, most
+		return nil
+	}}
+}
+
 // WithoutPreallocation leaves the partial file sparse instead of reserving its space. A full disk is then found only while
 // writing: [ErrNoSpace] may come at any byte.
 //
@@ -612,6 +651,9 @@ type prefixOptions struct {
 	exclude    []string
 	shard      tree.Shard
 	compareCRC bool // compare files by CRC-64 instead of time
+	dryRun     bool // do nothing
+	mirror     bool // delete files that no key has
+	deleteMost int  // at most so many
 }
 
 // rangeAsked is what WithRange asks for: length bytes from offset on, or all from there if length is -1.

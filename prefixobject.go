@@ -98,7 +98,11 @@ func (p *prefixCall) makeFolder(ctx context.Context, o *item) error {
 	if err := p.folder.Make(name); err != nil {
 		return p.noSpace(err)
 	}
-	p.madeFolder(o)
+	if p.cfg.dryRun {
+		p.planned(o)
+	} else {
+		p.madeFolder(o)
+	}
 	return nil
 }
 
@@ -114,11 +118,19 @@ func (p *prefixCall) fetchMissing(ctx context.Context, o *item) error {
 	if err != nil {
 		return err
 	}
+	if !there && p.cfg.dryRun {
+		p.planned(o)
+		return nil
+	}
 	if !there {
 		return p.fetch(ctx, o)
 	}
 	if err := p.folder.Claim(o.name); err != nil {
 		return err
+	}
+	if p.cfg.dryRun {
+		p.skipped(o, true)
+		return nil
 	}
 	durable, err := p.tidy(o.name)
 	if err != nil {
@@ -136,6 +148,7 @@ func (p *prefixCall) isThere(ctx context.Context, o *item) (bool, error) {
 		return false, err
 	}
 	o.there = fi.Size()
+	p.wasThere()
 	byCRC := p.cfg.compareCRC
 	if !o.Symlink && o.hasSize() {
 		if fi.Size() != o.Size {

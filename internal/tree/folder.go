@@ -23,6 +23,7 @@ type Folder struct {
 	log       *slog.Logger
 	foldsCase bool
 	leftovers bool
+	readOnly  bool // nothing may be made or changed; see [Look]
 	names     *collisionFS
 	top       place
 
@@ -86,9 +87,12 @@ func (f *Folder) IsFolder(name string) bool {
 }
 
 // Make makes the folder name and those above it. It is an error if anything else has that name, even a link to a folder: two
-// paths to one place would let one object replace another unnoticed.
+// paths to one place would let one object replace another unnoticed. After [Look] it only finds out whether that is so.
 func (f *Folder) Make(name string) error {
 	_, err := f.place(name)
+	if f.readOnly && errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
 	return err
 }
 
@@ -100,6 +104,9 @@ func (f *Folder) place(name string) (place, error) {
 	parent, err := f.place(path.Dir(name))
 	if err != nil {
 		return place{}, err
+	}
+	if f.readOnly {
+		return f.lookAt(name, parent)
 	}
 	// No file may be placed in the folder before it is synced. One at a time is enough: keys come folder by folder.
 	f.making.Lock()
@@ -113,6 +120,18 @@ func (f *Folder) place(name string) (place, error) {
 	p := f.look(name, parent)
 	f.remember(name, p)
 	return p, nil
+}
+
+// lookAt finds out whether the folder name could be made, or is there; if not, the error is [fs.ErrNotExist].
+func (f *Folder) lookAt(name string, above place) (place, error) {
+	if f.isReserved(name, above) {
+		return place{}, errReserved(name)
+	}
+	if err := f.checkFolder(name); err != nil {
+		return place{}, fsys.NameError(f.fs, err)
+	}
+	f.remember(name, above)
+	return above, nil
 }
 
 // look finds out about the folder name, which exists. Its files have their working files in it, rather than where those of
@@ -169,9 +188,12 @@ func (f *Folder) checkFolder(name string) error {
 }
 
 // File returns what is at name: nil if there is nothing, an error if it is not a regular file or can be none. Its folder is
-// made.
+// made, unless nothing may be.
 func (f *Folder) File(name string) (fs.FileInfo, error) {
 	above, err := f.place(path.Dir(name))
+	if f.readOnly && errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
 	if err != nil {
 		return nil, err
 	}
