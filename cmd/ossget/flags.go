@@ -89,6 +89,13 @@ What to download:
                         local name is the key. - reads standard input. Empty lines are
                         skipped, and a CR at the end of a line is no part of a key
   -0                    keys in FILE end in a NUL instead of a line feed
+  -dry-run              with -recursive or -files-from: print on standard output what
+                        would be downloaded, skipped and deleted, a line each, and do
+                        nothing; with -json a JSON line each, before that of the result
+  -delete N             with -recursive: afterwards delete the files in DEST that no key
+                        has, unless some object failed, N at most. If there are more,
+                        none is deleted. What -include and -exclude leave out stays, and
+                        so do links. Not with -shard
 
 How to download:
   -mkdir                make the folder of DEST, with its parents, if it is missing;
@@ -116,8 +123,8 @@ Output:
                         requests retries seconds; on failure also error code requestId.
                         With -recursive and -files-from: path done skipped failed bytes
                         notDurable encrypted unverified resumedBytes downloadedBytes
-                        requests retries seconds failures; failures lists key error code
-                        requestId of at most 1000 objects.
+                        requests retries deleted dryRun seconds failures; failures lists
+                        key error code requestId of at most 1000 objects.
                         If DEST is -, it is the last line on standard error
   -quiet                no progress. Otherwise there is a bar on a terminal, and plain
                         lines elsewhere, on standard error. With -recursive it shows the
@@ -165,6 +172,7 @@ type command struct {
 	recursive, version, mkdir bool
 	filesFrom                 string        // the list of keys; stdoutName: standard input
 	nul                       bool          // keys in it end in a NUL
+	dryRun                    bool          // print what would be done
 	growing                   bool          // accept what is appended to an object meanwhile
 	timeout                   time.Duration // of the whole command; 0: none
 }
@@ -289,6 +297,11 @@ func (c *command) defineSelection(flags *flag.FlagSet) {
 		return nil
 	})
 	flags.BoolVar(&c.nul, "0", false, "")
+	flags.BoolVar(&c.dryRun, "dry-run", false, "")
+	define(flags, "delete", parseCount, func(most int) error {
+		call(ossdl.WithDelete(most))
+		return nil
+	})
 	flags.BoolVar(&c.growing, "growing", false, "")
 }
 
@@ -468,13 +481,19 @@ func (c *command) applicable(flags *flag.FlagSet) (err error) {
 // combinations checks which flags were given, and which of them together.
 func (c *command) combinations(flags *flag.FlagSet) (err error) {
 	var checkpoints []string
+	given := map[string]bool{}
 	flags.Visit(func(f *flag.Flag) {
+		given[f.Name] = true
 		switch f.Name {
 		case "endpoint":
 			c.endpointBy = "-endpoint"
 		case "region":
 			c.regionBy = "-region"
-		case "include", "exclude", "shard":
+		case "delete":
+			if !c.recursive {
+				err = errors.New("-delete requires -recursive and oss://bucket/prefix/")
+			}
+		case "include", "exclude", "shard", "dry-run":
 			if !c.recursive && c.filesFrom == "" {
 				err = fmt.Errorf("-%s requires -recursive and oss://bucket/prefix/, or -files-from", f.Name)
 			}
@@ -490,6 +509,9 @@ func (c *command) combinations(flags *flag.FlagSet) (err error) {
 			checkpoints = append(checkpoints, "-"+f.Name)
 		}
 	})
+	if given["delete"] && given["shard"] {
+		return errors.New("-delete and -shard exclude each other: a share does not know the keys of the others")
+	}
 	if len(checkpoints) > 1 {
 		return fmt.Errorf("%s exclude each other", strings.Join(checkpoints, " and "))
 	}
