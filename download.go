@@ -68,7 +68,7 @@
 //   - files: [WithCheckpoint], [WithCheckpointDir], [WithoutCheckpoint], [WithoutPreallocation]
 //   - URLs: [WithURLRefresh], [WithHTTPClient]
 //   - readers: [WithReadAhead]
-//   - prefixes and lists: [WithInclude], [WithExclude], [WithShard], [WithCompareCRC64], [WithDelete], [WithDryRun]
+//   - prefixes and lists: [WithInclude], [WithExclude], [WithShard], [WithKeyRange], [WithCompareCRC64], [WithDelete], [WithDryRun]
 //   - what is reported: [WithProgress], [WithObjectResult], [WithLogger]
 package ossdl
 

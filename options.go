@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/aliyun/aliyun-oss-go-sdk/oss"
 
@@ -488,6 +489,35 @@ func WithShard(index, count int) Option {
 	}}
 }
 
+// WithKeyRange downloads only the keys of a prefix that come after the key after and not after the key until, in the order of their
+// bytes: after is not in the range, until is. An empty one means no bound. Both are whole keys, and need not exist.
+//
+// Only that part is listed, so many workers share a large prefix without each listing all of it, as they do with [WithShard]. Ranges
+// of which each begins with the until of the one before cover all keys once. A call does not know the keys of other ranges:
+//
+//   - of a key that is a file and one that would lie below it, in different ranges, whichever comes later finds what the other
+//     has made, and fails
+//   - in a case-insensitive folder, of keys in different ranges that differ only by case, the later one replaces the file of the
+//     other; such ranges need folders of their own
+//
+// Two bounds between which there is nothing are an error. Together with [WithDelete], WithKeyRange is an error, too.
+//
+// It applies to [Downloader.DownloadPrefix].
+func WithKeyRange(after, until string) Option {
+	return Option{"WithKeyRange", inDownloadPrefix, func(s *settings) error {
+		for _, key := range []string{after, until} {
+			if len(key) > bucket.MaxKey || !utf8.ValidString(key) {
+				return fmt.Errorf("key %q: up to %d bytes of UTF-8 are allowed", key, bucket.MaxKey)
+			}
+		}
+		if until != "" && until <= after {
+			return fmt.Errorf("no key comes after %q and not after %q", after, until)
+		}
+		s.after, s.until = after, until
+		return nil
+	}}
+}
+
 // WithCompareCRC64 compares an existing file that has the object's size by CRC-64 instead of time. For each such file the call
 // makes a HEAD request, unless an [Object] has the CRC-64, and reads the file. If the service has no CRC-64 of the object, the
 // time decides.
@@ -526,7 +556,7 @@ func WithDryRun() Option {
 //
 // If a file system lists files under other names than they were given, such as another normal form of Unicode, that is an error,
 // and nothing is deleted. The call remembers 16 to 40 bytes per key, and the names of most files. Calls for several prefixes
-// need folders of their own. Together with [WithShard], WithDelete is an error: a share does not know the keys of the others.
+// need folders of their own. Together with [WithShard] or [WithKeyRange], WithDelete is an error: a part of the keys does not know the others.
 //
 // It applies to [Downloader.DownloadPrefix].
 func WithDelete(most int) Option {
@@ -650,10 +680,12 @@ type prefixOptions struct {
 	include    []string
 	exclude    []string
 	shard      tree.Shard
-	compareCRC bool // compare files by CRC-64 instead of time
-	dryRun     bool // do nothing
-	mirror     bool // delete files that no key has
-	deleteMost int  // at most so many
+	after      string // only keys behind this one; "": all
+	until      string // only keys up to this one; "": all
+	compareCRC bool   // compare files by CRC-64 instead of time
+	dryRun     bool   // do nothing
+	mirror     bool   // delete files that no key has
+	deleteMost int    // at most so many
 }
 
 // rangeAsked is what WithRange asks for: length bytes from offset on, or all from there if length is -1.

@@ -188,6 +188,8 @@ func (d *Downloader) newPrefixCall(ctx context.Context, name, prefix, dir string
 		return nil, errors.New("empty destination folder; the current one is \".\"")
 	case cfg.mirror && cfg.shard.Count > 1:
 		return nil, errors.New("WithDelete and WithShard exclude each other: a share does not know the keys of the others")
+	case cfg.mirror && (cfg.after != "" || cfg.until != ""):
+		return nil, errors.New("WithDelete and WithKeyRange exclude each other: a part of the keys does not know the others")
 	}
 	caught := &panics{}
 	cfg.log, cfg.progress, cfg.objectResult = caught.logger(cfg.log), caught.progress(cfg.progress), caught.objectResult(cfg.objectResult)
@@ -295,7 +297,7 @@ func (p *prefixCall) listed(ctx context.Context) iter.Seq2[entry, error] {
 
 // list reads the pages of the listing, one after the other.
 func (p *prefixCall) list(ctx context.Context, pages chan<- []bucket.Entry) error {
-	for at := (bucket.Cursor{}); ; {
+	for at := bucket.After(p.cfg.after); ; {
 		var page []bucket.Entry
 		var next bucket.Cursor
 		err := p.ask(ctx, "listing", func(ctx context.Context, m *engine.Meter) (err error) {
@@ -305,16 +307,26 @@ func (p *prefixCall) list(ctx context.Context, pages chan<- []bucket.Entry) erro
 		if err != nil {
 			return fmt.Errorf("listing: %w", err)
 		}
+		page, whole := p.withinRange(page)
 		select {
 		case pages <- page:
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		}
-		if next.Token == "" {
+		if next.Token == "" || !whole {
 			return nil
 		}
 		at = next
 	}
+}
+
+// withinRange returns the entries of a page that are within the range of keys, and whether all of them are.
+func (p *prefixCall) withinRange(page []bucket.Entry) (within []bucket.Entry, whole bool) {
+	if p.cfg.until == "" || len(page) == 0 || page[len(page)-1].Key <= p.cfg.until {
+		return page, true
+	}
+	end := slices.IndexFunc(page, func(o bucket.Entry) bool { return o.Key > p.cfg.until })
+	return page[:end], false
 }
 
 // dispatch starts with each wanted object as soon as there is room for it. It returns once all have ended.

@@ -118,6 +118,7 @@ func TestDeleteFlag(t *testing.T) {
 	for _, args := range [][]string{
 		{"-delete", "1", "oss://bucket/key"}, {"-delete", "-1", "-recursive", "oss://bucket/p/"}, {"-delete", "1", "-files-from", list, "oss://bucket/"},
 		{"-dry-run", "oss://bucket/key"}, {"-dry-run", s.URL("bucket", "p/a.gz")}, {"-delete", "1", "-shard", "0/2", "-recursive", "oss://bucket/p/"},
+		{"-delete", "1", "-until", "p/x", "-recursive", "oss://bucket/p/"},
 	} {
 		if r := runHere(t.Context(), envOf(s), args...); r.exit != 2 || !strings.HasPrefix(r.stderr, "ossget: ") {
 			t.Errorf("%q: %+v", args, r)
