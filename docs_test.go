@@ -277,8 +277,9 @@ func documentedOptions(t *testing.T) []documentedOption {
 		"WithCheckpoint": s.checkpoint == checkpointPlace{}, "WithMkdirAll": !s.mkdir, "WithoutPreallocation": !s.sparse, "WithURLRefresh": s.refresh == nil,
 		"WithHTTPClient": s.httpClient == nil, "WithInclude": s.include == nil, "WithExclude": s.exclude == nil,
 		"WithShard": s.shard.Count == 0, "WithCompareCRC64": !s.compareCRC, "WithProgress": s.progress == nil,
-		"WithObjectResult": s.objectResult == nil,
-		"WithLogger":       !s.log.Enabled(t.Context(), slog.LevelError),
+		"WithObjectResult": s.objectResult == nil, "WithDryRun": !s.dryRun, "WithDelete": !s.mirror,
+		"WithKeyRange": s.after == "" && s.until == "",
+		"WithLogger":   !s.log.Enabled(t.Context(), slog.LevelError),
 	} {
 		if !zero {
 			t.Errorf("the default of %s is none that docs/options.md knows", name)
@@ -309,7 +310,10 @@ func documentedOptions(t *testing.T) []documentedOption {
 		{WithInclude(), "all keys", nil},
 		{WithExclude(), "none", nil},
 		{WithShard(0, 1), "all keys", nil},
+		{WithKeyRange("", ""), "all keys", nil},
 		{WithCompareCRC64(), "by size and time", nil},
+		{WithDelete(1), "nothing is deleted", nil},
+		{WithDryRun(), "it is done", nil},
 		{WithProgress(func(Progress) {}), "none", nil},
 		{WithObjectResult(func(ObjectResult) {}), "none", nil},
 		{WithLogger(slog.Default()), "nothing is logged", nil},

@@ -68,7 +68,7 @@
 //   - files: [WithCheckpoint], [WithCheckpointDir], [WithoutCheckpoint], [WithoutPreallocation], [WithMkdirAll]
 //   - URLs: [WithURLRefresh], [WithHTTPClient]
 //   - readers: [WithReadAhead]
-//   - prefixes and lists: [WithInclude], [WithExclude], [WithShard], [WithCompareCRC64]
+//   - prefixes and lists: [WithInclude], [WithExclude], [WithShard], [WithKeyRange], [WithCompareCRC64], [WithDelete], [WithDryRun]
 //   - what is reported: [WithProgress], [WithObjectResult], [WithLogger]
 package ossdl
 

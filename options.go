@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/aliyun/aliyun-oss-go-sdk/oss"
 
@@ -487,6 +488,35 @@ func WithShard(index, count int) Option {
 	}}
 }
 
+// WithKeyRange downloads only the keys of a prefix that come after the key after and not after the key until, in the order of their
+// bytes: after is not in the range, until is. An empty one means no bound. Both are whole keys, and need not exist.
+//
+// Only that part is listed, so many workers share a large prefix without each listing all of it, as they do with [WithShard]. Ranges
+// of which each begins with the until of the one before cover all keys once. A call does not know the keys of other ranges:
+//
+//   - of a key that is a file and one that would lie below it, in different ranges, whichever comes later finds what the other
+//     has made, and fails
+//   - in a case-insensitive folder, of keys in different ranges that differ only by case, the later one replaces the file of the
+//     other; such ranges need folders of their own
+//
+// Two bounds between which there is nothing are an error. Together with [WithDelete], WithKeyRange is an error, too.
+//
+// It applies to [Downloader.DownloadPrefix].
+func WithKeyRange(after, until string) Option {
+	return Option{"WithKeyRange", inDownloadPrefix, func(s *settings) error {
+		for _, key := range []string{after, until} {
+			if len(key) > bucket.MaxKey || !utf8.ValidString(key) {
+				return fmt.Errorf("key %q: up to %d bytes of UTF-8 are allowed", key, bucket.MaxKey)
+			}
+		}
+		if until != "" && until <= after {
+			return fmt.Errorf("no key comes after %q and not after %q", after, until)
+		}
+		s.after, s.until = after, until
+		return nil
+	}}
+}
+
 // WithCompareCRC64 compares an existing file that has the object's size by CRC-64 instead of time. For each such file the call
 // makes a HEAD request, unless an [Object] has the CRC-64, and reads the file. If the service has no CRC-64 of the object, the
 // time decides.
@@ -495,6 +525,45 @@ func WithShard(index, count int) Option {
 func WithCompareCRC64() Option {
 	return Option{"WithCompareCRC64", inNew | inMany, func(s *settings) error {
 		s.compareCRC = true
+		return nil
+	}}
+}
+
+// WithDryRun finds out what a call would do, and does nothing: it lists, compares the files that are there, and asks for what it
+// needs for that, but nothing on the disk is made, changed or removed. A folder that is missing stays so.
+//
+// [WithObjectResult] reports what would be downloaded as [ObjectWouldDownload], and what would be deleted as
+// [ObjectWouldDelete]. The counts of the [PrefixResult] are those of what would be done; Bytes are as they were listed. What shows
+// only while bytes arrive or are written is not found out, nor are names that a folder takes for the same if that is missing
+// or empty. Files whose times differ by less than two seconds are compared by CRC-64, since the file system may round times.
+//
+// It applies to [Downloader.DownloadPrefix] and [Downloader.DownloadObjects].
+func WithDryRun() Option {
+	return Option{"WithDryRun", inMany, func(s *settings) error {
+		s.dryRun = true
+		return nil
+	}}
+}
+
+// WithDelete makes the folder a mirror of the prefix: files in it that no key has are deleted, most of them at most. If there are
+// more, none is deleted, and the call returns an error that says how many there are. Each is reported as [ObjectDeleted].
+//
+// Files are deleted last, and only if everything was listed and no object failed. Never deleted are names that
+// [WithInclude] or [WithExclude] leave out, names that cannot belong to a key with the prefix, whatever is not a regular file,
+// links and what they lead to, .ossdl and what is in it, and in a case-insensitive folder a file whose name a key has in
+// another case. Folders that become empty are removed, unless a key stands for them.
+//
+// If a file system lists files under other names than they were given, such as another normal form of Unicode, that is an error,
+// and nothing is deleted. The call remembers 16 to 40 bytes per key, and the names of most files. Calls for several prefixes
+// need folders of their own. Together with [WithShard] or [WithKeyRange], WithDelete is an error: a part of the keys does not know the others.
+//
+// It applies to [Downloader.DownloadPrefix].
+func WithDelete(most int) Option {
+	return Option{"WithDelete", inDownloadPrefix, func(s *settings) error {
+		if most < 0 {
+			return fmt.Errorf("%d files: 0 or more may be deleted", most)
+		}
+		s.mirror, s.deleteMost = true, most
 		return nil
 	}}
 }
@@ -622,7 +691,12 @@ type prefixOptions struct {
 	include    []string
 	exclude    []string
 	shard      tree.Shard
-	compareCRC bool // compare files by CRC-64 instead of time
+	after      string // only keys behind this one; "": all
+	until      string // only keys up to this one; "": all
+	compareCRC bool   // compare files by CRC-64 instead of time
+	dryRun     bool   // do nothing
+	mirror     bool   // delete files that no key has
+	deleteMost int    // at most so many
 }
 
 // rangeAsked is what WithRange asks for: length bytes from offset on, or all from there if length is -1.

@@ -185,6 +185,9 @@ func TestEveryOptionAtEveryEntryPoint(t *testing.T) {
 		"WithShard":            {prefix, func(*entry) ossdl.Option { return ossdl.WithShard(0, 1) }},
 		"WithCompareCRC64":     {prefix, func(*entry) ossdl.Option { return ossdl.WithCompareCRC64() }},
 		"WithObjectResult":     {"DownloadPrefix DownloadObjects", func(*entry) ossdl.Option { return ossdl.WithObjectResult(func(ossdl.ObjectResult) {}) }},
+		"WithDryRun":           {"DownloadPrefix DownloadObjects", func(*entry) ossdl.Option { return ossdl.WithDryRun() }},
+		"WithKeyRange":         {"DownloadPrefix", func(*entry) ossdl.Option { return ossdl.WithKeyRange("a", "z") }},
+		"WithDelete":           {"DownloadPrefix", func(*entry) ossdl.Option { return ossdl.WithDelete(5) }},
 		"WithoutPreallocation": {"New Download DownloadURL DownloadPrefix DownloadObjects", func(*entry) ossdl.Option { return ossdl.WithoutPreallocation() }},
 		"WithMkdirAll":         {"New Download DownloadURL", func(*entry) ossdl.Option { return ossdl.WithMkdirAll() }},
 		"WithLogger":           {everywhere, func(*entry) ossdl.Option { return ossdl.WithLogger(slog.New(slog.DiscardHandler)) }},
@@ -254,6 +257,11 @@ func TestBadOptionsTouchNothing(t *testing.T) {
 		{"WithShard", ossdl.WithShard(2, 2), "New DownloadPrefix DownloadObjects", "index"},
 		{"WithShard", ossdl.WithShard(0, 0), "New DownloadPrefix DownloadObjects", "count"},
 		{"WithObjectResult", ossdl.WithObjectResult(nil), "DownloadPrefix DownloadObjects", "nil"},
+		{"WithKeyRange", ossdl.WithKeyRange("b", "b"), "DownloadPrefix", "no key"},
+		{"WithKeyRange", ossdl.WithKeyRange("b", "a"), "DownloadPrefix", "no key"},
+		{"WithKeyRange", ossdl.WithKeyRange("\xff", ""), "DownloadPrefix", "UTF-8"},
+		{"WithKeyRange", ossdl.WithKeyRange("", strings.Repeat("x", 1024)), "DownloadPrefix", "1023"},
+		{"WithDelete", ossdl.WithDelete(-1), "DownloadPrefix", "0 or more"},
 		{"WithLogger", ossdl.WithLogger(nil), everywhere, "nil"},
 	} {
 		e := newEntry(t)

@@ -6,9 +6,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"iter"
 	"log/slog"
 	"maps"
+	"math"
+	"os"
+	"path/filepath"
 	"runtime"
 	"slices"
 	"strings"
@@ -165,6 +169,9 @@ type prefixCall struct {
 	sums       sums            // of the objects that have ended
 	calls      map[*call]int64 // those of the objects in flight, with the sizes listed
 	nth        int             // how many were begun
+	present    int             // files of keys that were there already
+
+	keep *tree.Keep // the names of the keys, if files without one are to be deleted; nil otherwise
 }
 
 // sums are the bytes of several objects, and the requests made for them.
@@ -183,6 +190,10 @@ func (d *Downloader) newPrefixCall(ctx context.Context, name, prefix, dir string
 		return nil, fmt.Errorf("prefix %q: up to %d bytes of UTF-8 without NUL are allowed", prefix, bucket.MaxKey)
 	case dir == "":
 		return nil, errors.New("empty destination folder; the current one is \".\"")
+	case cfg.mirror && cfg.shard.Count > 1:
+		return nil, errors.New("WithDelete and WithShard exclude each other: a share does not know the keys of the others")
+	case cfg.mirror && (cfg.after != "" || cfg.until != ""):
+		return nil, errors.New("WithDelete and WithKeyRange exclude each other: a part of the keys does not know the others")
 	}
 	caught := &panics{}
 	cfg.log, cfg.progress, cfg.objectResult = caught.logger(cfg.log), caught.progress(cfg.progress), caught.objectResult(cfg.objectResult)
@@ -190,28 +201,60 @@ func (d *Downloader) newPrefixCall(ctx context.Context, name, prefix, dir string
 		d: d, cfg: cfg, panics: caught, bucket: b, prefix: prefix, dir: dir, lane: d.newLane(cfg.concurrency, cfg.rateLimit),
 		watchdog: engine.NewWatchdog(cfg.stall), calls: map[*call]int64{},
 	}
+	if cfg.mirror {
+		p.keep = tree.NewKeep()
+	}
 	p.retrier = engine.NewRetrier(d.gate, p.lane, slots.Retry(cfg.retry), cfg.log, p.countRetry)
 	return p, nil
 }
 
 // run opens the folder and downloads everything that source yields into it.
 func (p *prefixCall) run(ctx context.Context, source func(context.Context) iter.Seq2[[]entry, error]) error {
-	root, err := fsys.OpenFolder(p.dir)
+	closeFolder, err := p.openFolder()
 	if err != nil {
-		return localfile.NoSpace(nil, p.dir, 0, err)
+		return err
 	}
-	defer root.Close()
-	p.fs = p.cfg.folderFS(root)
-	p.folder, err = tree.Open(p.fs, p.dir, p.cfg.log)
-	if err != nil {
-		return p.noSpace(err)
-	}
-	defer p.folder.Close()
+	defer closeFolder()
 	p.fs = p.folder.FS()
 	progress := startReporter(p.cfg.progress, p.snapshot, p.received)
-	err = p.verdict(ctx, p.fetchAll(ctx, source(ctx)))
+	err = p.fetchAll(ctx, source(ctx))
+	p.listingEnded(ctx, err)
+	if err == nil && p.keep != nil {
+		err = p.deleteExtras(ctx)
+	}
+	err = p.verdict(ctx, err)
 	progress.end(err)
 	return err
+}
+
+// openFolder opens the folder, and makes it if it is missing. For a dry run it only looks whether it is there.
+func (p *prefixCall) openFolder() (closeFolder func(), err error) {
+	folds := runtime.GOOS == "windows" || runtime.GOOS == "darwin"
+	if p.cfg.dryRun {
+		if _, err := os.Stat(p.dir); errors.Is(err, fs.ErrNotExist) {
+			p.folder = tree.Look(nil, p.dir, folds, p.cfg.log)
+			return func() {}, nil
+		}
+	}
+	root, err := fsys.OpenFolder(p.dir)
+	if err != nil {
+		return nil, localfile.NoSpace(nil, p.dir, 0, err)
+	}
+	p.fs = p.cfg.folderFS(root)
+	if p.cfg.dryRun {
+		p.folder = tree.Look(p.fs, p.dir, folds, p.cfg.log)
+		return func() { root.Close() }, nil
+	}
+	p.folder, err = tree.Open(p.fs, p.dir, p.cfg.log)
+	if err != nil {
+		err = p.noSpace(err)
+		root.Close()
+		return nil, err
+	}
+	return func() {
+		p.folder.Close()
+		root.Close()
+	}, nil
 }
 
 // fetchAll downloads the objects, many at a time. The error is that of the listing or the context; those of objects are counted.
@@ -263,7 +306,7 @@ func (p *prefixCall) listed(ctx context.Context) iter.Seq2[[]entry, error] {
 
 // list reads the pages of the listing, one after the other.
 func (p *prefixCall) list(ctx context.Context, pages chan<- []bucket.Entry) error {
-	for at := (bucket.Cursor{}); ; {
+	for at := bucket.After(p.cfg.after); ; {
 		var page []bucket.Entry
 		var next bucket.Cursor
 		err := p.ask(ctx, "listing", func(ctx context.Context, m *engine.Meter) (err error) {
@@ -273,16 +316,26 @@ func (p *prefixCall) list(ctx context.Context, pages chan<- []bucket.Entry) erro
 		if err != nil {
 			return fmt.Errorf("listing: %w", err)
 		}
+		page, whole := p.withinRange(page)
 		select {
 		case pages <- page:
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		}
-		if next.Token == "" {
+		if next.Token == "" || !whole {
 			return nil
 		}
 		at = next
 	}
+}
+
+// withinRange returns the entries of a page that are within the range of keys, and whether all of them are.
+func (p *prefixCall) withinRange(page []bucket.Entry) (within []bucket.Entry, whole bool) {
+	if p.cfg.until == "" || len(page) == 0 || page[len(page)-1].Key <= p.cfg.until {
+		return page, true
+	}
+	end := slices.IndexFunc(page, func(o bucket.Entry) bool { return o.Key > p.cfg.until })
+	return page[:end], false
 }
 
 // dispatch starts with each wanted object that is not there as soon as there is room for it. It returns once all have ended.
@@ -356,6 +409,9 @@ func (p *prefixCall) choose(names *tree.Names, o entry) (it *item, wanted bool) 
 		p.failed(it, err)
 		return nil, false
 	}
+	if p.keep != nil && name != "" {
+		p.keep.Add(name)
+	}
 	return it, true
 }
 
@@ -378,14 +434,20 @@ func (p *prefixCall) result(err error) *PrefixResult {
 	return &res
 }
 
-// verdict returns the error of the whole call; err is that of the listing or the context.
-func (p *prefixCall) verdict(ctx context.Context, err error) error {
-	err = withContextError(ctx, err)
+// listingEnded records the error that ended the listing, unless it is that of the context.
+func (p *prefixCall) listingEnded(ctx context.Context, err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if ctx.Err() == nil {
 		p.res.Listing = err
 	}
+}
+
+// verdict returns the error of the whole call; err is that of the listing, of a deletion or the context.
+func (p *prefixCall) verdict(ctx context.Context, err error) error {
+	err = withContextError(ctx, err)
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	if p.first == nil {
 		return err
 	}
@@ -485,6 +547,22 @@ func (p *prefixCall) madeFolder(o *item) {
 	p.settled(o, ObjectFolder, true, nil)
 }
 
+// planned counts an object that would be downloaded.
+func (p *prefixCall) planned(o *item) {
+	p.mu.Lock()
+	p.res.Done++
+	p.res.Bytes += o.Size
+	p.mu.Unlock()
+	p.settled(o, ObjectWouldDownload, false, nil)
+}
+
+// wasThere counts a file of a key that was there before.
+func (p *prefixCall) wasThere() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.present++
+}
+
 // cutOff records that an object is unfinished because ctx is done. That is not a failure.
 func (p *prefixCall) cutOff(ctx context.Context) {
 	p.mu.Lock()
@@ -519,13 +597,89 @@ func (p *prefixCall) settled(o *item, status ObjectStatus, durable bool, err err
 	if !debug && p.cfg.objectResult == nil {
 		return
 	}
-	res := p.objectResult(o, status, durable, err)
+	p.report(p.objectResult(o, status, durable, err), debug)
+}
+
+// report logs and reports what became of an object or a file.
+func (p *prefixCall) report(res ObjectResult, debug bool) {
 	if debug {
 		p.cfg.log.Debug("object settled", "bucket", p.bucket.Name(), "object", res)
 	}
 	if p.cfg.objectResult != nil {
 		p.cfg.objectResult(res)
 	}
+}
+
+// deleteExtras deletes the files that no key has, unless an object has failed.
+func (p *prefixCall) deleteExtras(ctx context.Context) error {
+	p.mu.Lock()
+	failed, there := p.first != nil, p.present
+	p.mu.Unlock()
+	if failed {
+		p.cfg.log.Info("nothing is deleted: some objects failed", "bucket", p.bucket.Name(), "prefix", p.prefix)
+		return nil
+	}
+	most, wanted := p.cfg.deleteMost, p.cfg.deleteMost
+	if p.cfg.dryRun {
+		wanted = math.MaxInt // all are reported
+	} else {
+		there = p.keep.Files()
+	}
+	extras, n, err := p.folder.Extras(ctx, p.keep, there, p.concerns, wanted)
+	if err != nil {
+		return fmt.Errorf("nothing is deleted: %w", err)
+	}
+	if n <= most || p.cfg.dryRun {
+		err = p.deleteAll(ctx, extras)
+	}
+	if n > most {
+		return fmt.Errorf("nothing is deleted: %d files have no key, and at most %d may be deleted", n, most)
+	}
+	return err
+}
+
+// deleteAll deletes files that no key has. One that cannot be deleted does not keep the others.
+func (p *prefixCall) deleteAll(ctx context.Context, extras []tree.Extra) (err error) {
+	undone := 0
+	for _, e := range extras {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		if failed := p.deleteExtra(e); failed != nil {
+			undone++
+			err = cmp.Or(err, failed)
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("%d of %d files without a key could not be deleted, the first: %w", undone, len(extras), err)
+	}
+	return nil
+}
+
+// deleteExtra deletes a file that no key has.
+func (p *prefixCall) deleteExtra(e tree.Extra) error {
+	res := ObjectResult{
+		Status: ObjectWouldDelete, Name: e.Name, Path: filepath.Join(p.dir, filepath.FromSlash(e.Name)), Size: e.Size, LastModified: e.ModTime,
+	}
+	if !p.cfg.dryRun {
+		began := time.Now()
+		if err := p.folder.Delete(e, p.keep); err != nil {
+			p.cfg.log.Error("file not deleted", "path", res.Path, "error", err)
+			return fmt.Errorf("%s: %w", res.Path, err)
+		}
+		res.Status, res.Duration = ObjectDeleted, time.Since(began)
+	}
+	p.mu.Lock()
+	p.res.Deleted++
+	p.mu.Unlock()
+	p.report(res, p.cfg.log.Enabled(context.Background(), slog.LevelDebug))
+	return nil
+}
+
+// concerns reports whether a file could be that of a key below the prefix that is not left out.
+func (p *prefixCall) concerns(name string) bool {
+	rest := p.prefix[strings.LastIndexByte(p.prefix, '/')+1:]
+	return strings.HasPrefix(name, rest) && tree.Match(name, p.cfg.include, p.cfg.exclude)
 }
 
 // maxObjects limits Progress.Objects.

@@ -980,3 +980,92 @@ func TestPrefixObjectResultsEndWithTheContext(t *testing.T) {
 		t.Errorf("%d were told; %+v, %v", told, res, err)
 	}
 }
+
+// TestPrefixKeyRanges checks that ranges cover all keys once, whatever their bounds are, and that only the part of a range is
+// listed: the page in which it ends is the last one that is asked for.
+func TestPrefixKeyRanges(t *testing.T) {
+	const n = 5000
+	for name, auth := range map[string]oss.AuthVersionType{"V1": oss.AuthV1, "V4": oss.AuthV4} {
+		t.Run(name, func(t *testing.T) {
+			s := harness.NewServer(t)
+			s.SetVirtual("bkt", n, func(i int) (string, osstest.Content) { return fmt.Sprintf("p/k %04d+", i), osstest.Bytes(nil) })
+			hc := ossdl.HTTPClient()
+			t.Cleanup(hc.CloseIdleConnections)
+			client, err := s.Client(oss.HTTPClient(hc), oss.AuthVersion(auth), oss.Region("cn-hangzhou"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			d, err := ossdl.New(client)
+			if err != nil {
+				t.Fatal(err)
+			}
+			seen := map[string]bool{}
+			for _, c := range []struct {
+				after, until string
+				keys, lists  int
+			}{
+				{"", "p/k 0", 0, 1}, {"p/k 0", "p/k 0009+", 10, 1}, {"p/k 0009+", "p/k 0010", 0, 1}, {"p/k 0010", "p/k 2500+", 2491, 3},
+				{"p/k 2500+", "p/k 4999", 2498, 3}, {"p/k 4999", "", 1, 1}, {"q", "", 0, 1}, {"", "o", 0, 1},
+			} {
+				s.ResetLog()
+				res, err := d.DownloadPrefix(t.Context(), "bkt", "p/", t.TempDir(), ossdl.WithKeyRange(c.after, c.until), ossdl.WithDryRun(),
+					ossdl.WithObjectResult(func(r ossdl.ObjectResult) {
+						if seen[r.Key] {
+							t.Errorf("%q is in two ranges", r.Key)
+						}
+						seen[r.Key] = true
+					}))
+				harness.CheckCounts(t, res, err, c.keys, 0, 0)
+				if got := len(s.Requests()); got != c.lists {
+					t.Errorf("%q to %q: %d listings, want %d", c.after, c.until, got, c.lists)
+				}
+			}
+			if len(seen) != n {
+				t.Errorf("%d keys in all ranges, want %d", len(seen), n)
+			}
+		})
+	}
+}
+
+// TestPrefixKeyRangeIgnored checks that a server that lists keys before the range is an error, and none of them is fetched.
+func TestPrefixKeyRangeIgnored(t *testing.T) {
+	s := harness.NewServer(t)
+	s.OnList(func(*osstest.Request) *osstest.Fault {
+		return osstest.Inject().Reply(200, "application/xml", "<ListBucketResult><Contents><Key>a</Key><Size>1</Size></Contents></ListBucketResult>")
+	})
+	res, err := harness.NewDownloader(t, s).DownloadPrefix(t.Context(), "bkt", "", t.TempDir(), ossdl.WithKeyRange("a", ""))
+	if res == nil || res.Done+res.Failed != 0 || err == nil || !strings.Contains(err.Error(), `"a" comes after "a"`) {
+		t.Errorf("%+v, %v", res, err)
+	}
+}
+
+// TestPrefixKeyRangesClash checks that of a key that is a file and one that needs it as a folder, in two ranges, the later
+// one fails with an error that names what is in its way, whichever it is.
+func TestPrefixKeyRangesClash(t *testing.T) {
+	s := harness.NewServer(t)
+	all := harness.Put(s, map[string]int64{"a": 5, "a/b": 6})
+	d := harness.NewDownloader(t, s)
+	first, second := ossdl.WithKeyRange("", "a"), ossdl.WithKeyRange("a", "")
+	for _, c := range []struct {
+		ranges []ossdl.Option
+		want   harness.Contents
+		says   string
+	}{
+		{[]ossdl.Option{first, second}, harness.Contents{"a": all["a"]}, "a is not a folder"},
+		{[]ossdl.Option{second, first}, harness.Contents{"a/b": all["a/b"]}, "a is not a regular file"},
+	} {
+		dir := t.TempDir()
+		res, err := d.DownloadPrefix(t.Context(), "bkt", "", dir, c.ranges[0])
+		harness.CheckCounts(t, res, err, 1, 0, 0)
+		res, err = d.DownloadPrefix(t.Context(), "bkt", "", dir, c.ranges[1])
+		harness.CheckCounts(t, res, err, 0, 0, 1)
+		if !strings.Contains(err.Error(), c.says) {
+			t.Errorf("%v, want %q", err, c.says)
+		}
+		harness.CheckTree(t, dir, c.want)
+	}
+	if res, err := d.DownloadPrefix(t.Context(), "bkt", "", t.TempDir(), first, ossdl.WithDelete(1)); res != nil || err == nil ||
+		!strings.Contains(err.Error(), "WithDelete and WithKeyRange") {
+		t.Errorf("a range as a mirror: %+v, %v", res, err)
+	}
+}

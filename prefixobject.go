@@ -122,7 +122,11 @@ func (p *prefixCall) makeFolder(ctx context.Context, o *item) error {
 	if err := p.folder.Make(name); err != nil {
 		return p.noSpace(err)
 	}
-	p.madeFolder(o)
+	if p.cfg.dryRun {
+		p.planned(o)
+	} else {
+		p.madeFolder(o)
+	}
 	return nil
 }
 
@@ -142,11 +146,19 @@ func (p *prefixCall) fetchMissing(ctx context.Context, o *item) error {
 	if err != nil {
 		return err
 	}
+	if !there && p.cfg.dryRun {
+		p.planned(o)
+		return nil
+	}
 	if !there {
 		return p.fetch(ctx, o, fi != nil)
 	}
 	if err := p.folder.Claim(o.name); err != nil {
 		return err
+	}
+	if p.cfg.dryRun {
+		p.skipped(o, true)
+		return nil
 	}
 	durable, err := p.tidy(o.name)
 	if err != nil {
@@ -163,6 +175,7 @@ func (p *prefixCall) isThere(ctx context.Context, o *item, fi fs.FileInfo) (bool
 		return false, nil
 	}
 	o.there = fi.Size()
+	p.wasThere()
 	byCRC := p.cfg.compareCRC
 	if !o.Symlink && o.hasSize() {
 		if fi.Size() != o.Size {
@@ -445,7 +458,7 @@ func (p *prefixCall) lookAt(ctx context.Context, batch []*item, begin func(o *it
 // look reports whether there is nothing to do for an object any more, which is counted then, or whether its file is missing. It
 // makes no request: if it would take one, or a second look, to know, the answer is neither.
 func (p *prefixCall) look(ctx context.Context, o *item) (settled, missing bool) {
-	if o.isFolder() || o.given != nil {
+	if o.isFolder() || o.given != nil || p.cfg.dryRun {
 		return false, false
 	}
 	is, err := p.folder.Look(o.name, o.Size, o.Modified)
@@ -458,6 +471,7 @@ func (p *prefixCall) look(ctx context.Context, o *item) (settled, missing bool) 
 	}
 	_, unsynced := p.unsynced[filepath.Dir(filepath.FromSlash(o.name))]
 	o.there = o.Size
+	p.wasThere()
 	p.skipped(o, !unsynced)
 	return true, false
 }

@@ -85,8 +85,8 @@ func (r *Result) LogValue() slog.Value {
 	return slog.GroupValue(attrs...)
 }
 
-// PrefixResult describes what a call of [Downloader.DownloadPrefix] did. It is non-nil as soon as one request has been made,
-// even if the error is non-nil.
+// PrefixResult describes what a call of [Downloader.DownloadPrefix] or [Downloader.DownloadObjects] did, or would do with
+// [WithDryRun]. It is non-nil as soon as one request has been made or an object was settled, even if the error is non-nil.
 type PrefixResult struct {
 	Done    int   `json:"done"`    // objects that were downloaded, and folders that were made for keys that end in a slash
 	Skipped int   `json:"skipped"` // objects and folders that were there already
@@ -104,6 +104,7 @@ type PrefixResult struct {
 	Retries         int   `json:"retries"`         // of them, those that followed a failure
 	ResumedBytes    int64 `json:"resumedBytes"`    // of files that were not complete, kept from an earlier call
 	DownloadedBytes int64 `json:"downloadedBytes"` // body bytes of objects read from the network, including those that came twice
+	Deleted         int   `json:"deleted"`         // files without a key; see [WithDelete]
 	// Failures are the first 1,000 of Failed, in the order in which they happened. All are logged.
 	Failures []KeyError `json:"failures"`
 	// Listing is the error that ended the listing early; objects that were not listed are not counted anywhere. It is nil if
@@ -149,6 +150,7 @@ func (r *PrefixResult) LogValue() slog.Value {
 		slog.Int("notDurable", r.NotDurable), slog.Int("encrypted", r.Encrypted), slog.Int("unverified", r.Unverified),
 		slog.Int("requests", r.Requests), slog.Int("retries", r.Retries),
 		slog.Int64("resumedBytes", r.ResumedBytes), slog.Int64("downloadedBytes", r.DownloadedBytes),
+		slog.Int("deleted", r.Deleted),
 	}
 	if len(r.Failures) > 0 {
 		attrs = append(attrs, slog.String("firstFailure", r.Failures[0].Error()))
@@ -168,6 +170,11 @@ const (
 	ObjectSkipped ObjectStatus = "skipped" // its file, or its folder, was there already
 	ObjectFailed  ObjectStatus = "failed"  // it could not be downloaded
 	ObjectFolder  ObjectStatus = "folder"  // the folder that a key ending in a slash stands for was made
+	ObjectDeleted ObjectStatus = "deleted" // a file without a key was deleted; see [WithDelete]
+
+	// With [WithDryRun], what would happen to it.
+	ObjectWouldDownload ObjectStatus = "would download"
+	ObjectWouldDelete   ObjectStatus = "would delete"
 )
 
 // String returns the text.
@@ -176,11 +183,11 @@ func (s ObjectStatus) String() string { return string(s) }
 // ObjectResult describes what became of one object of a prefix; see [WithObjectResult]. What is not known is zero.
 type ObjectResult struct {
 	Status ObjectStatus `json:"status"`
-	Key    string       `json:"key"`  // of the object, prefix included
+	Key    string       `json:"key"`  // of the object, prefix included; "" if the file has none
 	Name   string       `json:"name"` // of its file, relative to the folder, with slashes; that of a folder ends in one
 	Path   string       `json:"path"` // of its file: Name below dir as that was given; "" if the key can have no file
 	// VersionID, ETag, Size and LastModified are those of the object that was downloaded. If there was no answer about it, they
-	// are those that were listed.
+	// are those that were listed. Of a file that was deleted, Size and LastModified are its own.
 	VersionID    string    `json:"versionId"`
 	ETag         string    `json:"etag"`
 	Size         int64     `json:"size"`

@@ -453,7 +453,7 @@ func someResult() *ossdl.Result {
 func somePrefixResult() *ossdl.PrefixResult {
 	return &ossdl.PrefixResult{
 		Done: 1, Skipped: 2, Failed: 3, Bytes: 4, NotDurable: 6, Encrypted: 5,
-		Unverified: 7, Requests: 8, Retries: 9, ResumedBytes: 10, DownloadedBytes: 11,
+		Unverified: 7, Requests: 8, Retries: 9, ResumedBytes: 10, DownloadedBytes: 11, Deleted: 12,
 		Failures: []ossdl.KeyError{
 			{Key: "a", Err: fmt.Errorf("%w: %w", object.ErrArchived, oss.ServiceError{StatusCode: 403, RequestID: "R"})}, {Key: "b&c", Err: ossdl.ErrChecksum},
 		},
@@ -487,9 +487,9 @@ func TestGoldenJSON(t *testing.T) {
 		"empty Result": {ossdl.Result{}, `{"path":"","bucket":"","key":"","versionId":"","etag":"","size":0,"crc64":"0","verified":false,` +
 			`"durable":false,"encrypted":false,"resumedBytes":0,"downloadedBytes":0,"requests":0,"retries":0,"seconds":0}`},
 		"no Result": {(*ossdl.Result)(nil), `null`},
-		"PrefixResult": {somePrefixResult(), `{"done":1,"skipped":2,"failed":3,"bytes":4,"notDurable":6,"encrypted":5,"unverified":7,"requests":8,"retries":9,"resumedBytes":10,"downloadedBytes":11,"failures":[{"key":"a","error":` + string(serviceText) +
+		"PrefixResult": {somePrefixResult(), `{"done":1,"skipped":2,"failed":3,"bytes":4,"notDurable":6,"encrypted":5,"unverified":7,"requests":8,"retries":9,"resumedBytes":10,"downloadedBytes":11,"deleted":12,"failures":[{"key":"a","error":` + string(serviceText) +
 			`},{"key":"b&c","error":"checksum mismatch"}],"listing":"listing: no answer"}`},
-		"empty PrefixResult": {ossdl.PrefixResult{}, `{"done":0,"skipped":0,"failed":0,"bytes":0,"notDurable":0,"encrypted":0,"unverified":0,"requests":0,"retries":0,"resumedBytes":0,"downloadedBytes":0,"failures":[]}`},
+		"empty PrefixResult": {ossdl.PrefixResult{}, `{"done":0,"skipped":0,"failed":0,"bytes":0,"notDurable":0,"encrypted":0,"unverified":0,"requests":0,"retries":0,"resumedBytes":0,"downloadedBytes":0,"deleted":0,"failures":[]}`},
 		"no PrefixResult":    {(*ossdl.PrefixResult)(nil), `null`},
 		"ObjectResult": {someObjectResult(), `{"status":"failed","key":"p/a<b>&c","name":"a<b>&c","path":"/data/a<b>&c","versionId":"v1","etag":"\"0A1B\"",` +
 			`"size":1099511627776,"lastModified":"2020-09-13T12:26:40Z","crc64":"18446744073709551615","verified":true,"durable":true,"encrypted":true,` +
@@ -619,10 +619,10 @@ func TestLogValue(t *testing.T) {
 				`v.lastModified=2020-09-13T12:26:40.000Z`},
 		"no Result": {(*ossdl.Result)(nil), `{"v":null}`, `v=<nil>`},
 		"PrefixResult": {prefix,
-			`{"v":{"done":1,"skipped":2,"failed":3,"bytes":4,"notDurable":6,"encrypted":5,"unverified":7,"requests":8,"retries":9,"resumedBytes":10,"downloadedBytes":11,"firstFailure":"\"b&c\": checksum mismatch","listing":"listing: no answer"}}`,
-			`v.done=1 v.skipped=2 v.failed=3 v.bytes=4 v.notDurable=6 v.encrypted=5 v.unverified=7 v.requests=8 v.retries=9 v.resumedBytes=10 v.downloadedBytes=11 v.firstFailure="\"b&c\": checksum mismatch" v.listing="listing: no answer"`},
-		"empty PrefixResult": {&ossdl.PrefixResult{}, `{"v":{"done":0,"skipped":0,"failed":0,"bytes":0,"notDurable":0,"encrypted":0,"unverified":0,"requests":0,"retries":0,"resumedBytes":0,"downloadedBytes":0}}`,
-			`v.done=0 v.skipped=0 v.failed=0 v.bytes=0 v.notDurable=0 v.encrypted=0 v.unverified=0 v.requests=0 v.retries=0 v.resumedBytes=0 v.downloadedBytes=0`},
+			`{"v":{"done":1,"skipped":2,"failed":3,"bytes":4,"notDurable":6,"encrypted":5,"unverified":7,"requests":8,"retries":9,"resumedBytes":10,"downloadedBytes":11,"deleted":12,"firstFailure":"\"b&c\": checksum mismatch","listing":"listing: no answer"}}`,
+			`v.done=1 v.skipped=2 v.failed=3 v.bytes=4 v.notDurable=6 v.encrypted=5 v.unverified=7 v.requests=8 v.retries=9 v.resumedBytes=10 v.downloadedBytes=11 v.deleted=12 v.firstFailure="\"b&c\": checksum mismatch" v.listing="listing: no answer"`},
+		"empty PrefixResult": {&ossdl.PrefixResult{}, `{"v":{"done":0,"skipped":0,"failed":0,"bytes":0,"notDurable":0,"encrypted":0,"unverified":0,"requests":0,"retries":0,"resumedBytes":0,"downloadedBytes":0,"deleted":0}}`,
+			`v.done=0 v.skipped=0 v.failed=0 v.bytes=0 v.notDurable=0 v.encrypted=0 v.unverified=0 v.requests=0 v.retries=0 v.resumedBytes=0 v.downloadedBytes=0 v.deleted=0`},
 		"no PrefixResult": {(*ossdl.PrefixResult)(nil), `{"v":null}`, `v=<nil>`},
 		"ObjectResult": {*someObjectResult(),
 			`{"v":{"status":"failed","key":"p/a<b>&c","name":"a<b>&c","path":"/data/a<b>&c","versionId":"v1","etag":"\"0A1B\"","size":1099511627776,` +

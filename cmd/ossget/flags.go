@@ -13,6 +13,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/ossdl/ossdl"
 )
@@ -84,11 +85,21 @@ What to download:
                         several times
   -shard I/N            one of N shares of the keys, counted from 0. Together 0/4 to 3/4
                         cover all keys; a key is always in the same share
+  -start-after KEY      only keys that come after this one, in the order of their bytes.
+                        It is a whole key, and need not exist. Others are not listed
+  -until KEY            only keys up to this one, it included
   -files-from FILE      instead of -recursive, with oss://bucket/ as SOURCE: the objects
                         whose whole keys FILE has, one a line, into the folder DEST. The
                         local name is the key. - reads standard input. Empty lines are
                         skipped, and a CR at the end of a line is no part of a key
   -0                    keys in FILE end in a NUL instead of a line feed
+  -dry-run              with -recursive or -files-from: print on standard output what
+                        would be downloaded, skipped and deleted, a line each, and do
+                        nothing; with -json a JSON line each, before that of the result
+  -delete N             with -recursive: afterwards delete the files in DEST that no key
+                        has, unless some object failed, N at most. If there are more,
+                        none is deleted. What -include and -exclude leave out stays, and
+                        so do links. Not with -shard, -start-after and -until
 
 How to download:
   -mkdir                make the folder of DEST, with its parents, if it is missing;
@@ -116,8 +127,8 @@ Output:
                         requests retries seconds; on failure also error code requestId.
                         With -recursive and -files-from: path done skipped failed bytes
                         notDurable encrypted unverified resumedBytes downloadedBytes
-                        requests retries seconds failures; failures lists key error code
-                        requestId of at most 1000 objects.
+                        requests retries deleted dryRun seconds failures; failures lists
+                        key error code requestId of at most 1000 objects.
                         If DEST is -, it is the last line on standard error
   -quiet                no progress. Otherwise there is a bar on a terminal, and plain
                         lines elsewhere, on standard error. With -recursive it shows the
@@ -165,6 +176,8 @@ type command struct {
 	recursive, version, mkdir bool
 	filesFrom                 string        // the list of keys; stdoutName: standard input
 	nul                       bool          // keys in it end in a NUL
+	dryRun                    bool          // print what would be done
+	after, until              string        // the range of keys; "": no bound
 	growing                   bool          // accept what is appended to an object meanwhile
 	timeout                   time.Duration // of the whole command; 0: none
 }
@@ -284,11 +297,24 @@ func (c *command) defineSelection(flags *flag.FlagSet) {
 		call(ossdl.WithShard(s.index, s.count))
 		return nil
 	})
+	define(flags, "start-after", parseKey, func(key string) error {
+		c.after = key
+		return nil
+	})
+	define(flags, "until", parseKey, func(key string) error {
+		c.until = key
+		return nil
+	})
 	define(flags, "files-from", parseText, func(path string) error {
 		c.filesFrom = path
 		return nil
 	})
 	flags.BoolVar(&c.nul, "0", false, "")
+	flags.BoolVar(&c.dryRun, "dry-run", false, "")
+	define(flags, "delete", parseCount, func(most int) error {
+		call(ossdl.WithDelete(most))
+		return nil
+	})
 	flags.BoolVar(&c.growing, "growing", false, "")
 }
 
@@ -468,13 +494,19 @@ func (c *command) applicable(flags *flag.FlagSet) (err error) {
 // combinations checks which flags were given, and which of them together.
 func (c *command) combinations(flags *flag.FlagSet) (err error) {
 	var checkpoints []string
+	given := map[string]bool{}
 	flags.Visit(func(f *flag.Flag) {
+		given[f.Name] = true
 		switch f.Name {
 		case "endpoint":
 			c.endpointBy = "-endpoint"
 		case "region":
 			c.regionBy = "-region"
-		case "include", "exclude", "shard":
+		case "delete", "start-after", "until":
+			if !c.recursive {
+				err = fmt.Errorf("-%s requires -recursive and oss://bucket/prefix/", f.Name)
+			}
+		case "include", "exclude", "shard", "dry-run":
 			if !c.recursive && c.filesFrom == "" {
 				err = fmt.Errorf("-%s requires -recursive and oss://bucket/prefix/, or -files-from", f.Name)
 			}
@@ -490,6 +522,17 @@ func (c *command) combinations(flags *flag.FlagSet) (err error) {
 			checkpoints = append(checkpoints, "-"+f.Name)
 		}
 	})
+	for _, part := range []string{"shard", "start-after", "until"} {
+		if given["delete"] && given[part] {
+			return fmt.Errorf("-delete and -%s exclude each other: a part of the keys does not know the others", part)
+		}
+	}
+	if c.after != "" || c.until != "" {
+		if c.until != "" && c.until <= c.after {
+			return fmt.Errorf("no key comes after -start-after %q and not after -until %q", c.after, c.until)
+		}
+		c.call = append(c.call, ossdl.WithKeyRange(c.after, c.until))
+	}
 	if len(checkpoints) > 1 {
 		return fmt.Errorf("%s exclude each other", strings.Join(checkpoints, " and "))
 	}
@@ -586,6 +629,13 @@ func parseShard(s string) (share, error) {
 		return share{}, errors.New("a shard is I/N, with I from 0 to N-1, for example 0/4 to 3/4")
 	}
 	return share{i, n}, nil
+}
+
+func parseKey(s string) (string, error) {
+	if s == "" || len(s) > maxKey || !utf8.ValidString(s) {
+		return "", fmt.Errorf("a key is 1 to %d bytes of UTF-8; omit the flag for no bound", maxKey)
+	}
+	return s, nil
 }
 
 func parseText(s string) (string, error) {

@@ -115,7 +115,7 @@ func write(stdout, stderr io.Writer, s string) int {
 
 // download runs the download and shows its progress.
 func (c command) download(ctx context.Context, stdout, stderr io.Writer) outcome {
-	o := outcome{task: c.task, path: c.dest}
+	o := outcome{task: c.task, path: c.dest, dryRun: c.dryRun}
 	interrupt := ctx
 	if c.timeout > 0 {
 		var cancel context.CancelFunc
@@ -131,7 +131,7 @@ func (c command) download(ctx context.Context, stdout, stderr io.Writer) outcome
 		}
 		return o
 	}
-	if c.quiet {
+	if c.quiet || c.dryRun {
 		stderr = io.Discard
 	}
 	b := bar.New(stderr, c.title())
@@ -143,6 +143,14 @@ func (c command) download(ctx context.Context, stdout, stderr io.Writer) outcome
 	}))
 	if c.mkdir && c.task != taskPrefix { // which makes it anyway
 		opts = append(opts, ossdl.WithMkdirAll())
+	}
+	end := func(err error) error { return err }
+	if c.dryRun {
+		var stop context.CancelCauseFunc
+		ctx, stop = context.WithCancelCause(ctx)
+		defer stop(nil)
+		p := newPlan(stdout, c.json, stop)
+		opts, end = append(opts, ossdl.WithDryRun(), ossdl.WithObjectResult(p.add)), p.end
 	}
 	o.noFolder = c.missingFolder()
 	began := time.Now()
@@ -158,6 +166,7 @@ func (c command) download(ctx context.Context, stdout, stderr io.Writer) outcome
 	case taskPrefix:
 		o.prefix, o.err = d.DownloadPrefix(ctx, c.source.bucket, c.source.key, c.dest, opts...)
 	}
+	o.err = end(o.err)
 	if o.result != nil {
 		o.noFolder = "" // it was there after all
 	}

@@ -42,6 +42,9 @@ func (o outcome) printFailures(w io.Writer) {
 // prefixLine summarizes the download of a prefix.
 func (o outcome) prefixLine() string {
 	p := o.prefix
+	if o.dryRun {
+		return o.dryRunLine()
+	}
 	s := fmt.Sprintf("%s: %d done, %d skipped, %d failed; %s in %s", o.path, p.Done, p.Skipped, p.Failed,
 		bar.Bytes(p.Bytes), time.Duration(o.seconds*float64(time.Second)).Round(time.Millisecond))
 	if o.seconds > 0 && p.Bytes > 0 {
@@ -53,6 +56,9 @@ func (o outcome) prefixLine() string {
 	s += fmt.Sprintf(", requests: %d", p.Requests)
 	if p.Retries > 0 {
 		s += fmt.Sprintf(", retries: %d", p.Retries)
+	}
+	if p.Deleted > 0 {
+		s += fmt.Sprintf("; %d without a key deleted", p.Deleted)
 	}
 	if p.Unverified > 0 {
 		s += fmt.Sprintf("; %d not verified: there is no checksum to compare with", p.Unverified)
@@ -80,6 +86,25 @@ func (o outcome) prefixLine() string {
 	}
 }
 
+// dryRunLine summarizes what would be done.
+func (o outcome) dryRunLine() string {
+	p := o.prefix
+	s := fmt.Sprintf("%s: dry run: %d to download (%s), %d to skip, %d failed", o.path, p.Done, bar.Bytes(p.Bytes), p.Skipped, p.Failed)
+	if p.Deleted > 0 {
+		s += fmt.Sprintf(", %d without a key to delete", p.Deleted)
+	}
+	s += fmt.Sprintf("; requests: %d", p.Requests)
+	switch {
+	case o.wasInterrupted():
+		return "interrupted; " + s
+	case p.Listing != nil && o.someFailed():
+		return oneLine(p.Listing) + "; " + s
+	case o.err != nil && !o.someFailed():
+		return oneLine(o.err) + "; " + s
+	}
+	return s
+}
+
 // prefixReport is the line of -json for a prefix.
 type prefixReport struct {
 	Path            string       `json:"path"`
@@ -94,6 +119,8 @@ type prefixReport struct {
 	DownloadedBytes int64        `json:"downloadedBytes"`
 	Requests        int          `json:"requests"`
 	Retries         int          `json:"retries"`
+	Deleted         int          `json:"deleted"` // files without a key
+	DryRun          bool         `json:"dryRun"`  // nothing was done: the counts are of what would be
 	Seconds         float64      `json:"seconds"`
 	Failures        []keyFailure `json:"failures"` // the first ones only
 	*Failure
@@ -106,13 +133,14 @@ type keyFailure struct {
 }
 
 func (o outcome) prefixReport() prefixReport {
-	r := prefixReport{Path: o.path, Seconds: o.seconds, Failures: []keyFailure{}, Failure: o.failure()}
+	r := prefixReport{Path: o.path, DryRun: o.dryRun, Seconds: o.seconds, Failures: []keyFailure{}, Failure: o.failure()}
 	if o.prefix == nil {
 		return r
 	}
 	r.Done, r.Skipped, r.Failed = o.prefix.Done, o.prefix.Skipped, o.prefix.Failed
 	r.Bytes, r.NotDurable, r.Encrypted = o.prefix.Bytes, o.prefix.NotDurable, o.prefix.Encrypted
 	r.Unverified, r.ResumedBytes, r.DownloadedBytes = o.prefix.Unverified, o.prefix.ResumedBytes, o.prefix.DownloadedBytes
+	r.Deleted = o.prefix.Deleted
 	r.Requests, r.Retries = o.prefix.Requests, o.prefix.Retries
 	for _, f := range o.prefix.Failures {
 		word, _ := o.kindOf(f.Err)

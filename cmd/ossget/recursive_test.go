@@ -171,6 +171,31 @@ func TestIncludeExcludeAndShards(t *testing.T) {
 	someFiles.isIn(t, together)
 }
 
+// TestKeyRangeFlags checks that parts of the keys cover all of them once.
+func TestKeyRangeFlags(t *testing.T) {
+	s := newServer(t)
+	putAll(s, "folder/", someFiles)
+	dir := t.TempDir()
+	for flags, done := range map[string]int{
+		"-until folder/b.txt": 2, "-start-after folder/b.txt -until=folder/sub/c.gz": 1, "-start-after=folder/sub/c.gz": 1, "-until a": 0,
+	} {
+		r := runHere(t.Context(), envOf(s), append(strings.Fields(flags), "-json", "-recursive", "oss://bucket/folder/", dir)...)
+		if got := prefixLine(t, r); r.exit != 0 || got.Done != done || got.Skipped != 0 {
+			t.Errorf("%s: %+v", flags, r)
+		}
+	}
+	someFiles.isIn(t, dir)
+	for _, flags := range []string{"-start-after b -until a", "-until b", "-start-after= "} {
+		args := append(strings.Split(flags, " "), "oss://bucket/folder/", dir)
+		if flags != "-until b" {
+			args = append(args, "-recursive")
+		}
+		if r := runHere(t.Context(), envOf(s), args...); r.exit != 2 {
+			t.Errorf("%s: %+v", flags, r)
+		}
+	}
+}
+
 func TestSomeKeysFail(t *testing.T) {
 	s := newServer(t)
 	putAll(s, "folder/", someFiles)

@@ -46,6 +46,7 @@ type outcome struct {
 	noFolder    string              // the folder of path, if that is missing and could have been made
 	result      *ossdl.Result       // nil if no request was made
 	prefix      *ossdl.PrefixResult // the same, for a prefix
+	dryRun      bool
 	seconds     float64
 	err         error
 	kept        int64 // bytes that the same command will not fetch again

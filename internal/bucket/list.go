@@ -62,6 +62,9 @@ type Cursor struct {
 	empty int    // pages in a row without a key
 }
 
+// After returns the cursor of the keys that come after one; that key need not exist. "" means from the beginning.
+func After(key string) Cursor { return Cursor{after: key} }
+
 // List asks for the page at a cursor of the keys that begin with prefix. It returns the page's entries and the cursor of the
 // next page, whose token is "" if there is none. The answer is read through the reader that body returns for it.
 func (c *Client) List(ctx context.Context, prefix string, at Cursor, body func(io.Reader) io.Reader) ([]Entry, Cursor, error) {
@@ -71,6 +74,8 @@ func (c *Client) List(ctx context.Context, prefix string, at Cursor, body func(i
 	}
 	if at.Token != "" {
 		params["continuation-token"] = at.Token
+	} else if at.after != "" {
+		params["start-after"] = at.after
 	}
 	resp, err := c.open(ctx, http.MethodGet, "", params)
 	if err != nil {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -37,7 +36,7 @@ func TestBatchCanceledInTheMiddle(t *testing.T) {
 	for round := range 3 {
 		ctx, cancel := context.WithCancelCause(t.Context())
 		why := errors.New("enough")
-		disk := harness.WithFolderFS(func(r *os.Root) fsys.FS {
+		disk := harness.WithFolderFS(func(r *fsys.Root) fsys.FS {
 			f := faultfs.New(fsys.Rooted(r))
 			var synced atomic.Int32
 			f.OnOp(func(o faultfs.Op) error {
@@ -85,7 +84,7 @@ func TestBatchOnAFullDisk(t *testing.T) {
 	const size, room = 16 << 10, 25
 	all := harness.Put(s, smallObjects(60, size))
 	disk := memfs.New(memfs.Config{Capacity: room*size + 8<<10})
-	on := harness.WithFolderFS(func(*os.Root) fsys.FS { return disk })
+	on := harness.WithFolderFS(func(*fsys.Root) fsys.FS { return disk })
 	d := harness.NewDownloader(t, s)
 	res, err := d.DownloadPrefix(t.Context(), "bkt", "", t.TempDir(), on)
 	if !errors.Is(err, ossdl.ErrNoSpace) || res.Done == 0 || res.Done > room || res.Done+res.Failed != len(all) {

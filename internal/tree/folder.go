@@ -23,6 +23,7 @@ type Folder struct {
 	dir       string  // for messages
 	log       *slog.Logger
 	foldsCase bool
+	readOnly  bool // nothing may be made or changed; see [Look]
 	names     *collisionFS
 	top       place
 
@@ -88,9 +89,12 @@ func (f *Folder) IsFolder(name string) bool {
 }
 
 // Make makes the folder name and those above it. It is an error if anything else has that name, even a link to a folder: two
-// paths to one place would let one object replace another unnoticed.
+// paths to one place would let one object replace another unnoticed. After [Look] it only finds out whether that is so.
 func (f *Folder) Make(name string) error {
 	_, err := f.place(name)
+	if f.readOnly && errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
 	return err
 }
 
@@ -102,6 +106,9 @@ func (f *Folder) place(name string) (place, error) {
 	parent, err := f.place(path.Dir(name))
 	if err != nil {
 		return place{}, err
+	}
+	if f.readOnly {
+		return f.lookAt(name, parent)
 	}
 	// No file may be placed in the folder before it is synced. One at a time is enough: keys come folder by folder.
 	f.making.Lock()
@@ -115,6 +122,18 @@ func (f *Folder) place(name string) (place, error) {
 	p := f.look(name, parent)
 	f.remember(name, p)
 	return p, nil
+}
+
+// lookAt finds out whether the folder name could be made, or is there; if not, the error is [fs.ErrNotExist].
+func (f *Folder) lookAt(name string, above place) (place, error) {
+	if f.isReserved(name, above) {
+		return place{}, errReserved(name)
+	}
+	if err := f.checkFolder(name); err != nil {
+		return place{}, fsys.NameError(f.fs, err)
+	}
+	f.remember(name, above)
+	return above, nil
 }
 
 // look finds out about the folder name, which exists. Its files have their working files in it, rather than where those of
@@ -171,9 +190,12 @@ func (f *Folder) checkFolder(name string) error {
 }
 
 // File returns what is at name: nil if there is nothing, an error if it is not a regular file or can be none. Its folder is
-// made.
+// made, unless nothing may be.
 func (f *Folder) File(name string) (fs.FileInfo, error) {
 	above, err := f.place(path.Dir(name))
+	if f.readOnly && errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -194,19 +216,19 @@ func (f *Folder) File(name string) (fs.FileInfo, error) {
 	return fi, nil
 }
 
-// Look is what [Folder.Look] finds.
-type Look uint8
+// Finding is what [Folder.Look] finds.
+type Finding uint8
 
 const (
-	Unclear   Look = iota // the other methods say what there is
-	Missing               // there is nothing, and a file can have the name
-	Unchanged             // a regular file with the size and the time, and no working files of another call
+	Unclear   Finding = iota // the other methods say what there is
+	Missing                  // there is nothing, and a file can have the name
+	Unchanged                // a regular file with the size and the time, and no working files of another call
 )
 
 // Look looks for the file name with a size and a time, to the second. The folder of the file is made; an error is that of making
 // it. Look is for the many files of which it says all there is to know: it makes one call to the file system if the folder is
 // known.
-func (f *Folder) Look(name string, size int64, modified time.Time) (Look, error) {
+func (f *Folder) Look(name string, size int64, modified time.Time) (Finding, error) {
 	above, err := f.place(path.Dir(name))
 	if err != nil || f.isReserved(name, above) {
 		return Unclear, err

@@ -139,7 +139,7 @@ func TestLook(t *testing.T) {
 		name string
 		size int64
 		time time.Time
-		want Look
+		want Finding
 	}{
 		{"a/file", 5, when, Unchanged},
 		{"a/file", 5, when.Add(time.Second / 2), Unchanged},
