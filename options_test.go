@@ -174,12 +174,16 @@ func TestEveryOptionAtEveryEntryPoint(t *testing.T) {
 		"WithURLRefresh": {"DownloadURL OpenURL", func(e *entry) ossdl.Option {
 			return ossdl.WithURLRefresh(func(context.Context) (string, error) { return e.url, nil })
 		}},
-		"WithHTTPClient":       {"New DownloadURL OpenURL", func(e *entry) ossdl.Option { return ossdl.WithHTTPClient(e.s.HTTPClient()) }},
-		"WithReadAhead":        {"New Open OpenURL", func(*entry) ossdl.Option { return ossdl.WithReadAhead(ossdl.MinReadAhead) }},
-		"WithInclude":          {prefix, func(*entry) ossdl.Option { return ossdl.WithInclude("*") }},
-		"WithExclude":          {prefix, func(*entry) ossdl.Option { return ossdl.WithExclude("*.tmp") }},
-		"WithShard":            {prefix, func(*entry) ossdl.Option { return ossdl.WithShard(0, 1) }},
-		"WithCompareCRC64":     {prefix, func(*entry) ossdl.Option { return ossdl.WithCompareCRC64() }},
+		"WithHTTPClient":   {"New DownloadURL OpenURL", func(e *entry) ossdl.Option { return ossdl.WithHTTPClient(e.s.HTTPClient()) }},
+		"WithReadAhead":    {"New Open OpenURL", func(*entry) ossdl.Option { return ossdl.WithReadAhead(ossdl.MinReadAhead) }},
+		"WithInclude":      {prefix, func(*entry) ossdl.Option { return ossdl.WithInclude("*") }},
+		"WithExclude":      {prefix, func(*entry) ossdl.Option { return ossdl.WithExclude("*.tmp") }},
+		"WithShard":        {prefix, func(*entry) ossdl.Option { return ossdl.WithShard(0, 1) }},
+		"WithCompareCRC64": {prefix, func(*entry) ossdl.Option { return ossdl.WithCompareCRC64() }},
+		"WithObjectTime":   {"New Download DownloadURL", func(*entry) ossdl.Option { return ossdl.WithObjectTime() }},
+		"WithMetadata": {"New Download DownloadURL DownloadPrefix", func(*entry) ossdl.Option {
+			return ossdl.WithMetadata(ossdl.MetadataTime | ossdl.MetadataMode)
+		}},
 		"WithoutPreallocation": {"New Download DownloadURL DownloadPrefix", func(*entry) ossdl.Option { return ossdl.WithoutPreallocation() }},
 		"WithLogger":           {everywhere, func(*entry) ossdl.Option { return ossdl.WithLogger(slog.New(slog.DiscardHandler)) }},
 	}
@@ -539,9 +543,6 @@ func TestHooksHaveTheirTypes(t *testing.T) {
 	}
 	if _, ok := testhook.FolderFileSystem.(func(func(*os.Root) fsys.FS) ossdl.Option); !ok {
 		t.Errorf("FolderFileSystem is a %T", testhook.FolderFileSystem)
-	}
-	if _, ok := testhook.ObjectTimes.(func() ossdl.Option); !ok {
-		t.Errorf("ObjectTimes is a %T", testhook.ObjectTimes)
 	}
 	if _, ok := testhook.Transport.(func(*http.Client) *http.Transport); !ok {
 		t.Errorf("Transport is a %T", testhook.Transport)

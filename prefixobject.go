@@ -10,6 +10,7 @@ import (
 	"path"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 
@@ -104,10 +105,11 @@ func (p *prefixCall) isThere(ctx context.Context, o bucket.Entry, name string) (
 			return false, nil
 		}
 		if !byCRC {
-			if same, sure := p.folder.SameTime(name, fi.ModTime(), o.Modified); sure {
+			same, sure := p.folder.SameTime(name, fi.ModTime(), o.Modified)
+			if sure && (same || !p.cfg.wantsTime()) {
 				return same, nil
 			}
-			byCRC = true
+			byCRC = !sure
 		}
 	}
 	var f object.Facts
@@ -119,12 +121,24 @@ func (p *prefixCall) isThere(ctx context.Context, o bucket.Entry, name string) (
 		return false, err
 	}
 	if !byCRC || !f.HasCRC {
-		if same, sure := p.folder.SameTime(name, fi.ModTime(), f.LastModified); sure || !f.HasCRC {
+		same, sure := p.folder.SameTime(name, fi.ModTime(), p.timeOf(f))
+		if sure && (same || !p.cfg.wantsTime()) || !f.HasCRC {
 			return same, nil
 		}
+		// A time of metadata may be one that the file system cannot keep. That must not make every call fetch the file again.
 	}
 	sum, err := p.sum(ctx, name)
 	return err == nil && sum == f.CRC, err
+}
+
+// timeOf returns the time that the file of an object gets.
+func (p *prefixCall) timeOf(f object.Facts) time.Time {
+	if p.cfg.wantsTime() {
+		if t, err := f.Stored.Time(); err == nil {
+			return t
+		}
+	}
+	return f.LastModified
 }
 
 // sum returns the CRC-64 of a file.

@@ -136,7 +136,10 @@ func (p *partial) rename(size int64, modified time.Time) error {
 	if err != nil {
 		return err
 	}
-	if p.replaces {
+	switch {
+	case p.d.hasMode:
+		p.chmod(ours, p.d.mode)
+	case p.replaces:
 		p.chmod(ours, p.mode)
 	}
 	// Some network file systems report only here that they could not write.
