@@ -294,7 +294,7 @@ func (l *looking) end() error {
 // look reports whether there is nothing to do for an object any more, which is counted then, or whether its file is missing. It makes
 // no request: if it would take one, or a second look, to know, the answer is neither.
 func (p *prefixCall) look(ctx context.Context, o bucket.Entry, name string) (settled, missing bool) {
-	if name == "" || strings.HasSuffix(name, "/") {
+	if name == "" || strings.HasSuffix(name, "/") || p.cfg.compareCRC || o.Symlink {
 		return false, false
 	}
 	is, err := p.folder.Look(name, o.Size, o.Modified)
@@ -302,7 +302,7 @@ func (p *prefixCall) look(ctx context.Context, o bucket.Entry, name string) (set
 		p.settle(ctx, o, p.noSpace(err))
 		return true, false
 	}
-	if is != tree.Unchanged || p.cfg.compareCRC || o.Symlink || p.folder.Claim(name) != nil {
+	if is != tree.Unchanged || p.folder.Claim(name) != nil {
 		return false, is == tree.Missing
 	}
 	p.skipped(o, true)
