@@ -65,7 +65,8 @@
 //
 //   - requests: [WithPartSize], [WithConcurrency], [WithRateLimit], [WithRetry], [WithStallTimeout], [WithRequestOptions]
 //   - what to download: [WithVersionID], [WithIfMatch], [WithRange], [WithGrowing], [WithChecksum]
-//   - files: [WithCheckpoint], [WithCheckpointDir], [WithoutCheckpoint], [WithoutPreallocation], [WithMkdirAll]
+//   - files: [WithCheckpoint], [WithCheckpointDir], [WithoutCheckpoint], [WithoutPreallocation], [WithMkdirAll],
+//     [WithObjectTime], [WithMetadata]
 //   - URLs: [WithURLRefresh], [WithHTTPClient]
 //   - readers: [WithReadAhead]
 //   - prefixes and lists: [WithInclude], [WithExclude], [WithShard], [WithKeyRange], [WithCompareCRC64], [WithDelete], [WithDryRun]
@@ -78,6 +79,7 @@ import (
 	"errors"
 	"fmt"
 	"hash"
+	"io/fs"
 	"net/http"
 	"runtime"
 	"slices"
@@ -136,8 +138,8 @@ func New(client *oss.Client, opts ...Option) (*Downloader, error) {
 //
 // If path is a symbolic link, the file it points to is written. An existing file is replaced atomically once the new one is
 // complete and verified. Until then, and after an error, it is untouched. The new file has the current time, and mode 0666 less
-// the umask. If it replaces one, it gets no permission that the old one does not give, and stays executable. A path that is a
-// folder, a device or not writable is an error before any request.
+// the umask, unless [WithObjectTime] or [WithMetadata] says otherwise. If it replaces one, it gets no permission that the old one
+// does not give, and stays executable. A path that is a folder, a device or not writable is an error before any request.
 //
 // If the service has no CRC-64 of the bytes, the file appears all the same, and Result.Verified is false. That is so for some
 // older or copied objects, for a part of an object, and for some symbolic links. [WithChecksum] verifies those as well.
@@ -258,6 +260,7 @@ func (c *call) attempt(ctx context.Context, dst *localfile.Destination, cp *chec
 	}
 	c.verdict, err = c.fetchUntilVerified(ctx, e)
 	if err == nil {
+		c.useMode(e, dst)
 		c.durable, err = dst.Commit(e.Parts.Totals().Size, c.modTime(e))
 	}
 	if err != nil {
@@ -278,6 +281,7 @@ func (c *call) toMemory(ctx context.Context, dst *localfile.Small, dogs *engine.
 	if c.verdict, err = c.fetchUntilVerified(ctx, e); err != nil {
 		return err
 	}
+	c.useMode(e, dst)
 	return dst.Store(c.modTime(e))
 }
 
@@ -479,11 +483,32 @@ func (c *call) partError(s span.Span, attempts int, err error) error {
 
 // modTime returns the modification time for the file; zero means that of the download.
 func (c *call) modTime(e *engine.Engine) time.Time {
+	f, _ := e.Facts()
+	if c.cfg.wantsTime() && f.Stored.MTime != "" {
+		t, err := f.Stored.Time()
+		if err == nil {
+			return t
+		}
+		c.cfg.log.Warn("metadata ignored", "error", err)
+	}
 	if !c.objectTimes {
 		return time.Time{}
 	}
-	f, _ := e.Facts()
 	return f.LastModified
+}
+
+// useMode gives the file the mode that the object's metadata has, if that is wanted.
+func (c *call) useMode(e *engine.Engine, dst interface{ UseMode(fs.FileMode) }) {
+	f, _ := e.Facts()
+	if c.cfg.metadata&MetadataMode == 0 || f.Stored.Mode == "" || runtime.GOOS == "windows" {
+		return
+	}
+	mode, err := f.Stored.Permissions()
+	if err != nil {
+		c.cfg.log.Warn("metadata ignored", "error", err)
+		return
+	}
+	dst.UseMode(mode)
 }
 
 // verdict says whether the bytes of a call are right.

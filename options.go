@@ -394,6 +394,50 @@ func WithRequestOptions(opts ...oss.Option) Option {
 	}}
 }
 
+// WithObjectTime gives the file the object's Last-Modified, as [Downloader.DownloadPrefix] always does. Without it the file has the
+// time of the download.
+//
+// It applies to [New], [Downloader.Download] and [Downloader.DownloadURL].
+func WithObjectTime() Option {
+	return Option{"WithObjectTime", inNew | inFile, func(s *settings) error {
+		s.objectTimes = true
+		return nil
+	}}
+}
+
+// Metadata are properties of a file that a tool has kept with the object it made of the file; see [WithMetadata].
+type Metadata uint8
+
+const (
+	MetadataTime Metadata = 1 << iota // the modification time, in x-oss-meta-mtime
+	MetadataMode                      // the permissions, in x-oss-meta-mode
+)
+
+// WithMetadata gives the file the properties of the one that the object was made of, if the object has them. They are read as
+// rclone, ossfs and s3fs write them: the time in seconds since 1970, with or without a fraction, and the mode of a regular file
+// in decimal (33188) or octal (100644, 0644). Set-user-ID, set-group-ID and sticky bits are dropped. A value that is none of these is
+// ignored, with a warning. Several properties are joined by |.
+//
+// If the object has no time, the file has the one that it has without this option. A mode from metadata is given even to a file
+// that replaces one with a narrower mode. Until the file is complete, its data has the mode that it has without this option. On Windows
+// the mode is ignored.
+//
+// A listing has no metadata. So [Downloader.DownloadPrefix] with MetadataTime makes a HEAD request for each existing file of the right
+// size whose time is not Last-Modified. It skips a file with the time in the metadata or, if the time differs, with the CRC-64. The
+// mode of a file that is skipped stays as it is.
+//
+// It applies to [New], [Downloader.Download], [Downloader.DownloadURL], [Downloader.DownloadPrefix] and
+// [Downloader.DownloadObjects].
+func WithMetadata(m Metadata) Option {
+	return Option{"WithMetadata", inNew | inFile | inMany, func(s *settings) error {
+		if m == 0 || m&^(MetadataTime|MetadataMode) != 0 {
+			return fmt.Errorf("metadata %#x is not one or several of MetadataTime and MetadataMode", uint8(m))
+		}
+		s.metadata = m
+		return nil
+	}}
+}
+
 // WithURLRefresh gives a function that returns a new URL of the same object once the old one has expired, by its own date or
 // because the temporary key that signed it has expired.
 //
@@ -674,10 +718,15 @@ type objectOptions struct {
 
 // fileOptions say how files are written.
 type fileOptions struct {
-	checkpoint checkpointPlace
-	sparse     bool // do not reserve space
-	mkdir      bool // make the folder of the file
+	checkpoint  checkpointPlace
+	sparse      bool     // do not reserve space
+	mkdir       bool     // make the folder of the file
+	objectTimes bool     // Download gives the file the object's Last-Modified, as DownloadPrefix does
+	metadata    Metadata // what the file gets from the object's metadata
 }
+
+// wantsTime reports whether a file gets the time in its object's metadata.
+func (o *fileOptions) wantsTime() bool { return o.metadata&MetadataTime != 0 }
 
 // requestOptions say what requests carry, and which client makes them.
 type requestOptions struct {
@@ -722,9 +771,8 @@ const (
 
 // hooks are what tests outside this package may replace.
 type hooks struct {
-	fs          fsys.FS
-	folderFS    func(*fsys.Root) fsys.FS // of the folder of DownloadPrefix and DownloadObjects
-	objectTimes bool                     // Download gives the file the object's Last-Modified, as DownloadPrefix does
+	fs       fsys.FS
+	folderFS func(*fsys.Root) fsys.FS // of the folder of DownloadPrefix and DownloadObjects
 }
 
 // defaults returns the settings without any options.
@@ -798,12 +846,6 @@ func init() {
 	testhook.FolderFileSystem = func(f func(*fsys.Root) fsys.FS) Option {
 		return Option{"FolderFileSystem", inMany, func(s *settings) error {
 			s.folderFS = f
-			return nil
-		}}
-	}
-	testhook.ObjectTimes = func() Option {
-		return Option{"ObjectTimes", inDownload, func(s *settings) error {
-			s.objectTimes = true
 			return nil
 		}}
 	}

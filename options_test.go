@@ -190,7 +190,11 @@ func TestEveryOptionAtEveryEntryPoint(t *testing.T) {
 		"WithDelete":           {"DownloadPrefix", func(*entry) ossdl.Option { return ossdl.WithDelete(5) }},
 		"WithoutPreallocation": {"New Download DownloadURL DownloadPrefix DownloadObjects", func(*entry) ossdl.Option { return ossdl.WithoutPreallocation() }},
 		"WithMkdirAll":         {"New Download DownloadURL", func(*entry) ossdl.Option { return ossdl.WithMkdirAll() }},
-		"WithLogger":           {everywhere, func(*entry) ossdl.Option { return ossdl.WithLogger(slog.New(slog.DiscardHandler)) }},
+		"WithObjectTime":       {"New Download DownloadURL", func(*entry) ossdl.Option { return ossdl.WithObjectTime() }},
+		"WithMetadata": {"New Download DownloadURL DownloadPrefix DownloadObjects", func(*entry) ossdl.Option {
+			return ossdl.WithMetadata(ossdl.MetadataTime | ossdl.MetadataMode)
+		}},
+		"WithLogger": {everywhere, func(*entry) ossdl.Option { return ossdl.WithLogger(slog.New(slog.DiscardHandler)) }},
 	}
 	if got, want := exportedOptions(t), slices.Sorted(maps.Keys(table)); !slices.Equal(got, want) {
 		t.Errorf("the package has the options\n\t%v\nand the table\n\t%v", got, want)
@@ -554,9 +558,6 @@ func TestHooksHaveTheirTypes(t *testing.T) {
 	}
 	if _, ok := testhook.FolderFileSystem.(func(func(*fsys.Root) fsys.FS) ossdl.Option); !ok {
 		t.Errorf("FolderFileSystem is a %T", testhook.FolderFileSystem)
-	}
-	if _, ok := testhook.ObjectTimes.(func() ossdl.Option); !ok {
-		t.Errorf("ObjectTimes is a %T", testhook.ObjectTimes)
 	}
 	if _, ok := testhook.Transport.(func(*http.Client) *http.Transport); !ok {
 		t.Errorf("Transport is a %T", testhook.Transport)

@@ -79,7 +79,7 @@ const maxFailures = 1000
 //
 // A file that has the size and time of its object, to the second, is skipped. [WithCompareCRC64] compares the CRC-64 instead of
 // the time. So does the call by itself, with a HEAD request for each file of the same size and another time, if the file system
-// rounds times or does not keep them. Any other file is replaced, by the object as it is then, which may not be as it was listed. Keys that
+// rounds times or does not keep them. [WithMetadata] says what is skipped if times come from there. Any other file is replaced, by the object as it is then, which may not be as it was listed. Keys that
 // [WithInclude], [WithExclude] or [WithShard] leave out are not counted.
 //
 // # Resuming

@@ -181,11 +181,15 @@ func (p *prefixCall) isThere(ctx context.Context, o *item, fi fs.FileInfo) (bool
 		if fi.Size() != o.Size {
 			return false, nil
 		}
-		if !byCRC && o.hasTime() {
-			if same, sure := p.folder.SameTime(o.name, fi.ModTime(), o.Modified); sure && (same || o.givenCRC() == 0) {
+		if !byCRC {
+			same, sure := false, false
+			if o.hasTime() {
+				same, sure = p.folder.SameTime(o.name, fi.ModTime(), o.Modified)
+			}
+			if sure && (same || o.givenCRC() == 0 && !p.cfg.wantsTime()) {
 				return same, nil
 			}
-			byCRC = true
+			byCRC = !sure
 		}
 	}
 	if want := o.givenCRC(); want != 0 {
@@ -196,9 +200,11 @@ func (p *prefixCall) isThere(ctx context.Context, o *item, fi fs.FileInfo) (bool
 		return false, err
 	}
 	if !byCRC || !f.HasCRC {
-		if same, sure := p.folder.SameTime(o.name, fi.ModTime(), f.LastModified); sure || !f.HasCRC {
+		same, sure := p.folder.SameTime(o.name, fi.ModTime(), p.timeOf(f))
+		if sure && (same || !p.cfg.wantsTime()) || !f.HasCRC {
 			return same, nil
 		}
+		// A time of metadata may be one that the file system cannot keep. That must not make every call fetch the file again.
 	}
 	return p.hasCRC(ctx, o, f.CRC)
 }
@@ -227,6 +233,16 @@ func (p *prefixCall) hasCRC(ctx context.Context, o *item, want uint64) (bool, er
 	}
 	o.crc, o.verified = sum, sum == want
 	return o.verified, nil
+}
+
+// timeOf returns the time that the file of an object gets.
+func (p *prefixCall) timeOf(f object.Facts) time.Time {
+	if p.cfg.wantsTime() {
+		if t, err := f.Stored.Time(); err == nil {
+			return t
+		}
+	}
+	return f.LastModified
 }
 
 // sum returns the CRC-64 of a file.
@@ -458,7 +474,7 @@ func (p *prefixCall) lookAt(ctx context.Context, batch []*item, begin func(o *it
 // look reports whether there is nothing to do for an object any more, which is counted then, or whether its file is missing. It
 // makes no request: if it would take one, or a second look, to know, the answer is neither.
 func (p *prefixCall) look(ctx context.Context, o *item) (settled, missing bool) {
-	if o.isFolder() || o.given != nil || p.cfg.dryRun {
+	if o.isFolder() || o.given != nil || o.Symlink || p.cfg.compareCRC || p.cfg.dryRun {
 		return false, false
 	}
 	is, err := p.folder.Look(o.name, o.Size, o.Modified)
@@ -466,7 +482,7 @@ func (p *prefixCall) look(ctx context.Context, o *item) (settled, missing bool) 
 		p.settle(ctx, o, p.noSpace(err))
 		return true, false
 	}
-	if is != tree.Unchanged || p.cfg.compareCRC || o.Symlink || p.folder.Claim(o.name) != nil {
+	if is != tree.Unchanged || p.folder.Claim(o.name) != nil {
 		return false, is == tree.Missing
 	}
 	_, unsynced := p.unsynced[filepath.Dir(filepath.FromSlash(o.name))]

@@ -104,6 +104,9 @@ What to download:
 How to download:
   -mkdir                make the folder of DEST, with its parents, if it is missing;
                         -recursive always does
+  -object-time          the file gets the time of the object; -recursive always does that
+  -metadata WHAT        the file gets what rclone or ossfs has kept in the object's
+                        metadata: mtime, mode, or mtime,mode
   -part-size SIZE       one request asks for at most this much, 1 to 5GiB (default:
                         chosen by ossget)
   -concurrency N        requests in flight at most, 1 to %d (default: adaptive)
@@ -178,6 +181,7 @@ type command struct {
 	nul                       bool          // keys in it end in a NUL
 	dryRun                    bool          // print what would be done
 	after, until              string        // the range of keys; "": no bound
+	objectTime                bool          // give the file the object's time
 	growing                   bool          // accept what is appended to an object meanwhile
 	timeout                   time.Duration // of the whole command; 0: none
 }
@@ -285,6 +289,11 @@ func (c *command) defineSelection(flags *flag.FlagSet) {
 	})
 	flags.BoolVar(&c.recursive, "recursive", false, "")
 	flags.BoolVar(&c.mkdir, "mkdir", false, "")
+	flags.BoolVar(&c.objectTime, "object-time", false, "")
+	define(flags, "metadata", parseMetadata, func(m ossdl.Metadata) error {
+		call(ossdl.WithMetadata(m))
+		return nil
+	})
 	define(flags, "include", parsePattern, func(pattern string) error {
 		call(ossdl.WithInclude(pattern))
 		return nil
@@ -467,12 +476,12 @@ func (t task) many() bool { return t == taskPrefix || t == taskList }
 // foreign are the flags that do not apply to a task.
 var foreign = [...][]string{
 	taskURL:    {"endpoint", "region", "cname", "config", "credentials", "version-id"},
-	taskStdout: {"checkpoint", "checkpoint-dir", "no-checkpoint", "mkdir"},
+	taskStdout: {"checkpoint", "checkpoint-dir", "no-checkpoint", "mkdir", "object-time", "metadata"},
 	taskPrefix: notForMany,
 	taskList:   notForMany,
 }
 
-var notForMany = []string{"range", "version-id", "if-match", "sha256", "checkpoint", "checkpoint-dir"}
+var notForMany = []string{"range", "version-id", "if-match", "sha256", "checkpoint", "checkpoint-dir", "object-time"}
 
 // applicable refuses flags that would have no effect.
 func (c *command) applicable(flags *flag.FlagSet) (err error) {
@@ -539,10 +548,28 @@ func (c *command) combinations(flags *flag.FlagSet) (err error) {
 	if c.growing {
 		c.call = append(c.call, ossdl.WithGrowing())
 	}
+	if c.objectTime {
+		c.call = append(c.call, ossdl.WithObjectTime())
+	}
 	if c.noCheckpoint {
 		c.shared = append(c.shared, ossdl.WithoutCheckpoint())
 	}
 	return err
+}
+
+// parseMetadata reads a list of what a file gets from metadata.
+func parseMetadata(s string) (m ossdl.Metadata, err error) {
+	for what := range strings.SplitSeq(s, ",") {
+		switch what {
+		case "mtime":
+			m |= ossdl.MetadataTime
+		case "mode":
+			m |= ossdl.MetadataMode
+		default:
+			return 0, errors.New("it must be mtime, mode, or mtime,mode")
+		}
+	}
+	return m, nil
 }
 
 var errSize = errors.New("a size is a whole number of bytes, or of KiB, MiB or GiB, for example 8MiB")

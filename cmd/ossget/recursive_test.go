@@ -303,6 +303,8 @@ func TestWrongUseOfPrefixes(t *testing.T) {
 		{[]string{"-recursive", "-shard", "0/0", prefix}, []string{"-shard", `"0/0"`, "I/N"}},
 		{[]string{"-recursive", "-shard", "-1/4", prefix}, []string{"-shard", `"-1/4"`, "I/N"}},
 		{[]string{"-recursive", "-shard", "1", prefix}, []string{"-shard", `"1"`, "I/N"}},
+		{[]string{"-recursive", "-metadata", "mtime,owner", prefix}, []string{"-metadata", `"mtime,owner"`, "mtime,mode"}},
+		{[]string{"-recursive", "-object-time", prefix}, []string{"-object-time", "a prefix"}},
 		{[]string{"-recursive", "-include", "[a", prefix}, []string{"-include", `"[a"`, "[class]"}},
 		{[]string{"-recursive", "-exclude", "", prefix}, []string{"-exclude", `""`, "*.gz"}},
 		{[]string{"-include", "*", "oss://bucket/key"}, []string{"-include", "-recursive"}},
@@ -373,4 +375,35 @@ func TestTerminatedPrefixContinues(t *testing.T) {
 		t.Errorf("again: %+v", r)
 	}
 	someFiles.isIn(t, dir)
+}
+
+// TestObjectTimeAndMetadata checks which time and mode a file gets from its object.
+func TestObjectTimeAndMetadata(t *testing.T) {
+	s := newServer(t)
+	modified, stored := time.Date(2020, 1, 2, 3, 4, 5, 0, time.UTC), time.Unix(1648047444, 0)
+	s.Put("bucket", "p/k", osstest.Random(1, 10), osstest.LastModified(modified), osstest.Meta("mtime", "1648047444.5"), osstest.Meta("mode", "33216"))
+	for flags, want := range map[string]struct {
+		time time.Time
+		mode os.FileMode // 0: any
+	}{
+		"-object-time oss://bucket/p/k":                            {modified, 0},
+		"-metadata mtime oss://bucket/p/k":                         {stored, 0},
+		"-metadata mode -object-time oss://bucket/p/k":             {modified, 0o700},
+		"-recursive -metadata mtime,mode oss://bucket/p/":          {stored, 0o700},
+		"-recursive -metadata mode -quiet oss://bucket/p/":         {modified, 0o700},
+		"-metadata mode,mtime -object-time -json oss://bucket/p/k": {stored, 0o700},
+	} {
+		dir := t.TempDir()
+		if r := runHere(t.Context(), envOf(s), append(strings.Fields(flags), dir+"/")...); r.exit != 0 {
+			t.Errorf("%s: %+v", flags, r)
+			continue
+		}
+		fi, err := os.Stat(filepath.Join(dir, "k"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if fi.ModTime().Unix() != want.time.Unix() || want.mode != 0 && fi.Mode().Perm() != want.mode && runtime.GOOS != "windows" {
+			t.Errorf("%s: %v and %v, want %v and %v", flags, fi.ModTime(), fi.Mode(), want.time, want.mode)
+		}
+	}
 }

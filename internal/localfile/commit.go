@@ -30,6 +30,10 @@ func (d *Destination) Commit(size int64, modified time.Time) (durable bool, err 
 	return synced && named, nil
 }
 
+// UseMode makes Commit give the file these permissions, rather than those of a file that is made there, or replaces the one at the
+// path.
+func (d *Destination) UseMode(mode fs.FileMode) { d.mode, d.hasMode = mode.Perm(), true }
+
 // RemoveLeftovers removes the working files that a killed call left for a file that is complete by now. cfg must have a
 // Base. If another call is writing the file, the working files belong to that call and stay. durable is false if the killed call
 // may have got as far as its rename, and a power loss may undo that.

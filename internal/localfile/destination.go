@@ -65,6 +65,9 @@ type Destination struct {
 	sparse  bool
 	notices *Notices
 
+	mode    fs.FileMode // that the file gets, if hasMode
+	hasMode bool
+
 	keepPartial   bool
 	checkpoint    string // "": none is kept
 	ownCheckpoint bool   // its place is the caller's choice

@@ -74,6 +74,16 @@ func (p *partial) fitMode() {
 	p.chmod(fi, p.mode|ownerMode)
 }
 
+// finishMode gives the partial file, of which fi is known, the mode of the file that it becomes, where that is another one.
+func (p *partial) finishMode(fi fs.FileInfo) {
+	switch {
+	case p.d.hasMode:
+		p.chmod(fi, p.d.mode)
+	case p.replaces:
+		p.chmod(fi, p.mode)
+	}
+}
+
 // chmod sets the mode of the partial file, unless it has that.
 func (p *partial) chmod(fi fs.FileInfo, mode fs.FileMode) {
 	if fi.Mode().Perm() == mode {
@@ -136,9 +146,7 @@ func (p *partial) rename(size int64, modified time.Time) error {
 	if err != nil {
 		return err
 	}
-	if p.replaces {
-		p.chmod(ours, p.mode)
-	}
+	p.finishMode(ours)
 	// Some network file systems report only here that they could not write.
 	if err := p.close(); err != nil {
 		return err

@@ -287,14 +287,17 @@ func (s *Small) rename() error {
 	return d.NoSpace(0, err)
 }
 
-// finishMode gives the file the mode that it is to have where it replaces one.
+// UseMode is that of [Destination]. It must be called before the committer has the file.
+func (s *Small) UseMode(mode fs.FileMode) { s.d.UseMode(mode) }
+
+// finishMode gives the file its mode, where that is not the one it was made with.
 func (s *Small) finishMode() error {
-	if !s.content.replaces {
+	if !s.content.replaces && !s.d.hasMode {
 		return nil
 	}
 	fi, err := s.content.file.Stat()
 	if err == nil {
-		s.content.chmod(fi, s.content.mode)
+		s.content.finishMode(fi)
 	}
 	return err
 }

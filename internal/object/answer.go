@@ -44,6 +44,7 @@ type Facts struct {
 	LastModified time.Time
 	Symlink      bool // the headers may be those of the link and not of its target
 	Appendable   bool // the object can grow
+	Stored       Stored
 	Origin
 }
 
@@ -294,6 +295,7 @@ func readFacts(h http.Header) Facts {
 		ETag:      h.Get("Etag"),
 		VersionID: h.Get("X-Oss-Version-Id"), // spelled as net/http does: other spellings cost an allocation each
 		Symlink:   strings.EqualFold(h.Get("X-Oss-Object-Type"), "Symlink"),
+		Stored:    Stored{MTime: h.Get("X-Oss-Meta-Mtime"), Mode: h.Get("X-Oss-Meta-Mode")},
 		Origin:    Origin{RequestID: h.Get("X-Oss-Request-Id")},
 	}
 	f.Appendable = strings.EqualFold(h.Get("X-Oss-Object-Type"), "Appendable") || h.Get("X-Oss-Next-Append-Position") != ""

@@ -13,10 +13,6 @@ var (
 	// It is a func(func(*fsys.Root) fsys.FS) ossdl.Option.
 	FolderFileSystem any
 
-	// ObjectTimes gives a file the time of its object, as DownloadPrefix does.
-	// It is a func() ossdl.Option.
-	ObjectTimes any
-
 	// Transport is the transport below an HTTP client that the library has made.
 	// It is a func(*http.Client) *http.Transport.
 	Transport any

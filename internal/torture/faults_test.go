@@ -32,7 +32,6 @@ import (
 	"github.com/ossdl/ossdl/internal/harness/checkpoints"
 	"github.com/ossdl/ossdl/internal/harness/leaks"
 	"github.com/ossdl/ossdl/internal/osstest"
-	"github.com/ossdl/ossdl/internal/testhook"
 )
 
 // opened counts the files that are open through it.
@@ -217,7 +216,7 @@ func scenes(t *testing.T) []*crashScene {
 		return newCrashScene(t, name, smallSize, memfs.Config{}, opts...)
 	}
 	sum := sha256.Sum256(fresh("").content)
-	times := testhook.ObjectTimes.(func() ossdl.Option)() // DownloadPrefix's
+	times := ossdl.WithObjectTime() // which DownloadPrefix always has
 
 	replaced := fresh("half of another object").interrupt(t, killedHalfway)
 	replaced.content = sceneContent(t, 2, smallSize)
