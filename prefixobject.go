@@ -177,6 +177,7 @@ func (p *prefixCall) fileConfig(name string) (localfile.Config, error) {
 		FS: p.fs, Log: p.cfg.log, Path: filepath.FromSlash(name), Folder: work,
 		Base:   filepath.Join(work, hex.EncodeToString(sum[:16])),
 		Sparse: p.cfg.sparse, KeepPartial: !p.cfg.checkpoint.none(), IsCheckpoint: isCheckpoint, Notices: &p.notices,
+		Backlog: &p.d.backlog,
 	}, nil
 }
 
