@@ -114,6 +114,7 @@ type Downloader struct {
 	gate      *slots.Gate
 	limits    []*rate.Limiter
 	buffers   engine.Buffers
+	backlog   localfile.Backlog
 	urlClient func() *http.Client // for URLs; made when first asked for
 }
 
@@ -416,6 +417,7 @@ func (c *call) fileConfig(path string) localfile.Config {
 	id := c.src.Identity()
 	cfg := localfile.Config{
 		FS: c.cfg.fs, Log: c.cfg.log, Path: path, Mkdir: c.cfg.mkdir, Sparse: c.cfg.sparse, KeepPartial: !c.cfg.checkpoint.none() && !c.oneStream, // one stream cannot be resumed
+		Backlog:      &c.d.backlog,
 		Source:       fmt.Sprintf("%t\n%q\n%q", id.URL, id.Bucket, id.Key),
 		IsCheckpoint: isCheckpoint,
 	}

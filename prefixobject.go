@@ -362,6 +362,7 @@ func (p *prefixCall) fileConfig(name string) (localfile.Config, error) {
 		Base:   filepath.Join(work, hex.EncodeToString(sum[:16])),
 		Sparse: p.cfg.sparse, KeepPartial: !p.cfg.checkpoint.none(), IsCheckpoint: isCheckpoint, Notices: &p.notices,
 		Left: left, AreLeft: known,
+		Backlog: &p.d.backlog,
 	}, nil
 }
 

@@ -42,6 +42,7 @@ type Config struct {
 	Left    map[string]struct{}
 	AreLeft bool
 
+	Backlog *Backlog // of the Downloader; nil: of this destination alone
 	Notices *Notices // of the call, if it has several destinations; nil: of this one
 
 	// IsCheckpoint reports whether a file that begins with data is a checkpoint of any version, be it a torn one.
@@ -64,6 +65,7 @@ type Destination struct {
 	work    workFiles // chosen by Lock
 	sparse  bool
 	notices *Notices
+	backlog *Backlog
 
 	mode    fs.FileMode // that the file gets, if hasMode
 	hasMode bool
@@ -147,7 +149,7 @@ func Check(cfg Config) (*Destination, error) {
 func newDestination(cfg Config) *Destination {
 	d := &Destination{
 		fs: cfg.FS, log: cfg.Log, path: cfg.Path, sparse: cfg.Sparse, keepPartial: cfg.KeepPartial, isCheckpoint: cfg.IsCheckpoint,
-		notices: cmp.Or(cfg.Notices, new(Notices)),
+		notices: cmp.Or(cfg.Notices, new(Notices)), backlog: cmp.Or(cfg.Backlog, new(Backlog)),
 	}
 	if cfg.Base != "" {
 		d.use(filesAt(cfg.Folder, cfg.Base))

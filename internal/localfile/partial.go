@@ -178,5 +178,6 @@ func (p *partial) close() error {
 	}
 	f := p.file
 	p.file = nil
+	p.back.end()
 	return f.Close()
 }

@@ -139,7 +139,7 @@ const (
 // prepare reserves the space for the data, and then the ballast. It reserves nothing if nobody knows how much is needed.
 func (p *partial) prepare(size, missing int64) error {
 	if size < 0 {
-		p.back.begin(size, math.MaxInt64)
+		p.back.begin(p.d.backlog, math.MaxInt64)
 		return nil
 	}
 	if err := p.d.checkSize(size); err != nil {
@@ -148,7 +148,7 @@ func (p *partial) prepare(size, missing int64) error {
 	if err := p.allocate(size, missing); err != nil {
 		return p.d.explain("set the length of a file", tooLarge(err))
 	}
-	p.back.begin(size, missing)
+	p.back.begin(p.d.backlog, missing)
 	p.reserveBallast(size)
 	return nil
 }

@@ -3,9 +3,12 @@ package localfile
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"log/slog"
+	"math"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -63,18 +66,26 @@ func (s *slowDisk) wrote() (begun, dropped int64) {
 	return s.begun, s.dropped
 }
 
-// slowDestination has a partial file of so many bytes, all of them missing, and its pages dropped or not.
-func slowDestination(t *testing.T, disk *slowDisk, size int64, drops bool) *Destination {
+// slowDestination has a partial file of so many bytes, all of them missing. Memory is tight for more than four batches, or never.
+func slowDestination(t *testing.T, disk *slowDisk, size int64, tight bool) *Destination {
 	t.Helper()
+	backlog := &Backlog{memory: math.MaxInt64}
+	if tight {
+		backlog.memory = 16 * batchSize
+	}
 	disk.FS = memfs.New(memfs.Config{})
-	d := newDestination(Config{FS: disk, Log: slog.New(slog.DiscardHandler), Path: "/file", Sparse: true})
+	return oneOfSlowDestinations(t, disk, "/file", size, backlog)
+}
+
+func oneOfSlowDestinations(t *testing.T, disk *slowDisk, path string, size int64, backlog *Backlog) *Destination {
+	t.Helper()
+	d := newDestination(Config{FS: disk, Log: slog.New(slog.DiscardHandler), Path: path, Sparse: true, Backlog: backlog})
 	if err := disk.Mkdir(d.work.folder, 0o777); err != nil {
 		t.Fatal(err)
 	}
 	if err := d.Begin(size, size); err != nil {
 		t.Fatal(err)
 	}
-	d.content.(*partial).back.drops = drops
 	return d
 }
 
@@ -182,7 +193,7 @@ func TestWritesWaitForASlowDisk(t *testing.T) {
 func TestDropThatFails(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		disk := slowDisk{fails: syscall.EIO}
-		d := slowDestination(t, &disk, 4*batchSize, true)
+		d := slowDestination(t, &disk, 5*batchSize, true)
 		ended := make(chan error)
 		go func() { ended <- d.WriteBack(t.Context()) }()
 		synctest.Wait()
@@ -198,18 +209,103 @@ func TestDropThatFails(t *testing.T) {
 	})
 }
 
-// TestNoWriteBackOfALittle checks that a file of one batch is left to the system, and to the sync at the end.
+// TestNoWriteBackOfALittle checks that a file of one write is left to the system, and to the sync at the end.
 func TestNoWriteBackOfALittle(t *testing.T) {
 	var disk slowDisk
-	d := slowDestination(t, &disk, batchSize, true)
+	d := slowDestination(t, &disk, leastBatch, true)
 	if err := d.WriteBack(t.Context()); err != nil { // returns, although the context does not end
 		t.Error(err)
 	}
-	if _, err := d.WriteAt(make([]byte, batchSize), 0); err != nil {
+	if _, err := d.WriteAt(make([]byte, leastBatch), 0); err != nil {
 		t.Error(err)
 	}
 	if begun, dropped := disk.wrote(); begun != 0 || dropped != 0 {
 		t.Errorf("%d bytes to be written, %d dropped", begun, dropped)
 	}
 	d.Abandon(Nothing)
+}
+
+// TestManyFilesShareABatch checks that files that are written at once hold back no more than one large file does, if memory is
+// tight, and are left to their syncs otherwise. Files that are done make room for others.
+func TestManyFilesShareABatch(t *testing.T) {
+	const piece, files, size, memory = 256 << 10, 16, 12 << 20, 64 << 20
+	for _, tight := range []bool{true, false} {
+		synctest.Test(t, func(t *testing.T) {
+			disk := slowDisk{stuck: make(chan struct{}), FS: memfs.New(memfs.Config{})}
+			backlog := &Backlog{memory: math.MaxInt64}
+			if tight {
+				backlog.memory = memory
+			}
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			var all []*Destination
+			for i := range files {
+				all = append(all, oneOfSlowDestinations(t, &disk, fmt.Sprintf("/file%d", i), size, backlog))
+			}
+			var written atomic.Int64
+			var handing, writing sync.WaitGroup
+			for _, d := range all {
+				handing.Go(func() {
+					if err := d.WriteBack(ctx); err != nil {
+						t.Error(err)
+					}
+				})
+			}
+			synctest.Wait()
+			for _, d := range all {
+				writing.Go(func() {
+					for off := int64(0); off < size; off += piece {
+						if _, err := d.WriteAt(make([]byte, piece), off); err != nil {
+							t.Error(err)
+						}
+						written.Add(piece)
+					}
+				})
+			}
+			synctest.Wait()
+			most := int64(files * size)
+			if tight {
+				most = 3*memory/16 + files*piece
+			}
+			if n := written.Load(); n > most || !tight && n < most {
+				t.Errorf("%d bytes were written before the disk took any, want %d", n, most)
+			}
+			close(disk.stuck)
+			writing.Wait()
+			cancel()
+			handing.Wait()
+			if begun, dropped := disk.wrote(); !tight && (begun > 0 || dropped > 0) {
+				t.Errorf("%d bytes to be written, %d dropped, although there is memory", begun, dropped)
+			}
+			for _, d := range all {
+				d.Abandon(Nothing)
+				d.Abandon(Nothing) // once more is nothing
+			}
+			if files, bytes := backlog.files.Load(), backlog.bytes.Load(); files != 0 || bytes != 0 {
+				t.Errorf("%d files with %d bytes are left in the backlog", files, bytes)
+			}
+		})
+	}
+}
+
+// TestBacklogOfUnknownSize checks that a file whose size nobody knows counts by what it has got.
+func TestBacklogOfUnknownSize(t *testing.T) {
+	disk := slowDisk{FS: memfs.New(memfs.Config{})}
+	backlog := &Backlog{memory: 8 << 20}
+	d := oneOfSlowDestinations(t, &disk, "/file", -1, backlog)
+	for i := range int64(3) {
+		if want := i > 2; backlog.tight() != want {
+			t.Errorf("after %d MiB: tight %t", i, !want)
+		}
+		if _, err := d.WriteAt(make([]byte, 1<<20), i<<20); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if !backlog.tight() {
+		t.Error("3 MiB of 8 are not tight")
+	}
+	d.Abandon(Nothing)
+	if backlog.tight() {
+		t.Error("what is closed is still in the backlog")
+	}
 }

@@ -85,7 +85,7 @@ func inNamespaces(t *testing.T) {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), mountsTime)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, self, "-test.run=^TestRealFileSystems$", "-test.v", "-test.timeout="+mountsTime.String())
+	cmd := exec.CommandContext(ctx, self, "-test.run=^"+t.Name()+"$", "-test.v", "-test.timeout="+mountsTime.String())
 	cmd.Env = append(os.Environ(), mountsEnv+"=1")
 	// Once the first process of the second namespace has ended the system ends all others in it, such as those that serve file
 	// systems in user space.
@@ -99,7 +99,7 @@ func inNamespaces(t *testing.T) {
 		t.Errorf("%v\n%s", err, &out)
 	default:
 		for line := range strings.Lines(out.String()) {
-			if strings.Contains(line, "--- ") || strings.Contains(line, "SKIP") || strings.Contains(line, "field_mounts") {
+			if strings.Contains(line, "--- ") || strings.Contains(line, "SKIP") || strings.Contains(line, "_linux_test.go") {
 				t.Log(strings.TrimRight(line, "\n"))
 			}
 		}

@@ -46,12 +46,19 @@ func TestMain(m *testing.M) {
 //	hammer PATH N KEY...    downloads to one path until N times it was not refused, and prints how often it was; see inuse_test.go
 //	enter ENTRYPOINT PATH KEY downloads the object to the path through any entry point; see limits_test.go
 //	limit NAME N JOB...     does the job with a resource limit; see limits_unix_test.go
+//	group DIR JOB...        does the job in a control group; see field_memory_linux_test.go
 func child(endpoint, job string, args []string) error {
 	if job == "limit" {
 		if err := setLimit(args[0], args[1]); err != nil {
 			return err
 		}
 		return child(endpoint, args[2], args[3:])
+	}
+	if job == "group" {
+		if err := joinGroup(args[0]); err != nil {
+			return err
+		}
+		return child(endpoint, args[1], args[2:])
 	}
 	client, err := oss.New(endpoint, osstest.AccessKeyID, osstest.AccessKeySecret, oss.HTTPClient(ossdl.HTTPClient()))
 	if err != nil {
