@@ -1,8 +1,8 @@
 // Package localfile writes a download to a path at which it appears complete or not at all. It knows the working files
 // beside the path (partial file, checkpoint, lock file) and whose they are, the space on the disk, and the order of syncs
 // and renames. It must not know what is downloaded, from where, or what a checkpoint says: to it a checkpoint is bytes that
-// it keeps for its caller. Its invariants: nothing but the rename in Commit changes what is at the path, and that comes
-// after all bytes were synced. What belongs to another user is not written into, replaced or removed.
+// it keeps for its caller. Its invariants: nothing but the rename in Commit, or that of a [Committer], changes what is at the
+// path, and that comes after all bytes were synced. What belongs to another user is not written into, replaced or removed.
 package localfile
 
 import (

@@ -7,6 +7,7 @@
 //     TestEveryFileOperationFails and TestEveryNetworkEventFails fail each operation and event once.
 //     TestEveryInstantIsACrash and TestCrashUponCrash kill a process or take the power away, at each moment.
 //     TestKilledAHundredTimes does it to a process on a real disk, with kill -9.
+//     TestPrefixEveryFileOperationFails, TestPrefixEveryInstantIsACrash and TestKilledInABatch do the same to batches.
 //  2. A claim ahead of the disk, or a disk that changed, costs a fetch of that range, never a wrong file.
 //     crashScene.mustHeal (of the tests above); TestCheckpointOfNoUse of the library's own tests.
 //  3. No answer of another version, or of another range, is written.
