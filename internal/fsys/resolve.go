@@ -59,3 +59,6 @@ func isSeparator(r rune) bool { return r < utf8.RuneSelf && os.IsPathSeparator(u
 // OpenFolder opens the folder dir as a root, and makes it and its parents if they are missing. Of the links on the way, and
 // at dir itself, only those are followed that MayFollow allows.
 func OpenFolder(dir string) (*Root, error) { return openFolder(dir) }
+
+// OpenExistingFolder is OpenFolder for a folder that exists. It makes nothing.
+func OpenExistingFolder(dir string) (*Root, error) { return openExistingFolder(dir) }

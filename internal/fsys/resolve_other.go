@@ -65,6 +65,9 @@ func openFolder(dir string) (*Root, error) {
 	return OpenRoot(dir)
 }
 
+// openExistingFolder is OpenExistingFolder.
+func openExistingFolder(dir string) (*Root, error) { return OpenRoot(dir) }
+
 // resolveFolder is the absolute path of an existing folder without links.
 func resolveFolder(dir string) (string, error) {
 	if dir == "" {

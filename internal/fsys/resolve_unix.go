@@ -89,6 +89,20 @@ func openFolder(dir string) (*Root, error) {
 	if err != nil {
 		return nil, err
 	}
+	return openResolved(real)
+}
+
+// openExistingFolder is OpenExistingFolder.
+func openExistingFolder(dir string) (*Root, error) {
+	real, err := resolvePath(strings.TrimRight(dir, "/") + "/.")
+	if err != nil {
+		return nil, err
+	}
+	return openResolved(real)
+}
+
+// openResolved opens a folder by a path without links.
+func openResolved(real string) (*Root, error) {
 	root, err := OpenRoot(real)
 	if err != nil {
 		return nil, err

@@ -287,6 +287,9 @@ func (s *Small) rename() error {
 	return d.NoSpace(0, err)
 }
 
+// Body returns the bytes of the object. It may be called between Begin and Store.
+func (s *Small) Body() []byte { return s.body.bytes[:s.size] }
+
 // UseMode is that of [Destination]. It must be called before the committer has the file.
 func (s *Small) UseMode(mode fs.FileMode) { s.d.UseMode(mode) }
 
