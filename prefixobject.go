@@ -187,11 +187,8 @@ func (p *prefixCall) isThere(ctx context.Context, o *item, fi fs.FileInfo) (bool
 		if fi.Size() != o.Size {
 			return false, nil
 		}
-		if !byCRC {
-			same, sure := false, false
-			if o.hasTime() {
-				same, sure = p.folder.SameTime(o.name, fi.ModTime(), o.Modified)
-			}
+		if !byCRC && o.hasTime() {
+			same, sure := p.folder.SameTime(o.name, fi.ModTime(), o.Modified)
 			if sure && (same || o.givenCRC() == 0 && !p.cfg.wantsTime()) {
 				return same, nil
 			}
