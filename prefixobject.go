@@ -166,6 +166,7 @@ func (p *prefixCall) fetch(ctx context.Context, o bucket.Entry, name string, rep
 		if !errors.Is(err, localfile.ErrNotSmall) {
 			return err
 		}
+		c.knownEmpty = false
 	}
 	dst, err := localfile.Check(files)
 	if err == nil {
