@@ -319,6 +319,7 @@ func (p *prefixCall) fetch(ctx context.Context, o *item, replaces bool) error {
 		if !errors.Is(err, localfile.ErrNotSmall) {
 			return err
 		}
+		c.knownEmpty = false
 	}
 	dst, err := localfile.Check(files)
 	if err == nil {
