@@ -148,7 +148,9 @@ func (p *prefixCall) isThere(ctx context.Context, o *item) (bool, error) {
 		return false, err
 	}
 	o.there = fi.Size()
-	p.wasThere()
+	if p.keep != nil {
+		p.wasThere()
+	}
 	byCRC := p.cfg.compareCRC
 	if !o.Symlink && o.hasSize() {
 		if fi.Size() != o.Size {
