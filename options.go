@@ -656,7 +656,7 @@ func WithDryRun() Option {
 // Files are deleted last, and only if everything was listed and no object failed. Never deleted are names that
 // [WithInclude] or [WithExclude] leave out, names that cannot belong to a key with the prefix, whatever is not a regular file,
 // links and what they lead to, .ossdl and what is in it, and in a case-insensitive folder a file whose name a key has in
-// another case. Folders that become empty are removed, unless a key stands for them.
+// another case. Folders that become empty are removed, unless a key stands for them; those that were empty before stay.
 //
 // If a file system lists files under other names than they were given, such as another normal form of Unicode, that is an error,
 // and nothing is deleted. The call remembers 16 to 40 bytes per key, and the names of most files. Calls for several prefixes

@@ -84,6 +84,8 @@ const maxFailures = 1000
 // rounds times or does not keep them. [WithMetadata] says what is skipped if times come from there. Any other file is replaced, by the object as it is then, which may not be as it was listed. Keys that
 // [WithInclude], [WithExclude] or [WithShard] leave out are not counted.
 //
+// Files without a key are left alone, unless [WithDelete] makes the folder a mirror. [WithDryRun] reports what a call would do.
+//
 // # Resuming
 //
 // To resume, repeat the call: it skips what is there, and continues objects that were interrupted. Those of 1 MiB or less begin
@@ -94,8 +96,9 @@ const maxFailures = 1000
 //
 // # Several calls at once
 //
-// Several calls may use the same folder at the same time, in any number of processes, for example one per shard. An object
-// that another call is downloading fails with [ErrInUse], and its file is completed by the other call.
+// Several calls may use the same folder at the same time, in any number of processes, for example one per share of the keys; see
+// [WithShard] and [WithKeyRange]. An object that another call is downloading fails with [ErrInUse], and its file is completed by
+// the other call.
 //
 // Download or DownloadURL to a path in dir, and a DownloadPrefix that downloads the same file, exclude each other in the same
 // way within one process. In two processes both continue, with working files of their own. The file is always complete; the

@@ -181,7 +181,9 @@ func (p *prefixCall) isThere(ctx context.Context, o *item, fi fs.FileInfo) (bool
 		return false, nil
 	}
 	o.there = fi.Size()
-	p.wasThere()
+	if p.keep != nil {
+		p.wasThere()
+	}
 	byCRC := p.cfg.compareCRC
 	if !o.Symlink && o.hasSize() {
 		if fi.Size() != o.Size {

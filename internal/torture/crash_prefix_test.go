@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"iter"
 	"maps"
 	"math/rand/v2"
 	"net/http"
@@ -31,6 +32,8 @@ type crashShelf struct {
 	objects  map[string][]byte // by the name of the file
 	before   *memfs.FS
 	partSize int64
+	extras   []string // files without a key, which are to be deleted
+	list     bool     // the objects are given in a list, rather than listed
 }
 
 // The sizes of the requests for a shelf. An object of one request is committed together with others.
@@ -50,6 +53,42 @@ func newCrashShelf(t *testing.T, partSize int64) *crashShelf {
 		t.Fatal(err)
 	}
 	return sh
+}
+
+// withExtras is a shelf with files that no key has, which becomes a mirror.
+func (sh *crashShelf) withExtras(t *testing.T) *crashShelf {
+	t.Helper()
+	more := &crashShelf{objects: sh.objects, before: sh.before.Kill(), extras: []string{"/gone/z", "/sub/y", "/x"}}
+	for _, dir := range []string{"/gone", "/sub"} {
+		if err := more.before.Mkdir(dir, 0o777); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, name := range more.extras {
+		if err := putFile(more.before, name, "mine"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, dir := range []string{"/", "/gone", "/sub"} {
+		if err := more.before.SyncDir(dir); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return more
+}
+
+// mustKeepExtras fails the test if an extra file is gone although the file of a key is not yet there.
+func (sh *crashShelf) mustKeepExtras(t *testing.T, disk fsys.FS) {
+	t.Helper()
+	gone := ""
+	for _, name := range sh.extras {
+		if _, err := disk.Lstat(name); errors.Is(err, fs.ErrNotExist) {
+			gone = name
+		}
+	}
+	if gone != "" {
+		sh.mustBeWhole(t, disk, true)
+	}
 }
 
 // interrupted is a shelf on which a run has left a file half done.
@@ -102,7 +141,15 @@ func (sh *crashShelf) run(t *testing.T, on fsys.FS) (res *ossdl.PrefixResult, se
 		if derr != nil {
 			t.Fatal(derr)
 		}
-		res, err = d.DownloadPrefix(t.Context(), "bkt", "p/", t.TempDir(), harness.WithFolderFS(func(*fsys.Root) fsys.FS { return files }))
+		opts := []ossdl.Option{harness.WithFolderFS(func(*fsys.Root) fsys.FS { return files })}
+		if sh.extras != nil {
+			opts = append(opts, ossdl.WithDelete(len(sh.extras)))
+		}
+		if sh.list {
+			res, err = d.DownloadObjects(t.Context(), "bkt", sh.given(), t.TempDir(), opts...)
+		} else {
+			res, err = d.DownloadPrefix(t.Context(), "bkt", "p/", t.TempDir(), opts...)
+		}
 		log, sent = lines.String(), s.Sent.Load()
 		synctest.Wait()
 		if left := leaks.OthersInBubble(); left != "" {
@@ -116,6 +163,15 @@ func (sh *crashShelf) run(t *testing.T, on fsys.FS) (res *ossdl.PrefixResult, se
 		}
 	})
 	return res, sent, log, err
+}
+
+// given is the list of the objects, the last one first.
+func (sh *crashShelf) given() iter.Seq2[ossdl.Object, error] {
+	var all []ossdl.Object
+	for _, name := range slices.Backward(slices.Sorted(maps.Keys(sh.objects))) {
+		all = append(all, ossdl.Object{Key: "p" + name, Name: name[1:], Size: int64(len(sh.objects[name])), LastModified: harness.ServiceTime})
+	}
+	return harness.List(all...)
 }
 
 // mustBeWhole fails the test unless each file is absent, old or whole, and where all is true, unless all are whole.
@@ -202,7 +258,10 @@ func (sh *crashShelf) mustBeDone(t *testing.T, disk *memfs.FS) {
 	for seed := range uint64(3) {
 		sh.mustBeWhole(t, disk.Crash(rand.New(rand.NewPCG(seed, 0))), true)
 	}
-	if got := strings.Join(disk.Names(), " "); got != "/a /sub/ /sub/b /sub/deep/ /sub/deep/c" {
+	names := slices.DeleteFunc(disk.Names(), func(name string) bool {
+		return name == "/gone/" && sh.extras != nil // empty, and it stays if the call that made it so could not remove it
+	})
+	if got := strings.Join(names, " "); got != "/a /sub/ /sub/b /sub/deep/ /sub/deep/c" {
 		t.Errorf("left behind: %s", got)
 	}
 }
@@ -267,11 +326,46 @@ func TestPrefixEveryFileOperationFails(t *testing.T) {
 	hits.check(t, want...)
 }
 
-// TestPrefixEveryInstantIsACrash stops a DownloadPrefix dead at operation i, for every i.
+// TestMirrorEveryFileOperationFails fails operation i of a DownloadPrefix that deletes what no key has, for every i. Nothing is
+// deleted before all objects are there, and the next call deletes what is left.
+func TestMirrorEveryFileOperationFails(t *testing.T) {
+	sh := newCrashShelf(t, batched).withExtras(t)
+	fired := 0
+	for i, missed := 0, 0; missed < missesInARow; i++ {
+		plan := faultfs.Plan{At: i, Err: syscall.EIO}
+		disk := sh.before.Kill()
+		f := faultfs.New(disk, plan)
+		res, _, log, err := sh.run(t, f)
+		if !f.Fired() {
+			missed++
+			continue
+		}
+		missed = 0
+		fired++
+		harness.Tried.Add("operations failed", 1)
+		sh.mustBeWhole(t, disk, err == nil)
+		sh.mustKeepExtras(t, disk)
+		if err == nil && res.NotDurable > 0 {
+			sh.written(t, disk)
+		}
+		sh.mustHeal(t, disk)
+		if t.Failed() {
+			t.Fatalf("%v\n%+v, error: %v\n%s", f, res, err, log)
+		}
+	}
+	if fired == 0 {
+		t.Error("nothing failed")
+	}
+}
+
+// TestPrefixEveryInstantIsACrash stops a DownloadPrefix dead at operation i, for every i, and so a DownloadObjects, and a
+// DownloadPrefix that deletes what no key has.
 func TestPrefixEveryInstantIsACrash(t *testing.T) {
+	list := newCrashShelf(t, batched)
+	list.list = true
 	for name, sh := range map[string]*crashShelf{
 		"in parts": newCrashShelf(t, inParts), "batch": newCrashShelf(t, batched), "mixed": newCrashShelf(t, oneByOne),
-		"killed": newCrashShelf(t, batched).killed(t),
+		"killed": newCrashShelf(t, batched).killed(t), "list": list, "mirror": newCrashShelf(t, batched).withExtras(t),
 	} {
 		t.Run(name, sh.everyInstantIsACrash)
 	}
@@ -298,6 +392,7 @@ func (sh *crashShelf) everyInstantIsACrash(t *testing.T) {
 		}
 		for _, how := range slices.Sorted(maps.Keys(left)) {
 			sh.mustBeWhole(t, left[how], false)
+			sh.mustKeepExtras(t, left[how])
 			sh.mustHeal(t, left[how])
 			if t.Failed() {
 				t.Fatalf("%s at %v", how, f)
