@@ -58,7 +58,7 @@ func newCrashShelf(t *testing.T, partSize int64) *crashShelf {
 // withExtras is a shelf with files that no key has, which becomes a mirror.
 func (sh *crashShelf) withExtras(t *testing.T) *crashShelf {
 	t.Helper()
-	more := &crashShelf{objects: sh.objects, before: sh.before.Kill(), extras: []string{"/gone/z", "/sub/y", "/x"}}
+	more := &crashShelf{objects: sh.objects, before: sh.before.Kill(), partSize: sh.partSize, extras: []string{"/gone/z", "/sub/y", "/x"}}
 	for _, dir := range []string{"/gone", "/sub"} {
 		if err := more.before.Mkdir(dir, 0o777); err != nil {
 			t.Fatal(err)
