@@ -20,6 +20,7 @@ const (
 	batchFiles = 256                   // in a batch. Each is open: with those of another batch they stay well below 1024.
 	batchBytes = 64 << 20              // in the files of a batch
 	batchWait  = 25 * time.Millisecond // how long the first file of a batch waits for others
+	finishTime = time.Second           // how long after the end of the context files are still synced
 	syncers    = 32                    // files of a batch that are synced at once: the file system does many in one go
 )
 
@@ -35,8 +36,9 @@ const (
 //  5. Each file is reported: only now it counts as done.
 //
 // So through a power cut at any instant a path holds no file, the old one, or the whole new one. A file that fails in a step is
-// reported with its error, and its working file is removed. The others go on. Once the context is done no further file is
-// synced: what is not synced by then fails with the cause of the context.
+// reported with its error, and its working file is removed. The others go on. Once the context is done, what was added is still
+// brought to its path, so that a call that is cut off again and again comes to an end. But after finishTime no further file is
+// synced: it fails with the cause of the context.
 //
 // One batch is committed while the next one is collected. When that is full, too, Add waits.
 //
@@ -51,6 +53,7 @@ type Committer struct {
 	ended   chan struct{}
 	noted   []string // folders in the note
 	unnote  func() error
+	stopped atomic.Int64 // when it was seen that the context is done, in nanoseconds; 0: it is not
 }
 
 // stored is a small file with its bytes, on its way to its path.
@@ -60,8 +63,7 @@ type stored struct {
 	err  error
 }
 
-// NewCommitter makes a committer for the files of one call, in the file system of cfg. cfg.Folder is one for working files. What
-// is not synced when ctx ends is dropped.
+// NewCommitter makes a committer for the files of one call, in the file system of cfg. cfg.Folder is one for working files.
 func NewCommitter(ctx context.Context, cfg Config) *Committer {
 	c := &Committer{
 		d: newDestination(cfg), note: filepath.Join(cfg.Folder, rand.Text()[:noteName]+noteSuffix),
@@ -143,7 +145,7 @@ func (c *Committer) run(ctx context.Context) {
 // commit takes a batch through its steps.
 func (c *Committer) commit(ctx context.Context, batch []stored) {
 	each(batch, func(s *stored) {
-		if s.err = context.Cause(ctx); s.err == nil {
+		if s.err = c.tooLate(ctx); s.err == nil {
 			s.err = s.sync()
 		}
 	})
@@ -168,6 +170,19 @@ func (c *Committer) commit(ctx context.Context, batch []stored) {
 		s.end()
 		s.done(s.synced && synced[filepath.Dir(s.d.path)], nil)
 	}
+}
+
+// tooLate returns the cause of the context once finishTime has passed since its end.
+func (c *Committer) tooLate(ctx context.Context) error {
+	if ctx.Err() == nil {
+		return nil
+	}
+	now := time.Now().UnixNano()
+	c.stopped.CompareAndSwap(0, now)
+	if now-c.stopped.Load() < int64(finishTime) {
+		return nil
+	}
+	return context.Cause(ctx)
 }
 
 // folder is one that has files of a batch.

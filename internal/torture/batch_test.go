@@ -31,7 +31,7 @@ func smallObjects(n int, size int64) map[string]int64 {
 // no other file and no working file, and that the next call brings the rest.
 func TestBatchCanceledInTheMiddle(t *testing.T) {
 	s := harness.NewServer(t)
-	all := harness.Put(s, smallObjects(300, 1000))
+	all := harness.Put(s, smallObjects(2500, 100)) // more than three calls can have under way
 	dir := t.TempDir()
 	for round := range 3 {
 		ctx, cancel := context.WithCancelCause(t.Context())
