@@ -27,7 +27,7 @@ func TestLittleMemorySlowDisk(t *testing.T) {
 	}
 	const memory, disk = 192 << 20, 96 << 20 // the disk takes so much in a second
 	small := map[string]osstest.Content{}
-	for i := range 48 {
+	for i := range 40 {
 		small[fmt.Sprintf("small/%d", i)] = osstest.Random(uint64(i), 12<<20)
 	}
 	for _, c := range []struct {
@@ -35,7 +35,7 @@ func TestLittleMemorySlowDisk(t *testing.T) {
 		job  []string
 		want map[string]osstest.Content
 	}{
-		{"one large file", []string{"download", "DIR/large", "large"}, map[string]osstest.Content{"large": osstest.Random(1, 3*memory)}},
+		{"one large file", []string{"download", "DIR/large", "large"}, map[string]osstest.Content{"large": osstest.Random(1, 5*memory/2)}},
 		{"many small files", []string{"prefix", "DIR"}, small},
 	} {
 		t.Run(c.name, func(t *testing.T) {
