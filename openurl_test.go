@@ -209,7 +209,10 @@ func TestOpenURLOfAServerWithoutRanges(t *testing.T) {
 			_, _ = w.Write(content[:min(len(content), int(n.Add(1))<<20-1)])
 		}
 	}))
-	defer web.Close()
+	t.Cleanup(func() { // after the reader is closed
+		web.CloseClientConnections() // Close alone waits for a connection that the server takes to be in use
+		web.Close()
+	})
 	got, err := io.ReadAll(openURL(t, harness.NewURLDownloader(t), web.URL+"/k"))
 	if err != nil || !bytes.Equal(got, content) {
 		t.Errorf("%d bytes, %v", len(got), err)

@@ -206,6 +206,14 @@ func (e *sinkError) Unwrap() error { return e.err }
 // gather reads until the buffer is full or its bytes have waited for gatherTime. That turns many small reads into few large
 // writes: TLS returns one record at a time.
 func (e *Engine) gather(ctx context.Context, body io.Reader, buf []byte, m *Meter) (n int, err error) {
+	begun := m.age()
+	n, err = e.fill(ctx, body, buf, m)
+	e.strain.gathered(n, len(buf), m.age()-begun)
+	return n, err
+}
+
+// fill is gather.
+func (e *Engine) fill(ctx context.Context, body io.Reader, buf []byte, m *Meter) (n int, err error) {
 	var since time.Duration
 	for n < len(buf) && err == nil {
 		var k int

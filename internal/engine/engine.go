@@ -111,6 +111,7 @@ type Engine struct {
 	dog   *Watchdog
 
 	suspects suspects
+	strain   strain
 
 	began chan struct{} // closed once the first answer is accepted and the size is known
 	ready chan struct{} // closed once the sink is ready
@@ -367,8 +368,8 @@ func (e *Engine) RoomShare() int64 {
 
 // terms returns what taking over a part must be worth now.
 func (e *Engine) terms() parts.Terms {
-	if e.Lane.Limited() {
-		return parts.Terms{} // all requests share the rate limit: taking over would gain nothing
+	if e.Lane.Limited() || e.strain.high() {
+		return parts.Terms{} // all requests share the rate limit, or the processor: taking over would gain nothing
 	}
 	tm := parts.Terms{Now: time.Now(), FirstByte: time.Duration(e.firstByte.Load()), Rate: e.connRate()}
 	if e.Room > 0 {

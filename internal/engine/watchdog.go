@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"runtime"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -296,6 +297,7 @@ func (e *Engine) settle(m *Meter) {
 // beat runs after each inspection by the watchdog. It inspects the pace of the requests, and lets the gate and idle workers
 // look again.
 func (e *Engine) beat(now time.Time) {
+	e.strain.observe(now, e.dog.InFlight(), runtime.GOMAXPROCS(0))
 	e.inspect()
 	e.Gate.Tick(now)
 	e.Parts.Wake()
@@ -320,7 +322,7 @@ func (e *Engine) inspect() {
 	slices.Sort(rates)
 	usual := rates[len(rates)/2]
 	e.observeRate(usual)
-	if len(rates) < 3 || e.Lane.Limited() { // if a rate limit makes requests take turns, none is slow
+	if len(rates) < 3 || e.Lane.Limited() || e.strain.high() { // if requests take turns, none is slow
 		return
 	}
 	for _, m := range meters {

@@ -2,6 +2,7 @@ package torture_test
 
 import (
 	"bytes"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"os"
@@ -17,17 +18,28 @@ import (
 	"github.com/ossdl/ossdl/internal/osstest"
 )
 
+const (
+	// groupEnv names the control group in the process that mounts file systems.
+	groupEnv = "OSSDL_TEST_GROUP"
+	// slowDisks has the bytes per second that disks may take, in version 1 of control groups.
+	slowDisks = "/sys/fs/cgroup/blkio/blkio.throttle.write_bps_device"
+)
+
 // TestLittleMemorySlowDisk checks that downloads of several times the memory of a container, onto a disk that is much slower than
 // the network, are not ended by the system for want of memory, and hold back about half of it at most: one large file,
 // and many small ones at once.
 func TestLittleMemorySlowDisk(t *testing.T) {
+	const memory, disk = 192 << 20, 96 << 20 // the disk takes so much in a second
 	if os.Getenv(mountsEnv) == "" {
+		// Here, so that they are gone even if the other process does not end well.
+		t.Setenv(groupEnv, memoryGroup(t, memory))
+		endSlowDisks(t)
 		inNamespaces(t)
 		return
 	}
-	const memory, disk = 192 << 20, 96 << 20 // the disk takes so much in a second
+	group := os.Getenv(groupEnv)
 	small := map[string]osstest.Content{}
-	for i := range 48 {
+	for i := range 40 {
 		small[fmt.Sprintf("small/%d", i)] = osstest.Random(uint64(i), 12<<20)
 	}
 	for _, c := range []struct {
@@ -35,7 +47,7 @@ func TestLittleMemorySlowDisk(t *testing.T) {
 		job  []string
 		want map[string]osstest.Content
 	}{
-		{"one large file", []string{"download", "DIR/large", "large"}, map[string]osstest.Content{"large": osstest.Random(1, 3*memory)}},
+		{"one large file", []string{"download", "DIR/large", "large"}, map[string]osstest.Content{"large": osstest.Random(1, 5*memory/2)}},
 		{"many small files", []string{"prefix", "DIR"}, small},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -43,7 +55,6 @@ func TestLittleMemorySlowDisk(t *testing.T) {
 			for key, content := range c.want {
 				s.Put("bkt", key, content)
 			}
-			group := memoryGroup(t, memory)
 			dir := slowDiskAt(t, group, disk)
 			job := []string{"group", group}
 			for _, arg := range c.job {
@@ -82,16 +93,29 @@ func slowDiskAt(t *testing.T, group string, bytesPerSecond int) string {
 	if err == nil {
 		return dir
 	}
-	const all = "/sys/fs/cgroup/blkio/blkio.throttle.write_bps_device"
-	if v1 := os.WriteFile(all, fmt.Appendf(nil, "%s %d", device, bytesPerSecond), 0); v1 != nil {
+	if v1 := os.WriteFile(slowDisks, fmt.Appendf(nil, "%s %d", device, bytesPerSecond), 0); v1 != nil {
 		t.Skip("a disk cannot be made slow here: ", errors.Join(err, v1))
 	}
+	return dir
+}
+
+// endSlowDisks makes the disks fast again, at the end, that the test has made slow.
+func endSlowDisks(t *testing.T) {
+	before, err := os.ReadFile(slowDisks)
+	if err != nil {
+		return // there are none
+	}
 	t.Cleanup(func() {
-		if err := os.WriteFile(all, []byte(device+" 0"), 0); err != nil {
+		now, err := os.ReadFile(slowDisks)
+		for line := range strings.Lines(string(now)) {
+			if device, _, _ := strings.Cut(line, " "); !strings.Contains(string(before), line) {
+				err = errors.Join(err, os.WriteFile(slowDisks, []byte(device+" 0"), 0))
+			}
+		}
+		if err != nil {
 			t.Error(err)
 		}
 	})
-	return dir
 }
 
 // memoryGroup makes a control group, of either version, with a limit for its memory. Processes may join it until the test ends.
@@ -99,7 +123,7 @@ func memoryGroup(t *testing.T, limit int64) string {
 	t.Helper()
 	var reasons []error
 	for root, file := range map[string]string{"/sys/fs/cgroup/memory": "memory.limit_in_bytes", "/sys/fs/cgroup": "memory.max"} {
-		group := filepath.Join(root, "ossdl-test-"+strconv.Itoa(os.Getpid()))
+		group := filepath.Join(root, "ossdl-test-"+rand.Text())
 		if err := os.Mkdir(group, 0o755); err != nil {
 			reasons = append(reasons, err)
 			continue

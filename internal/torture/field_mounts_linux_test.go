@@ -26,7 +26,7 @@ import (
 const mountsEnv = "OSSDL_TEST_MOUNTS"
 
 // mountsTime limits that process.
-const mountsTime = 2 * time.Minute
+const mountsTime = 5 * time.Minute
 
 // realFS is a file system that can be mounted, if the machine has what it takes.
 type realFS struct {
