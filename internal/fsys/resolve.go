@@ -18,3 +18,6 @@ func Resolve(path string) (string, error) { return resolvePath(path) }
 // OpenFolder opens the folder dir as a root, and makes it and its parents if they are missing. Of the links on the way, and
 // at dir itself, only those are followed that MayFollow allows.
 func OpenFolder(dir string) (*os.Root, error) { return openFolder(dir) }
+
+// OpenExistingFolder is OpenFolder for a folder that exists. It makes nothing.
+func OpenExistingFolder(dir string) (*os.Root, error) { return openExistingFolder(dir) }

@@ -65,6 +65,9 @@ func openFolder(dir string) (*os.Root, error) {
 	return os.OpenRoot(dir)
 }
 
+// openExistingFolder is OpenExistingFolder.
+func openExistingFolder(dir string) (*os.Root, error) { return os.OpenRoot(dir) }
+
 // resolveFolder is the absolute path of an existing folder without links.
 func resolveFolder(dir string) (string, error) {
 	if dir == "" {

@@ -89,6 +89,20 @@ func openFolder(dir string) (*os.Root, error) {
 	if err != nil {
 		return nil, err
 	}
+	return openResolved(real)
+}
+
+// openExistingFolder is OpenExistingFolder.
+func openExistingFolder(dir string) (*os.Root, error) {
+	real, err := resolvePath(strings.TrimRight(dir, "/") + "/.")
+	if err != nil {
+		return nil, err
+	}
+	return openResolved(real)
+}
+
+// openResolved opens a folder by a path without links.
+func openResolved(real string) (*os.Root, error) {
 	root, err := os.OpenRoot(real)
 	if err != nil {
 		return nil, err

@@ -40,7 +40,7 @@ func newCollisionFS(f fsys.FS, foldsCase bool, isWorking func(string) bool, log 
 		c.files = map[uint64]struct{}{}
 	}
 	if !foldsCase {
-		c.spellings = newSpellings(f)
+		c.spellings = newSpellings(f, true)
 	}
 	return c
 }
@@ -133,8 +133,9 @@ func (f *collisionFS) add(name string) error {
 // marked so. There it remembers the names of the call's files. It does not rely on the inode of a file: some file systems give
 // each spelling one of its own. A nil one knows of no such folder.
 type spellings struct {
-	fs   fsys.FS
-	seed maphash.Seed
+	fs       fsys.FS
+	seed     maphash.Seed
+	topExact bool // the top is known to be case-sensitive
 
 	mu      sync.Mutex
 	exact   map[string]struct{} // some of the folders that are case-sensitive, as all folders above them are
@@ -142,10 +143,20 @@ type spellings struct {
 	names   map[uint64]uint64   // of the call's files in such folders: hashes of the canonical spelling and of the actual one
 }
 
-func newSpellings(f fsys.FS) *spellings {
-	return &spellings{
-		fs: f, seed: maphash.MakeSeed(),
-		exact: map[string]struct{}{".": {}}, folding: map[string]struct{}{}, names: map[uint64]uint64{},
+func newSpellings(f fsys.FS, topExact bool) *spellings {
+	s := &spellings{
+		fs: f, seed: maphash.MakeSeed(), topExact: topExact,
+		exact: map[string]struct{}{}, folding: map[string]struct{}{}, names: map[uint64]uint64{},
+	}
+	s.forget()
+	return s
+}
+
+// forget drops the folders that are known to be case-sensitive, but for the top. The mutex must be held.
+func (s *spellings) forget() {
+	clear(s.exact)
+	if s.topExact {
+		s.exact["."] = struct{}{}
 	}
 }
 
@@ -181,8 +192,7 @@ func (s *spellings) observe(name string) {
 		s.folding[s.canonical(dir)] = struct{}{}
 	case sure && !s.anyFolds(s.canonical(dir)):
 		if len(s.exact) >= maxKnown {
-			clear(s.exact)
-			s.exact["."] = struct{}{}
+			s.forget()
 		}
 		s.exact[dir] = struct{}{}
 	}
@@ -222,10 +232,9 @@ func (s *spellings) add(name string) {
 // canonical returns the same string for all names that lead to one file. The mutex must be held.
 func (s *spellings) canonical(name string) string {
 	dir, base := filepath.Dir(name), filepath.Base(name)
-	if dir == "." { // the top tells all names apart
-		return base
+	if dir != "." {
+		dir = s.canonical(dir)
 	}
-	dir = s.canonical(dir)
 	if _, folding := s.folding[dir]; folding {
 		base = fold(base)
 	}

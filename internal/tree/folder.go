@@ -142,10 +142,15 @@ func (f *Folder) look(name string, above place) place {
 		return above
 	}
 	p := place{volume: v, work: above.work}
-	if !fsys.SameMount(v, above.volume) || v.Inherit != above.volume.Inherit {
+	if needsWorkDir(v, above.volume) {
 		p.work = path.Join(name, WorkDir)
 	}
 	return p
+}
+
+// needsWorkDir reports whether the files of a folder could not be moved there from the folder above, or would be other files.
+func needsWorkDir(v, above fsys.Volume) bool {
+	return !fsys.SameMount(v, above) || v.Inherit != above.Inherit
 }
 
 // makeOne makes the folder name in the one above, which exists.
