@@ -274,8 +274,9 @@ func documentedOptions(t *testing.T) []documentedOption {
 		"WithHTTPClient": s.httpClient == nil, "WithInclude": s.include == nil, "WithExclude": s.exclude == nil,
 		"WithShard": s.shard.Count == 0, "WithCompareCRC64": !s.compareCRC, "WithProgress": s.progress == nil,
 		"WithObjectResult": s.objectResult == nil, "WithDryRun": !s.dryRun, "WithDelete": !s.mirror,
-		"WithKeyRange": s.after == "" && s.until == "",
-		"WithLogger":   !s.log.Enabled(t.Context(), slog.LevelError),
+		"WithKeyRange": s.after == "" && s.until == "", "WithManifest": s.manifest == "", "WithManifestSHA256": !s.manifestSHA256,
+		"WithDifference": s.difference == nil,
+		"WithLogger":     !s.log.Enabled(t.Context(), slog.LevelError),
 	} {
 		if !zero {
 			t.Errorf("the default of %s is none that docs/options.md knows", name)
@@ -310,7 +311,10 @@ func documentedOptions(t *testing.T) []documentedOption {
 		{WithDelete(1), "nothing is deleted", nil},
 		{WithDryRun(), "it is done", nil},
 		{WithProgress(func(Progress) {}), "none", nil},
+		{WithManifest("m"), "none", nil},
+		{WithManifestSHA256(), "CRC-64 only", nil},
 		{WithObjectResult(func(ObjectResult) {}), "none", nil},
+		{WithDifference(func(Difference) {}), "none", nil},
 		{WithLogger(slog.Default()), "nothing is logged", nil},
 	}
 }
@@ -344,8 +348,11 @@ func TestOptionsInDocs(t *testing.T) {
 			continue
 		}
 		where := o.option.where.String()
-		if o.option.where == inNew|inAll {
+		switch all := o.option.where &^ (inNew | inDownloads); {
+		case o.option.where == inNew|inAll:
 			where = "New, all calls"
+		case o.option.where&inDownloads == inDownloads:
+			where = strings.TrimSuffix("New, all downloads, "+all.String(), ", ")
 		}
 		if row[1] != o.standard {
 			t.Errorf("docs/options.md: the default of %s is %q, want %q", name, row[1], o.standard)
@@ -418,9 +425,11 @@ func appliesTo(text string) (where entryPoints) {
 	switch {
 	case said == "[New] and all calls":
 		return inNew | inAll
-	case strings.HasPrefix(said, "all calls except "):
+	case strings.HasPrefix(said, "all downloads except "):
 		said, _, _ = strings.Cut(said, ", and not to [New]")
-		return inAll &^ linked(said)
+		return inDownloads &^ linked(said)
+	case strings.Contains(said, "all downloads"):
+		return inDownloads | linked(said)
 	}
 	return linked(said)
 }

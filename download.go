@@ -22,6 +22,7 @@
 //   - [Downloader.Open] and [Downloader.OpenURL] return a [Reader]
 //   - [Downloader.DownloadPrefix] downloads all objects whose keys begin with a prefix to a folder
 //   - [Downloader.DownloadObjects] downloads the objects of a list to a folder
+//   - [Downloader.VerifyPrefix] and [Downloader.VerifyManifest] compare a folder with a prefix, or with what a download has written
 //
 // [DownloadFile] has the signature of the SDK's Bucket.DownloadFile, for programs that move over.
 //
@@ -69,12 +70,13 @@
 //   - URLs: [WithURLRefresh], [WithHTTPClient]
 //   - readers: [WithReadAhead]
 //   - prefixes and lists: [WithInclude], [WithExclude], [WithShard], [WithKeyRange], [WithCompareCRC64], [WithDelete], [WithDryRun]
-//   - what is reported: [WithProgress], [WithObjectResult], [WithLogger]
+//   - what is reported: [WithProgress], [WithObjectResult], [WithManifest], [WithManifestSHA256], [WithDifference], [WithLogger]
 package ossdl
 
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"hash"
@@ -116,8 +118,8 @@ type Downloader struct {
 }
 
 // New makes a Downloader for the buckets that client reaches, with the client's credentials. If there are none (an empty
-// access key), its requests are not signed. With a nil client only [Downloader.DownloadURL] and [Downloader.OpenURL] work.
-// New makes no request.
+// access key), its requests are not signed. With a nil client only [Downloader.DownloadURL], [Downloader.OpenURL] and
+// [Downloader.VerifyManifest] work. New makes no request.
 //
 // Make the client with oss.HTTPClient(ossdl.HTTPClient()). What depends on the transport (connections for all ranges, proxies
 // from the environment, redirects refused) is guaranteed only with that client; see [HTTPClient].
@@ -186,6 +188,7 @@ type call struct {
 	verdict              // on the whole; zero until it is verified
 	durable    bool      // a power loss leaves the file as it is
 	streamHash hash.Hash // of what a Reader returned; nil for other calls
+	passing    *passing  // the sink of the current attempt, if a SHA-256 is wanted
 
 	mu     sync.Mutex
 	engine *engine.Engine // that of the current attempt; nil before the first
@@ -201,6 +204,7 @@ type job struct {
 	knownEmpty    bool                     // the object is said to have no bytes: do not ask for a range
 	oneStream     bool                     // ask for neither ranges nor conditions
 	objectTimes   bool                     // give the file the object's Last-Modified
+	sumSHA256     bool                     // the SHA-256 of the whole is wanted
 }
 
 // source is an [engine.Source] that has a name.
@@ -418,6 +422,10 @@ func (c *call) newFileEngine(dst *localfile.Destination, cp *checkpoint) (*engin
 	}
 	keep := newKeeper(dst, config.Parts, c.src.Identity(), &c.objectOptions, c.cfg.log)
 	config.Disk, config.Beside = dst, []func(context.Context) error{dst.Reserve, dst.WriteBack, keep.saves, keep.syncs}
+	if c.sumSHA256 {
+		c.passing = &passing{Sink: dst, hash: sha256.New()}
+		config.Sink = c.passing
+	}
 	e := c.newEngine(config)
 	keep.engine = e
 	return e, keep, nil
@@ -475,12 +483,20 @@ type verdict struct {
 	verified bool   // it is the service's, or the digest is the one that the caller gave
 	mismatch error  // nil: nothing contradicts the bytes
 	final    bool   // downloading again cannot repair the mismatch
+	sha256   []byte // of the whole; nil: not wanted
 }
 
 // verify compares the whole with what the service and the caller say about it. It returns an error only if the bytes could
 // not be read back.
 func (c *call) verify(ctx context.Context, e *engine.Engine) (verdict, error) {
 	v := c.compareCRC(e)
+	if v.mismatch == nil && c.sumSHA256 {
+		sum, err := c.wholeSHA256(ctx, e)
+		if err != nil {
+			return verdict{}, err
+		}
+		v.sha256 = sum
+	}
 	if v.mismatch != nil || c.newHash == nil {
 		return v, nil
 	}
@@ -541,10 +557,71 @@ func (c *call) computeDigest(ctx context.Context, e *engine.Engine) ([]byte, err
 	if err != nil {
 		return nil, err
 	}
+	return readBack(ctx, e, h)
+}
+
+// readBack returns the hash of what was written.
+func readBack(ctx context.Context, e *engine.Engine, h hash.Hash) ([]byte, error) {
 	buf := e.Buffers.Get()
 	defer e.Buffers.Put(buf)
-	err = engine.ReadThrough(ctx, e.Disk, 0, e.Parts.Totals().Size, buf, func(b []byte) { h.Write(b) })
+	err := engine.ReadThrough(ctx, e.Disk, 0, e.Parts.Totals().Size, buf, func(b []byte) { h.Write(b) })
 	return h.Sum(nil), err
+}
+
+// wholeSHA256 returns the SHA-256 of what was written. It reads the bytes back unless they were hashed as they were written.
+func (c *call) wholeSHA256(ctx context.Context, e *engine.Engine) ([]byte, error) {
+	if sum := c.passing.sum(e.Parts.Totals().Size); sum != nil {
+		return sum, nil
+	}
+	return readBack(ctx, e, sha256.New())
+}
+
+// maxPassing is the size of the largest object that is hashed as it is written, in bytes. The parts of larger ones come at the
+// same time, and would wait for each other.
+const maxPassing = 1 << 20
+
+// passing is a sink that hashes what is written to another one, as long as that comes in order.
+type passing struct {
+	engine.Sink
+
+	mu   sync.Mutex
+	hash hash.Hash
+	next int64 // bytes hashed; -1: some did not come in order
+}
+
+// Begin begins to hash, if the whole is still to come and small.
+func (p *passing) Begin(size, missing int64) error {
+	p.mu.Lock()
+	p.hash.Reset()
+	p.next = 0
+	if size != missing || size > maxPassing || size < 0 {
+		p.next = -1
+	}
+	p.mu.Unlock()
+	return p.Sink.Begin(size, missing)
+}
+
+func (p *passing) WriteAt(b []byte, off int64) (int, error) {
+	n, err := p.Sink.WriteAt(b, off)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if off != p.next || err != nil {
+		p.next = -1
+	} else {
+		p.hash.Write(b[:n])
+		p.next += int64(n)
+	}
+	return n, err
+}
+
+// sum returns the hash of size bytes; nil unless these were hashed.
+func (p *passing) sum(size int64) []byte {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.next != size {
+		return nil
+	}
+	return p.hash.Sum(nil)
 }
 
 // snapshot returns the state for a progress report.

@@ -43,6 +43,8 @@ var (
 	// ErrTooLarge says that the file would be longer than its file system, or the limit of the process (ulimit -f), allows.
 	// The same call fails again.
 	ErrTooLarge = localfile.ErrTooLarge
+	// ErrDifferent says that a folder is not as [Downloader.VerifyPrefix] or [Downloader.VerifyManifest] should find it.
+	ErrDifferent = errors.New("the folder differs")
 )
 
 // KeyError is the failure of one object of a prefix. An error of [Downloader.DownloadPrefix] holds a *KeyError.

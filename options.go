@@ -66,9 +66,9 @@ type Option struct {
 // continues at the exact byte. A server that does not support ranges sends everything in one answer, whatever the part
 // size.
 //
-// It applies to [New] and all calls.
+// It applies to [New] and all downloads.
 func WithPartSize(bytes int64) Option {
-	return Option{"WithPartSize", inNew | inAll, func(s *settings) error {
+	return Option{"WithPartSize", inNew | inDownloads, func(s *settings) error {
 		if bytes < MinPartSize || bytes > MaxPartSize {
 			return fmt.Errorf("part size %d is outside %d to %d bytes", bytes, int64(MinPartSize), int64(MaxPartSize))
 		}
@@ -77,7 +77,8 @@ func WithPartSize(bytes int64) Option {
 	}}
 }
 
-// WithConcurrency limits the number of requests in flight: 1 to [MaxConcurrency].
+// WithConcurrency limits the number of requests in flight: 1 to [MaxConcurrency]. For [Downloader.VerifyPrefix] and
+// [Downloader.VerifyManifest] it also decides how many files are read at the same time.
 //
 // Without it the number adapts to the network, up to [AdaptiveConcurrency]. Given to [New], it limits all calls of the
 // Downloader together. Given to a call, it limits that call alone; it may then exceed AdaptiveConcurrency, unless New was
@@ -97,9 +98,9 @@ func WithConcurrency(n int) Option {
 // WithRateLimit limits how many bytes per second are read from the network. The minimum is 1; without the option there is no
 // limit. Given to [New], it limits all calls of the Downloader together, and one given to a call limits that call further.
 //
-// It applies to [New] and all calls.
+// It applies to [New], all downloads and [Downloader.VerifyPrefix].
 func WithRateLimit(bytesPerSecond int64) Option {
-	return Option{"WithRateLimit", inNew | inAll, func(s *settings) error {
+	return Option{"WithRateLimit", inNew | inDownloads | inVerifyPrefix, func(s *settings) error {
 		if bytesPerSecond < 1 {
 			return fmt.Errorf("rate limit %d is below 1 byte per second", bytesPerSecond)
 		}
@@ -169,7 +170,7 @@ func WithVersionID(id string) Option {
 // WithIfMatch downloads the object only while it has this ETag; otherwise the call fails with [ErrObjectChanged]. The ETag is
 // written as the service sends it; its quotes may be omitted.
 //
-// It applies to all calls except [Downloader.DownloadPrefix] and [Downloader.DownloadObjects], and not to [New].
+// It applies to all downloads except [Downloader.DownloadPrefix] and [Downloader.DownloadObjects], and not to [New].
 func WithIfMatch(etag string) Option {
 	return Option{"WithIfMatch", inOne, func(s *settings) error {
 		tag, err := strongETag(etag)
@@ -196,7 +197,7 @@ func strongETag(etag string) (string, error) {
 // The service's CRC-64 covers only the whole object. Unless the range does so, too, Result.Verified depends on [WithChecksum]:
 // without it, it is false.
 //
-// It applies to all calls except [Downloader.DownloadPrefix] and [Downloader.DownloadObjects], and not to [New].
+// It applies to all downloads except [Downloader.DownloadPrefix] and [Downloader.DownloadObjects], and not to [New].
 func WithRange(offset, length int64) Option {
 	return Option{"WithRange", inOne, func(s *settings) error {
 		if offset < 0 || length == 0 || length < -1 || length > 0 && offset+length < 0 {
@@ -213,9 +214,9 @@ func WithRange(offset, length int64) Option {
 //
 // It has no effect on other objects, on answers without a CRC-64, and together with [WithRange].
 //
-// It applies to [New] and all calls.
+// It applies to [New] and all downloads.
 func WithGrowing() Option {
-	return Option{"WithGrowing", inNew | inAll, func(s *settings) error {
+	return Option{"WithGrowing", inNew | inDownloads, func(s *settings) error {
 		s.growing = true
 		return nil
 	}}
@@ -228,7 +229,7 @@ func WithGrowing() Option {
 // The digest is computed in order before a file appears at its path. A [Reader] computes it from the bytes that are read.
 // [Downloader.DownloadTo] reads the bytes back, so its writer must also be an [io.ReaderAt].
 //
-// It applies to all calls except [Downloader.DownloadPrefix] and [Downloader.DownloadObjects], and not to [New].
+// It applies to all downloads except [Downloader.DownloadPrefix] and [Downloader.DownloadObjects], and not to [New].
 func WithChecksum(newHash func() hash.Hash, want []byte) Option {
 	return Option{"WithChecksum", inOne, func(s *settings) error {
 		if newHash == nil {
@@ -300,12 +301,70 @@ func WithObjectResult(fn func(ObjectResult)) Option {
 	}}
 }
 
+// WithManifest writes a manifest to the file path: one line of JSON for each object whose file or folder is in place, whether it
+// was downloaded or was there. [Downloader.VerifyManifest] compares a folder with it.
+//
+// A line has name (of the file, relative and with slashes; that of a folder ends in one), key, size, etag, version, crc64 (a
+// decimal string), lastModified and, with [WithManifestSHA256], sha256. The lines are in the order in which objects are settled.
+// size and crc64 are those of the file. A file that was there is read for them, unless it was compared by CRC-64 anyway; if a list
+// names a CRC-64 that it does not have, it is downloaded.
+//
+// The manifest is written beside path, and replaces what is there when the call ends: by one rename, once its lines are on
+// stable storage. If objects have failed, or the call was cut short, it has what is in place. A call that fails before
+// any object is settled leaves the old manifest, and so does a process that is killed. If the manifest cannot be written, the
+// objects are downloaded all the same, and the call returns the error at its end.
+//
+// A dry run writes nothing, so together with [WithDryRun] it is an error.
+//
+// The folder of path must exist, and must not be dir or below it: a key could have the same name. A symbolic link at path is
+// followed. A file that is there and neither a manifest nor empty is an error, and is not replaced. While another call is
+// writing the same manifest the call fails with [ErrInUse], before any request.
+//
+// It applies to [Downloader.DownloadPrefix] and [Downloader.DownloadObjects].
+func WithManifest(path string) Option {
+	return Option{"WithManifest", inMany, func(s *settings) error {
+		if path == "" {
+			return errors.New("empty path; omit the option for no manifest")
+		}
+		s.manifest = path
+		return nil
+	}}
+}
+
+// WithManifestSHA256 adds the SHA-256 of each file to the manifest of [WithManifest]. It is computed as the bytes arrive, or else
+// from the file before it gets its name. Files that are there already are read. It has no effect without a manifest.
+//
+// It applies to [New], [Downloader.DownloadPrefix] and [Downloader.DownloadObjects].
+func WithManifestSHA256() Option {
+	return Option{"WithManifestSHA256", inNew | inMany, func(s *settings) error {
+		s.manifestSHA256 = true
+		return nil
+	}}
+}
+
+// WithDifference calls fn for each [Difference], when it is found. fn never runs concurrently, and no longer once the call has
+// returned. It runs in goroutines of this package, which wait for it.
+//
+// A panic of fn ends the call, and is raised again in the caller's goroutine once nothing of the call is left. fn is not called
+// again then.
+//
+// It applies to [Downloader.VerifyPrefix] and [Downloader.VerifyManifest].
+func WithDifference(fn func(Difference)) Option {
+	return Option{"WithDifference", inVerify, func(s *settings) error {
+		if fn == nil {
+			return errors.New("nil function")
+		}
+		s.difference = fn
+		return nil
+	}}
+}
+
 // WithRetry replaces the retry policy. A zero field keeps its default; a negative one is an error, and so is a MinDelay above
 // MaxDelay.
 //
-// It applies to [New] and all calls.
+// It applies to [New], all downloads and [Downloader.VerifyPrefix].
 func WithRetry(p RetryPolicy) Option {
-	return Option{"WithRetry", inNew | inAll, func(s *settings) error {
+	return Option{"WithRetry", inNew | inDownloads | inVerifyPrefix, func(s *settings) error {
 		r, err := p.withDefaults()
 		s.retry = r
 		return err
@@ -366,9 +425,9 @@ func (p RetryPolicy) withDefaults() (RetryPolicy, error) {
 // request that stalled without a byte, the next ones ask for less and have more time, up to four times as much: a virus scanner
 // on the way may forward a body once it has all of it.
 //
-// It applies to [New] and all calls.
+// It applies to [New], all downloads and [Downloader.VerifyPrefix].
 func WithStallTimeout(d time.Duration) Option {
-	return Option{"WithStallTimeout", inNew | inAll, func(s *settings) error {
+	return Option{"WithStallTimeout", inNew | inDownloads | inVerifyPrefix, func(s *settings) error {
 		if d < MinStallTimeout {
 			return fmt.Errorf("time-out %v is below %v", d, MinStallTimeout)
 		}
@@ -382,10 +441,10 @@ func WithStallTimeout(d time.Duration) Option {
 // Options for what the library decides itself are refused by name. These are Range, conditions, Accept-Encoding, the version,
 // processing, the context, progress, pointers to response headers, and whatever belongs to signatures.
 //
-// It applies to [New], [Downloader.Download], [Downloader.DownloadTo], [Downloader.Open], [Downloader.DownloadPrefix] and
-// [Downloader.DownloadObjects]. A URL is sent as it was signed.
+// It applies to [New], [Downloader.Download], [Downloader.DownloadTo], [Downloader.Open], [Downloader.DownloadPrefix],
+// [Downloader.DownloadObjects] and [Downloader.VerifyPrefix]. A URL is sent as it was signed.
 func WithRequestOptions(opts ...oss.Option) Option {
-	return Option{"WithRequestOptions", inNew | inSDK, func(s *settings) error {
+	return Option{"WithRequestOptions", inNew | inSDK | inVerifyPrefix, func(s *settings) error {
 		r, err := bucket.ReadExtra(opts)
 		if err != nil {
 			return err
@@ -453,9 +512,10 @@ func WithReadAhead(bytes int64) Option {
 // Patterns have the syntax of [path.Match]. One with a slash is compared with the whole local name, any other with its last
 // element. The patterns of several options add up, including those given to [New]. A malformed pattern is an error.
 //
-// It applies to [New], [Downloader.DownloadPrefix] and [Downloader.DownloadObjects].
+// It applies to [New], [Downloader.DownloadPrefix], [Downloader.DownloadObjects], [Downloader.VerifyPrefix] and
+// [Downloader.VerifyManifest].
 func WithInclude(patterns ...string) Option {
-	return Option{"WithInclude", inNew | inMany, func(s *settings) error {
+	return Option{"WithInclude", inNew | inMany | inVerify, func(s *settings) error {
 		s.include = append(slices.Clone(s.include), patterns...)
 		return tree.CheckPatterns(patterns)
 	}}
@@ -464,9 +524,10 @@ func WithInclude(patterns ...string) Option {
 // WithExclude skips the keys of a prefix whose local name matches one of the patterns, even if they match [WithInclude]. The
 // patterns are as described there.
 //
-// It applies to [New], [Downloader.DownloadPrefix] and [Downloader.DownloadObjects].
+// It applies to [New], [Downloader.DownloadPrefix], [Downloader.DownloadObjects], [Downloader.VerifyPrefix] and
+// [Downloader.VerifyManifest].
 func WithExclude(patterns ...string) Option {
-	return Option{"WithExclude", inNew | inMany, func(s *settings) error {
+	return Option{"WithExclude", inNew | inMany | inVerify, func(s *settings) error {
 		s.exclude = append(slices.Clone(s.exclude), patterns...)
 		return tree.CheckPatterns(patterns)
 	}}
@@ -478,9 +539,9 @@ func WithExclude(patterns ...string) Option {
 // Each key is in exactly one share, and always in the same. The shares may be downloaded at the same time, even by several
 // machines, into one folder or several.
 //
-// It applies to [New], [Downloader.DownloadPrefix] and [Downloader.DownloadObjects].
+// It applies to [New], [Downloader.DownloadPrefix], [Downloader.DownloadObjects] and [Downloader.VerifyPrefix].
 func WithShard(index, count int) Option {
-	return Option{"WithShard", inNew | inMany, func(s *settings) error {
+	return Option{"WithShard", inNew | inMany | inVerifyPrefix, func(s *settings) error {
 		if count < 1 || index < 0 || index >= count {
 			return fmt.Errorf("shard %d of %d: the count must be 1 or more, the index 0 to count-1", index, count)
 		}
@@ -502,9 +563,9 @@ func WithShard(index, count int) Option {
 //
 // Two bounds between which there is nothing are an error. Together with [WithDelete], WithKeyRange is an error, too.
 //
-// It applies to [Downloader.DownloadPrefix].
+// It applies to [Downloader.DownloadPrefix] and [Downloader.VerifyPrefix].
 func WithKeyRange(after, until string) Option {
-	return Option{"WithKeyRange", inDownloadPrefix, func(s *settings) error {
+	return Option{"WithKeyRange", inDownloadPrefix | inVerifyPrefix, func(s *settings) error {
 		for _, key := range []string{after, until} {
 			if len(key) > bucket.MaxKey || !utf8.ValidString(key) {
 				return fmt.Errorf("key %q: up to %d bytes of UTF-8 are allowed", key, bucket.MaxKey)
@@ -639,6 +700,7 @@ type settings struct {
 
 	progress     func(Progress)     // nil: no reports
 	objectResult func(ObjectResult) // of a prefix; nil: no reports
+	difference   func(Difference)   // nil: no reports
 	log          *slog.Logger
 }
 
@@ -686,6 +748,9 @@ type prefixOptions struct {
 	dryRun     bool   // do nothing
 	mirror     bool   // delete files that no key has
 	deleteMost int    // at most so many
+
+	manifest       string // the file for it; "": none
+	manifestSHA256 bool   // with a SHA-256 of each file
 }
 
 // rangeAsked is what WithRange asks for: length bytes from offset on, or all from there if length is -1.
@@ -712,7 +777,7 @@ const (
 // hooks are what tests outside this package may replace.
 type hooks struct {
 	fs          fsys.FS
-	folderFS    func(*os.Root) fsys.FS // of the folder of DownloadPrefix and DownloadObjects
+	folderFS    func(*os.Root) fsys.FS // of the folder of objects
 	objectTimes bool                   // Download gives the file the object's Last-Modified, as DownloadPrefix does
 }
 
@@ -754,19 +819,27 @@ const (
 	inOpenURL
 	inDownloadPrefix
 	inDownloadObjects
+	inVerifyPrefix
+	inVerifyManifest
 
-	inFile   = inDownload | inDownloadURL
-	inURL    = inDownloadURL | inOpenURL
-	inReader = inOpen | inOpenURL
-	inMany   = inDownloadPrefix | inDownloadObjects
-	inSDK    = inDownload | inDownloadTo | inOpen | inMany
-	inOne    = inFile | inDownloadTo | inReader
-	inAll    = inOne | inMany
+	inFile      = inDownload | inDownloadURL
+	inURL       = inDownloadURL | inOpenURL
+	inReader    = inOpen | inOpenURL
+	inMany      = inDownloadPrefix | inDownloadObjects
+	inSDK       = inDownload | inDownloadTo | inOpen | inMany
+	inOne       = inFile | inDownloadTo | inReader
+	inDownloads = inOne | inMany
+	inVerify    = inVerifyPrefix | inVerifyManifest
+	inAll       = inDownloads | inVerify
 )
+
+var entryPointNames = [...]string{
+	"New", "Download", "DownloadURL", "DownloadTo", "Open", "OpenURL", "DownloadPrefix", "DownloadObjects", "VerifyPrefix", "VerifyManifest",
+}
 
 // names returns the names of the functions, in the order of the constants.
 func (e entryPoints) names() (names []string) {
-	for i, name := range []string{"New", "Download", "DownloadURL", "DownloadTo", "Open", "OpenURL", "DownloadPrefix", "DownloadObjects"} {
+	for i, name := range entryPointNames {
 		if e&(1<<i) != 0 {
 			names = append(names, name)
 		}
@@ -779,13 +852,13 @@ func (e entryPoints) String() string { return strings.Join(e.names(), ", ") }
 // init sets the hooks of package testhook.
 func init() {
 	testhook.FileSystem = func(f fsys.FS) Option {
-		return Option{"FileSystem", inNew | inFile | inMany, func(s *settings) error {
+		return Option{"FileSystem", inNew | inFile | inMany | inVerifyManifest, func(s *settings) error {
 			s.fs = f
 			return nil
 		}}
 	}
 	testhook.FolderFileSystem = func(f func(*os.Root) fsys.FS) Option {
-		return Option{"FolderFileSystem", inMany, func(s *settings) error {
+		return Option{"FolderFileSystem", inMany | inVerify, func(s *settings) error {
 			s.folderFS = f
 			return nil
 		}}

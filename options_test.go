@@ -3,6 +3,7 @@ package ossdl_test
 import (
 	"context"
 	"crypto/sha256"
+	"fmt"
 	"go/ast"
 	"go/parser"
 	"go/token"
@@ -29,7 +30,7 @@ import (
 )
 
 // allEntryPoints are the ways in, by the names that errors have for them.
-var allEntryPoints = []string{"New", "Download", "DownloadURL", "DownloadTo", "Open", "OpenURL", "DownloadPrefix", "DownloadObjects"}
+var allEntryPoints = []string{"New", "Download", "DownloadURL", "DownloadTo", "Open", "OpenURL", "DownloadPrefix", "DownloadObjects", "VerifyPrefix", "VerifyManifest"}
 
 // entry is the object "ver/k" with a way to give an option to each entry point. Everything local is in dir, which is empty.
 type entry struct {
@@ -100,9 +101,25 @@ func (e *entry) through(entryPoint string, o ossdl.Option) (result bool, err err
 	case "DownloadObjects":
 		res, err := d.DownloadObjects(e.t.Context(), "ver", harness.List(ossdl.Object{Key: "k"}), filepath.Join(e.dir, "tree"), o)
 		return res != nil, err
+	case "VerifyPrefix":
+		res, err := d.VerifyPrefix(e.t.Context(), "ver", "", e.verified(), o)
+		return res != nil, err
+	case "VerifyManifest":
+		manifest := filepath.Join(e.t.TempDir(), "m")
+		harness.WriteFile(e.t, manifest, fmt.Sprintf(`{"name":"k","size":100,"crc64":"%d"}`+"\n", e.object.CRC64()))
+		res, err := d.VerifyManifest(e.t.Context(), manifest, e.verified(), o)
+		return res != nil, err
 	}
 	e.t.Fatal("no such entry point: ", entryPoint)
 	return false, nil
+}
+
+// verified returns a folder that is as the bucket, beside dir.
+func (e *entry) verified() string {
+	e.t.Helper()
+	dir := e.t.TempDir()
+	harness.WriteFile(e.t, filepath.Join(dir, "k"), string(harness.Bytes(e.t, e.object.Content)))
+	return dir
 }
 
 // untouched fails the test where a request was made or something was left in the folder.
@@ -149,29 +166,33 @@ func exportedOptions(t *testing.T) (names []string) {
 // both, before anything is asked or made. An option that is missing in the table fails the test.
 func TestEveryOptionAtEveryEntryPoint(t *testing.T) {
 	const (
-		everywhere = "New Download DownloadURL DownloadTo Open OpenURL DownloadPrefix DownloadObjects"
+		downloads  = "New Download DownloadURL DownloadTo Open OpenURL DownloadPrefix DownloadObjects"
+		network    = downloads + " VerifyPrefix"
+		everywhere = network + " VerifyManifest"
 		one        = "Download DownloadURL DownloadTo Open OpenURL"
 		prefix     = "New DownloadPrefix DownloadObjects"
+		many       = "DownloadPrefix DownloadObjects"
+		verify     = "VerifyPrefix VerifyManifest"
 	)
 	table := map[string]struct {
 		where string
 		give  func(e *entry) ossdl.Option
 	}{
-		"WithPartSize":      {everywhere, func(*entry) ossdl.Option { return ossdl.WithPartSize(10) }},
+		"WithPartSize":      {downloads, func(*entry) ossdl.Option { return ossdl.WithPartSize(10) }},
 		"WithConcurrency":   {everywhere, func(*entry) ossdl.Option { return ossdl.WithConcurrency(2) }},
-		"WithRateLimit":     {everywhere, func(*entry) ossdl.Option { return ossdl.WithRateLimit(1 << 30) }},
+		"WithRateLimit":     {network, func(*entry) ossdl.Option { return ossdl.WithRateLimit(1 << 30) }},
 		"WithCheckpoint":    {"Download DownloadURL", func(e *entry) ossdl.Option { return ossdl.WithCheckpoint(filepath.Join(e.dir, "cp")) }},
 		"WithCheckpointDir": {"New Download DownloadURL", func(e *entry) ossdl.Option { return ossdl.WithCheckpointDir(filepath.Join(e.dir, "cps")) }},
 		"WithoutCheckpoint": {"New Download DownloadURL DownloadPrefix DownloadObjects", func(*entry) ossdl.Option { return ossdl.WithoutCheckpoint() }},
 		"WithVersionID":     {"Download DownloadTo Open", func(e *entry) ossdl.Option { return ossdl.WithVersionID(e.object.VersionID) }},
 		"WithIfMatch":       {one, func(e *entry) ossdl.Option { return ossdl.WithIfMatch(e.object.ETag) }},
 		"WithRange":         {one, func(*entry) ossdl.Option { return ossdl.WithRange(1, 2) }},
-		"WithGrowing":       {everywhere, func(*entry) ossdl.Option { return ossdl.WithGrowing() }},
+		"WithGrowing":       {downloads, func(*entry) ossdl.Option { return ossdl.WithGrowing() }},
 		"WithChecksum":      {one, func(e *entry) ossdl.Option { return ossdl.WithChecksum(sha256.New, e.sum[:]) }},
 		"WithProgress":      {everywhere, func(*entry) ossdl.Option { return ossdl.WithProgress(func(ossdl.Progress) {}) }},
-		"WithRetry":         {everywhere, func(*entry) ossdl.Option { return ossdl.WithRetry(ossdl.RetryPolicy{Attempts: 1}) }},
-		"WithStallTimeout":  {everywhere, func(*entry) ossdl.Option { return ossdl.WithStallTimeout(time.Minute) }},
-		"WithRequestOptions": {"New Download DownloadTo Open DownloadPrefix DownloadObjects", func(*entry) ossdl.Option {
+		"WithRetry":         {network, func(*entry) ossdl.Option { return ossdl.WithRetry(ossdl.RetryPolicy{Attempts: 1}) }},
+		"WithStallTimeout":  {network, func(*entry) ossdl.Option { return ossdl.WithStallTimeout(time.Minute) }},
+		"WithRequestOptions": {"New Download DownloadTo Open DownloadPrefix DownloadObjects VerifyPrefix", func(*entry) ossdl.Option {
 			return ossdl.WithRequestOptions(oss.RequestPayer(oss.Requester))
 		}},
 		"WithURLRefresh": {"DownloadURL OpenURL", func(e *entry) ossdl.Option {
@@ -179,14 +200,17 @@ func TestEveryOptionAtEveryEntryPoint(t *testing.T) {
 		}},
 		"WithHTTPClient":       {"New DownloadURL OpenURL", func(e *entry) ossdl.Option { return ossdl.WithHTTPClient(e.s.HTTPClient()) }},
 		"WithReadAhead":        {"New Open OpenURL", func(*entry) ossdl.Option { return ossdl.WithReadAhead(ossdl.MinReadAhead) }},
-		"WithInclude":          {prefix, func(*entry) ossdl.Option { return ossdl.WithInclude("*") }},
-		"WithExclude":          {prefix, func(*entry) ossdl.Option { return ossdl.WithExclude("*.tmp") }},
-		"WithShard":            {prefix, func(*entry) ossdl.Option { return ossdl.WithShard(0, 1) }},
+		"WithInclude":          {prefix + " " + verify, func(*entry) ossdl.Option { return ossdl.WithInclude("*") }},
+		"WithExclude":          {prefix + " " + verify, func(*entry) ossdl.Option { return ossdl.WithExclude("*.tmp") }},
+		"WithShard":            {prefix + " VerifyPrefix", func(*entry) ossdl.Option { return ossdl.WithShard(0, 1) }},
 		"WithCompareCRC64":     {prefix, func(*entry) ossdl.Option { return ossdl.WithCompareCRC64() }},
 		"WithObjectResult":     {"DownloadPrefix DownloadObjects", func(*entry) ossdl.Option { return ossdl.WithObjectResult(func(ossdl.ObjectResult) {}) }},
 		"WithDryRun":           {"DownloadPrefix DownloadObjects", func(*entry) ossdl.Option { return ossdl.WithDryRun() }},
-		"WithKeyRange":         {"DownloadPrefix", func(*entry) ossdl.Option { return ossdl.WithKeyRange("a", "z") }},
+		"WithKeyRange":         {"DownloadPrefix VerifyPrefix", func(*entry) ossdl.Option { return ossdl.WithKeyRange("a", "z") }},
 		"WithDelete":           {"DownloadPrefix", func(*entry) ossdl.Option { return ossdl.WithDelete(5) }},
+		"WithManifest":         {many, func(e *entry) ossdl.Option { return ossdl.WithManifest(filepath.Join(e.dir, "m")) }},
+		"WithManifestSHA256":   {prefix, func(*entry) ossdl.Option { return ossdl.WithManifestSHA256() }},
+		"WithDifference":       {verify, func(*entry) ossdl.Option { return ossdl.WithDifference(func(ossdl.Difference) {}) }},
 		"WithoutPreallocation": {"New Download DownloadURL DownloadPrefix DownloadObjects", func(*entry) ossdl.Option { return ossdl.WithoutPreallocation() }},
 		"WithLogger":           {everywhere, func(*entry) ossdl.Option { return ossdl.WithLogger(slog.New(slog.DiscardHandler)) }},
 	}
@@ -220,7 +244,9 @@ func TestBadOptionsTouchNothing(t *testing.T) {
 		file       = "Download DownloadURL"
 		url        = "DownloadURL OpenURL"
 		one        = "Download DownloadURL DownloadTo Open OpenURL"
-		everywhere = "New " + one + " DownloadPrefix DownloadObjects"
+		downloads  = "New " + one + " DownloadPrefix DownloadObjects"
+		network    = downloads + " VerifyPrefix"
+		everywhere = network + " VerifyManifest"
 	)
 	for _, c := range []struct {
 		name  string
@@ -228,11 +254,11 @@ func TestBadOptionsTouchNothing(t *testing.T) {
 		where string
 		says  string // with the name
 	}{
-		{"WithPartSize", ossdl.WithPartSize(0), everywhere, "1 to 5368709120"},
-		{"WithPartSize", ossdl.WithPartSize(ossdl.MaxPartSize + 1), everywhere, "1 to 5368709120"},
+		{"WithPartSize", ossdl.WithPartSize(0), downloads, "1 to 5368709120"},
+		{"WithPartSize", ossdl.WithPartSize(ossdl.MaxPartSize + 1), downloads, "1 to 5368709120"},
 		{"WithConcurrency", ossdl.WithConcurrency(0), everywhere, "1 to 256"},
 		{"WithConcurrency", ossdl.WithConcurrency(ossdl.MaxConcurrency + 1), everywhere, "1 to 256"},
-		{"WithRateLimit", ossdl.WithRateLimit(0), everywhere, "1 byte"},
+		{"WithRateLimit", ossdl.WithRateLimit(0), network, "1 byte"},
 		{"WithCheckpoint", ossdl.WithCheckpoint(""), file, "empty"},
 		{"WithCheckpointDir", ossdl.WithCheckpointDir(""), "New " + file, "empty"},
 		{"WithVersionID", ossdl.WithVersionID(""), "Download DownloadTo Open", "empty"},
@@ -244,21 +270,23 @@ func TestBadOptionsTouchNothing(t *testing.T) {
 		{"WithChecksum", ossdl.WithChecksum(nil, nil), one, "nil"},
 		{"WithChecksum", ossdl.WithChecksum(sha256.New, []byte("short")), one, "32"},
 		{"WithProgress", ossdl.WithProgress(nil), everywhere, "nil"},
-		{"WithRetry", ossdl.WithRetry(ossdl.RetryPolicy{Attempts: -1}), everywhere, "negative"},
-		{"WithRetry", ossdl.WithRetry(ossdl.RetryPolicy{MinDelay: 2, MaxDelay: 1}), everywhere, "MinDelay"},
-		{"WithStallTimeout", ossdl.WithStallTimeout(100*time.Millisecond - 1), everywhere, "100ms"},
+		{"WithRetry", ossdl.WithRetry(ossdl.RetryPolicy{Attempts: -1}), network, "negative"},
+		{"WithRetry", ossdl.WithRetry(ossdl.RetryPolicy{MinDelay: 2, MaxDelay: 1}), network, "MinDelay"},
+		{"WithStallTimeout", ossdl.WithStallTimeout(100*time.Millisecond - 1), network, "100ms"},
 		{"WithURLRefresh", ossdl.WithURLRefresh(nil), url, "nil"},
 		{"WithHTTPClient", ossdl.WithHTTPClient(nil), "New " + url, "nil"},
 		{"WithReadAhead", ossdl.WithReadAhead(ossdl.MinReadAhead - 1), "New Open OpenURL", "1048576"},
-		{"WithInclude", ossdl.WithInclude("[a"), "New DownloadPrefix DownloadObjects", "[a"},
-		{"WithExclude", ossdl.WithExclude("ok", ""), "New DownloadPrefix DownloadObjects", "malformed"},
+		{"WithInclude", ossdl.WithInclude("[a"), "New DownloadPrefix DownloadObjects VerifyPrefix VerifyManifest", "[a"},
+		{"WithExclude", ossdl.WithExclude("ok", ""), "New DownloadPrefix DownloadObjects VerifyPrefix VerifyManifest", "malformed"},
 		{"WithShard", ossdl.WithShard(2, 2), "New DownloadPrefix DownloadObjects", "index"},
 		{"WithShard", ossdl.WithShard(0, 0), "New DownloadPrefix DownloadObjects", "count"},
+		{"WithManifest", ossdl.WithManifest(""), "DownloadPrefix DownloadObjects", "empty"},
+		{"WithDifference", ossdl.WithDifference(nil), "VerifyPrefix VerifyManifest", "nil"},
 		{"WithObjectResult", ossdl.WithObjectResult(nil), "DownloadPrefix DownloadObjects", "nil"},
-		{"WithKeyRange", ossdl.WithKeyRange("b", "b"), "DownloadPrefix", "no key"},
-		{"WithKeyRange", ossdl.WithKeyRange("b", "a"), "DownloadPrefix", "no key"},
-		{"WithKeyRange", ossdl.WithKeyRange("\xff", ""), "DownloadPrefix", "UTF-8"},
-		{"WithKeyRange", ossdl.WithKeyRange("", strings.Repeat("x", 1024)), "DownloadPrefix", "1023"},
+		{"WithKeyRange", ossdl.WithKeyRange("b", "b"), "DownloadPrefix VerifyPrefix", "no key"},
+		{"WithKeyRange", ossdl.WithKeyRange("b", "a"), "DownloadPrefix VerifyPrefix", "no key"},
+		{"WithKeyRange", ossdl.WithKeyRange("\xff", ""), "DownloadPrefix VerifyPrefix", "UTF-8"},
+		{"WithKeyRange", ossdl.WithKeyRange("", strings.Repeat("x", 1024)), "DownloadPrefix VerifyPrefix", "1023"},
 		{"WithDelete", ossdl.WithDelete(-1), "DownloadPrefix", "0 or more"},
 		{"WithLogger", ossdl.WithLogger(nil), everywhere, "nil"},
 	} {
@@ -306,7 +334,7 @@ func TestRequestOptionsRefused(t *testing.T) {
 	} {
 		e := newEntry(t)
 		given := []oss.Option{oss.RequestPayer(oss.Requester), o}
-		for _, entryPoint := range []string{"New", "Download", "DownloadTo", "Open", "DownloadPrefix", "DownloadObjects"} {
+		for _, entryPoint := range []string{"New", "Download", "DownloadTo", "Open", "DownloadPrefix", "DownloadObjects", "VerifyPrefix"} {
 			result, err := e.through(entryPoint, ossdl.WithRequestOptions(given...))
 			if err == nil || !strings.Contains(err.Error(), "WithRequestOptions: "+name) || result {
 				t.Errorf("%s at %s: result %t, %v", name, entryPoint, result, err)

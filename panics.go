@@ -75,17 +75,17 @@ func (p *panics) progress(fn func(Progress)) func(Progress) {
 	}
 }
 
-// objectResult returns a function that calls fn until there is a panic, never concurrently; nil if fn is.
-func (p *panics) objectResult(fn func(ObjectResult)) func(ObjectResult) {
+// oneByOne returns a function that calls fn, what, until there is a panic, never concurrently; nil if fn is.
+func oneByOne[T any](p *panics, what string, fn func(T)) func(T) {
 	if fn == nil {
 		return nil
 	}
 	var one sync.Mutex
-	return func(r ObjectResult) {
+	return func(v T) {
 		one.Lock()
 		defer one.Unlock()
 		if !p.muted.Load() {
-			_ = p.guard("the function of WithObjectResult", func() { fn(r) }) // it has been noted
+			_ = p.guard(what, func() { fn(v) }) // it has been noted
 		}
 	}
 }

@@ -3,6 +3,7 @@ package ossdl
 import (
 	"cmp"
 	"context"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -26,6 +27,7 @@ import (
 	"github.com/ossdl/ossdl/internal/engine"
 	"github.com/ossdl/ossdl/internal/fsys"
 	"github.com/ossdl/ossdl/internal/localfile"
+	"github.com/ossdl/ossdl/internal/manifest"
 	"github.com/ossdl/ossdl/internal/object"
 	"github.com/ossdl/ossdl/internal/slots"
 	"github.com/ossdl/ossdl/internal/tree"
@@ -160,6 +162,8 @@ type prefixCall struct {
 	folder    *tree.Folder     // dir; nil until it is open
 	fs        fsys.FS          // within dir; nil until then
 	notices   localfile.Notices
+	manifest  *manifest.Writer // nil: none is wanted
+	root      *os.Root         // dir; nil until it is open, and if it is missing for a dry run
 
 	mu         sync.Mutex
 	res        PrefixResult
@@ -189,13 +193,17 @@ func (d *Downloader) newPrefixCall(ctx context.Context, name, prefix, dir string
 		return nil, fmt.Errorf("prefix %q: up to %d bytes of UTF-8 without NUL are allowed", prefix, bucket.MaxKey)
 	case dir == "":
 		return nil, errors.New("empty destination folder; the current one is \".\"")
+	case cfg.dryRun && cfg.manifest != "":
+		return nil, errors.New("WithManifest and WithDryRun exclude each other: a dry run writes nothing")
 	case cfg.mirror && cfg.shard.Count > 1:
 		return nil, errors.New("WithDelete and WithShard exclude each other: a share does not know the keys of the others")
 	case cfg.mirror && (cfg.after != "" || cfg.until != ""):
 		return nil, errors.New("WithDelete and WithKeyRange exclude each other: a part of the keys does not know the others")
 	}
+	cfg.manifestSHA256 = cfg.manifestSHA256 && cfg.manifest != ""
 	caught := &panics{}
-	cfg.log, cfg.progress, cfg.objectResult = caught.logger(cfg.log), caught.progress(cfg.progress), caught.objectResult(cfg.objectResult)
+	cfg.log, cfg.progress = caught.logger(cfg.log), caught.progress(cfg.progress)
+	cfg.objectResult = oneByOne(caught, "the function of WithObjectResult", cfg.objectResult)
 	p := &prefixCall{
 		d: d, cfg: cfg, panics: caught, bucket: b, prefix: prefix, dir: dir, lane: d.newLane(cfg.concurrency, cfg.rateLimit),
 		watchdog: engine.NewWatchdog(cfg.stall), calls: map[*call]int64{},
@@ -215,13 +223,16 @@ func (p *prefixCall) run(ctx context.Context, source func(context.Context) iter.
 	}
 	defer closeFolder()
 	p.fs = p.folder.FS()
+	if err := p.beginManifest(); err != nil {
+		return err
+	}
 	progress := startReporter(p.cfg.progress, p.snapshot, p.received)
 	err = p.fetchAll(ctx, source(ctx))
 	p.listingEnded(ctx, err)
 	if err == nil && p.keep != nil {
 		err = p.deleteExtras(ctx)
 	}
-	err = p.verdict(ctx, err)
+	err = p.endManifest(p.verdict(ctx, err))
 	progress.end(err)
 	return err
 }
@@ -239,7 +250,7 @@ func (p *prefixCall) openFolder() (closeFolder func(), err error) {
 	if err != nil {
 		return nil, localfile.NoSpace(nil, p.dir, 0, err)
 	}
-	p.fs = p.cfg.folderFS(root)
+	p.root, p.fs = root, p.cfg.folderFS(root)
 	if p.cfg.dryRun {
 		p.folder = tree.Look(p.fs, p.dir, folds, p.cfg.log)
 		return func() { root.Close() }, nil
@@ -254,6 +265,69 @@ func (p *prefixCall) openFolder() (closeFolder func(), err error) {
 		p.folder.Close()
 		root.Close()
 	}, nil
+}
+
+// beginManifest begins the manifest, if one is wanted.
+func (p *prefixCall) beginManifest() (err error) {
+	if p.cfg.manifest == "" {
+		return nil
+	}
+	path, err := p.cfg.fs.Resolve(p.cfg.manifest)
+	if err == nil {
+		err = p.notBelow(path)
+	}
+	if err == nil {
+		p.manifest, err = manifest.Create(p.cfg.fs, path)
+	}
+	if errors.Is(err, fsys.ErrLocked) {
+		err = fmt.Errorf("%w: another call is writing it", ErrInUse)
+	}
+	return p.manifestError(err)
+}
+
+// notBelow returns an error if a file of the call, or a working file, could have the path.
+func (p *prefixCall) notBelow(path string) error {
+	top, err := p.root.Stat(".")
+	if err != nil {
+		return err
+	}
+	for dir := filepath.Dir(path); ; dir = filepath.Dir(dir) {
+		fi, err := p.cfg.fs.Lstat(dir)
+		switch {
+		case err != nil:
+			return err
+		case fsys.SameFile(fi, top):
+			return fmt.Errorf("it is in the folder %s, where a key could have its name; give it a place outside", p.dir)
+		case dir == filepath.Dir(dir):
+			return nil
+		}
+	}
+}
+
+// endManifest puts the manifest in place. err is that of the call. If nothing was settled then, the old manifest stays.
+func (p *prefixCall) endManifest(err error) error {
+	switch {
+	case p.manifest == nil:
+		return err
+	case err != nil && p.manifest.Lines() == 0:
+		if derr := p.manifest.Discard(); derr != nil {
+			p.cfg.log.Warn("temporary file of the manifest left behind", "error", derr)
+		}
+		return err
+	}
+	merr := p.manifestError(p.manifest.Commit())
+	if err == nil || merr == nil {
+		return cmp.Or(err, merr)
+	}
+	return fmt.Errorf("%w; %w", err, merr)
+}
+
+// manifestError adds to an error that it is about the manifest.
+func (p *prefixCall) manifestError(err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("manifest %s: %w", p.cfg.manifest, localfile.NoSpace(p.cfg.fs, filepath.Dir(p.cfg.manifest), 0, err))
 }
 
 // fetchAll downloads the objects, many at a time. The error is that of the listing or the context; those of objects are counted.
@@ -565,10 +639,18 @@ func (p *prefixCall) countFailure(failure KeyError) {
 // settled reports what became of an object. It may be called from any goroutine.
 func (p *prefixCall) settled(o *item, status ObjectStatus, durable bool, err error) {
 	debug := p.cfg.log.Enabled(context.Background(), slog.LevelDebug)
-	if !debug && p.cfg.objectResult == nil {
+	inManifest := p.manifest != nil && (status == ObjectDone || status == ObjectSkipped || status == ObjectFolder)
+	if !debug && !inManifest && p.cfg.objectResult == nil {
 		return
 	}
-	p.report(p.objectResult(o, status, durable, err), debug)
+	res := p.objectResult(o, status, durable, err)
+	if inManifest {
+		p.manifest.Add(manifest.Line{
+			Name: res.Name, Key: res.Key, Size: res.Size, ETag: res.ETag, Version: res.VersionID, CRC64: res.CRC64,
+			LastModified: res.LastModified, SHA256: hex.EncodeToString(o.digest()),
+		})
+	}
+	p.report(res, debug)
 }
 
 // report logs and reports what became of an object or a file.

@@ -30,6 +30,8 @@ type item struct {
 	found    *object.Facts // what the last of them said; nil: nothing
 	crc      uint64        // of the file that was there; 0: not computed
 	verified bool          // it is that of the object
+	summed   bool          // the file that was there was read
+	sha256   []byte        // of that file; nil: not computed
 	call     *call         // its download; nil until that has begun
 }
 
@@ -115,6 +117,10 @@ func (p *prefixCall) fetchMissing(ctx context.Context, o *item) error {
 		return p.noSpace(err)
 	}
 	there, err := p.isThere(ctx, o)
+	if there && p.manifest != nil && !o.summed { // the manifest says what is in the file, not what should be
+		err = p.read(ctx, o)
+		there = o.givenCRC() == 0 || o.givenCRC() == o.crc
+	}
 	if err != nil {
 		return err
 	}
@@ -196,25 +202,57 @@ func (p *prefixCall) head(ctx context.Context, o *item) (f object.Facts, err err
 
 // hasCRC reports whether the file has a CRC-64.
 func (p *prefixCall) hasCRC(ctx context.Context, o *item, want uint64) (bool, error) {
-	sum, err := p.sum(ctx, o.name)
-	if err != nil {
+	if err := p.read(ctx, o); err != nil {
 		return false, err
 	}
-	o.crc, o.verified = sum, sum == want
+	o.verified = o.crc == want
 	return o.verified, nil
 }
 
-// sum returns the CRC-64 of a file.
-func (p *prefixCall) sum(ctx context.Context, name string) (crc uint64, err error) {
+// read computes the checksums of the file that is there.
+func (p *prefixCall) read(ctx context.Context, o *item) error {
+	sums, err := p.sum(ctx, o.name, p.cfg.manifestSHA256)
+	o.summed, o.crc, o.sha256 = err == nil, sums.crc, sums.sha256
+	return err
+}
+
+// digest returns the SHA-256 of the file; nil if it was not computed.
+func (o *item) digest() []byte {
+	if o.call != nil {
+		return o.call.sha256
+	}
+	return o.sha256
+}
+
+// fileSums are the checksums of a file.
+type fileSums struct {
+	size   int64 // bytes that were read
+	crc    uint64
+	sha256 []byte // nil: not wanted
+}
+
+// sum returns the checksums of a file.
+func (p *prefixCall) sum(ctx context.Context, name string, withSHA256 bool) (fileSums, error) {
+	var sums fileSums
 	f, err := p.fs.OpenFile(filepath.FromSlash(name), os.O_RDONLY, 0)
 	if err != nil {
-		return 0, err
+		return sums, err
 	}
 	defer f.Close()
 	buf := p.d.buffers.Get()
 	defer p.d.buffers.Put(buf)
-	err = engine.ReadThrough(ctx, f, 0, -1, buf, func(b []byte) { crc = crc64.Update(crc, b) })
-	return crc, err
+	h := sha256.New()
+	err = engine.ReadThrough(ctx, f, 0, -1, buf, func(b []byte) {
+		sums.size += int64(len(b))
+		sums.crc = crc64.Update(sums.crc, b)
+		if withSHA256 {
+			h.Write(b)
+		}
+	})
+	if withSHA256 {
+		sums.sha256 = h.Sum(nil)
+	}
+	return sums, err
 }
 
 // fetch downloads one object. Its working files are in the folder for them.
@@ -228,7 +266,7 @@ func (p *prefixCall) fetch(ctx context.Context, o *item) error {
 		return err
 	}
 	c := p.d.newCallIn(p.lane, src, p.cfg, p.panics)
-	c.objectTimes = true
+	c.objectTimes, c.sumSHA256 = true, p.cfg.manifestSHA256
 	if err := c.give(o.given); err != nil {
 		return err
 	}
