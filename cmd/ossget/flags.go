@@ -100,6 +100,19 @@ What to download:
                         has, unless some object failed, N at most. If there are more,
                         none is deleted. What -include and -exclude leave out stays, and
                         so do links. Not with -shard, -start-after and -until
+  -manifest FILE        with -recursive or -files-from: write a line of JSON for each
+                        object that is in place: name key size etag version crc64
+                        lastModified. FILE must be outside DEST; it is replaced when the
+                        command ends
+  -manifest-sha256      with the sha256 of each file
+
+What to compare, instead of downloading. A line for each difference on standard output
+says missing, differing or extra, and the name; nothing is fetched or written:
+  -verify               the folder DEST with oss://bucket/prefix/, by size and CRC-64, or
+                        by size and time if an object has none
+  -verify -manifest FILE
+                        the folder, the only operand, with FILE: without the network
+  -include and -exclude apply; without -manifest -shard, -start-after and -until, too.
 
 How to download:
   -mkdir                make the folder of DEST, with its parents, if it is missing;
@@ -128,7 +141,10 @@ Output:
                         With -recursive and -files-from: path done skipped failed bytes
                         notDurable encrypted unverified resumedBytes downloadedBytes
                         requests retries deleted dryRun seconds failures; failures lists
-                        key error code requestId of at most 1000 objects.
+                        key error code requestId of at most 1000 objects. With -verify:
+                        a line with kind key name path reason for each difference, then
+                        path same unverified missing differing extra failed bytes
+                        requests retries seconds failures.
                         If DEST is -, it is the last line on standard error
   -quiet                no progress. Otherwise there is a bar on a terminal, and plain
                         lines elsewhere, on standard error. With -recursive it shows the
@@ -149,7 +165,8 @@ Exit codes:
        outside the object, wrong digest, file too large for its file system; with
        -recursive and -files-from: every object that failed would fail again, or a line
        of the list is no key; before any request: DEST or the checkpoint cannot be
-       written or replaced
+       written or replaced; -verify found a difference. If -verify could not find out
+       whether there is one, the code is 1
   129  interrupted by SIGHUP: the terminal is gone; the same command resumes
   130  interrupted by Ctrl-C; the same command resumes
   143  interrupted by SIGTERM; the same command resumes
@@ -178,6 +195,9 @@ type command struct {
 	nul                       bool          // keys in it end in a NUL
 	dryRun                    bool          // print what would be done
 	after, until              string        // the range of keys; "": no bound
+	manifest                  string        // the file to write, or to compare with; "": none
+	manifestSHA256            bool          // with a SHA-256 of each file
+	verify                    bool          // compare and fetch nothing
 	growing                   bool          // accept what is appended to an object meanwhile
 	timeout                   time.Duration // of the whole command; 0: none
 }
@@ -212,7 +232,7 @@ func parse(args []string, getenv func(string) string) (command, error) {
 	if err == nil {
 		err = c.applicable(flags)
 	}
-	if err == nil && c.url == "" {
+	if err == nil && c.url == "" && c.task != taskVerifyManifest {
 		err = c.access()
 	}
 	if err != nil {
@@ -316,6 +336,12 @@ func (c *command) defineSelection(flags *flag.FlagSet) {
 		return nil
 	})
 	flags.BoolVar(&c.growing, "growing", false, "")
+	define(flags, "manifest", parseText, func(path string) error {
+		c.manifest = path
+		return nil
+	})
+	flags.BoolVar(&c.manifestSHA256, "manifest-sha256", false, "")
+	flags.BoolVar(&c.verify, "verify", false, "")
 }
 
 // defineTransfer adds the flags of "How to download".
@@ -397,6 +423,9 @@ func define[T any](flags *flag.FlagSet, name string, parse func(string) (T, erro
 
 // operands parses SOURCE and DEST.
 func (c *command) operands(args []string) (err error) {
+	if c.verify && c.manifest != "" {
+		return c.verifyOperands(args)
+	}
 	switch len(args) {
 	case 0:
 		return errors.New("SOURCE is missing; " + objectForm + " (ossget -h explains more)")
@@ -415,6 +444,9 @@ func (c *command) operands(args []string) (err error) {
 		}
 	}
 	switch {
+	case c.verify:
+		c.task = taskVerify
+		c.source, err = parsePrefix(args[0])
 	case c.recursive:
 		c.task = taskPrefix
 		c.source, err = parsePrefix(args[0])
@@ -431,11 +463,11 @@ func (c *command) operands(args []string) (err error) {
 		return fmt.Errorf("SOURCE %q: %w", args[0], err)
 	}
 	switch {
-	case dest == stdoutName && c.task.many():
+	case dest == stdoutName && c.task.folder():
 		return fmt.Errorf("DEST -: standard output is for oss://bucket/key or a URL, not for %s; write ./- for a folder named -", c.task)
 	case dest == stdoutName:
 		c.task, c.dest = taskStdout, stdoutName
-	case c.task.many():
+	case c.task.folder():
 		c.dest, err = folder(dest)
 	default:
 		c.dest, err = destination(c.source, dest)
@@ -455,14 +487,22 @@ const (
 	taskStdout // of an object or, if SOURCE is one, of a URL
 	taskPrefix
 	taskList
+	taskVerify
+	taskVerifyManifest
 )
 
 func (t task) String() string {
-	return [...]string{"an object", "a URL", "standard output", "a prefix", "a list of keys"}[t]
+	return [...]string{"an object", "a URL", "standard output", "a prefix", "a list of keys", "-verify", "-verify with -manifest"}[t]
 }
 
 // many reports whether objects are downloaded to a folder.
 func (t task) many() bool { return t == taskPrefix || t == taskList }
+
+// folder reports whether DEST is a folder.
+func (t task) folder() bool { return t.many() || t.verifies() }
+
+// verifies reports whether a folder is compared.
+func (t task) verifies() bool { return t == taskVerify || t == taskVerifyManifest }
 
 // foreign are the flags that do not apply to a task.
 var foreign = [...][]string{
@@ -470,9 +510,14 @@ var foreign = [...][]string{
 	taskStdout: {"checkpoint", "checkpoint-dir", "no-checkpoint", "mkdir"},
 	taskPrefix: notForMany,
 	taskList:   notForMany,
+
+	taskVerify:         notForVerify,
+	taskVerifyManifest: append([]string{"endpoint", "region", "cname", "config", "credentials", "rate-limit", "retries", "stall-timeout", "shard", "start-after", "until", "recursive"}, notForVerify...),
 }
 
 var notForMany = []string{"range", "version-id", "if-match", "sha256", "checkpoint", "checkpoint-dir"}
+
+var notForVerify = append([]string{"growing", "mkdir", "part-size", "no-checkpoint", "delete", "dry-run"}, notForMany...)
 
 // applicable refuses flags that would have no effect.
 func (c *command) applicable(flags *flag.FlagSet) (err error) {
@@ -502,12 +547,16 @@ func (c *command) combinations(flags *flag.FlagSet) (err error) {
 			c.endpointBy = "-endpoint"
 		case "region":
 			c.regionBy = "-region"
-		case "delete", "start-after", "until":
+		case "start-after", "until":
+			if !c.recursive && !c.verify {
+				err = fmt.Errorf("-%s requires -recursive and oss://bucket/prefix/", f.Name)
+			}
+		case "delete":
 			if !c.recursive {
 				err = fmt.Errorf("-%s requires -recursive and oss://bucket/prefix/", f.Name)
 			}
 		case "include", "exclude", "shard", "dry-run":
-			if !c.recursive && c.filesFrom == "" {
+			if !c.recursive && !c.verify && c.filesFrom == "" {
 				err = fmt.Errorf("-%s requires -recursive and oss://bucket/prefix/, or -files-from", f.Name)
 			}
 		case "0":
@@ -535,6 +584,9 @@ func (c *command) combinations(flags *flag.FlagSet) (err error) {
 	}
 	if len(checkpoints) > 1 {
 		return fmt.Errorf("%s exclude each other", strings.Join(checkpoints, " and "))
+	}
+	if err == nil {
+		err = c.checkManifest()
 	}
 	if c.growing {
 		c.call = append(c.call, ossdl.WithGrowing())

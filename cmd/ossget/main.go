@@ -163,6 +163,8 @@ func (c command) download(ctx context.Context, stdout, stderr io.Writer) outcome
 		o.result, o.err = c.stream(ctx, d, stdout, opts)
 	case taskList:
 		o.prefix, o.err = c.downloadList(ctx, d, opts)
+	case taskVerify, taskVerifyManifest:
+		o.compared, o.err = c.compare(ctx, d, stdout, opts)
 	case taskPrefix:
 		o.prefix, o.err = d.DownloadPrefix(ctx, c.source.bucket, c.source.key, c.dest, opts...)
 	}
@@ -177,7 +179,7 @@ func (c command) download(ctx context.Context, stdout, stderr io.Writer) outcome
 	if c.task == taskStdout && o.result == nil && last.Requests > 0 {
 		o.result = &ossdl.Result{Path: c.dest, Requests: last.Requests, Retries: last.Retries, Duration: took}
 	}
-	o.anew = c.task == taskStdout || c.noCheckpoint || errors.Is(o.err, ossdl.ErrObjectChanged) || errors.Is(o.err, ossdl.ErrChecksum)
+	o.anew = c.task == taskStdout || c.task.verifies() || c.noCheckpoint || errors.Is(o.err, ossdl.ErrObjectChanged) || errors.Is(o.err, ossdl.ErrChecksum)
 	if o.err != nil && !o.anew {
 		o.kept = last.Done
 	}
@@ -218,9 +220,9 @@ func signalOf(ctx context.Context) os.Signal {
 }
 
 // downloader returns a Downloader. It has a client of the SDK unless the source is a URL, which includes its own
-// authorization.
+// authorization, and one for the comparison with a manifest has none.
 func (c command) downloader(ctx context.Context) (*ossdl.Downloader, error) {
-	if c.url != "" {
+	if c.url != "" || c.task == taskVerifyManifest {
 		return ossdl.New(nil, c.shared...)
 	}
 	if err := c.who.answers(ctx); err != nil {
@@ -235,7 +237,10 @@ func (c command) downloader(ctx context.Context) (*ossdl.Downloader, error) {
 
 // title returns the name under which the progress is shown.
 func (c command) title() string {
-	if c.task.many() {
+	if c.task == taskVerifyManifest {
+		return filepath.Base(c.dest)
+	}
+	if c.task.folder() {
 		return path.Base(c.source.bucket + "/" + c.source.key)
 	}
 	return c.source.name()

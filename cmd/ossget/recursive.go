@@ -5,6 +5,7 @@ import (
 	"io"
 	"time"
 
+	"github.com/ossdl/ossdl"
 	"github.com/ossdl/ossdl/cmd/ossget/internal/bar"
 )
 
@@ -30,11 +31,11 @@ func (o outcome) allFinal() bool {
 }
 
 // printFailures prints a line for each failed object that was recorded.
-func (o outcome) printFailures(w io.Writer) {
-	for _, f := range o.prefix.Failures {
+func printFailures(w io.Writer, all int, failures []ossdl.KeyError) {
+	for _, f := range failures {
 		fmt.Fprintf(w, "ossget: %q: %s\n", f.Key, oneLine(f.Err))
 	}
-	if more := o.prefix.Failed - len(o.prefix.Failures); more > 0 {
+	if more := all - len(failures); more > 0 {
 		fmt.Fprintf(w, "ossget: and %d more\n", more)
 	}
 }

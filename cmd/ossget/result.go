@@ -47,6 +47,7 @@ type outcome struct {
 	result      *ossdl.Result       // nil if no request was made
 	prefix      *ossdl.PrefixResult // the same, for a prefix
 	dryRun      bool
+	compared    *ossdl.VerifyResult // nil unless a folder was compared
 	seconds     float64
 	err         error
 	kept        int64 // bytes that the same command will not fetch again
@@ -100,6 +101,8 @@ func (o outcome) kind() (word string, exit int) {
 		return "Interrupted", o.interruptedExit()
 	case errors.Is(o.err, errBrokenPipe):
 		return "BrokenPipe", exitBrokenPipe
+	case o.task.verifies():
+		return o.verifyKind()
 	case o.someFailed():
 		if o.allFinal() {
 			return "SomeFailed", exitHopeless
@@ -122,7 +125,7 @@ func (o outcome) kindOf(err error) (word string, exit int) {
 			return k.word, k.exit
 		}
 	}
-	if o.result == nil && o.prefix == nil {
+	if o.result == nil && o.prefix == nil && o.compared == nil {
 		return "Local", exitHopeless // the destination or the checkpoint's folder cannot be used: no request was made yet
 	}
 	if !errors.As(err, &service) || service.StatusCode < 400 {
@@ -164,7 +167,10 @@ func (o outcome) print(w io.Writer, quiet bool) {
 		return
 	}
 	if o.someFailed() {
-		o.printFailures(w)
+		printFailures(w, o.prefix.Failed, o.prefix.Failures)
+	}
+	if o.compared != nil {
+		printFailures(w, o.compared.Failed, o.compared.Failures)
 	}
 	fmt.Fprintln(w, bar.Printable(o.line()))
 }
@@ -173,6 +179,9 @@ func (o outcome) print(w io.Writer, quiet bool) {
 func (o outcome) line() string {
 	if o.prefix != nil {
 		return "ossget: " + o.prefixLine()
+	}
+	if o.compared != nil {
+		return "ossget: " + o.verifyLine()
 	}
 	continues := "; the same command continues"
 	if o.anew {
@@ -245,6 +254,9 @@ type Failure struct {
 func (o outcome) json() string {
 	if o.task.many() {
 		return oneJSON(o.prefixReport())
+	}
+	if o.task.verifies() {
+		return oneJSON(o.verifyReport())
 	}
 	r := o.result
 	if r == nil {
