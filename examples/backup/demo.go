@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"hash/crc64"
@@ -10,7 +11,9 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"time"
 
+	"github.com/ossdl/ossdl"
 	"github.com/ossdl/ossdl/examples/internal/hold"
 	"github.com/ossdl/ossdl/examples/internal/show"
 	"github.com/ossdl/ossdl/osstest"
@@ -22,7 +25,7 @@ const (
 	rate   = 64 << 20 // bytes per second, of the server: so that there is a half-way
 )
 
-// demo is the other process: it holds the backup, kills the restore half-way and starts it again.
+// demo is the other process: it holds the backup, kills the restore half-way, starts it again, and damages what was restored.
 func demo(ctx context.Context, out io.Writer) (err error) {
 	server, err := osstest.Start(osstest.WithRate(rate))
 	if err != nil {
@@ -30,52 +33,111 @@ func demo(ctx context.Context, out io.Writer) (err error) {
 	}
 	defer server.Close()
 	total := fill(server)
-	dir, err := os.MkdirTemp("", "ossdl-backup-")
+	base, err := os.MkdirTemp("", "ossdl-backup-")
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	defer func() { err = errors.Join(err, os.RemoveAll(base)) }()
+	dir := filepath.Join(base, "restored")
 	fmt.Fprintf(out, "The backup has %d objects, %s.\n\n", objects, show.Bytes(total))
 
 	fmt.Fprintln(out, "1. A restore, killed half-way.")
-	hold.After(server, dump/4*3, func(r *osstest.Request) bool { return strings.HasSuffix(r.Key, ".dump") })
-	first, err := child(ctx, server, dir, out)
-	if err != nil {
+	if err := killed(ctx, server, dir, out); err != nil {
 		return err
 	}
-	if err := server.WaitFor(ctx, func() bool { return server.Sent() >= total/2 }); err != nil {
-		return errors.Join(err, first.Process.Kill(), first.Wait())
-	}
-	if err := first.Process.Kill(); err != nil {
-		return errors.Join(err, first.Wait())
-	}
-	if first.Wait() == nil {
-		return errors.New("the restore ended before it could be killed")
-	}
-	server.ClearFaults()
 	files, err := check(server, dir)
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(out, "   Killed. There are %d files, each whole.\n\n", files)
+	if files < enough {
+		return fmt.Errorf("%d files are left of %d", files, enough)
+	}
+	fmt.Fprintf(out, "   Killed. There are %d files, each whole. There is no manifest yet.\n\n", files)
 
 	fmt.Fprintln(out, "2. The same command again.")
-	second, err := child(ctx, server, dir, out)
+	if err := restored(ctx, server, dir, out); err != nil {
+		return err
+	}
+	twice := server.Sent() - total
+	fmt.Fprintf(out, "   All %d files are there, with the CRC-64 of their objects. Sent twice: %s.\n\n", objects, show.Bytes(twice))
+
+	fmt.Fprintln(out, "3. The folder compared with its manifest, without the network: untouched, and damaged.")
+	if err := verify(ctx, dir, out); err != nil {
+		return err
+	}
+	if err := damage(dir); err != nil {
+		return err
+	}
+	if err := verify(ctx, dir, out); !errors.Is(err, ossdl.ErrDifferent) {
+		return fmt.Errorf("the damage was not found: %w", err)
+	}
+	fmt.Fprintln(out, "\n4. The same command once more, as a mirror.")
+	if err := restored(ctx, server, dir, out, "-mirror"); err != nil {
+		return err
+	}
+	return verify(ctx, dir, out)
+}
+
+// killed kills a restore when enough files are there and half of the dump. Its end does not come, so the restore cannot end before.
+func killed(ctx context.Context, server *osstest.Server, dir string, out io.Writer) error {
+	hold.After(server, dump-64<<10, func(r *osstest.Request) bool { return strings.HasSuffix(r.Key, ".dump") })
+	defer server.ClearFaults()
+	restore, err := child(ctx, server, dir, out)
+	if err != nil {
+		return err
+	}
+	look := time.NewTicker(10 * time.Millisecond)
+	defer look.Stop()
+	for claimed(dir) < dump/2 || count(dir) < enough {
+		select {
+		case <-look.C:
+		case <-ctx.Done():
+			return errors.Join(context.Cause(ctx), restore.Process.Kill(), restore.Wait())
+		}
+	}
+	if err := restore.Process.Kill(); err != nil {
+		return errors.Join(err, restore.Wait())
+	}
+	if restore.Wait() == nil {
+		return errors.New("the restore ended before it could be killed")
+	}
+	return nil
+}
+
+// enough is how many files a restore has put in place when it is killed.
+const enough = 50
+
+// restored lets a restore run to its end, and compares the files with their objects.
+func restored(ctx context.Context, server *osstest.Server, dir string, out io.Writer, flags ...string) error {
+	restore, err := child(ctx, server, dir, out, flags...)
 	if err == nil {
-		err = second.Wait()
+		err = restore.Wait()
 	}
 	if err != nil {
 		return err
 	}
-	if files, err = check(server, dir); err != nil {
+	files, err := check(server, dir)
+	if err == nil && files != objects {
+		err = fmt.Errorf("there are %d files of %d", files, objects)
+	}
+	return err
+}
+
+// damage changes a byte of one file, removes another, and adds one.
+func damage(dir string) error {
+	file := filepath.Join(dir, "files", "03", "doc-003")
+	content, err := os.ReadFile(file)
+	if err != nil {
 		return err
 	}
-	if files != objects {
-		return fmt.Errorf("there are %d files of %d", files, objects)
+	content[len(content)/2] ^= 1
+	if err := os.WriteFile(file, content, 0o600); err != nil {
+		return err
 	}
-	twice := server.Sent() - total
-	fmt.Fprintf(out, "   All %d files are there, with the CRC-64 of their objects. Sent twice: %s.\n", files, show.Bytes(twice))
-	return nil
+	if err := os.WriteFile(filepath.Join(dir, "files", "a copy of mine"), content, 0o600); err != nil {
+		return err
+	}
+	return os.Remove(filepath.Join(dir, "files", "04", "doc-004"))
 }
 
 // There are one large dump and many small files.
@@ -98,30 +160,51 @@ func fill(server *osstest.Server) (total int64) {
 }
 
 // child starts this program as its user would.
-func child(ctx context.Context, server *osstest.Server, dir string, out io.Writer) (*exec.Cmd, error) {
+func child(ctx context.Context, server *osstest.Server, dir string, out io.Writer, flags ...string) (*exec.Cmd, error) {
 	self, err := os.Executable()
 	if err != nil {
 		return nil, err
 	}
-	cmd := exec.CommandContext(ctx, self, bucket, prefix, dir)
+	cmd := exec.CommandContext(ctx, self, append(flags, bucket, prefix, dir)...)
 	cmd.Env = append(os.Environ(), "OSS_ENDPOINT="+server.Endpoint(), "OSS_REGION="+osstest.Region,
 		"OSS_ACCESS_KEY_ID="+osstest.AccessKeyID, "OSS_ACCESS_KEY_SECRET="+osstest.AccessKeySecret)
 	cmd.Stdout, cmd.Stderr = out, out
 	return cmd, cmd.Start()
 }
 
-// check counts the files and compares each with its object. Working files are in a folder of their own.
+// count counts the files that are in place. Working files are in a folder of their own.
+func count(dir string) (files int) {
+	err := eachFile(dir, func(string) error { files++; return nil })
+	if err != nil { // the restore has not made the folder yet
+		return 0
+	}
+	return files
+}
+
+// claimed returns how many bytes the checkpoint of the dump says are there. It is replaced as the dump arrives.
+func claimed(dir string) (bytes int64) {
+	names, err := filepath.Glob(filepath.Join(dir, ".ossdl", "*.cp"))
+	if err != nil {
+		return 0
+	}
+	for _, name := range names {
+		var checkpoint struct {
+			Parts []struct{ Done int64 }
+		}
+		if text, err := os.ReadFile(name); err != nil || json.Unmarshal(text, &checkpoint) != nil {
+			continue
+		}
+		for _, p := range checkpoint.Parts {
+			bytes += p.Done
+		}
+	}
+	return bytes
+}
+
+// check counts the files and compares each with its object.
 func check(server *osstest.Server, dir string) (files int, err error) {
 	table := crc64.MakeTable(crc64.ECMA)
-	err = filepath.WalkDir(dir, func(path string, entry os.DirEntry, err error) error {
-		switch {
-		case err != nil:
-			return err
-		case entry.IsDir() && entry.Name() == ".ossdl":
-			return filepath.SkipDir
-		case entry.IsDir():
-			return nil
-		}
+	err = eachFile(dir, func(path string) error {
 		content, err := os.ReadFile(path)
 		if err != nil {
 			return err
@@ -134,4 +217,19 @@ func check(server *osstest.Server, dir string) (files int, err error) {
 		return nil
 	})
 	return files, err
+}
+
+// eachFile calls fn for each file below a folder but the working files.
+func eachFile(dir string, fn func(path string) error) error {
+	return filepath.WalkDir(dir, func(path string, entry os.DirEntry, err error) error {
+		switch {
+		case err != nil:
+			return err
+		case entry.IsDir() && entry.Name() == ".ossdl":
+			return filepath.SkipDir
+		case entry.IsDir():
+			return nil
+		}
+		return fn(path)
+	})
 }

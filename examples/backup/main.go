@@ -1,7 +1,11 @@
-// Command backup restores the objects under a prefix into a folder. If it is killed, the same command continues.
+// Command backup restores the objects under a prefix into a folder, and writes a manifest beside it, DIR.manifest. If it is
+// killed, the same command continues. With the manifest it finds out later, without the network, whether the folder is as it was
+// restored.
 //
-//	backup BUCKET PREFIX DIR    with OSS_ENDPOINT, OSS_REGION, OSS_ACCESS_KEY_ID and OSS_ACCESS_KEY_SECRET
-//	backup                      a demonstration: a restore that is killed half-way, against a server in this process
+//	backup BUCKET PREFIX DIR            with OSS_ENDPOINT, OSS_REGION, OSS_ACCESS_KEY_ID and OSS_ACCESS_KEY_SECRET
+//	backup -mirror BUCKET PREFIX DIR    the same, and deletes files that the backup does not have, 100 at most
+//	backup -verify DIR                  compares DIR with its manifest
+//	backup                              a demonstration: a restore that is killed half-way, against a server in this process
 package main
 
 import (
@@ -11,6 +15,8 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/aliyun/aliyun-oss-go-sdk/oss"
@@ -32,26 +38,37 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	if len(args) == 0 || args[0] == "-demo" {
 		return demo(ctx, out)
 	}
+	if len(args) == 2 && args[0] == "-verify" {
+		return verify(ctx, args[1], out)
+	}
+	var opts []ossdl.Option
+	if args[0] == "-mirror" {
+		args, opts = args[1:], append(opts, ossdl.WithDelete(mostDeleted))
+	}
 	if len(args) != 3 {
-		return errors.New("usage: backup BUCKET PREFIX DIR")
+		return errors.New("usage: backup [-mirror] BUCKET PREFIX DIR, or backup -verify DIR")
 	}
 	client, err := oss.New(os.Getenv("OSS_ENDPOINT"), os.Getenv("OSS_ACCESS_KEY_ID"), os.Getenv("OSS_ACCESS_KEY_SECRET"),
 		oss.AuthVersion(oss.AuthV4), oss.Region(os.Getenv("OSS_REGION")), oss.HTTPClient(ossdl.HTTPClient()))
 	if err != nil {
 		return err
 	}
-	return restore(ctx, client, args[0], args[1], args[2], out)
+	return restore(ctx, client, args[0], args[1], args[2], out, opts...)
 }
 
+// mostDeleted limits what a mirror may delete. If there is more, something else is wrong, and nothing is deleted.
+const mostDeleted = 100
+
 // restore reports what was there already, what was downloaded, and which objects failed. Those do not stop the others.
-func restore(ctx context.Context, client *oss.Client, bucket, prefix, dir string, out io.Writer) error {
+func restore(ctx context.Context, client *oss.Client, bucket, prefix, dir string, out io.Writer, opts ...ossdl.Option) error {
 	d, err := ossdl.New(client)
 	if err != nil {
 		return err
 	}
 	began := time.Now()
 	var last ossdl.Progress
-	res, err := d.DownloadPrefix(ctx, bucket, prefix, dir, ossdl.WithProgress(func(p ossdl.Progress) { last = p }))
+	opts = append(opts, ossdl.WithManifest(manifestOf(dir)), ossdl.WithProgress(func(p ossdl.Progress) { last = p }))
+	res, err := d.DownloadPrefix(ctx, bucket, prefix, dir, opts...)
 	if res == nil {
 		return err
 	}
@@ -60,5 +77,26 @@ func restore(ctx context.Context, client *oss.Client, bucket, prefix, dir string
 	}
 	fmt.Fprintf(out, "%d files restored, %d were there already, %d failed; %s of %s kept from before; %.1f s\n",
 		res.Done, res.Skipped, res.Failed, show.Bytes(last.Resumed), show.Bytes(last.Total), time.Since(began).Seconds())
+	if res.Deleted > 0 {
+		fmt.Fprintf(out, "%d files deleted that the backup does not have\n", res.Deleted)
+	}
+	return err
+}
+
+// manifestOf names the manifest of a folder. It is beside the folder: in it, a key could have its name.
+func manifestOf(dir string) string { return filepath.Clean(dir) + ".manifest" }
+
+// verify compares a folder with its manifest. It needs no client.
+func verify(ctx context.Context, dir string, out io.Writer) error {
+	d, err := ossdl.New(nil)
+	if err != nil {
+		return err
+	}
+	res, err := d.VerifyManifest(ctx, manifestOf(dir), dir, ossdl.WithDifference(func(d ossdl.Difference) {
+		fmt.Fprintln(out, strings.TrimSpace(fmt.Sprintf("%s: %s %s", d.Kind, d.Name, d.Reason)))
+	}))
+	if err == nil || errors.Is(err, ossdl.ErrDifferent) {
+		fmt.Fprintf(out, "%d files are as they were restored; %d are missing, %d differ, %d are extra\n", res.Same, res.Missing, res.Differing, res.Extra)
+	}
 	return err
 }

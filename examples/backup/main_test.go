@@ -8,7 +8,7 @@ import (
 
 // TestMain also runs the process that restores and is killed, if the arguments are those of the program and not flags.
 func TestMain(m *testing.M) {
-	if len(os.Args) == 4 && !strings.HasPrefix(os.Args[1], "-") {
+	if len(os.Args) == 4 && !strings.HasPrefix(os.Args[1], "-") || len(os.Args) == 5 && os.Args[1] == "-mirror" {
 		main()
 		return
 	}
@@ -23,10 +23,18 @@ func TestDemo(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{"Killed. There are", "were there already, 0 failed", "All 101 files are there"} {
+	for _, want := range []string{
+		"Killed. There are", "were there already, 0 failed", "All 101 files are there", "101 files are as they were restored; 0 are missing",
+		"differing: files/03/doc-003 CRC-64 is", "missing: files/04/doc-004", "extra: files/a copy of mine",
+		"99 files are as they were restored; 1 are missing, 1 differ, 1 are extra",
+		"2 files restored, 99 were there already", "1 files deleted that the backup does not have",
+	} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("%q is missing", want)
 		}
+	}
+	if strings.Contains(out.String(), "There are 0 files") {
+		t.Error("the restore was killed before it had put a file in place")
 	}
 	if left, err := os.ReadDir(os.TempDir()); err != nil || len(left) > 0 {
 		t.Errorf("left behind: %v, %v", left, err)
@@ -42,6 +50,7 @@ func TestRefused(t *testing.T) {
 		{"usage", []string{"bucket"}},
 		{"bucket name", []string{"B", "p/", t.TempDir()}},
 		{"empty destination", []string{"bucket", "p/", ""}},
+		{"no such file", []string{"-verify", t.TempDir()}},
 	} {
 		if err := run(t.Context(), c.args, nil); err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%q: %v, want %q", c.args, err, c.want)
