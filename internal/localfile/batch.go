@@ -156,19 +156,23 @@ func (c *Committer) commit(ctx context.Context, batch []stored) {
 			s.err = s.rename()
 		}
 	})
-	each(folders, func(f *folder) { f.synced = f.one.syncFolder() })
-	synced := map[string]bool{}
+	each(folders, func(f *folder) { f.synced, f.err = f.one.syncFolder() })
+	byName := map[string]folder{}
 	for _, f := range folders {
-		synced[f.name] = f.synced
+		byName[f.name] = f
 	}
 	for _, s := range batch {
+		f := byName[filepath.Dir(s.d.path)]
+		if s.err == nil {
+			s.err = f.err
+		}
 		if s.err != nil {
 			s.Abandon()
 			s.done(false, s.err)
 			continue
 		}
 		s.end()
-		s.done(s.synced && synced[filepath.Dir(s.d.path)], nil)
+		s.done(s.synced && f.synced, nil)
 	}
 }
 
@@ -190,6 +194,7 @@ type folder struct {
 	name   string
 	one    *Destination // a file in it
 	synced bool
+	err    error // its files are not at their paths
 }
 
 // foldersOfBatch returns the folders of those files of a batch that have not failed.

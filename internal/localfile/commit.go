@@ -23,7 +23,10 @@ func (d *Destination) Commit(size int64, modified time.Time) (durable bool, err 
 		return false, err
 	}
 	// A power loss after the return must not bring the old file back.
-	named := d.syncFolder()
+	named, err := d.syncFolder()
+	if err != nil {
+		return false, err
+	}
 	// Last: until the rename is on disk a crash may leave the partial file, and it needs its checkpoint.
 	d.DropCheckpoint()
 	d.dropStray()
@@ -48,7 +51,10 @@ func RemoveLeftovers(cfg Config) (durable bool, err error) {
 		return true, nil // in use, or not ours
 	}
 	defer unlock()
-	durable = d.syncFolder() // before the leftovers go, which show that the file may need it
+	durable, err = d.syncFolder() // before the leftovers go, which show that the file may need it
+	if err != nil {
+		return false, err
+	}
 	for _, name := range []string{d.work.data, d.work.checkpoint} {
 		if _, err := d.ourFile(name); err != nil {
 			return false, err
@@ -77,13 +83,17 @@ func (c *Config) anyLeft(names ...string) bool {
 	})
 }
 
-// syncFolder makes the names in the path's folder durable, and reports whether they are. A failure is logged, once.
-func (d *Destination) syncFolder() (durable bool) {
-	err := d.fs.SyncDir(filepath.Dir(d.path))
+// syncFolder makes the names in the path's folder durable, and reports whether they are. A failure is logged, once. It is an error
+// only if the folder is no longer the one at its name: then the file is not at the path.
+func (d *Destination) syncFolder() (durable bool, err error) {
+	err = d.fs.SyncDir(filepath.Dir(d.path))
+	if errors.Is(err, fsys.ErrMoved) {
+		return false, err
+	}
 	if err != nil {
 		d.warnOnce("the folder could not be synced: a power loss may undo the rename of the file", err)
 	}
-	return err == nil
+	return err == nil, nil
 }
 
 // isAt returns an error unless the file ours is at name and has this size.

@@ -4,8 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
+	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -75,6 +78,40 @@ func treeOf(t *testing.T, dir string, all harness.Contents) (n int) {
 		}
 	}
 	return n
+}
+
+// TestFolderMovedAway checks that a file whose folder was moved away while it was written fails, small or in parts: it is not at its
+// path. The next call makes the folder again and brings it.
+func TestFolderMovedAway(t *testing.T) {
+	for name, size := range map[string]int64{"small": 100, "in parts": 10 * harness.PartSize} {
+		t.Run(name, func(t *testing.T) {
+			s := harness.NewServer(t)
+			all := harness.Put(s, map[string]int64{"d/k": size, "e/k": 100})
+			dir := t.TempDir()
+			disk := harness.WithFolderFS(func(r *fsys.Root) fsys.FS {
+				f := faultfs.New(fsys.Rooted(r))
+				f.OnOp(func(o faultfs.Op) error {
+					if o.Kind == faultfs.Rename && filepath.ToSlash(o.To) == "d/k" {
+						return os.Rename(filepath.Join(dir, "d"), filepath.Join(dir, "moved"))
+					}
+					return nil
+				})
+				return f
+			})
+			d := harness.NewDownloader(t, s, ossdl.WithPartSize(harness.PartSize))
+			res, err := d.DownloadPrefix(t.Context(), "bkt", "", dir, disk)
+			harness.CheckCounts(t, res, err, 1, 0, 1)
+			if runtime.GOOS != "windows" && !errors.Is(err, fsys.ErrMoved) && !errors.Is(err, fs.ErrNotExist) {
+				t.Errorf("%v", err)
+			}
+			if err := os.RemoveAll(filepath.Join(dir, "moved")); err != nil {
+				t.Fatal(err)
+			}
+			res, err = d.DownloadPrefix(t.Context(), "bkt", "", dir)
+			harness.CheckCounts(t, res, err, 1, 1, 0)
+			harness.CheckTree(t, dir, all)
+		})
+	}
 }
 
 // TestBatchOnAFullDisk checks that a disk that is full in the middle of a batch fails the objects for which there is no room, by
