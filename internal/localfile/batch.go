@@ -53,7 +53,9 @@ type Committer struct {
 	ended   chan struct{}
 	noted   []string // folders in the note
 	unnote  func() error
-	stopped atomic.Int64 // when it was seen that the context is done, in nanoseconds; 0: it is not
+
+	stopped atomic.Int64 // when the context was done, in nanoseconds; 0: it is not
+	unwatch func() bool  // the context
 }
 
 // stored is a small file with its bytes, on its way to its path.
@@ -69,6 +71,7 @@ func NewCommitter(ctx context.Context, cfg Config) *Committer {
 		d: newDestination(cfg), note: filepath.Join(cfg.Folder, rand.Text()[:noteName]+noteSuffix),
 		in: make(chan stored), batches: make(chan []stored), ended: make(chan struct{}),
 	}
+	c.unwatch = context.AfterFunc(ctx, c.stop)
 	go c.collect(ctx)
 	go c.run(ctx)
 	return c
@@ -90,7 +93,11 @@ func (c *Committer) Add(ctx context.Context, s *Small, done func(durable bool, e
 func (c *Committer) Close() {
 	close(c.in)
 	<-c.ended
+	c.unwatch()
 }
+
+// stop records when the context was done.
+func (c *Committer) stop() { c.stopped.CompareAndSwap(0, time.Now().UnixNano()) }
 
 // collect makes batches of the files that come.
 func (c *Committer) collect(ctx context.Context) {
@@ -181,9 +188,8 @@ func (c *Committer) tooLate(ctx context.Context) error {
 	if ctx.Err() == nil {
 		return nil
 	}
-	now := time.Now().UnixNano()
-	c.stopped.CompareAndSwap(0, now)
-	if now-c.stopped.Load() < int64(finishTime) {
+	c.stop() // it may not have been yet
+	if time.Now().UnixNano()-c.stopped.Load() < int64(finishTime) {
 		return nil
 	}
 	return context.Cause(ctx)

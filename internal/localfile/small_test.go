@@ -609,8 +609,9 @@ func batchCanceled(t *testing.T, slow bool) {
 	disk := faultfs.New(below)
 	why := errors.New("enough")
 	ctx, cancel := context.WithCancelCause(t.Context())
+	var synced atomic.Int32
 	disk.OnOp(func(o faultfs.Op) error {
-		if o.Kind == faultfs.Sync && disk.Count(faultfs.Sync) == 5 {
+		if o.Kind == faultfs.Sync && synced.Add(1) == 5 {
 			cancel(why)
 		}
 		if o.Kind == faultfs.Sync && slow {
