@@ -56,8 +56,8 @@
 // # Errors
 //
 // Errors that a caller can act on are found with [errors.Is]: [ErrNotFound], [ErrObjectChanged], [ErrChecksum], [ErrRange],
-// [ErrInUse], [ErrArchived], [ErrExpired], [ErrNoSpace] and [ErrTooLarge]. A [*PartError] says which bytes could not be
-// downloaded. If the service answered, [errors.As] finds an oss.ServiceError with the request ID. No error, log line or file
+// [ErrInUse], [ErrArchived], [ErrExpired], [ErrNoSpace], [ErrTooLarge] and [ErrDifferent]. A [*PartError] says which bytes could
+// not be downloaded. If the service answered, [errors.As] finds an oss.ServiceError with the request ID. No error, log line or file
 // contains a credential, a token or the query of a signed URL.
 //
 // # Options

@@ -278,9 +278,10 @@ func WithProgress(fn func(Progress)) Option {
 	}}
 }
 
-// WithObjectResult calls fn once for each object of a prefix, when it is settled: it is downloaded, was there already, has
-// failed, or is a folder that was made. Keys that [WithInclude], [WithExclude] or [WithShard] leave out are not reported, nor
-// are objects that the end of ctx has cut off.
+// WithObjectResult calls fn once for each object when it is settled, and for each file deleted; in a dry run, for what would be
+// done. An object is settled if it is downloaded, was there already, has failed, or is a folder that was made. Keys that
+// [WithInclude], [WithExclude], [WithShard] or [WithKeyRange] leave out are not reported, nor are objects that the end of ctx has
+// cut off.
 //
 // fn never runs concurrently, and no longer once the call has returned. It runs in goroutines of this package, in the order in
 // which objects are settled, which is not that of the keys. Downloads wait for it, so it should be quick, and must not wait for
@@ -550,7 +551,8 @@ func WithReadAhead(bytes int64) Option {
 }
 
 // WithInclude downloads only the keys of a prefix whose local name matches one of the patterns. The local name is the key
-// without the prefix up to its last slash, or the name of an [Object].
+// without the prefix up to its last slash. For a list it is the Name of an [Object], else its whole key; for a manifest, the name
+// in the line.
 //
 // Patterns have the syntax of [path.Match]. One with a slash is compared with the whole local name, any other with its last
 // element. The patterns of several options add up, including those given to [New]. A malformed pattern is an error.
@@ -639,8 +641,8 @@ func WithCompareCRC64() Option {
 //
 // [WithObjectResult] reports what would be downloaded as [ObjectWouldDownload], and what would be deleted as
 // [ObjectWouldDelete]. The counts of the [PrefixResult] are those of what would be done; Bytes are as they were listed. What shows
-// only while bytes arrive or are written is not found out, nor are names that a folder takes for the same if that is missing
-// or empty. Files whose times differ by less than two seconds are compared by CRC-64, since the file system may round times.
+// only while bytes arrive or are written is not found out. In a missing or empty folder it is not known which names are one
+// file. Files whose times differ by less than two seconds are compared by CRC-64, since the file system may round times.
 //
 // It applies to [Downloader.DownloadPrefix] and [Downloader.DownloadObjects].
 func WithDryRun() Option {
@@ -650,8 +652,8 @@ func WithDryRun() Option {
 	}}
 }
 
-// WithDelete makes the folder a mirror of the prefix: files in it that no key has are deleted, most of them at most. If there are
-// more, none is deleted, and the call returns an error that says how many there are. Each is reported as [ObjectDeleted].
+// WithDelete makes the folder a mirror of the prefix: it deletes files without a key, up to most. If there are more, it
+// deletes none, and the call returns an error that says how many there are. Each is reported as [ObjectDeleted].
 //
 // Files are deleted last, and only if everything was listed and no object failed. Never deleted are names that
 // [WithInclude] or [WithExclude] leave out, names that cannot belong to a key with the prefix, whatever is not a regular file,

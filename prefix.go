@@ -42,8 +42,8 @@ const maxFailures = 1000
 // downloaded many at a time, large ones in parts. [WithConcurrency] and [WithRateLimit] apply to the whole call, including the
 // requests of the listing. The listing is read page by page, so a million keys need no more memory than a thousand.
 //
-// An object of 1 MiB or less stays in memory until it is verified; all of them together take 24 MiB at most. Up to 256 such files
-// are then synced together, get their names, and count as done.
+// An object of 1 MiB or less stays in memory until it is verified; those of one call take 24 MiB at most, all together. Up to 256
+// such files are then synced together, get their names, and count as done.
 //
 // An empty prefix means the whole bucket. A prefix without objects is not an error. dir is created if it does not exist, with its
 // parents; a link on the way is followed as [Downloader.Download] does. Folders below it are created as needed, and may be on
@@ -81,8 +81,9 @@ const maxFailures = 1000
 //
 // A file that has the size and time of its object, to the second, is skipped. [WithCompareCRC64] compares the CRC-64 instead of
 // the time. So does the call by itself, with a HEAD request for each file of the same size and another time, if the file system
-// rounds times or does not keep them. [WithMetadata] says what is skipped if times come from there. Any other file is replaced, by the object as it is then, which may not be as it was listed. Keys that
-// [WithInclude], [WithExclude] or [WithShard] leave out are not counted.
+// rounds times or does not keep them. [WithMetadata] says what is skipped if times come from there. Any other file is replaced, by
+// the object as it is then, which may not be as it was listed. Keys that [WithInclude], [WithExclude], [WithShard] or
+// [WithKeyRange] leave out are not counted.
 //
 // Files without a key are left alone, unless [WithDelete] makes the folder a mirror. [WithDryRun] reports what a call would do.
 //
@@ -119,7 +120,8 @@ const maxFailures = 1000
 // answered, the error wraps an oss.ServiceError.
 //
 // A malformed bucket or prefix, and a dir that is not a folder or not writable, is an error before the first request.
-// DownloadPrefix returns promptly when ctx is done, with its error; the PrefixResult then says what was done.
+// DownloadPrefix returns promptly when ctx is done, with its error; the PrefixResult then says what was done. Small
+// objects that are written by then still get their names, but no sync of a file begins later than a second after the end.
 func (d *Downloader) DownloadPrefix(ctx context.Context, bucket, prefix, dir string, opts ...Option) (*PrefixResult, error) {
 	cfg, err := d.cfg.with(inDownloadPrefix, opts)
 	if err != nil {

@@ -8,7 +8,7 @@ import (
 
 // Progress describes how far a download is. [WithProgress] reports it.
 type Progress struct {
-	// Done counts the bytes that are written, or were verified to be there already. It never goes back, and reaches Total only
+	// Done counts the bytes that were received, or verified to be there. It never goes back, and reaches Total only
 	// once the result is verified and in place. Total is the size of the object, or of the range asked for, in bytes; it is 0
 	// until the first answer, and until the end if a web server does not say it. Resumed counts the bytes kept from an earlier call.
 	Done, Total, Resumed int64

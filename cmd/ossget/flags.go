@@ -25,11 +25,13 @@ resume.
 
   ossget [flags] SOURCE [DEST]
 
-  SOURCE  oss://bucket/key, an http(s) URL (signed or public), or oss://bucket/prefix/
-          with -recursive
+  SOURCE  oss://bucket/key, an http(s) URL (signed or public), oss://bucket/prefix/ with
+          -recursive, or oss://bucket/ with -files-from
   DEST    file or folder; default: the key's last element in the current folder. With
-          -recursive: a folder, which need not exist; default: the current folder.
-          - writes to standard output, in order. For a file named - give ./-
+          -recursive and -files-from: a folder, which need not exist; default: the
+          current folder. - writes to standard output, in order. For a file named -
+          give ./-
+  With -verify -manifest the folder is the only operand.
 
 A URL needs no credentials; -version-id and the flags of "Service and credentials" do
 not apply to it. Put it in quotes, since & has a meaning in a shell. Its query is never
@@ -72,7 +74,8 @@ What to download:
   -growing              of an object to which something is appended meanwhile, the bytes
                         that it had at the beginning; otherwise it counts as changed
   -sha256 HEX           the digest that the file must have
-  All flags above but -growing are for one object, those below for a prefix:
+  All flags above but -growing are for one object, those below for a prefix or a list;
+  -start-after, -until and -delete for a prefix only:
   -recursive            all objects whose keys begin with what follows oss://bucket/,
                         into the folder DEST. For one folder end it with a slash:
                         oss://bucket/sub also matches sub2/a and sub.txt. The local
@@ -116,8 +119,9 @@ says missing, differing or extra, and the name; nothing is fetched or written:
 
 How to download:
   -mkdir                make the folder of DEST, with its parents, if it is missing;
-                        -recursive always does
-  -object-time          the file gets the time of the object; -recursive always does that
+                        -recursive and -files-from always do
+  -object-time          the file gets the time of the object; with -recursive and
+                        -files-from it always does
   -metadata WHAT        the file gets what rclone or ossfs has kept in the object's
                         metadata: mtime, mode, or mtime,mode
   -part-size SIZE       one request asks for at most this much, 1 to 5GiB (default:
@@ -131,8 +135,8 @@ How to download:
   -timeout TIME         fail with exit code 1 if it is not done after this long; the same
                         command resumes (default: no limit)
 
-Checkpoint, removed once the file is complete (default: in DEST.cp; with -recursive
-always in DEST/.ossdl; none for standard output):
+Checkpoint, removed once the file is complete (default: in DEST.cp; with -recursive and
+-files-from always in DEST/.ossdl; none for standard output):
   -checkpoint FILE      keep it in this file
   -checkpoint-dir DIR   keep it in this folder, under a name of its own
   -no-checkpoint        keep none; a failed download leaves nothing
@@ -162,7 +166,8 @@ Exit codes:
     0  done
     1  failed. The same command resumes (network, destination in use, disk full, expired;
        with -recursive and -files-from: some object failed), or starts over (object
-       changed; with -if-match it fails until the object has that ETag again)
+       changed; with -if-match it fails until the object has that ETag again). It fails
+       again while there are more files without a key than -delete N allows
     2  wrong usage
     3  the same command will fail again: no such object, access denied, archived, range
        outside the object, wrong digest, file too large for its file system; with
