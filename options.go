@@ -486,10 +486,12 @@ const (
 // size whose time is not Last-Modified. It skips a file with the time in the metadata or, if the time differs, with the CRC-64. The
 // mode of a file that is skipped stays as it is.
 //
-// It applies to [New], [Downloader.Download], [Downloader.DownloadURL], [Downloader.DownloadPrefix] and
-// [Downloader.DownloadObjects].
+// [Downloader.VerifyPrefix] with MetadataTime compares the time of a file that there is no CRC-64 for with the one in the metadata.
+//
+// It applies to [New], [Downloader.Download], [Downloader.DownloadURL], [Downloader.DownloadPrefix],
+// [Downloader.DownloadObjects] and [Downloader.VerifyPrefix].
 func WithMetadata(m Metadata) Option {
-	return Option{"WithMetadata", inNew | inFile | inMany, func(s *settings) error {
+	return Option{"WithMetadata", inNew | inFile | inMany | inVerifyPrefix, func(s *settings) error {
 		if m == 0 || m&^(MetadataTime|MetadataMode) != 0 {
 			return fmt.Errorf("metadata %#x is not one or several of MetadataTime and MetadataMode", uint8(m))
 		}
@@ -657,8 +659,8 @@ func WithDryRun() Option {
 //
 // Files are deleted last, and only if everything was listed and no object failed. Never deleted are names that
 // [WithInclude] or [WithExclude] leave out, names that cannot belong to a key with the prefix, whatever is not a regular file,
-// links and what they lead to, .ossdl and what is in it, and in a case-insensitive folder a file whose name a key has in
-// another case. Folders that become empty are removed, unless a key stands for them; those that were empty before stay.
+// links and what they lead to, .ossdl and what is in it, the working files of downloads to single files in folders NAME.cp, and
+// in a case-insensitive folder a file whose name a key has in another case. Folders that become empty are removed, unless a key stands for them; those that were empty before stay.
 //
 // If a file system lists files under other names than they were given, such as another normal form of Unicode, that is an error,
 // and nothing is deleted. The call remembers 16 to 40 bytes per key, and the names of most files. Calls for several prefixes

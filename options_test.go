@@ -215,7 +215,7 @@ func TestEveryOptionAtEveryEntryPoint(t *testing.T) {
 		"WithoutPreallocation": {"New Download DownloadURL DownloadPrefix DownloadObjects", func(*entry) ossdl.Option { return ossdl.WithoutPreallocation() }},
 		"WithMkdirAll":         {"New Download DownloadURL", func(*entry) ossdl.Option { return ossdl.WithMkdirAll() }},
 		"WithObjectTime":       {"New Download DownloadURL", func(*entry) ossdl.Option { return ossdl.WithObjectTime() }},
-		"WithMetadata": {"New Download DownloadURL DownloadPrefix DownloadObjects", func(*entry) ossdl.Option {
+		"WithMetadata": {"New Download DownloadURL DownloadPrefix DownloadObjects VerifyPrefix", func(*entry) ossdl.Option {
 			return ossdl.WithMetadata(ossdl.MetadataTime | ossdl.MetadataMode)
 		}},
 		"WithLogger": {everywhere, func(*entry) ossdl.Option { return ossdl.WithLogger(slog.New(slog.DiscardHandler)) }},

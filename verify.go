@@ -423,7 +423,7 @@ func (v *verification) contentDiffers(ctx context.Context, s *subject, size int6
 	case size != f.Size:
 		return otherSize(size, f.Size), nil
 	case !f.HasCRC:
-		return timeDiffers(s, modified), nil
+		return v.timeDiffers(s, modified), nil
 	}
 	sums, err := v.readFile(ctx, s)
 	switch {
@@ -432,7 +432,7 @@ func (v *verification) contentDiffers(ctx context.Context, s *subject, size int6
 	case sums.size != f.Size:
 		return otherSize(sums.size, f.Size), nil
 	case sums.crc != f.CRC && f.Symlink: // the CRC-64 may be that of the link, see compareCRC
-		return timeDiffers(s, modified), nil
+		return v.timeDiffers(s, modified), nil
 	case sums.crc != f.CRC:
 		return fmt.Sprintf("CRC-64 is %d, want %d", sums.crc, f.CRC), nil
 	case s.sha256 != nil && !bytes.Equal(sums.sha256, s.sha256):
@@ -446,8 +446,8 @@ func (v *verification) contentDiffers(ctx context.Context, s *subject, size int6
 const timeTolerance = 2 * time.Second
 
 // timeDiffers compares the time of a file that there is no CRC-64 for.
-func timeDiffers(s *subject, is time.Time) string {
-	if want := s.found.LastModified; is.Sub(want).Abs() >= timeTolerance {
+func (v *verification) timeDiffers(s *subject, is time.Time) string {
+	if want := v.timeOf(*s.found); is.Sub(want).Abs() >= timeTolerance {
 		return fmt.Sprintf("its time is %s, want %s; there is no CRC-64 to compare with", is.UTC().Format(time.RFC3339), want.UTC().Format(time.RFC3339))
 	}
 	return ""

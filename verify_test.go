@@ -476,6 +476,23 @@ func TestVerifyBySHA256(t *testing.T) {
 	}
 }
 
+// TestVerifyTimeOfMetadata checks that a file that has the time in the metadata of an object without a CRC-64 is not found to differ.
+func TestVerifyTimeOfMetadata(t *testing.T) {
+	s := harness.NewServer(t)
+	s.Put("bkt", "old", osstest.Random(1, 500), osstest.NoCRC(), osstest.Meta("mtime", "1000000000"))
+	d, dir := harness.NewDownloader(t, s), t.TempDir()
+	stored := ossdl.WithMetadata(ossdl.MetadataTime)
+	if _, err := d.DownloadPrefix(t.Context(), "bkt", "", dir, stored); err != nil {
+		t.Fatal(err)
+	}
+	if res, err := d.VerifyPrefix(t.Context(), "bkt", "", dir, stored); err != nil {
+		t.Errorf("%+v, %v", res, err)
+	}
+	if _, err := d.VerifyPrefix(t.Context(), "bkt", "", dir); !errors.Is(err, ossdl.ErrDifferent) {
+		t.Errorf("compared with Last-Modified: %v", err)
+	}
+}
+
 // TestVerifyWithoutCRC checks that files of objects without a CRC-64 are compared by size and time, and counted.
 func TestVerifyWithoutCRC(t *testing.T) {
 	s := harness.NewServer(t)

@@ -526,7 +526,7 @@ var foreign = [...][]string{
 	taskList:   notForMany,
 
 	taskVerify:         notForVerify,
-	taskVerifyManifest: append([]string{"endpoint", "region", "cname", "config", "credentials", "rate-limit", "retries", "stall-timeout", "shard", "start-after", "until", "recursive"}, notForVerify...),
+	taskVerifyManifest: append([]string{"endpoint", "region", "cname", "config", "credentials", "rate-limit", "retries", "stall-timeout", "shard", "start-after", "until", "recursive", "metadata"}, notForVerify...),
 }
 
 var notForMany = []string{"range", "version-id", "if-match", "sha256", "checkpoint", "checkpoint-dir", "object-time"}

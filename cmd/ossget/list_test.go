@@ -65,7 +65,7 @@ func TestFilesFrom(t *testing.T) {
 		t.Fatal(err)
 	}
 	dir := filepath.Join(t.TempDir(), "new")
-	r := runHere(t.Context(), envOf(s), "-json", "-files-from", list, "oss://bucket/", dir)
+	r := runHere(t.Context(), envOf(s), "-json", "-mkdir", "-files-from", list, "oss://bucket/", dir)
 	if got := prefixLine(t, r); r.exit != 0 || got.Path != dir || got.Done != 4 || got.Skipped+got.Failed != 0 || got.Requests != len(s.Requests()) {
 		t.Errorf("%+v", r)
 	}

@@ -141,7 +141,7 @@ func (c command) download(ctx context.Context, stdout, stderr io.Writer) outcome
 		}
 		b.Update(p)
 	}))
-	if c.mkdir && c.task != taskPrefix { // which makes it anyway
+	if c.mkdir && !c.task.many() { // those make it anyway
 		opts = append(opts, ossdl.WithMkdirAll())
 	}
 	end := func(err error) error { return err }

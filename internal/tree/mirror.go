@@ -156,14 +156,24 @@ func (x *extras) see(name string, fi fs.FileInfo, keep *Keep, concerns func(stri
 	}
 }
 
-// isAmongWorking reports whether a name is that of a folder for working files, at the top or below, or within one.
+// isAmongWorking reports whether a name is that of a folder for working files, at the top or below, or within one. Those of a
+// download to the single file NAME are in NAME.cp, or in a folder whose name begins with .ossdl-.
 func isAmongWorking(name string) bool {
 	for element := range strings.SplitSeq(name, "/") {
-		if isWorkDir(element) || strings.HasPrefix(element, WorkDir+"-") { // the latter of a download to a single file
+		if isWorkDir(element) || strings.HasPrefix(element, WorkDir+"-") {
 			return true
 		}
 	}
-	return false
+	return strings.HasSuffix(path.Dir(name), ".cp") && isWorkingFile(path.Base(name))
+}
+
+// isWorkingFile reports whether a download to a single file may have a working file of this name.
+func isWorkingFile(base string) bool {
+	switch base {
+	case "data", "lock", "trial", "trial.moved":
+		return true
+	}
+	return strings.HasPrefix(base, "checkpoint.json") // also while it is replaced
 }
 
 // Delete removes a file that no key has, and the folders above it that are empty then, unless a key stands for them. It removes

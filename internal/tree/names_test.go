@@ -158,3 +158,16 @@ func TestLook(t *testing.T) {
 		t.Errorf("below a file: %v, %v", got, err)
 	}
 }
+
+// TestIsAmongWorking checks which files a mirror leaves alone because a download needs them.
+func TestIsAmongWorking(t *testing.T) {
+	for name, want := range map[string]bool{
+		".ossdl/x": true, "a/.ossdl/x": true, ".ossdl-00ff.cp/data": true, "a/b.cp/data": true, "b.cp/checkpoint.json": true,
+		"b.cp/checkpoint.json.tmp": true, "b.cp/lock": true, "b.cp/trial.moved": true,
+		"data": false, "b.cp": false, "b.cp/other": false, "b.cp/sub/data": false, "b.cpx/data": false,
+	} {
+		if got := isAmongWorking(name); got != want {
+			t.Errorf("%s: %t", name, got)
+		}
+	}
+}
