@@ -510,6 +510,10 @@ func (c *call) modTime(e *engine.Engine) time.Time {
 	return f.LastModified
 }
 
+// ownerReadsAndWrites are permissions that a file keeps whatever its object's metadata says: without them no later call could
+// replace the file or resume it.
+const ownerReadsAndWrites = 0o600
+
 // useMode gives the file the mode that the object's metadata has, if that is wanted.
 func (c *call) useMode(e *engine.Engine, dst interface{ UseMode(fs.FileMode) }) {
 	f, _ := e.Facts()
@@ -521,7 +525,7 @@ func (c *call) useMode(e *engine.Engine, dst interface{ UseMode(fs.FileMode) }) 
 		c.cfg.log.Warn("metadata ignored", "error", err)
 		return
 	}
-	dst.UseMode(mode)
+	dst.UseMode(mode | ownerReadsAndWrites)
 }
 
 // verdict says whether the bytes of a call are right.

@@ -40,7 +40,7 @@ type Object struct {
 //
 // # The list
 //
-// The list is read as objects are downloaded, one ahead of them. It is read in one goroutine, which need not be that of
+// The list is read as objects are downloaded, some tens ahead of them. It is read in one goroutine, which need not be that of
 // the caller, and no longer once the call has returned. If it yields an error, the call ends once the objects before it are
 // done, and returns that error. So does a panic, which is raised again in the caller's goroutine. An iterator that blocks holds up
 // the call, even when ctx is done: it should return then.
@@ -173,6 +173,8 @@ func (e entry) contradicts(f object.Facts) error {
 // contradicts returns an error if the object has another size or CRC-64.
 func (o *Object) contradicts(f object.Facts) error {
 	switch {
+	case o.VersionID != "" && f.VersionID != "" && f.VersionID != o.VersionID: // of a cache that drops the parameter
+		return &object.FindingError{Means: ErrObjectChanged, Why: fmt.Sprintf("version %s, wanted %s", f.VersionID, o.VersionID), Origin: f.Origin}
 	case f.Symlink: // size and CRC-64 may be those of the link
 	case o.Size > 0 && f.Size != object.UnknownSize && f.Size != o.Size:
 		return &object.FindingError{Means: ErrObjectChanged, Why: fmt.Sprintf("size %d, wanted %d", f.Size, o.Size), Origin: f.Origin}

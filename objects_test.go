@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
@@ -288,6 +289,29 @@ func TestObjectsCollide(t *testing.T) {
 				t.Errorf("%v, want %q of the last", err, c.says)
 			}
 		})
+	}
+}
+
+// TestObjectsVersionOfHEAD checks that an answer about another version, as that of a cache that drops the parameter, does not make
+// a file count as there.
+func TestObjectsVersionOfHEAD(t *testing.T) {
+	s := harness.NewServer(t)
+	s.CreateBucket("ver", osstest.Versioning(osstest.Enabled))
+	first := s.Put("ver", "k", osstest.Random(1, 500)).VersionID
+	second := s.Put("ver", "k", osstest.Random(2, 500)).VersionID
+	d, dir := harness.NewDownloader(t, s), t.TempDir()
+	if _, err := d.DownloadObjects(t.Context(), "ver", harness.List(ossdl.Object{Key: "k"}), dir); err != nil {
+		t.Fatal(err)
+	}
+	s.OnRequest(func(r *osstest.Request) *osstest.Fault {
+		if r.Method != http.MethodHead {
+			return nil
+		}
+		return osstest.Inject().Header("X-Oss-Version-Id", second).Header("Last-Modified", s.Stat("ver", "k").LastModified.UTC().Format(http.TimeFormat))
+	})
+	res, err := d.DownloadObjects(t.Context(), "ver", harness.List(ossdl.Object{Key: "k", VersionID: first}), dir)
+	if res == nil || res.Failed != 1 || !errors.Is(err, ossdl.ErrObjectChanged) {
+		t.Errorf("%+v, %v", res, err)
 	}
 }
 

@@ -475,7 +475,8 @@ const (
 
 // WithMetadata gives the file the properties of the one that the object was made of, if the object has them. They are read as
 // rclone, ossfs and s3fs write them: the time in seconds since 1970, with or without a fraction, and the mode of a regular file
-// in decimal (33188) or octal (100644, 0644). Set-user-ID, set-group-ID and sticky bits are dropped. A value that is none of these is
+// in decimal (33188) or octal (100644, 0644). Set-user-ID, set-group-ID and sticky bits are dropped, and the
+// owner may always read and write the file: it could not be replaced otherwise. A value that is none of these is
 // ignored, with a warning. Several properties are joined by |.
 //
 // If the object has no time, the file has the one that it has without this option. A mode from metadata is given even to a file

@@ -252,7 +252,11 @@ func (p *prefixCall) openFolder() (closeFolder func(), err error) {
 			return func() {}, nil
 		}
 	}
-	root, err := fsys.OpenFolder(p.dir)
+	open := fsys.OpenFolder
+	if p.cfg.dryRun {
+		open = fsys.OpenExistingFolder
+	}
+	root, err := open(p.dir)
 	if err != nil {
 		return nil, localfile.NoSpace(nil, p.dir, 0, err)
 	}
@@ -483,7 +487,7 @@ func (p *prefixCall) choose(names *tree.Names, o entry) (it *item, wanted bool) 
 		err = bad
 	}
 	it = &item{entry: o, name: name, named: err == nil, start: time.Now()}
-	p.expect(o.Size)
+	p.expect(max(0, o.Size))
 	if err != nil {
 		p.failed(it, err)
 		return nil, false

@@ -344,6 +344,7 @@ type smallCall struct {
 	bodies    *localfile.Bodies
 	smallDogs *engine.Watchdog    // of the requests for their bytes
 	unsynced  map[string]struct{} // folders with files of earlier calls that a power loss may undo
+	allMay    bool                // any folder may be one of them
 }
 
 // isSmall reports whether an object is one that stays in memory until it is verified, by what is listed: it takes one request.
@@ -406,7 +407,7 @@ func (p *prefixCall) fileConfig(name string) (localfile.Config, error) {
 
 // tidy removes the working files that a killed call left for a file that is complete by now.
 func (p *prefixCall) tidy(name string) (durable bool, err error) {
-	_, unsynced := p.unsynced[filepath.Dir(filepath.FromSlash(name))]
+	unsynced := p.mayBeUnsynced(name)
 	if !p.folder.HasLeft(name) {
 		return !unsynced, nil
 	}
@@ -418,13 +419,20 @@ func (p *prefixCall) tidy(name string) (durable bool, err error) {
 	return durable && !unsynced, err
 }
 
+// mayBeUnsynced reports whether a power loss may undo the rename of a file of an earlier call.
+func (p *prefixCall) mayBeUnsynced(name string) bool {
+	_, unsynced := p.unsynced[filepath.Dir(filepath.FromSlash(name))]
+	return unsynced || p.allMay
+}
+
 // startCommitter finishes what calls that were killed have left unsynced, and starts the committer of this call. stop returns
 // once every object that was handed over is settled.
 func (p *prefixCall) startCommitter(ctx context.Context) (stop func()) {
 	cfg := localfile.Config{FS: p.fs, Log: p.cfg.log, Path: tree.WorkDir, Folder: tree.WorkDir, Base: filepath.Join(tree.WorkDir, "x"), Notices: &p.notices}
-	left, _ := p.folder.Left(tree.WorkDir)
-	p.unsynced = map[string]struct{}{}
-	for _, dir := range localfile.SyncLeftBatches(cfg, slices.Sorted(maps.Keys(left))) {
+	left, listed := p.folder.Left(tree.WorkDir)
+	unsynced, known := localfile.SyncLeftBatches(cfg, slices.Sorted(maps.Keys(left)))
+	p.unsynced, p.allMay = map[string]struct{}{}, !listed || !known
+	for _, dir := range unsynced {
 		p.unsynced[dir] = struct{}{}
 	}
 	p.bodies = localfile.NewBodies()
@@ -524,9 +532,8 @@ func (p *prefixCall) look(ctx context.Context, o *item) (settled, missing bool) 
 	if is != tree.Unchanged || p.folder.Claim(o.name) != nil {
 		return false, is == tree.Missing
 	}
-	_, unsynced := p.unsynced[filepath.Dir(filepath.FromSlash(o.name))]
 	o.there = o.Size
 	p.wasThere()
-	p.skipped(o, !unsynced)
+	p.skipped(o, !p.mayBeUnsynced(o.name))
 	return true, false
 }

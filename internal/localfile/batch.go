@@ -234,7 +234,7 @@ func each[T any](batch []T, fn func(*T)) {
 const (
 	noteSuffix = ".batch"
 	noteName   = 16      // characters before it
-	maxNote    = 1 << 20 // bytes that are read
+	maxNote    = 4 << 20 // bytes that are read: batchFiles of the longest paths, each byte escaped
 )
 
 // writeNote names the folders of a batch, before its files are renamed. It is locked, so that other calls leave it to this one. A
@@ -282,26 +282,31 @@ func (c *Committer) dropNote() {
 }
 
 // SyncLeftBatches syncs the folders that calls which were killed have named; see [Committer]. names are those of the files in
-// cfg.Folder. It returns the folders that could not be synced: a power loss may undo renames in them.
-func SyncLeftBatches(cfg Config, names []string) (unsynced []string) {
+// cfg.Folder. It returns the folders that could not be synced: a power loss may undo renames in them. known is false if these
+// may be any: a note could not be read.
+func SyncLeftBatches(cfg Config, names []string) (unsynced []string, known bool) {
 	d := newDestination(cfg)
+	known = true
 	for _, name := range names {
 		if strings.HasSuffix(name, noteSuffix) {
-			unsynced = append(unsynced, d.syncLeftBatch(filepath.Join(cfg.Folder, name))...)
+			dirs, read := d.syncLeftBatch(filepath.Join(cfg.Folder, name))
+			unsynced, known = append(unsynced, dirs...), known && read
 		}
 	}
-	return unsynced
+	return unsynced, known
 }
 
-// syncLeftBatch syncs the folders that a note names, and removes the note once that has succeeded.
-func (d *Destination) syncLeftBatch(note string) (unsynced []string) {
+// syncLeftBatch syncs the folders that a note names, and removes the note once that has succeeded. read is false if the note is
+// there and could not be read.
+func (d *Destination) syncLeftBatch(note string) (unsynced []string, read bool) {
 	if fi, err := d.ourFile(note); fi == nil || err != nil {
-		return nil
+		return nil, true
 	}
 	if _, held, _ := fsys.Holder(d.fs, note); held {
-		return nil // its call is running
+		return nil, true // its call is running
 	}
 	data, err := fsys.ReadFile(d.fs, note, maxNote)
+	read = err == nil || errors.Is(err, fs.ErrNotExist)
 	var folders []string
 	if err == nil && json.Unmarshal(data, &folders) != nil {
 		folders = nil // torn by a power loss: what is there now is on the disk
@@ -321,10 +326,10 @@ func (d *Destination) syncLeftBatch(note string) (unsynced []string) {
 	}
 	if err != nil {
 		d.log.Warn("renames of an earlier call could not be made durable", "note", note, "error", err)
-		return unsynced
+		return unsynced, read
 	}
 	if unlock, _, lerr := fsys.Lock(d.fs, note); lerr == nil {
 		d.logLeft(unlock())
 	}
-	return unsynced
+	return unsynced, read
 }

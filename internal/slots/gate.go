@@ -63,7 +63,8 @@ func (g *Gate) acquire(ctx context.Context) error {
 	defer g.mu.Unlock()
 	select {
 	case <-ready: // the slot came at the same moment
-		g.giveBack()
+		g.inUse--
+		g.taken = g.taken[:len(g.taken)-1] // the last one: it was not used
 		g.admit()
 	default:
 		g.queue.Remove(e)

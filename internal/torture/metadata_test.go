@@ -42,7 +42,7 @@ func TestMetadata(t *testing.T) {
 	s := harness.NewServer(t)
 	both := ossdl.WithMetadata(ossdl.MetadataTime | ossdl.MetadataMode)
 	for key, meta := range map[string][2]string{
-		"rclone": {storedSeconds, "100751"}, "ossfs": {"1648047444", "33257"}, "setuid": {storedSeconds, "104751"},
+		"rclone": {storedSeconds, "100751"}, "ossfs": {"1648047444", "33257"}, "setuid": {storedSeconds, "104751"}, "readonly": {storedSeconds, "100444"},
 		"malformed": {"yesterday", "rwx"}, "none": {"", ""}, "folder": {storedSeconds, "16877"},
 	} {
 		var opts []osstest.ObjectOption
@@ -61,8 +61,8 @@ func TestMetadata(t *testing.T) {
 	var log harness.Records
 	d := harness.NewDownloader(t, s, both, ossdl.WithLogger(log.Logger()))
 	res, err := d.DownloadPrefix(t.Context(), "bkt", "", tree)
-	harness.CheckCounts(t, res, err, 6, 0, 0)
-	for key, mode := range map[string]fs.FileMode{"rclone": 0o751, "ossfs": 0o751, "setuid": 0o751, "malformed": usual, "none": usual, "folder": usual} {
+	harness.CheckCounts(t, res, err, 7, 0, 0)
+	for key, mode := range map[string]fs.FileMode{"rclone": 0o751, "ossfs": 0o751, "setuid": 0o751, "readonly": 0o644, "malformed": usual, "none": usual, "folder": usual} {
 		modified := storedTime
 		if key == "malformed" || key == "none" {
 			modified = s.Stat("bkt", key).LastModified

@@ -203,7 +203,7 @@ func (a *Audit) walk(ctx context.Context, dir string, fn func(name string)) erro
 			return err
 		case fi == nil: // gone meanwhile
 		case !fi.IsDir():
-			if !a.has(name, fi) {
+			if !a.has(name, fi) && !isOfDownload(name) {
 				fn(name)
 			}
 		case a.isWorkDir(dir, base):

@@ -22,6 +22,7 @@ type Keep struct {
 	seed   maphash.Seed
 	files  []uint64 // hashes of the names of files, sorted once it is asked
 	folded []uint64 // hashes of all names, as a case-insensitive file system takes them; sorted, too
+	found  []bool   // of folded: the file was found by its name
 	sorted bool
 }
 
@@ -46,6 +47,7 @@ func (k *Keep) sort() {
 	if !k.sorted {
 		slices.Sort(k.files)
 		slices.Sort(k.folded)
+		k.found = make([]bool, len(k.folded))
 		k.sorted = true
 	}
 }
@@ -69,11 +71,25 @@ type Extra struct {
 	ModTime time.Time
 }
 
+// noteFound records that the file of a key was found by its name.
+func (k *Keep) noteFound(name string) {
+	if i, has := slices.BinarySearch(k.folded, k.hash(fold(name))); has {
+		k.found[i] = true
+	}
+}
+
+// explains reports whether a file may be that of a key which was not found by its name: the key differs from it only by case.
+func (k *Keep) explains(name string) bool {
+	i, has := slices.BinarySearch(k.folded, k.hash(fold(name)))
+	return has && !k.found[i]
+}
+
 // extras are those found by a walk. Of each kind at most some are kept, and all are counted.
 type extras struct {
-	sure, unsure   []Extra // unsure: a key differs from it only by case
-	nSure, nUnsure int
-	found          int // files of keys
+	sure, unsure []Extra // unsure: a key differs from it only by case
+	nSure        int
+	names        []string // of all unsure ones
+	found        int      // files of keys
 }
 
 // Extras returns the files that no key has, at most as many as most, and how many there are. there is how many of the files of
@@ -89,14 +105,20 @@ func (f *Folder) Extras(ctx context.Context, keep *Keep, there int, concerns fun
 	if err := f.walk(ctx, ".", keep, concerns, most, &x); err != nil {
 		return nil, 0, err
 	}
+	explained := 0
+	for _, name := range x.names {
+		if keep.explains(name) {
+			explained++
+		}
+	}
 	switch missing := there - x.found; {
 	case missing <= 0:
 		all := append(x.sure, x.unsure...)
-		return all[:min(len(all), most)], x.nSure + x.nUnsure, nil
-	case missing <= x.nUnsure:
+		return all[:min(len(all), most)], x.nSure + len(x.names), nil
+	case missing <= explained:
 		return x.sure, x.nSure, nil
 	default:
-		return nil, 0, fmt.Errorf("%d files of keys are no longer in %s, or the file system lists them under other names", missing-x.nUnsure, f.dir)
+		return nil, 0, fmt.Errorf("%d files of keys are no longer in %s, or the file system lists them under other names", missing-explained, f.dir)
 	}
 }
 
@@ -142,16 +164,20 @@ func (f *Folder) walk(ctx context.Context, dir string, keep *Keep, concerns func
 func (x *extras) see(name string, fi fs.FileInfo, keep *Keep, concerns func(string) bool, most int) {
 	if keep.hasFile(name) {
 		x.found++
+		keep.noteFound(name)
 		return
 	}
 	if isAmongWorking(name) || !concerns(name) {
 		return
 	}
-	list, n := &x.sure, &x.nSure
+	list := &x.sure
 	if keep.hasAnyCase(name) {
-		list, n = &x.unsure, &x.nUnsure
+		list = &x.unsure
+		x.names = append(x.names, name)
+	} else {
+		x.nSure++
 	}
-	if *n++; len(*list) < most {
+	if len(*list) < most {
 		*list = append(*list, Extra{Name: name, Size: fi.Size(), ModTime: fi.ModTime()})
 	}
 }
@@ -159,8 +185,13 @@ func (x *extras) see(name string, fi fs.FileInfo, keep *Keep, concerns func(stri
 // isAmongWorking reports whether a name is that of a folder for working files, at the top or below, or within one. Those of a
 // download to the single file NAME are in NAME.cp, or in a folder whose name begins with .ossdl-.
 func isAmongWorking(name string) bool {
+	return slices.ContainsFunc(strings.Split(name, "/"), isWorkDir) || isOfDownload(name)
+}
+
+// isOfDownload reports whether a name is that of a working file of a download to a single file.
+func isOfDownload(name string) bool {
 	for element := range strings.SplitSeq(name, "/") {
-		if isWorkDir(element) || strings.HasPrefix(element, WorkDir+"-") {
+		if strings.HasPrefix(element, WorkDir+"-") {
 			return true
 		}
 	}

@@ -171,3 +171,31 @@ func TestIsAmongWorking(t *testing.T) {
 		}
 	}
 }
+
+// TestExtrasUnderOtherNames checks that a file whose key was found by its name does not explain that another one was not: that
+// one's file may be among the extras, in another normal form of Unicode.
+func TestExtrasUnderOtherNames(t *testing.T) {
+	disk := memfs.New(memfs.Config{})
+	for _, name := range []string{"readme", "README", "e\u0301"} {
+		f, err := disk.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o666)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := f.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	folder := Look(disk, "/", false, slog.New(slog.DiscardHandler))
+	all := func(string) bool { return true }
+	keep := NewKeep()
+	keep.Add("readme")
+	keep.Add("\u00e9")
+	if extras, n, err := folder.Extras(t.Context(), keep, keep.Files(), all, 10); err == nil || !strings.Contains(err.Error(), "under other names") {
+		t.Errorf("%v, %d, %v", extras, n, err)
+	}
+	keep = NewKeep()
+	keep.Add("ReadMe")
+	if extras, n, err := folder.Extras(t.Context(), keep, keep.Files(), all, 10); err != nil || n != 1 || extras[0].Name != "e\u0301" {
+		t.Errorf("%v, %d, %v", extras, n, err)
+	}
+}
