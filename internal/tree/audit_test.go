@@ -20,10 +20,11 @@ type lowerFS struct {
 }
 
 func (f lowerFS) name(name string) string {
-	if !strings.HasPrefix(name, f.under) {
+	under := filepath.FromSlash(f.under)
+	if !strings.HasPrefix(name, under) {
 		return name
 	}
-	return f.under + strings.ToLower(name[len(f.under):])
+	return under + strings.ToLower(name[len(under):])
 }
 
 func (f lowerFS) Lstat(name string) (fs.FileInfo, error) { return f.FS.Lstat(f.name(name)) }
