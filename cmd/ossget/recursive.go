@@ -54,10 +54,7 @@ func (o outcome) prefixLine() string {
 	if p.ResumedBytes > 0 {
 		s += fmt.Sprintf(", %s of it from an earlier run", bar.Bytes(p.ResumedBytes))
 	}
-	s += fmt.Sprintf(", requests: %d", p.Requests)
-	if p.Retries > 0 {
-		s += fmt.Sprintf(", retries: %d", p.Retries)
-	}
+	s += requestsMade(p.Requests, p.Retries)
 	if p.Deleted > 0 {
 		s += fmt.Sprintf("; %d without a key deleted", p.Deleted)
 	}
@@ -148,4 +145,13 @@ func (o outcome) prefixReport() prefixReport {
 		r.Failures = append(r.Failures, keyFailure{f.Key, *failureOf(f.Err, word)})
 	}
 	return r
+}
+
+// requestsMade says in a summary how many requests were made, and how many of them followed a failure.
+func requestsMade(requests, retries int) string {
+	s := fmt.Sprintf(", requests: %d", requests)
+	if retries > 0 {
+		s += fmt.Sprintf(", retries: %d", retries)
+	}
+	return s
 }

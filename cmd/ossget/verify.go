@@ -118,10 +118,7 @@ func (o outcome) verifyLine() string {
 		s += fmt.Sprintf(" (%s/s)", bar.Bytes(int64(float64(r.Bytes)/o.seconds)))
 	}
 	if r.Requests > 0 {
-		s += fmt.Sprintf(", requests: %d", r.Requests)
-	}
-	if r.Retries > 0 {
-		s += fmt.Sprintf(", retries: %d", r.Retries)
+		s += requestsMade(r.Requests, r.Retries)
 	}
 	if r.Unverified > 0 {
 		s += fmt.Sprintf("; %d compared by size and time alone: there is no CRC-64", r.Unverified)
