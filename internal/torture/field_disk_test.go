@@ -147,6 +147,9 @@ func TestWriteBackOnTheWay(t *testing.T) {
 	content := osstest.Random(1, size)
 	s.Put("bkt", "k", content)
 	for _, opts := range [][]ossdl.Option{nil, {ossdl.WithoutCheckpoint()}} {
+		if testing.Short() && opts != nil {
+			continue
+		}
 		harness.Tried.Add("cases from the field", 1)
 		disk := faultfs.New(fsys.OS())
 		path := filepath.Join(t.TempDir(), "file")

@@ -538,9 +538,9 @@ type moment struct {
 }
 
 // moments is one of those that an entry point can have, another one for each lie; all of them in the long form. Under -short
-// each entry point has half of the lies.
+// each entry point has a third of the lies.
 func (e entryPoint) moments(lie int) (some []moment) {
-	if testing.Short() && (lie+len(e))%2 > 0 {
+	if testing.Short() && (lie+len(e))%3 > 0 {
 		return nil
 	}
 	for _, m := range moments {
