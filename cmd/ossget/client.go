@@ -18,14 +18,14 @@ func (c *command) access() error {
 		return err
 	}
 	if c.endpoint == "" {
-		return errors.New("no endpoint: give -endpoint, set OSS_ENDPOINT or add one to ~/.ossutilconfig, for example https://oss-cn-hangzhou.aliyuncs.com")
+		return errors.New("no endpoint: give --endpoint, set OSS_ENDPOINT or add one to ~/.ossutilconfig, for example https://oss-cn-hangzhou.aliyuncs.com")
 	}
 	u, err := parseEndpoint(c.endpoint)
 	if err != nil {
 		return fmt.Errorf("%s %q: %w", c.endpointBy, c.endpoint, err)
 	}
 	if !c.cname && strings.HasPrefix(u.Hostname(), c.source.bucket+".") {
-		return fmt.Errorf("%s %q begins with the bucket: omit that, or give -cname if that is a domain of your own",
+		return fmt.Errorf("%s %q begins with the bucket: omit that, or give --cname if that is a domain of your own",
 			c.endpointBy, c.endpoint)
 	}
 	c.endpoint = u.String()

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"flag"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -10,6 +9,8 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+
+	"github.com/spf13/pflag"
 
 	"github.com/ossdl/ossdl"
 )
@@ -25,6 +26,16 @@ func page(t *testing.T) string {
 		t.Fatal(err)
 	}
 	return string(text)
+}
+
+// helpText returns what -h prints.
+func helpText(t *testing.T) string {
+	t.Helper()
+	c, err := parse([]string{"-h"}, env{}.get)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c.text
 }
 
 // section returns the text below a heading of a page.
@@ -63,19 +74,22 @@ func TestFlagsInDocs(t *testing.T) {
 	text := section(t, page(t), "Flags")
 	documented := firstCells(text)
 	for i, name := range documented {
-		documented[i], _, _ = strings.Cut(strings.TrimPrefix(name, "-"), " ")
+		documented[i], _, _ = strings.Cut(name, " ")
 	}
 	var inCode []string
-	flags := flag.NewFlagSet("", flag.ContinueOnError)
-	new(command).define(flags)
-	flags.VisitAll(func(f *flag.Flag) { inCode = append(inCode, f.Name) })
+	new(command).root().Flags().VisitAll(func(f *pflag.Flag) {
+		inCode = append(inCode, "--"+f.Name)
+		if f.Shorthand != "" {
+			inCode = append(inCode, "-"+f.Shorthand)
+		}
+	})
 	sameSet(t, "flags", documented, inCode)
 
 	for name, want := range map[string]string{
 		"retries": strconv.Itoa(ossdl.DefaultAttempts - 1), "stall-timeout": ossdl.DefaultStallTimeout.String(), "credentials": "`" + identities[0] + "`",
 	} {
-		if !regexp.MustCompile("(?m)^\\| `-" + name + " .* \\| " + want + " \\|$").MatchString(text) {
-			t.Errorf("docs/ossget.md does not have %s as the default of -%s", want, name)
+		if !regexp.MustCompile("(?m)^\\| `--" + name + " .* \\| " + want + " \\|$").MatchString(text) {
+			t.Errorf("docs/ossget.md does not have %s as the default of --%s", want, name)
 		}
 	}
 	credentials := firstCells(section(t, page(t), "Credentials"))[1:] // the first is the heading
@@ -86,7 +100,7 @@ func TestFlagsInDocs(t *testing.T) {
 func TestVariablesInDocs(t *testing.T) {
 	variable := regexp.MustCompile(`\b(?:OSS|ALIBABA_CLOUD)_[A-Z_]*[A-Z]\b|\b[A-Z]+_PROXY\b`)
 	documented := firstCells(section(t, page(t), "Environment"))
-	for _, name := range variable.FindAllString(usage, -1) {
+	for _, name := range variable.FindAllString(helpText(t), -1) {
 		if !slices.Contains(documented, name) {
 			t.Errorf("docs/ossget.md does not have %s", name)
 		}
@@ -95,7 +109,7 @@ func TestVariablesInDocs(t *testing.T) {
 
 // TestExitCodesInDocs checks that docs/ossget.md and the help text have the exit codes of the command.
 func TestExitCodesInDocs(t *testing.T) {
-	_, help, _ := strings.Cut(usage, "\nExit codes:\n")
+	_, help, _ := strings.Cut(helpText(t), "\nExit codes:\n")
 	find := func(text, pattern string) (codes []string) {
 		for _, row := range regexp.MustCompile(pattern).FindAllStringSubmatch(text, -1) {
 			codes = append(codes, row[1])
@@ -118,8 +132,8 @@ func TestJSONInDocs(t *testing.T) {
 		one = append(one, jsonNames(line)...)
 	}
 	sameSet(t, "names of the JSON line", firstCells(text), one)
-	_, help, _ := strings.Cut(usage, "\nOutput:\n")
-	help, _, _ = strings.Cut(help, "\n  -quiet")
+	_, help, _ := strings.Cut(helpText(t), "\nOutput:\n")
+	help, _, _ = strings.Cut(help, "\nSIZE is ")
 	words := strings.FieldsFunc(help, func(r rune) bool { return strings.ContainsRune(" \n:;,.", r) })
 	for _, line := range []any{report{}, Failure{}, prefixReport{}, keyFailure{}} {
 		for _, name := range jsonNames(line) {

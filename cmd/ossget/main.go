@@ -5,13 +5,12 @@
 //	go install github.com/ossdl/ossdl/cmd/ossget@latest
 //	ossget [flags] SOURCE [DEST]
 //
-// Run ossget -h for the flags, the environment and the exit codes, and ossget -version for the installed version.
+// Run ossget -h for the flags, the environment and the exit codes, and ossget --version for the installed version.
 package main
 
 import (
 	"context"
 	"errors"
-	"flag"
 	"fmt"
 	"io"
 	"io/fs"
@@ -72,11 +71,8 @@ func signals() []os.Signal {
 func run(ctx context.Context, args []string, getenv func(string) string, stdout, stderr io.Writer) int {
 	defer holdBrokenPipe()()
 	c, err := parse(args, getenv)
-	if errors.Is(err, flag.ErrHelp) {
-		return write(stdout, stderr, usage)
-	}
-	if c.version {
-		return write(stdout, stderr, version())
+	if c.text != "" {
+		return write(stdout, stderr, c.text)
 	}
 	var o outcome
 	if err != nil {
@@ -187,15 +183,15 @@ func (c command) download(ctx context.Context, stdout, stderr io.Writer) outcome
 	return o
 }
 
-// timeoutError ends a download that takes longer than -timeout allows.
+// timeoutError ends a download that takes longer than --timeout allows.
 type timeoutError struct{ after time.Duration }
 
-func (e timeoutError) Error() string { return fmt.Sprintf("not done after %v (-timeout)", e.after) }
+func (e timeoutError) Error() string { return fmt.Sprintf("not done after %v (--timeout)", e.after) }
 
 // Is lets it count as the end of a context's time.
 func (e timeoutError) Is(target error) bool { return target == context.DeadlineExceeded }
 
-// missingFolder returns the folder of DEST if it is missing and -mkdir would have made it.
+// missingFolder returns the folder of DEST if it is missing and --mkdir would have made it.
 func (c command) missingFolder() string {
 	if c.mkdir || c.task != taskFile && c.task != taskURL {
 		return ""

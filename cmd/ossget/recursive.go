@@ -103,7 +103,7 @@ func (o outcome) dryRunLine() string {
 	return s
 }
 
-// prefixReport is the line of -json for a prefix.
+// prefixReport is the line of --json for a prefix.
 type prefixReport struct {
 	Path            string       `json:"path"`
 	Done            int          `json:"done"`

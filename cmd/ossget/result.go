@@ -198,7 +198,7 @@ func (o outcome) line() string {
 	case exit == exitFailed && o.kept > 0:
 		return "ossget: " + oneLine(o.err) + continues
 	case o.noFolder != "":
-		return "ossget: " + oneLine(o.err) + "; -mkdir makes the folder"
+		return "ossget: " + oneLine(o.err) + "; --mkdir makes the folder"
 	default:
 		return "ossget: " + oneLine(o.err)
 	}
@@ -227,7 +227,7 @@ func (o outcome) summary() string {
 	return s
 }
 
-// report is the line of -json. Scripts rely on the names and their meanings.
+// report is the line of --json. Scripts rely on the names and their meanings.
 type report struct {
 	Path            string  `json:"path"`
 	Size            int64   `json:"size"`

@@ -13,35 +13,35 @@ import (
 	"github.com/ossdl/ossdl/cmd/ossget/internal/bar"
 )
 
-// verifyOperands parses the operand of -verify with -manifest.
+// verifyOperands parses the operand of --verify with --manifest.
 func (c *command) verifyOperands(args []string) (err error) {
 	c.task = taskVerifyManifest
 	switch {
 	case len(args) == 0:
 		c.dest = "."
 	case len(args) > 1 || strings.HasPrefix(args[0], "oss://") || isURL(args[0]):
-		return errors.New("with -manifest, -verify compares a folder with FILE alone: the only operand is the folder")
+		return errors.New("with --manifest, --verify compares a folder with FILE alone: the only operand is the folder")
 	default:
 		c.dest, err = folder(args[0])
 	}
 	return err
 }
 
-// checkManifest checks which flags are given with -manifest and -verify.
+// checkManifest checks which flags are given with --manifest and --verify.
 func (c *command) checkManifest() error {
 	switch {
 	case c.verify && c.filesFrom != "":
-		return errors.New("-verify and -files-from exclude each other")
+		return errors.New("--verify and --files-from exclude each other")
 	case c.verify && c.manifestSHA256:
-		return errors.New("-manifest-sha256 does not apply to -verify: a SHA-256 in the manifest is always compared")
+		return errors.New("--manifest-sha256 does not apply to --verify: a SHA-256 in the manifest is always compared")
 	case c.verify:
 		return nil
 	case c.manifestSHA256 && c.manifest == "":
-		return errors.New("-manifest-sha256 requires -manifest")
+		return errors.New("--manifest-sha256 requires --manifest")
 	case c.manifest != "" && !c.recursive && c.filesFrom == "":
-		return errors.New("-manifest requires -recursive, -files-from or -verify")
+		return errors.New("--manifest requires --recursive, --files-from or --verify")
 	case c.manifest != "" && c.dryRun:
-		return errors.New("-manifest and -dry-run exclude each other: a dry run writes nothing")
+		return errors.New("--manifest and --dry-run exclude each other: a dry run writes nothing")
 	case c.manifest != "":
 		c.call = append(c.call, ossdl.WithManifest(c.manifest))
 	}
@@ -137,7 +137,7 @@ func (o outcome) verifyLine() string {
 	return oneLine(o.err) + "; " + s
 }
 
-// verifyReport is the last line of -json for a comparison.
+// verifyReport is the last line of --json for a comparison.
 type verifyReport struct {
 	Path       string       `json:"path"`
 	Same       int          `json:"same"`

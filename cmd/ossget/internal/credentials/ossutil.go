@@ -139,8 +139,8 @@ func (c *Config) Keys() (id, secret, token string, err error) {
 	case "anonymous":
 		return "", "", "", nil
 	case "ecsramrole":
-		return "", "", "", errors.New(c.ModeAt + ": mode EcsRamRole: give -credentials ecs")
+		return "", "", "", errors.New(c.ModeAt + ": mode EcsRamRole: give --credentials ecs")
 	}
-	return "", "", "", errors.New(c.ModeAt + ": of the modes AK, StsToken and Anonymous are read, and EcsRamRole is -credentials ecs; " +
-		"for others make a profile and give -credentials profile")
+	return "", "", "", errors.New(c.ModeAt + ": of the modes AK, StsToken and Anonymous are read, and EcsRamRole is --credentials ecs; " +
+		"for others make a profile and give --credentials profile")
 }
