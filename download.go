@@ -68,7 +68,7 @@
 //   - what to download: [WithVersionID], [WithIfMatch], [WithRange], [WithGrowing], [WithChecksum]
 //   - files: [WithCheckpoint], [WithCheckpointDir], [WithoutCheckpoint], [WithoutPreallocation], [WithMkdirAll],
 //     [WithObjectTime], [WithMetadata]
-//   - URLs: [WithURLRefresh], [WithHTTPClient]
+//   - URLs: [WithURLRefresh], [WithHTTPClient], [WithHeader]
 //   - readers: [WithReadAhead]
 //   - prefixes and lists: [WithInclude], [WithExclude], [WithShard], [WithKeyRange], [WithCompareCRC64], [WithDelete], [WithDryRun]
 //   - what is reported: [WithProgress], [WithObjectResult], [WithManifest], [WithManifestSHA256], [WithDifference], [WithLogger]

@@ -617,3 +617,20 @@ func TestMkdirAll(t *testing.T) {
 		t.Errorf("there are %v, %v", there, err)
 	}
 }
+
+// TestOptionCheck checks that an option can be checked without a call, and that the error is that of a call.
+func TestOptionCheck(t *testing.T) {
+	for _, o := range []ossdl.Option{ossdl.WithPartSize(1), ossdl.WithHeader("Referer", "v"), ossdl.WithRetry(ossdl.RetryPolicy{}), ossdl.WithShard(0, 1)} {
+		if err := o.Check(); err != nil {
+			t.Error(err)
+		}
+	}
+	for want, o := range map[string]ossdl.Option{
+		"zero Option": {}, "WithPartSize: part size 0": ossdl.WithPartSize(0), "WithHeader: the header Range": ossdl.WithHeader("range", "v"),
+		"WithShard: shard 1 of 1": ossdl.WithShard(1, 1),
+	} {
+		if err := o.Check(); err == nil || !strings.HasPrefix(err.Error(), want) {
+			t.Errorf("got %v, want %s", err, want)
+		}
+	}
+}
