@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"slices"
@@ -10,6 +11,37 @@ import (
 
 	"github.com/ossdl/ossdl"
 )
+
+// fromFile returns the operands with SOURCE, which --url-file has.
+func (c *command) fromFile(ctx context.Context, operands []string) ([]string, error) {
+	if len(operands) > 1 {
+		return nil, errors.New("with --url-file SOURCE is in FILE: expected DEST and nothing else")
+	}
+	var err error
+	if c.url, err = readURL(ctx, c.urlFile); err != nil {
+		return nil, fmt.Errorf("--url-file: %w", err)
+	}
+	return append([]string{c.url}, operands...), nil
+}
+
+// addHeaders adds the headers for a URL. Of those with one name, that of a flag comes before that of a file, and last the variable.
+func (c *command) addHeaders(ctx context.Context) error {
+	if c.url == "" {
+		return nil // the variable may be set for other commands
+	}
+	headers, err := parseHeaders("OSSGET_HEADER", c.headerText)
+	if err == nil && c.headerFile != "" {
+		var text string
+		if text, err = readInput(ctx, c.headerFile); err != nil {
+			return fmt.Errorf("--header-file: %w", err)
+		}
+		var more []ossdl.Option
+		more, err = parseHeaders(c.headerFile, text)
+		headers = append(headers, more...)
+	}
+	c.call = append(c.call, append(headers, c.headers...)...)
+	return err
+}
 
 // operands parses SOURCE and DEST.
 func (c *command) operands(args []string) (err error) {
@@ -102,10 +134,10 @@ var foreign = [...][]string{
 	taskList:   notForMany,
 
 	taskVerify:         notForVerify,
-	taskVerifyManifest: append([]string{"endpoint", "region", "cname", "config", "credentials", "rate-limit", "retries", "stall-timeout", "shard", "start-after", "until", "recursive", "metadata"}, notForVerify...),
+	taskVerifyManifest: append([]string{"endpoint", "region", "cname", "config", "credentials", "rate-limit", "retries", "retry-for", "stall-timeout", "ca", "shard", "start-after", "until", "recursive", "metadata"}, notForVerify...),
 }
 
-var notForMany = []string{"range", "version-id", "if-match", "sha256", "checkpoint", "checkpoint-dir", "object-time"}
+var notForMany = []string{"range", "version-id", "if-match", "sha256", "checksum", "checkpoint", "checkpoint-dir", "object-time"}
 
 var notForVerify = append([]string{"growing", "mkdir", "part-size", "no-checkpoint", "delete", "dry-run"}, notForMany...)
 
@@ -114,6 +146,12 @@ func (c *command) applicable(flags *pflag.FlagSet) (err error) {
 	tasks := []task{c.task}
 	if c.url != "" {
 		tasks = append(tasks, taskURL)
+	} else {
+		for _, name := range []string{"header", "header-file"} {
+			if flags.Changed(name) {
+				return fmt.Errorf("--%s is for a URL; omit it", name)
+			}
+		}
 	}
 	flags.Visit(func(f *pflag.Flag) {
 		for _, task := range tasks {
@@ -157,10 +195,22 @@ func (c *command) combinations(flags *pflag.FlagSet) (err error) {
 			if c.recursive {
 				err = errors.New("--files-from and --recursive exclude each other")
 			}
+		case "url-file":
+			if c.recursive || c.verify || c.filesFrom != "" {
+				err = errors.New("--url-file is for one object: it excludes --recursive, --files-from and --verify")
+			}
+		case "retries", "retry-for":
+			c.shared = append(c.shared, ossdl.WithRetry(c.retry)) // twice the same, if both are given
 		case "checkpoint", "checkpoint-dir", "no-checkpoint":
 			checkpoints = append(checkpoints, "--"+f.Name)
 		}
 	})
+	if given["sha256"] && given["checksum"] {
+		return errors.New("--sha256 and --checksum exclude each other")
+	}
+	if c.urlFile == stdoutName && c.headerFile == stdoutName {
+		return errors.New("--url-file - and --header-file - exclude each other: standard input is read once")
+	}
 	for _, part := range []string{"shard", "start-after", "until"} {
 		if given["delete"] && given[part] {
 			return fmt.Errorf("--delete and --%s exclude each other: a part of the keys does not know the others", part)

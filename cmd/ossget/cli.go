@@ -1,6 +1,8 @@
 package main
 
 import (
+	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
@@ -42,11 +44,18 @@ type command struct {
 	verify                    bool          // compare and fetch nothing
 	growing                   bool          // accept what is appended to an object meanwhile
 	timeout                   time.Duration // of the whole command; 0: none
+	retry                     ossdl.RetryPolicy
+	roots                     *x509.CertPool // what --ca adds to the system's; nil: nothing
+	urlFile                   string         // the file with SOURCE; "": it is an operand
+	headerText                string         // of OSSGET_HEADER
+	headerFile                string
+	headers                   []ossdl.Option // of --header
 }
 
 // parse reads the command line. It makes no request. On the disk it only checks whether DEST is a folder and reads the
 // configuration file. If it returns an error, the command is only good for reporting that error.
-func parse(args []string, getenv func(string) string) (command, error) {
+// What it reads from standard input may be waited for until ctx ends.
+func parse(ctx context.Context, args []string, getenv func(string) string) (command, error) {
 	c := command{
 		endpoint:  getenv("OSS_ENDPOINT"),
 		region:    getenv("OSS_REGION"),
@@ -54,6 +63,8 @@ func parse(args []string, getenv func(string) string) (command, error) {
 		keySecret: getenv("OSS_ACCESS_KEY_SECRET"),
 		token:     getenv("OSS_SESSION_TOKEN"),
 		who:       identity{home: homeOf(getenv)},
+
+		headerText: getenv("OSSGET_HEADER"),
 
 		endpointBy: "OSS_ENDPOINT",
 		regionBy:   "OSS_REGION",
@@ -67,8 +78,8 @@ func parse(args []string, getenv func(string) string) (command, error) {
 	if completing(args) {
 		shorten(root)
 	}
-	if err := root.Execute(); err != nil {
-		err = redact(err, append(slices.Clone(args), c.endpoint))
+	if err := root.ExecuteContext(ctx); err != nil {
+		err = redact(err, append(slices.Clone(args), c.endpoint, c.url))
 		json := slices.Contains(args, "--json") || slices.Contains(args, "--json") // it may come after the argument that stopped the parser
 		return command{json: json}, err
 	}
@@ -83,7 +94,7 @@ func (c *command) root() *cobra.Command {
 		Short:                 "download objects of Alibaba Cloud OSS, and URLs",
 		Version:               version(),
 		Args:                  cobra.ArbitraryArgs, // operands of the command itself
-		RunE:                  func(cmd *cobra.Command, operands []string) error { return c.check(cmd.Flags(), operands) },
+		RunE:                  func(cmd *cobra.Command, operands []string) error { return c.check(cmd, operands) },
 		ValidArgsFunction:     completeOperand,
 		SilenceErrors:         true,
 		SilenceUsage:          true,
@@ -101,10 +112,17 @@ func (c *command) root() *cobra.Command {
 }
 
 // check checks what was requested as a whole, and completes it.
-func (c *command) check(flags *pflag.FlagSet, operands []string) error {
+func (c *command) check(cmd *cobra.Command, operands []string) error {
+	flags := cmd.Flags()
 	err := c.combinations(flags)
+	if err == nil && c.urlFile != "" {
+		operands, err = c.fromFile(cmd.Context(), operands)
+	}
 	if err == nil {
 		err = c.operands(operands)
+	}
+	if err == nil {
+		err = c.addHeaders(cmd.Context())
 	}
 	if err == nil {
 		err = c.applicable(flags)
@@ -173,6 +191,8 @@ func flagError(cmd *cobra.Command, err error) error {
 	switch {
 	case errors.As(err, &invalid) && invalid.GetFlag().Value.Type() == "bool":
 		return fmt.Errorf("invalid value %q for --%s: expected true, false, or no value", invalid.GetValue(), invalid.GetFlag().Name)
+	case errors.As(err, &invalid) && invalid.GetFlag().Name == "header": // its value is secret
+		return fmt.Errorf("--header: %w", invalid.Unwrap())
 	case errors.As(err, &invalid):
 		return fmt.Errorf("invalid value %q for --%s: %w", invalid.GetValue(), invalid.GetFlag().Name, invalid.Unwrap())
 	case errors.As(err, &missing):
@@ -223,8 +243,8 @@ var firstPart = regexp.MustCompile(`[;.] | \(`)
 // completeFlags says what a shell offers for the values of flags. It offers files for those that are not named here.
 func completeFlags(cmd *cobra.Command) {
 	values := map[string][]string{"credentials": identities, "metadata": {"mtime", "mode", "mtime,mode"}}
-	none := []string{"endpoint", "region", "range", "version-id", "if-match", "sha256", "include", "exclude", "shard", "start-after", "until",
-		"delete", "part-size", "concurrency", "rate-limit", "retries", "stall-timeout", "timeout"}
+	none := []string{"endpoint", "region", "range", "version-id", "if-match", "sha256", "checksum", "header", "include", "exclude", "shard", "start-after", "until",
+		"delete", "part-size", "concurrency", "rate-limit", "retries", "retry-for", "stall-timeout", "timeout"}
 	for _, name := range none {
 		values[name] = nil
 	}

@@ -59,7 +59,7 @@ func TestUnknownFlags(t *testing.T) {
 		"-colour":         "there is no flag --colour (ossget -h lists all)",
 		"-x":              "there is no flag -x (ossget -h lists all)",
 	} {
-		if _, err := parse([]string{arg, "oss://bucket/key"}, testEnv.get); err == nil || err.Error() != want {
+		if _, err := parse(t.Context(), []string{arg, "oss://bucket/key"}, testEnv.get); err == nil || err.Error() != want {
 			t.Errorf("%s: got %v, want %s", arg, err, want)
 		}
 	}
@@ -74,7 +74,7 @@ func TestArgumentsThatAreSecret(t *testing.T) {
 			{"oss://bucket/key", "file", secret}, {"-credentials", secret, "oss://bucket/key"}, {"-retries"}, {"s3:" + secret},
 			{"-endpoint", secret, "oss://bucket/key"}, {"-endpoint", "-" + secret, "oss://bucket/key"}, {"oss://bucket/key", secret},
 		} {
-			if _, err := parse(args, testEnv.get); err == nil || strings.Contains(err.Error(), "very") {
+			if _, err := parse(t.Context(), args, testEnv.get); err == nil || strings.Contains(err.Error(), "very") {
 				t.Errorf("%q: got %v", args, err)
 			}
 		}
@@ -96,7 +96,7 @@ func TestCompletion(t *testing.T) {
 		"-part-size ":       ":4\n",
 		"completion f":      "fish\tGenerate the autocompletion script for fish\n:4\n",
 	} {
-		c, err := parse(append([]string{"__complete"}, strings.Split(args, " ")...), env{}.get)
+		c, err := parse(t.Context(), append([]string{"__complete"}, strings.Split(args, " ")...), env{}.get)
 		if err != nil || c.text != want {
 			t.Errorf("%q: got %q, %v, want %q", args, c.text, err, want)
 		}

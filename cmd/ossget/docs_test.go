@@ -31,7 +31,7 @@ func page(t *testing.T) string {
 // helpText returns what -h prints.
 func helpText(t *testing.T) string {
 	t.Helper()
-	c, err := parse([]string{"-h"}, env{}.get)
+	c, err := parse(t.Context(), []string{"-h"}, env{}.get)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -98,7 +98,7 @@ func TestFlagsInDocs(t *testing.T) {
 
 // TestVariablesInDocs checks that docs/ossget.md has the environment variables that the help text has.
 func TestVariablesInDocs(t *testing.T) {
-	variable := regexp.MustCompile(`\b(?:OSS|ALIBABA_CLOUD)_[A-Z_]*[A-Z]\b|\b[A-Z]+_PROXY\b`)
+	variable := regexp.MustCompile(`\b(?:OSS|OSSGET|ALIBABA_CLOUD)_[A-Z_]*[A-Z]\b|\b[A-Z]+_PROXY\b`)
 	documented := firstCells(section(t, page(t), "Environment"))
 	for _, name := range variable.FindAllString(helpText(t), -1) {
 		if !slices.Contains(documented, name) {

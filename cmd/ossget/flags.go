@@ -68,7 +68,7 @@ func option[T any](g group, options *[]ossdl.Option, name, kind, usage string, p
 
 // groups returns all flags of a download, in the groups of the help text.
 func (c *command) groups() []group {
-	return []group{c.serviceGroup(), c.objectGroup(), c.manyGroup(), c.verifyGroup(), c.transferGroup(), c.checkpointGroup(), c.outputGroup()}
+	return []group{c.serviceGroup(), c.objectGroup(), c.urlGroup(), c.manyGroup(), c.verifyGroup(), c.transferGroup(), c.checkpointGroup(), c.outputGroup()}
 }
 
 // serviceGroup has the flags that say where the bucket is, and who asks.
@@ -90,9 +90,20 @@ func (c *command) objectGroup() group {
 		func(r byteRange) ossdl.Option { return ossdl.WithRange(r.offset, r.length) })
 	option(g, &c.call, "version-id", "ID", "this version (default: the current one)", parseText, ossdl.WithVersionID)
 	option(g, &c.call, "if-match", "ETAG", "only while the object has this ETag; otherwise exit code 1", parseETag, ossdl.WithIfMatch)
-	option(g, &c.call, "sha256", "HEX", "the digest that the file must have", parseSHA256,
-		func(sum []byte) ossdl.Option { return ossdl.WithChecksum(sha256.New, sum) })
+	option(g, &c.call, "checksum", "ALGORITHM:DIGEST", "the digest that the file must have: sha256:HEX, md5:HEX or crc64:NUMBER, in decimal as OSS and --json write it", parseChecksum, digest.option)
+	option(g, &c.call, "sha256", "HEX", "the same as --checksum sha256:HEX", parseSHA256,
+		func(sum []byte) ossdl.Option { return digest{sha256.New, sum}.option() })
 	g.flags.BoolVar(&c.growing, "growing", false, "of an object to which something is appended meanwhile, the bytes that it had at the beginning; otherwise it counts as changed. Also for a prefix or a list")
+	return g
+}
+
+// urlGroup has the flags for a URL.
+func (c *command) urlGroup() group {
+	g := newGroup("A URL")
+	store(g, &c.urlFile, "url-file", "FILE", "instead of SOURCE: the URL is in FILE, or on standard input if that is -. Others cannot see it among the processes", parseText)
+	option(g, &c.headers, "header", "'NAME: VALUE'", "a header of each request, such as Authorization, PRIVATE-TOKEN or Referer; may be given several times. Others can see it among the processes, unlike OSSGET_HEADER, which has one or more such lines. No other host gets it, also after a redirect", parseHeader,
+		func(o ossdl.Option) ossdl.Option { return o })
+	store(g, &c.headerFile, "header-file", "FILE", "the same, from the lines of FILE; - reads standard input", parseText)
 	return g
 }
 
@@ -134,10 +145,14 @@ func (c *command) transferGroup() group {
 	option(g, &c.shared, "part-size", "SIZE", "one request asks for at most this much, 1 to 5GiB (default: chosen by ossget)", parsePartSize, ossdl.WithPartSize)
 	option(g, &c.shared, "concurrency", "N", fmt.Sprintf("requests in flight at most, 1 to %d (default: adaptive)", ossdl.MaxConcurrency), parseConcurrency, ossdl.WithConcurrency)
 	option(g, &c.shared, "rate-limit", "SIZE", "bytes per second read from the network (default: no limit)", parseRate, ossdl.WithRateLimit)
-	option(g, &c.shared, "retries", "N", fmt.Sprintf("further attempts in a row without progress before giving up; 0: none (default: %d)", ossdl.DefaultAttempts-1), parseCount,
-		func(n int) ossdl.Option { return ossdl.WithRetry(ossdl.RetryPolicy{Attempts: n + 1}) }) // the first attempt is no retry
+	define(g, "retries", "N", fmt.Sprintf("further attempts in a row without progress before giving up; 0: none (default: %d)", ossdl.DefaultAttempts-1), parseCount, func(n int) error {
+		c.retry.Attempts = n + 1 // the first attempt is no retry
+		return nil
+	})
+	store(g, &c.retry.MaxElapsed, "retry-for", "TIME", "give up once there was no progress for this long, however many attempts that takes; together with --retries whichever comes first", parseSpan)
 	option(g, &c.shared, "stall-timeout", "TIME", fmt.Sprintf("replace a connection that is slower than 1 KiB/s for this long (default: %v)", ossdl.DefaultStallTimeout), parseStall, ossdl.WithStallTimeout)
 	store(g, &c.timeout, "timeout", "TIME", "fail with exit code 1 if it is not done after this long; the same command resumes (default: no limit)", parseSpan)
+	store(g, &c.roots, "ca", "FILE", "certificates in PEM that are trusted besides those of the system, for example of a proxy", readRoots)
 	return g
 }
 

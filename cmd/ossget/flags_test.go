@@ -67,8 +67,8 @@ func TestUsageErrorsNameWhatIsWrongAndWhatIsAllowed(t *testing.T) {
 		{[]string{"-version-id", "", src}, []string{"-version-id", "empty"}},
 		{[]string{"-if-match", `W/"x"`, src}, []string{"-if-match", "strong ETag"}},
 		{[]string{"-checkpoint", "", src}, []string{"-checkpoint", "empty"}},
-		{[]string{"-checkpoint", "a", "-no-checkpoint", src}, []string{"-checkpoint and -no-checkpoint"}},
-		{[]string{"-checkpoint", "a", "-checkpoint-dir", "b", src}, []string{"-checkpoint and -checkpoint-dir"}},
+		{[]string{"-checkpoint", "a", "-no-checkpoint", src}, []string{"--checkpoint and --no-checkpoint"}},
+		{[]string{"-checkpoint", "a", "-checkpoint-dir", "b", src}, []string{"--checkpoint and --checkpoint-dir"}},
 		{[]string{"-shard=1/2", "oss://bucket/prefix/", "dir"}, []string{"-shard", "-recursive"}},
 		{[]string{"-json=perhaps", src}, []string{"-json", `"perhaps"`}},
 		{[]string{"-colour", src}, []string{"-colour"}},
@@ -79,7 +79,7 @@ func TestUsageErrorsNameWhatIsWrongAndWhatIsAllowed(t *testing.T) {
 		{[]string{"-region", "oss-cn-hangzhou", src}, []string{"-region", "without oss-"}},
 		{[]string{"-region", "Hangzhou!", src}, []string{"-region", "cn-hangzhou"}},
 	} {
-		_, err := parse(c.args, testEnv.get)
+		_, err := parse(t.Context(), c.args, testEnv.get)
 		if err == nil {
 			t.Errorf("%q: accepted", c.args)
 			continue
@@ -95,7 +95,7 @@ func TestUsageErrorsNameWhatIsWrongAndWhatIsAllowed(t *testing.T) {
 		`OSS_ENDPOINT "ftp://a.b"`: {"OSS_ENDPOINT": "ftp://a.b"},
 		`OSS_REGION "Hangzhou"`:    {"OSS_ENDPOINT": "oss-cn-hangzhou.aliyuncs.com", "OSS_REGION": "Hangzhou"},
 	} {
-		if _, err := parse([]string{src}, e.get); err == nil || !strings.Contains(err.Error(), want) {
+		if _, err := parse(t.Context(), []string{src}, e.get); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%v: got %v, want it to name %s", e, err, want)
 		}
 	}
@@ -108,12 +108,12 @@ func TestFlagsMayStandBetweenAndAfterTheOperands(t *testing.T) {
 		{"--json", "oss://bucket/key", "file", "--quiet"},
 		{"-json=true", "oss://bucket/key", "file", "--quiet=true"},
 	} {
-		c, err := parse(args, testEnv.get)
+		c, err := parse(t.Context(), args, testEnv.get)
 		if err != nil || c.source != (source{"bucket", "key"}) || c.dest != "file" || !c.json || !c.quiet {
 			t.Errorf("%q: got %+v, %v", args, c, err)
 		}
 	}
-	c, err := parse([]string{"-quiet", "--", "oss://bucket/key", "-json"}, testEnv.get)
+	c, err := parse(t.Context(), []string{"-quiet", "--", "oss://bucket/key", "-json"}, testEnv.get)
 	if err != nil || c.dest != "-json" || c.json {
 		t.Errorf("after --: got %+v, %v", c, err)
 	}
@@ -124,7 +124,7 @@ func TestFlagsMayStandBetweenAndAfterTheOperands(t *testing.T) {
 func TestHelp(t *testing.T) {
 	help := helpText(t)
 	for _, args := range [][]string{{"--help"}, {"-help"}, {"-json", "-h", "s3://bucket/key"}} {
-		if c, err := parse(args, env{}.get); err != nil || c.text != help {
+		if c, err := parse(t.Context(), args, env{}.get); err != nil || c.text != help {
 			t.Errorf("%q: got %q, %v", args, c.text, err)
 		}
 	}
@@ -235,7 +235,7 @@ func TestEndpointAndRegionComeFromFlagsBeforeTheEnvironment(t *testing.T) {
 		{[]string{"-region", "us-west-1"}, testEnv, "https://oss-cn-hangzhou.aliyuncs.com", "us-west-1"},
 		{[]string{"-cname", "-endpoint", "bucket.example.com"}, testEnv, "https://bucket.example.com", ""},
 	} {
-		got, err := parse(append(c.args, "oss://bucket/key"), c.env.get)
+		got, err := parse(t.Context(), append(c.args, "oss://bucket/key"), c.env.get)
 		if err != nil || got.endpoint != c.endpoint || got.region != c.region {
 			t.Errorf("%q, %v: got %q, %q, %v; want %q, %q", c.args, c.env, got.endpoint, got.region, err, c.endpoint, c.region)
 		}

@@ -365,12 +365,12 @@ func TestConfigPrecedence(t *testing.T) {
 		"no file":           {testEnv, nil, "https://oss-cn-hangzhou.aliyuncs.com cn-hangzhou id"},
 		"of the bucket":     {home(buckets), nil, "https://oss-cn-chengdu.aliyuncs.com cn-chengdu "},
 	} {
-		got, err := parse(append(c.args, src), c.e.get)
+		got, err := parse(t.Context(), append(c.args, src), c.e.get)
 		if s := got.endpoint + " " + got.region + " " + got.keyID; err != nil || s != c.want {
 			t.Errorf("%s: got %q, %v; want %q", name, s, err, c.want)
 		}
 	}
-	if got, err := parse([]string{"-config", buckets, "oss://third/key"}, env{}.get); err != nil || got.endpoint != "https://dl.example.com" || !got.cname {
+	if got, err := parse(t.Context(), []string{"-config", buckets, "oss://third/key"}, env{}.get); err != nil || got.endpoint != "https://dl.example.com" || !got.cname {
 		t.Errorf("domain of a bucket: got %q, %t, %v", got.endpoint, got.cname, err)
 	}
 }

@@ -70,12 +70,14 @@ func signals() []os.Signal {
 // run executes the command and returns its exit code.
 func run(ctx context.Context, args []string, getenv func(string) string, stdout, stderr io.Writer) int {
 	defer holdBrokenPipe()()
-	c, err := parse(args, getenv)
+	c, err := parse(ctx, args, getenv)
 	if c.text != "" {
 		return write(stdout, stderr, c.text)
 	}
 	var o outcome
-	if err != nil {
+	if err != nil && ctx.Err() != nil {
+		o = outcome{err: err, interrupted: true, signal: signalOf(ctx)}
+	} else if err != nil {
 		o = outcome{err: usageError{err}}
 	} else {
 		o = c.download(ctx, stdout, stderr)
@@ -215,8 +217,14 @@ func signalOf(ctx context.Context) os.Signal {
 // downloader returns a Downloader. It has a client of the SDK unless the source is a URL, which includes its own
 // authorization, and one for the comparison with a manifest has none.
 func (c command) downloader(ctx context.Context) (*ossdl.Downloader, error) {
-	if c.url != "" || c.task == taskVerifyManifest {
+	if c.task == taskVerifyManifest {
 		return ossdl.New(nil, c.shared...)
+	}
+	if c.url != "" {
+		return ossdl.New(nil, append(c.shared, ossdl.WithHTTPClient(c.httpClient()))...)
+	}
+	if c.roots != nil && c.who.provider != nil {
+		credentials.Trust(http.DefaultTransport.(*http.Transport), c.roots)
 	}
 	if err := c.who.answers(ctx); err != nil {
 		return nil, err

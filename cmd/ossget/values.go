@@ -1,10 +1,14 @@
 package main
 
 import (
+	"crypto/md5"
 	"crypto/sha256"
+	"encoding/binary"
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"hash"
+	"hash/crc64"
 	"math"
 	"path"
 	"strconv"
@@ -86,6 +90,36 @@ func parseSHA256(s string) ([]byte, error) {
 		return nil, fmt.Errorf("a SHA-256 is %d hexadecimal digits", 2*sha256.Size)
 	}
 	return sum, nil
+}
+
+// digest is what a file must have.
+type digest struct {
+	newHash func() hash.Hash
+	want    []byte
+}
+
+func (d digest) option() ossdl.Option { return ossdl.WithChecksum(d.newHash, d.want) }
+
+func parseChecksum(s string) (digest, error) {
+	const form = "expected sha256:HEX, md5:HEX or crc64:NUMBER"
+	algorithm, text, _ := strings.Cut(s, ":")
+	switch algorithm {
+	case "sha256", "md5":
+		newHash := map[string]func() hash.Hash{"sha256": sha256.New, "md5": md5.New}[algorithm]
+		want, err := hex.DecodeString(text)
+		if size := newHash().Size(); err != nil || len(want) != size {
+			return digest{}, fmt.Errorf("%s; HEX has %d digits", form, 2*size)
+		}
+		return digest{newHash, want}, nil
+	case "crc64":
+		n, err := strconv.ParseUint(text, 10, 64)
+		if err != nil {
+			return digest{}, fmt.Errorf("%s; NUMBER is decimal, below 2^64", form)
+		}
+		newHash := func() hash.Hash { return crc64.New(crc64.MakeTable(crc64.ECMA)) }
+		return digest{newHash, binary.BigEndian.AppendUint64(nil, n)}, nil
+	}
+	return digest{}, errors.New(form)
 }
 
 func parseETag(s string) (string, error) {
