@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"path/filepath"
 	"slices"
 	"strings"
 
@@ -117,6 +118,21 @@ func (t task) String() string {
 	return [...]string{"an object", "a URL", "standard output", "a prefix", "a list of keys", "--verify", "--verify with --manifest"}[t]
 }
 
+// word is the task in the events; url says whether SOURCE is a URL.
+func (t task) word(url bool) string {
+	switch {
+	case t.verifies():
+		return "verify"
+	case t == taskPrefix:
+		return "prefix"
+	case t == taskList:
+		return "list"
+	case url:
+		return "url"
+	}
+	return "object"
+}
+
 // many reports whether objects are downloaded to a folder.
 func (t task) many() bool { return t == taskPrefix || t == taskList }
 
@@ -210,6 +226,11 @@ func (c *command) combinations(flags *pflag.FlagSet) (err error) {
 	}
 	if c.urlFile == stdoutName && c.headerFile == stdoutName {
 		return errors.New("--url-file - and --header-file - exclude each other: standard input is read once")
+	}
+	if c.metrics != "" {
+		if folder := filepath.Dir(c.metrics); !isFolder(folder) {
+			return fmt.Errorf("--metrics: %q is no folder", folder)
+		}
 	}
 	for _, part := range []string{"shard", "start-after", "until"} {
 		if given["delete"] && given[part] {

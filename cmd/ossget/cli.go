@@ -8,6 +8,7 @@ import (
 	"io"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -33,6 +34,8 @@ type command struct {
 
 	shared, call              []ossdl.Option // for the Downloader, and for the call
 	json, quiet, noCheckpoint bool
+	events                    bool   // --json=events
+	metrics                   string // the file for them; "": none
 	recursive, mkdir          bool
 	filesFrom                 string        // the list of keys; stdoutName: standard input
 	nul                       bool          // keys in it end in a NUL
@@ -80,8 +83,9 @@ func parse(ctx context.Context, args []string, getenv func(string) string) (comm
 	}
 	if err := root.ExecuteContext(ctx); err != nil {
 		err = redact(err, append(slices.Clone(args), c.endpoint, c.url))
-		json := slices.Contains(args, "--json") || slices.Contains(args, "--json") // it may come after the argument that stopped the parser
-		return command{json: json}, err
+		// The flag may come after the argument that stopped the parser.
+		events := slices.Contains(args, "--json="+jsonEvents)
+		return command{json: events || slices.Contains(args, "--json"), events: events}, err
 	}
 	c.text = text.String()
 	return c, nil
@@ -189,7 +193,7 @@ func flagError(cmd *cobra.Command, err error) error {
 	var invalid *pflag.InvalidValueError
 	more := fmt.Sprintf("(%s -h lists all)", cmd.CommandPath())
 	switch {
-	case errors.As(err, &invalid) && invalid.GetFlag().Value.Type() == "bool":
+	case errors.As(err, &invalid) && errors.Is(invalid.Unwrap(), strconv.ErrSyntax): // of pflag's own flags, which are all bool
 		return fmt.Errorf("invalid value %q for --%s: expected true, false, or no value", invalid.GetValue(), invalid.GetFlag().Name)
 	case errors.As(err, &invalid) && invalid.GetFlag().Name == "header": // its value is secret
 		return fmt.Errorf("--header: %w", invalid.Unwrap())
@@ -216,7 +220,7 @@ func nearest(cmd *cobra.Command, name string) string {
 	cmd.Flags().VisitAll(func(f *pflag.Flag) {
 		flags.AddCommand(&cobra.Command{Use: f.Name, Run: func(*cobra.Command, []string) {}})
 	})
-	for flags.SuggestionsMinimumDistance = 1; flags.SuggestionsMinimumDistance <= 2; flags.SuggestionsMinimumDistance++ {
+	for flags.SuggestionsMinimumDistance = 1; flags.SuggestionsMinimumDistance <= len(name)/3; flags.SuggestionsMinimumDistance++ {
 		if near := flags.SuggestionsFor(name); len(near) > 0 {
 			return near[0]
 		}

@@ -1,6 +1,9 @@
 package main
 
 import (
+	"go/ast"
+	"go/parser"
+	gotoken "go/token"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -145,6 +148,111 @@ func TestJSONInDocs(t *testing.T) {
 			}
 		}
 	}
+}
+
+// TestCodesInDocs checks that docs/ossget.md has the codes of codes.go, and that the code of an error comes from nowhere else.
+func TestCodesInDocs(t *testing.T) {
+	text := section(t, page(t), "The JSON line")
+	_, text, _ = strings.Cut(text, "\n| code | cause |\n")
+	var documented []string
+	for _, row := range regexp.MustCompile(`(?m)^\| ([A-Z]\w+(?:, [A-Z]\w+)*) \|`).FindAllStringSubmatch(text, -1) {
+		documented = append(documented, strings.Split(row[1], ", ")...)
+	}
+	var inCode []string
+	for name, value := range constants(t, "codes.go") {
+		if strings.HasPrefix(name, "code") {
+			inCode = append(inCode, value)
+		}
+	}
+	sameSet(t, "codes", documented, inCode)
+
+	for _, file := range []string{"result.go", "verify.go"} {
+		tree, err := parser.ParseFile(gotoken.NewFileSet(), file, nil, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, decl := range tree.Decls {
+			f, ok := decl.(*ast.FuncDecl)
+			if !ok || !slices.Contains([]string{"kind", "kindOf", "verifyKind"}, f.Name.Name) {
+				continue
+			}
+			ast.Inspect(f, func(n ast.Node) bool {
+				if lit, ok := n.(*ast.BasicLit); ok && lit.Kind == gotoken.STRING && lit.Value != `""` && lit.Value != `"HTTP"` {
+					t.Errorf("%s: %s has the code %s of its own", file, f.Name.Name, lit.Value)
+				}
+				return true
+			})
+		}
+	}
+}
+
+// TestEventsInDocs checks that docs/ossget.md and the help text have the events, and their names.
+func TestEventsInDocs(t *testing.T) {
+	text := section(t, page(t), "Events")
+	var inCode []string
+	for name, value := range constants(t, "events.go") {
+		if strings.HasPrefix(name, "event") {
+			inCode = append(inCode, value)
+		}
+	}
+	sameSet(t, "events", firstCells(text), slices.Clone(inCode))
+	_, help, _ := strings.Cut(helpText(t), "Events are")
+	words := strings.FieldsFunc(help, func(r rune) bool { return strings.ContainsRune(" \n.", r) })
+	for _, event := range inCode {
+		if !slices.Contains(words, event) {
+			t.Errorf("the help text does not have %s", event)
+		}
+	}
+	for _, body := range []any{eventHead{}, started{}, progressed{}, noticed{}, ossdl.Difference{}} {
+		for _, name := range jsonNames(body) {
+			if !strings.Contains(text, "`"+name+"`") {
+				t.Errorf("docs/ossget.md does not have `%s`", name)
+			}
+		}
+	}
+	if !strings.Contains(text, "`schemaVersion` ("+strconv.Itoa(schemaVersion)+")") {
+		t.Errorf("docs/ossget.md does not have schema version %d", schemaVersion)
+	}
+}
+
+// TestMetricsInDocs checks that docs/ossget.md has the metrics and the statuses.
+func TestMetricsInDocs(t *testing.T) {
+	text := section(t, page(t), "Metrics")
+	var inCode []string
+	for _, f := range (command{}).metricsOf(outcome{}) {
+		inCode = append(inCode, f.GetName())
+	}
+	sameSet(t, "metrics", firstCells(text), inCode)
+	for _, status := range statuses {
+		if !strings.Contains(text, status) {
+			t.Errorf("docs/ossget.md does not have the status %s", status)
+		}
+	}
+}
+
+// constants returns the constants of a file that are strings.
+func constants(t *testing.T, file string) map[string]string {
+	t.Helper()
+	tree, err := parser.ParseFile(gotoken.NewFileSet(), file, nil, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	found := map[string]string{}
+	ast.Inspect(tree, func(n ast.Node) bool {
+		spec, ok := n.(*ast.ValueSpec)
+		if !ok {
+			return true
+		}
+		for i, value := range spec.Values {
+			if lit, ok := value.(*ast.BasicLit); ok && lit.Kind == gotoken.STRING {
+				if found[spec.Names[i].Name], err = strconv.Unquote(lit.Value); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		return true
+	})
+	return found
 }
 
 // jsonNames returns the names that a struct has in JSON, without those of embedded structs.

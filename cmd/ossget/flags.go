@@ -169,7 +169,12 @@ func (c *command) checkpointGroup() group {
 // outputGroup has the flags that say what is printed.
 func (c *command) outputGroup() group {
 	g := newGroup("Output")
-	g.flags.BoolVar(&c.json, "json", false, "the result as one JSON line on standard output. If DEST is -, it is the last line on standard error")
+	define(g, "json", "bool", "the result as one JSON line on standard output. If DEST is -, it is the last line on standard error. With --json=events also a line for each thing that happens, and for progress once a second; the result is the last one", parseJSON, func(form jsonForm) error {
+		c.json, c.events = form.json, form.events
+		return nil
+	})
+	g.flags.Lookup("json").NoOptDefVal = "true"
+	store(g, &c.metrics, "metrics", "FILE", "at the end write figures of the run to FILE, as the textfile collector of Prometheus reads them", parseText)
 	g.flags.BoolVar(&c.quiet, "quiet", false, "no progress. Otherwise there is a bar on a terminal, and plain lines elsewhere, on standard error. With --recursive it shows the total; a terminal also shows up to eight objects in flight")
 	g.flags.Bool("version", false, "print the version, the commit and the version of Go")
 	g.flags.BoolP("help", "h", false, "print this text")

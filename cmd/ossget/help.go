@@ -95,13 +95,15 @@ const checkpointHelp = `  It is removed once the file is complete. Its place is 
   --files-from always in DEST/.ossdl; there is none for standard output.
 `
 
-const outputHelp = `  The JSON line has path size etag crc64 verified durable encrypted resumedBytes
-  downloadedBytes requests retries seconds; on failure also error code requestId. With
-  --recursive and --files-from: path done skipped failed bytes notDurable encrypted
-  unverified resumedBytes downloadedBytes requests retries deleted dryRun seconds
-  failures; failures lists key error code requestId of at most 1000 objects. With
-  --verify: a line with kind key name path reason for each difference, then path same
-  unverified missing differing extra failed bytes requests retries seconds failures.
+const outputHelp = `  The JSON line has path bucket key versionId etag size crc64 verified durable encrypted
+  skipped resumedBytes downloadedBytes requests retries seconds lastModified; on failure
+  also error code requestId exitCode retryable. With --recursive and --files-from: path
+  done skipped failed bytes notDurable encrypted unverified resumedBytes downloadedBytes
+  requests retries deleted dryRun seconds failures; failures lists key and what a failure
+  has of at most 1000 objects. With --verify: a line with kind key name path reason for
+  each difference, then path same unverified missing differing extra failed bytes requests
+  retries seconds failures. Events are start progress retry restoring warning file folder
+  skipped failed deleted wouldDownload wouldDelete difference done.
 `
 
 const rootOutro = `

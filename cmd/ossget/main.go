@@ -15,6 +15,7 @@ import (
 	"io"
 	"io/fs"
 	"log"
+	"log/slog"
 	"net/http"
 	"os"
 	"os/signal"
@@ -74,23 +75,34 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdout,
 	if c.text != "" {
 		return write(stdout, stderr, c.text)
 	}
+	reports := stdout
+	if c.task == taskStdout {
+		reports = stderr // standard output is for the object alone
+	}
 	var o outcome
 	if err != nil && ctx.Err() != nil {
 		o = outcome{err: err, interrupted: true, signal: signalOf(ctx)}
 	} else if err != nil {
 		o = outcome{err: usageError{err}}
 	} else {
-		o = c.download(ctx, stdout, stderr)
+		o = c.download(ctx, stdout, stderr, reports)
 	}
 	o.print(stderr, c.quiet)
 	code := o.exitCode()
+	if c.metrics != "" {
+		if err := writeMetrics(c.metrics, c.metricsOf(o)); err != nil {
+			fmt.Fprintln(stderr, "ossget: --metrics:", err)
+			code = max(code, exitFailed)
+		}
+	}
 	if !c.json {
 		return code
 	}
-	if c.task == taskStdout {
-		stdout = stderr // standard output is for the object alone
+	line := o.json()
+	if c.events {
+		line = o.event()
 	}
-	if untold := write(stdout, stderr, o.json()); code == exitDone {
+	if untold := write(reports, stderr, line); code == exitDone {
 		return untold
 	}
 	return code
@@ -111,9 +123,9 @@ func write(stdout, stderr io.Writer, s string) int {
 	return exitDone
 }
 
-// download runs the download and shows its progress.
-func (c command) download(ctx context.Context, stdout, stderr io.Writer) outcome {
-	o := outcome{task: c.task, path: c.dest, dryRun: c.dryRun}
+// download runs the download and shows its progress. What happens is reported to reports, if that is asked for.
+func (c command) download(ctx context.Context, stdout, stderr, reports io.Writer) outcome {
+	o := outcome{task: c.task, path: c.dest, bucket: c.source.bucket, key: c.source.key, dryRun: c.dryRun}
 	interrupt := ctx
 	if c.timeout > 0 {
 		var cancel context.CancelFunc
@@ -129,28 +141,19 @@ func (c command) download(ctx context.Context, stdout, stderr io.Writer) outcome
 		}
 		return o
 	}
+	ctx, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
 	if c.quiet || c.dryRun {
 		stderr = io.Discard
 	}
 	b := bar.New(stderr, c.title())
-	opts := append(c.call, ossdl.WithProgress(func(p ossdl.Progress) {
-		for i := range p.Objects {
-			p.Objects[i].Key = strings.TrimPrefix(p.Objects[i].Key, c.source.key) // all of them have it, and so does the title
-		}
-		b.Update(p)
-	}))
-	if c.mkdir && !c.task.many() { // those make it anyway
-		opts = append(opts, ossdl.WithMkdirAll())
+	var told *events
+	if c.events {
+		told = newEvents(c, reports, stop)
 	}
-	end := func(err error) error { return err }
-	if c.dryRun {
-		var stop context.CancelCauseFunc
-		ctx, stop = context.WithCancelCause(ctx)
-		defer stop(nil)
-		p := newPlan(stdout, c.json, stop)
-		opts, end = append(opts, ossdl.WithDryRun(), ossdl.WithObjectResult(p.add)), p.end
-	}
+	opts, end := c.reporting(b, told, stdout, stop)
 	o.noFolder = c.missingFolder()
+	told.start(c)
 	began := time.Now()
 	switch c.task {
 	case taskFile:
@@ -162,7 +165,7 @@ func (c command) download(ctx context.Context, stdout, stderr io.Writer) outcome
 	case taskList:
 		o.prefix, o.err = c.downloadList(ctx, d, opts)
 	case taskVerify, taskVerifyManifest:
-		o.compared, o.err = c.compare(ctx, d, stdout, opts)
+		o.compared, o.err = c.compare(ctx, d, stdout, told, opts)
 	case taskPrefix:
 		o.prefix, o.err = d.DownloadPrefix(ctx, c.source.bucket, c.source.key, c.dest, opts...)
 	}
@@ -175,14 +178,48 @@ func (c command) download(ctx context.Context, stdout, stderr io.Writer) outcome
 	b.Close()
 	last := b.Latest()
 	if c.task == taskStdout && o.result == nil && last.Requests > 0 {
-		o.result = &ossdl.Result{Path: c.dest, Requests: last.Requests, Retries: last.Retries, Duration: took}
+		o.result = &ossdl.Result{Path: c.dest, Bucket: o.bucket, Key: o.key, Requests: last.Requests, Retries: last.Retries, Duration: took}
 	}
 	o.anew = c.task == taskStdout || c.task.verifies() || c.noCheckpoint || errors.Is(o.err, ossdl.ErrObjectChanged) || errors.Is(o.err, ossdl.ErrChecksum)
 	if o.err != nil && !o.anew {
 		o.kept = last.Done
 	}
 	o.interrupted, o.signal = o.err != nil && interrupt.Err() != nil, signalOf(interrupt)
+	if !c.task.folder() {
+		told.only(o)
+		o.err = told.end(o.err)
+	}
 	return o
+}
+
+// reporting returns the options of the call, among them those that report what happens, and what turns the error of the call into
+// the one to report. The call ends if nobody reads what a dry run or the events say.
+func (c command) reporting(b *bar.Bar, told *events, stdout io.Writer, stop context.CancelCauseFunc) (opts []ossdl.Option, end func(error) error) {
+	opts = append(c.call, ossdl.WithProgress(func(p ossdl.Progress) {
+		for i := range p.Objects {
+			p.Objects[i].Key = strings.TrimPrefix(p.Objects[i].Key, c.source.key) // all of them have it, and so does the title
+		}
+		b.Update(p)
+		told.update(p)
+	}))
+	if c.mkdir && !c.task.many() { // those make it anyway
+		opts = append(opts, ossdl.WithMkdirAll())
+	}
+	if c.dryRun {
+		opts = append(opts, ossdl.WithDryRun())
+	}
+	switch {
+	case told != nil:
+		opts = append(opts, ossdl.WithLogger(slog.New(noticer{events: told})))
+		if c.task.many() {
+			opts = append(opts, ossdl.WithObjectResult(told.object))
+		}
+		return opts, told.end
+	case c.dryRun:
+		p := newPlan(stdout, c.json, stop)
+		return append(opts, ossdl.WithObjectResult(p.add)), p.end
+	}
+	return opts, func(err error) error { return err }
 }
 
 // timeoutError ends a download that takes longer than --timeout allows.

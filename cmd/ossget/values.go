@@ -122,6 +122,22 @@ func parseChecksum(s string) (digest, error) {
 	return digest{}, errors.New(form)
 }
 
+// jsonForm says what is printed as JSON.
+type jsonForm struct{ json, events bool }
+
+const jsonEvents = "events"
+
+func parseJSON(s string) (jsonForm, error) {
+	if s == jsonEvents {
+		return jsonForm{true, true}, nil
+	}
+	json, err := strconv.ParseBool(s)
+	if err != nil {
+		return jsonForm{}, errors.New("expected " + jsonEvents + ", or no value")
+	}
+	return jsonForm{json: json}, nil
+}
+
 func parseETag(s string) (string, error) {
 	if s == "" || strings.HasPrefix(s, "W/") || strings.ContainsAny(s, ",\r\n") {
 		return "", errors.New("expected one strong ETag, as the service writes it; quotes may be omitted")

@@ -52,11 +52,15 @@ func (c *command) checkManifest() error {
 }
 
 // compare compares the folder, and prints a line for each difference.
-func (c command) compare(ctx context.Context, d *ossdl.Downloader, stdout io.Writer, opts []ossdl.Option) (*ossdl.VerifyResult, error) {
+func (c command) compare(ctx context.Context, d *ossdl.Downloader, stdout io.Writer, told *events, opts []ossdl.Option) (*ossdl.VerifyResult, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	var failed atomic.Pointer[error]
 	opts = append(opts, ossdl.WithDifference(func(d ossdl.Difference) {
+		if told != nil {
+			told.print(eventDifference, d)
+			return
+		}
 		out := &sink{w: stdout}
 		if _, err := io.WriteString(out, c.differenceLine(d)); err != nil {
 			err = out.explain(nil)
@@ -103,7 +107,7 @@ func (c command) differenceLine(d ossdl.Difference) string {
 // verifyKind is kind for a comparison: a folder that differs, differs again; anything else may be found out later.
 func (o outcome) verifyKind() (word string, exit int) {
 	if errors.Is(o.err, ossdl.ErrDifferent) {
-		return "Different", exitHopeless
+		return codeDifferent, exitHopeless
 	}
 	word, _ = o.kindOf(o.err)
 	return word, exitFailed
@@ -163,8 +167,7 @@ func (o outcome) verifyReport() verifyReport {
 	r.Same, r.Unverified, r.Missing, r.Differing, r.Extra, r.Failed = v.Same, v.Unverified, v.Missing, v.Differing, v.Extra, v.Failed
 	r.Bytes, r.Requests, r.Retries = v.Bytes, v.Requests, v.Retries
 	for _, f := range v.Failures {
-		word, _ := o.kindOf(f.Err)
-		r.Failures = append(r.Failures, keyFailure{f.Key, *failureOf(f.Err, word)})
+		r.Failures = append(r.Failures, keyFailure{f.Key, *o.failureOf(f.Err)})
 	}
 	return r
 }
