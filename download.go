@@ -23,6 +23,7 @@
 //   - [Downloader.DownloadPrefix] downloads all objects whose keys begin with a prefix to a folder
 //   - [Downloader.DownloadObjects] downloads the objects of a list to a folder
 //   - [Downloader.VerifyPrefix] and [Downloader.VerifyManifest] compare a folder with a prefix, or with what a download has written
+//   - [Downloader.Stat], [Downloader.StatURL] and [Downloader.List] look at objects, and download nothing
 //
 // [DownloadFile] has the signature of the SDK's Bucket.DownloadFile, for programs that move over.
 //

@@ -112,10 +112,12 @@ const (
 	taskList
 	taskVerify
 	taskVerifyManifest
+	taskLs
+	taskStat
 )
 
 func (t task) String() string {
-	return [...]string{"an object", "a URL", "standard output", "a prefix", "a list of keys", "--verify", "--verify with --manifest"}[t]
+	return [...]string{"an object", "a URL", "standard output", "a prefix", "a list of keys", "--verify", "--verify with --manifest", "ls", "stat"}[t]
 }
 
 // word is the task in the events; url says whether SOURCE is a URL.
@@ -133,6 +135,9 @@ func (t task) word(url bool) string {
 	return "object"
 }
 
+// looks reports whether nothing is downloaded or compared.
+func (t task) looks() bool { return t == taskLs || t == taskStat }
+
 // many reports whether objects are downloaded to a folder.
 func (t task) many() bool { return t == taskPrefix || t == taskList }
 
@@ -149,6 +154,8 @@ var foreign = [...][]string{
 	taskPrefix: notForMany,
 	taskList:   notForMany,
 
+	taskStat: nil, // it has no others
+
 	taskVerify:         notForVerify,
 	taskVerifyManifest: append([]string{"endpoint", "region", "cname", "config", "credentials", "rate-limit", "retries", "retry-for", "stall-timeout", "ca", "shard", "start-after", "until", "recursive", "metadata"}, notForVerify...),
 }
@@ -164,7 +171,7 @@ func (c *command) applicable(flags *pflag.FlagSet) (err error) {
 		tasks = append(tasks, taskURL)
 	} else {
 		for _, name := range []string{"header", "header-file"} {
-			if flags.Changed(name) {
+			if flags.Changed(name) { // false, too, if there is none
 				return fmt.Errorf("--%s is for a URL; omit it", name)
 			}
 		}
@@ -192,7 +199,7 @@ func (c *command) combinations(flags *pflag.FlagSet) (err error) {
 		case "region":
 			c.regionBy = "--region"
 		case "start-after", "until":
-			if !c.recursive && !c.verify {
+			if !c.recursive && !c.verify && c.task != taskLs {
 				err = fmt.Errorf("--%s requires --recursive and oss://bucket/prefix/", f.Name)
 			}
 		case "delete":
@@ -200,7 +207,7 @@ func (c *command) combinations(flags *pflag.FlagSet) (err error) {
 				err = fmt.Errorf("--%s requires --recursive and oss://bucket/prefix/", f.Name)
 			}
 		case "include", "exclude", "shard", "dry-run":
-			if !c.recursive && !c.verify && c.filesFrom == "" {
+			if !c.recursive && !c.verify && c.filesFrom == "" && c.task != taskLs {
 				err = fmt.Errorf("--%s requires --recursive and oss://bucket/prefix/, or --files-from", f.Name)
 			}
 		case "null":

@@ -103,6 +103,8 @@ func (c *command) root() *cobra.Command {
 		SilenceErrors:         true,
 		SilenceUsage:          true,
 		DisableFlagsInUseLine: true,
+
+		SuggestionsMinimumDistance: 1, // the names are short
 	}
 	root.SetVersionTemplate("{{.Version}}")
 	root.SetFlagErrorFunc(flagError)
@@ -111,6 +113,7 @@ func (c *command) root() *cobra.Command {
 		root.Flags().AddFlagSet(g.flags)
 	}
 	completeFlags(root)
+	root.AddCommand(c.lsCommand(), c.statCommand())
 	help(root, helpPage{rootIntro, groups, rootOutro})
 	return root
 }
@@ -118,6 +121,11 @@ func (c *command) root() *cobra.Command {
 // check checks what was requested as a whole, and completes it.
 func (c *command) check(cmd *cobra.Command, operands []string) error {
 	flags := cmd.Flags()
+	if len(operands) > 0 && !strings.Contains(operands[0], "://") {
+		if near := cmd.SuggestionsFor(operands[0]); len(near) > 0 {
+			return fmt.Errorf("there is no command %q; did you mean ossget %s? (ossget -h lists all)", operands[0], near[0])
+		}
+	}
 	err := c.combinations(flags)
 	if err == nil && c.urlFile != "" {
 		operands, err = c.fromFile(cmd.Context(), operands)

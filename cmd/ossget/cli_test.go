@@ -10,6 +10,8 @@ import (
 func TestTwoDashes(t *testing.T) {
 	const cut = " | "
 	for args, want := range map[string]string{
+		"l":                                         "ls\tlist the objects whose keys begin with a prefix\noss://\nhttps://\n:2\n",
+		"stat --ver":                                "--version-id\tthis version\n:4\n",
 		"":                                          "",
 		"-recursive | oss://b/ | dir":               "--recursive | oss://b/ | dir",
 		"--recursive | oss://b/":                    "--recursive | oss://b/",
@@ -65,6 +67,35 @@ func TestUnknownFlags(t *testing.T) {
 	}
 }
 
+// TestCommandsAndOperands checks that the name of a command is one only as the first operand, and what is said about one that does
+// not exist.
+func TestCommandsAndOperands(t *testing.T) {
+	for _, c := range []struct {
+		args []string
+		task task
+		dest string
+	}{
+		{[]string{"ls", "oss://bucket/p/"}, taskLs, ""},
+		{[]string{"-json", "-retries", "1", "ls", "oss://bucket/p/"}, taskLs, ""},
+		{[]string{"stat", "oss://bucket/k", "ls"}, taskStat, "ls"},
+		{[]string{"oss://bucket/k", "ls"}, taskFile, "ls"},
+		{[]string{"-recursive", "oss://bucket/p/", "stat"}, taskPrefix, "stat"},
+		{[]string{"-exclude", "ls", "-recursive", "oss://bucket/p/", "ls"}, taskPrefix, "ls"},
+		{[]string{"-verify", "-manifest", "m", "./ls"}, taskVerifyManifest, "./ls"},
+		{[]string{"-verify", "-manifest", "m", "--", "ls"}, taskVerifyManifest, "ls"},
+	} {
+		got, err := parse(t.Context(), c.args, testEnv.get)
+		if err != nil || got.task != c.task || got.dest != c.dest {
+			t.Errorf("%q: got %v, %q, %v", c.args, got.task, got.dest, err)
+		}
+	}
+	for arg, want := range map[string]string{"lss": "did you mean ossget ls?", "stats": "did you mean ossget stat?", "fetch": "expected oss://bucket/key"} {
+		if _, err := parse(t.Context(), []string{arg, "oss://bucket/key"}, testEnv.get); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: got %v, want %q", arg, err, want)
+		}
+	}
+}
+
 // TestArgumentsThatAreSecret checks that no message shows a URL's query or a password, wherever a mistake has put them.
 func TestArgumentsThatAreSecret(t *testing.T) {
 	for _, secret := range []string{"https://h.example/k?Signature=verySecret", "https://user:verySecret@h.example/k", "https://verySecret@h.example/k?a=b"} {
@@ -72,7 +103,7 @@ func TestArgumentsThatAreSecret(t *testing.T) {
 			{"-" + secret}, {"--" + secret}, {"---" + secret}, {"-x" + secret}, {"-part-size", secret, "oss://bucket/key"},
 			{"-part-size=" + secret, "oss://bucket/key"}, {"-part-size", "-" + secret, "oss://bucket/key"}, {"-json=" + secret}, {"-0=" + secret},
 			{"oss://bucket/key", "file", secret}, {"-credentials", secret, "oss://bucket/key"}, {"-retries"}, {"s3:" + secret},
-			{"-endpoint", secret, "oss://bucket/key"}, {"-endpoint", "-" + secret, "oss://bucket/key"}, {"oss://bucket/key", secret},
+			{"ls", secret}, {"stat", "oss://bucket/key", secret}, {"-endpoint", secret, "oss://bucket/key"}, {"-endpoint", "-" + secret, "oss://bucket/key"}, {"oss://bucket/key", secret},
 		} {
 			if _, err := parse(t.Context(), args, testEnv.get); err == nil || strings.Contains(err.Error(), "very") {
 				t.Errorf("%q: got %v", args, err)
@@ -89,7 +120,7 @@ func TestCompletion(t *testing.T) {
 		"-recursive --retr": "--retries\tfurther attempts in a row without progress before giving up\n:4\n",
 		"-credentials ":     strings.Join(identities, "\n") + "\n:4\n",
 		"-metadata ":        "mtime\nmode\nmtime,mode\n:4\n",
-		"":                  "oss://\nhttps://\n:2\n",
+		"":                  "completion\tGenerate the autocompletion script for the specified shell\nhelp\tHelp about any command\nls\tlist the objects whose keys begin with a prefix\nstat\tdescribe an object, and what a download of it would find\noss://\nhttps://\n:2\n",
 		"oss://bucket/key ": ":0\n",
 		"-checkpoint-dir ":  ":16\n",
 		"-config ":          ":0\n",

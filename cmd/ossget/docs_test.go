@@ -215,6 +215,30 @@ func TestEventsInDocs(t *testing.T) {
 	}
 }
 
+// TestLookingInDocs checks that docs/ossget.md has the names of the lines of ls and stat, their flags, and what a download would do.
+func TestLookingInDocs(t *testing.T) {
+	text := section(t, page(t), "Looking at objects")
+	names := slices.Concat(jsonNames(ossdl.ObjectInfo{}), jsonNames(ossdl.LocalInfo{}), jsonNames(described{}), jsonNames(listing{}),
+		[]string{wouldSkip, wouldResume, wouldDownload, wouldWait, wouldRestore})
+	root := new(command).root()
+	for _, cmd := range root.Commands() {
+		if cmd.Name() != "ls" && cmd.Name() != "stat" {
+			continue
+		}
+		service := new(command).serviceGroup()
+		cmd.Flags().VisitAll(func(f *pflag.Flag) {
+			if service.flags.Lookup(f.Name) == nil && f.Name != "help" {
+				names = append(names, "--"+f.Name)
+			}
+		})
+	}
+	for _, name := range names {
+		if name != "-" && name != "hasCrc64" && !strings.Contains(text, "`"+name+"`") {
+			t.Errorf("docs/ossget.md does not have `%s`", name)
+		}
+	}
+}
+
 // TestMetricsInDocs checks that docs/ossget.md has the metrics and the statuses.
 func TestMetricsInDocs(t *testing.T) {
 	text := section(t, page(t), "Metrics")

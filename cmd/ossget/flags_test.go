@@ -123,7 +123,7 @@ func TestFlagsMayStandBetweenAndAfterTheOperands(t *testing.T) {
 // does not matter.
 func TestHelp(t *testing.T) {
 	help := helpText(t)
-	for _, args := range [][]string{{"--help"}, {"-help"}, {"-json", "-h", "s3://bucket/key"}} {
+	for _, args := range [][]string{{"--help"}, {"-help"}, {"-json", "-h", "s3://bucket/key"}, {"help"}} {
 		if c, err := parse(t.Context(), args, env{}.get); err != nil || c.text != help {
 			t.Errorf("%q: got %q, %v", args, c.text, err)
 		}

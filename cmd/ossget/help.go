@@ -45,6 +45,8 @@ complete and verified. If ossget is interrupted or fails, run the same command a
 resume.
 
   ossget [flags] SOURCE [DEST]
+  ossget ls oss://bucket/prefix/
+  ossget stat SOURCE [DEST]     size, class, version, whether it would resume or be skipped
   ossget completion SHELL       for bash, zsh, fish or powershell: what its shell
                                 completes flags with
 
@@ -57,7 +59,7 @@ resume.
   With --verify --manifest the folder is the only operand.
 
 Flags may stand before, between and after the operands; -- ends them. One dash is enough:
---recursive is --recursive.
+-recursive is --recursive.
 
 A URL needs no credentials; --version-id and the flags of "Service and credentials" do
 not apply to it. Put it in quotes, since & has a meaning in a shell. Its query is never

@@ -84,6 +84,8 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdout,
 		o = outcome{err: err, interrupted: true, signal: signalOf(ctx)}
 	} else if err != nil {
 		o = outcome{err: usageError{err}}
+	} else if c.task.looks() {
+		o = c.look(ctx, stdout)
 	} else {
 		o = c.download(ctx, stdout, stderr, reports)
 	}
@@ -125,21 +127,13 @@ func write(stdout, stderr io.Writer, s string) int {
 
 // download runs the download and shows its progress. What happens is reported to reports, if that is asked for.
 func (c command) download(ctx context.Context, stdout, stderr, reports io.Writer) outcome {
-	o := outcome{task: c.task, path: c.dest, bucket: c.source.bucket, key: c.source.key, dryRun: c.dryRun}
+	o := c.newOutcome()
 	interrupt := ctx
-	if c.timeout > 0 {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeoutCause(ctx, c.timeout, timeoutError{c.timeout})
-		defer cancel()
-	}
+	ctx, cancel := c.within(ctx)
+	defer cancel()
 	d, err := c.downloader(ctx)
 	if err != nil {
-		ended := ctx.Err() != nil && errors.Is(err, ctx.Err())
-		o.interrupted, o.signal = ended && interrupt.Err() != nil, signalOf(interrupt)
-		if o.err = err; !ended && !errors.Is(err, credentials.ErrUnavailable) {
-			o.err = usageError{err}
-		}
-		return o
+		return o.without(ctx, interrupt, err)
 	}
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
@@ -220,6 +214,29 @@ func (c command) reporting(b *bar.Bar, told *events, stdout io.Writer, stop cont
 		return append(opts, ossdl.WithObjectResult(p.add)), p.end
 	}
 	return opts, func(err error) error { return err }
+}
+
+// newOutcome returns the outcome of a command that has not done anything yet.
+func (c command) newOutcome() outcome {
+	return outcome{task: c.task, path: c.dest, bucket: c.source.bucket, key: c.source.key, dryRun: c.dryRun}
+}
+
+// within returns a context that ends with --timeout.
+func (c command) within(ctx context.Context) (context.Context, context.CancelFunc) {
+	if c.timeout == 0 {
+		return ctx, func() {}
+	}
+	return context.WithTimeoutCause(ctx, c.timeout, timeoutError{c.timeout})
+}
+
+// without is the outcome if there is no Downloader because of err.
+func (o outcome) without(ctx, interrupt context.Context, err error) outcome {
+	ended := ctx.Err() != nil && errors.Is(err, ctx.Err())
+	o.interrupted, o.signal = ended && interrupt.Err() != nil, signalOf(interrupt)
+	if o.err = err; !ended && !errors.Is(err, credentials.ErrUnavailable) {
+		o.err = usageError{err}
+	}
+	return o
 }
 
 // timeoutError ends a download that takes longer than --timeout allows.

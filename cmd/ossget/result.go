@@ -50,6 +50,7 @@ type outcome struct {
 	prefix      *ossdl.PrefixResult // the same, for a prefix
 	dryRun      bool
 	compared    *ossdl.VerifyResult // nil unless a folder was compared
+	listed      listing             // by ls
 	seconds     float64
 	err         error
 	kept        int64 // bytes that the same command will not fetch again
@@ -162,7 +163,7 @@ func (o outcome) exitCode() int {
 // print writes the outcome in one line, and one line for each object of a prefix that failed. Names are made printable. A
 // broken pipe is not reported.
 func (o outcome) print(w io.Writer, quiet bool) {
-	if quiet && o.err == nil || errors.Is(o.err, errBrokenPipe) {
+	if o.err == nil && (quiet || o.task == taskStat) || errors.Is(o.err, errBrokenPipe) {
 		return
 	}
 	if o.someFailed() {
@@ -182,8 +183,11 @@ func (o outcome) line() string {
 	if o.compared != nil {
 		return "ossget: " + o.verifyLine()
 	}
+	if o.task == taskLs && o.err == nil {
+		return fmt.Sprintf("ossget: oss://%s/%s: %d objects, %s", o.bucket, o.key, o.listed.Objects, bar.Bytes(o.listed.Bytes))
+	}
 	continues := "; the same command continues"
-	if o.anew {
+	if o.anew || o.task.looks() {
 		continues = ""
 	}
 	if o.kept > 0 {
@@ -263,6 +267,13 @@ func (o outcome) json() string {
 	}
 	if o.task.verifies() {
 		return oneJSON(o.verifyReport())
+	}
+	if o.task == taskLs {
+		o.listed.Bucket, o.listed.Prefix, o.listed.Seconds, o.listed.Failure = o.bucket, o.key, o.seconds, o.failure()
+		return oneJSON(o.listed)
+	}
+	if o.task == taskStat && o.err == nil {
+		return "" // it was printed
 	}
 	return oneJSON(o.report())
 }
