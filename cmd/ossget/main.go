@@ -218,7 +218,7 @@ func (c command) reporting(b *bar.Bar, told *events, stdout io.Writer, stop cont
 
 // newOutcome returns the outcome of a command that has not done anything yet.
 func (c command) newOutcome() outcome {
-	return outcome{task: c.task, path: c.dest, bucket: c.source.bucket, key: c.source.key, dryRun: c.dryRun}
+	return outcome{task: c.task, path: c.dest, bucket: c.source.bucket, key: c.source.key, dryRun: c.dryRun, about: c.circumstances()}
 }
 
 // within returns a context that ends with --timeout.

@@ -51,6 +51,7 @@ type outcome struct {
 	dryRun      bool
 	compared    *ossdl.VerifyResult // nil unless a folder was compared
 	listed      listing             // by ls
+	about       circumstances
 	seconds     float64
 	err         error
 	kept        int64 // bytes that the same command will not fetch again
@@ -178,10 +179,10 @@ func (o outcome) print(w io.Writer, quiet bool) {
 // line describes the outcome in one line.
 func (o outcome) line() string {
 	if o.prefix != nil {
-		return "ossget: " + o.prefixLine()
+		return o.hinted("ossget: " + o.prefixLine())
 	}
 	if o.compared != nil {
-		return "ossget: " + o.verifyLine()
+		return o.hinted("ossget: " + o.verifyLine())
 	}
 	if o.task == taskLs && o.err == nil {
 		return fmt.Sprintf("ossget: oss://%s/%s: %d objects, %s", o.bucket, o.key, o.listed.Objects, bar.Bytes(o.listed.Bytes))
@@ -199,11 +200,11 @@ func (o outcome) line() string {
 	case o.wasInterrupted():
 		return "ossget: interrupted" + continues
 	case exit == exitFailed && o.kept > 0:
-		return "ossget: " + oneLine(o.err) + continues
+		return o.hinted("ossget: " + oneLine(o.err) + continues)
 	case o.noFolder != "":
 		return "ossget: " + oneLine(o.err) + "; --mkdir makes the folder"
 	default:
-		return "ossget: " + oneLine(o.err)
+		return o.hinted("ossget: " + oneLine(o.err))
 	}
 }
 
