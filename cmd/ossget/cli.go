@@ -113,8 +113,9 @@ func (c *command) root() *cobra.Command {
 		root.Flags().AddFlagSet(g.flags)
 	}
 	completeFlags(root)
-	root.AddCommand(c.lsCommand(), c.statCommand())
-	help(root, helpPage{rootIntro, groups, rootOutro})
+	top, ls, stat := manual{root, helpPage{rootIntro, groups, rootOutro}}, c.lsCommand(), c.statCommand()
+	help(top.cmd, top.page)
+	root.AddCommand(ls.cmd, stat.cmd, manCommand(top, ls, stat))
 	return root
 }
 

@@ -4,6 +4,10 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/spf13/pflag"
+
+	"github.com/ossdl/ossdl"
 )
 
 // TestTwoDashes checks that flags are taken with one dash and with two, and that values and operands stay as they are.
@@ -120,7 +124,7 @@ func TestCompletion(t *testing.T) {
 		"-recursive --retr": "--retries\tfurther attempts in a row without progress before giving up\n:4\n",
 		"-credentials ":     strings.Join(identities, "\n") + "\n:4\n",
 		"-metadata ":        "mtime\nmode\nmtime,mode\n:4\n",
-		"":                  "completion\tGenerate the autocompletion script for the specified shell\nhelp\tHelp about any command\nls\tlist the objects whose keys begin with a prefix\nstat\tdescribe an object, and what a download of it would find\noss://\nhttps://\n:2\n",
+		"":                  "completion\tGenerate the autocompletion script for the specified shell\nhelp\tHelp about any command\nls\tlist the objects whose keys begin with a prefix\nstat\tdescribe an object, and what a download of it would find\nman\tprint the manual page\noss://\nhttps://\n:2\n",
 		"oss://bucket/key ": ":0\n",
 		"-checkpoint-dir ":  ":16\n",
 		"-config ":          ":0\n",
@@ -140,5 +144,38 @@ func TestCompletion(t *testing.T) {
 	}
 	if r := runHere(t.Context(), env{}, "completion", "tcsh"); r.exit != exitDone || !strings.Contains(r.stdout, "powershell") {
 		t.Errorf("tcsh: %+v", r)
+	}
+}
+
+// TestManualPage checks that the manual page has every flag of every command, and what the help text says besides.
+func TestManualPage(t *testing.T) {
+	r := runHere(t.Context(), env{}, "man")
+	if r.exit != exitDone || r.stderr != "" || !strings.Contains(r.stdout, `.TH "OSSGET" "1" "" "ossget `+ossdl.Version+`" "User Commands"`) {
+		t.Fatalf("%+v", r)
+	}
+	page := strings.ReplaceAll(r.stdout, `\-`, "-")
+	root := new(command).root()
+	for _, cmd := range append(root.Commands(), root) {
+		if cmd.Name() == "man" {
+			continue
+		}
+		cmd.Flags().VisitAll(func(f *pflag.Flag) {
+			if !strings.Contains(page, `\fB--`+f.Name+`\fP`) {
+				t.Errorf("%s: there is no --%s", cmd.Name(), f.Name)
+			}
+		})
+	}
+	for _, heading := range []string{"NAME", "SYNOPSIS", "DESCRIPTION", "OSSGET LS", "OSSGET STAT", "SIZES, TIMES AND EXIT STATUS", "FILES", "Service and credentials"} {
+		if !strings.Contains(page, "\n.SH "+heading+"\n") {
+			t.Errorf("there is no section %s", heading)
+		}
+	}
+	for _, want := range []string{"ossget stat [flags] SOURCE [DEST]", "exit code 1", "129  interrupted by SIGHUP", "ALIBABA_CLOUD_OIDC_TOKEN_FILE"} {
+		if !strings.Contains(page, want) {
+			t.Errorf("%q is missing", want)
+		}
+	}
+	if r := runHere(t.Context(), env{}, "man", "ls"); r.exit != exitUsage {
+		t.Errorf("with an operand: %+v", r)
 	}
 }

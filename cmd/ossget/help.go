@@ -46,9 +46,10 @@ resume.
 
   ossget [flags] SOURCE [DEST]
   ossget ls oss://bucket/prefix/
-  ossget stat SOURCE [DEST]     size, class, version, whether it would resume or be skipped
+  ossget stat SOURCE [DEST]     size, class, version; would it resume, or be skipped?
   ossget completion SHELL       for bash, zsh, fish or powershell: what its shell
                                 completes flags with
+  ossget man                    the manual page: ossget man | man -l -
 
   SOURCE  oss://bucket/key, an http(s) URL (signed or public), oss://bucket/prefix/ with
           --recursive, or oss://bucket/ with --files-from

@@ -17,7 +17,7 @@ import (
 )
 
 // lsCommand returns the command that lists a prefix.
-func (c *command) lsCommand() *cobra.Command {
+func (c *command) lsCommand() manual {
 	groups := []group{
 		c.serviceGroup(), pick("Keys", c.manyGroup(), "include", "exclude", "shard", "start-after", "until"), c.lookTransferGroup(), c.lookOutputGroup(),
 	}
@@ -41,7 +41,7 @@ func (c *command) lsCommand() *cobra.Command {
 const lsForm = "expected oss://bucket/prefix/"
 
 // statCommand returns the command that describes an object.
-func (c *command) statCommand() *cobra.Command {
+func (c *command) statCommand() manual {
 	groups := []group{
 		c.serviceGroup(), pick("One object", c.objectGroup(), "version-id"), c.urlGroup(), c.lookTransferGroup(), c.lookOutputGroup(),
 	}
@@ -82,7 +82,7 @@ func (c *command) checkLook(cmd *cobra.Command) error {
 }
 
 // subcommand completes a subcommand with the flags of its help text.
-func subcommand(cmd *cobra.Command, p helpPage) *cobra.Command {
+func subcommand(cmd *cobra.Command, p helpPage) manual {
 	cmd.DisableFlagsInUseLine = true
 	cmd.ValidArgsFunction = completeOperand
 	for _, g := range p.groups {
@@ -90,7 +90,7 @@ func subcommand(cmd *cobra.Command, p helpPage) *cobra.Command {
 	}
 	completeFlags(cmd)
 	help(cmd, p)
-	return cmd
+	return manual{cmd, p}
 }
 
 // pick returns a group with some flags of another.
