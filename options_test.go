@@ -199,6 +199,7 @@ func TestEveryOptionAtEveryEntryPoint(t *testing.T) {
 		"WithURLRefresh": {"DownloadURL OpenURL", func(e *entry) ossdl.Option {
 			return ossdl.WithURLRefresh(func(context.Context) (string, error) { return e.url, nil })
 		}},
+		"WithHeader":           {"DownloadURL OpenURL", func(*entry) ossdl.Option { return ossdl.WithHeader("Referer", "http://h.test/") }},
 		"WithHTTPClient":       {"New DownloadURL OpenURL", func(e *entry) ossdl.Option { return ossdl.WithHTTPClient(e.s.HTTPClient()) }},
 		"WithReadAhead":        {"New Open OpenURL", func(*entry) ossdl.Option { return ossdl.WithReadAhead(ossdl.MinReadAhead) }},
 		"WithInclude":          {prefix + " " + verify, func(*entry) ossdl.Option { return ossdl.WithInclude("*") }},
@@ -281,6 +282,8 @@ func TestBadOptionsTouchNothing(t *testing.T) {
 		{"WithStallTimeout", ossdl.WithStallTimeout(100*time.Millisecond - 1), network, "100ms"},
 		{"WithURLRefresh", ossdl.WithURLRefresh(nil), url, "nil"},
 		{"WithHTTPClient", ossdl.WithHTTPClient(nil), "New " + url, "nil"},
+		{"WithHeader", ossdl.WithHeader("Range", "bytes=0-1"), url, "not for the caller"},
+		{"WithHeader", ossdl.WithHeader("Referer", "a\r\nHost: b"), url, "control character"},
 		{"WithReadAhead", ossdl.WithReadAhead(ossdl.MinReadAhead - 1), "New Open OpenURL", "1048576"},
 		{"WithInclude", ossdl.WithInclude("[a"), "New DownloadPrefix DownloadObjects VerifyPrefix VerifyManifest", "[a"},
 		{"WithExclude", ossdl.WithExclude("ok", ""), "New DownloadPrefix DownloadObjects VerifyPrefix VerifyManifest", "malformed"},
