@@ -26,6 +26,8 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/spf13/cobra"
+
 	"github.com/ossdl/ossdl"
 	"github.com/ossdl/ossdl/cmd/ossget/internal/bar"
 	"github.com/ossdl/ossdl/cmd/ossget/internal/credentials"
@@ -37,6 +39,7 @@ var prepare = credentials.Prepare
 func main() {
 	prepare(http.DefaultTransport.(*http.Transport)) // only credentials-go uses it
 	log.SetOutput(io.Discard)                        // net/http logs there what a server sends without a request
+	cobra.MousetrapHelpText = ""                     // on Windows cobra would wait if it took the desktop for the parent
 	ctx := interruptible()
 	os.Exit(run(ctx, os.Args[1:], os.Getenv, os.Stdout, os.Stderr))
 }
