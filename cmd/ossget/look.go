@@ -280,6 +280,8 @@ func (d described) text(source string) string {
 		add("file", "%s: not there", l.Path)
 	case l.Same:
 		add("file", "%s: the same", l.Path)
+	case l.Size == d.Size && !d.ObjectInfo.HasCRC64:
+		add("file", "%s: of the same size, but not of the same time; there is no CRC-64 to compare with", l.Path)
 	default:
 		add("file", "%s: differs (%s)", l.Path, bar.Bytes(l.Size))
 	}
