@@ -83,13 +83,14 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdout,
 		reports = stderr // standard output is for the object alone
 	}
 	var o outcome
-	if err != nil && ctx.Err() != nil {
+	switch {
+	case errors.Is(err, context.Canceled): // while it waited for standard input
 		o = outcome{err: err, interrupted: true, signal: signalOf(ctx)}
-	} else if err != nil {
+	case err != nil:
 		o = outcome{err: usageError{err}}
-	} else if c.task.looks() {
+	case c.task.looks():
 		o = c.look(ctx, stdout)
-	} else {
+	default:
 		o = c.download(ctx, stdout, stderr, reports)
 	}
 	o.print(stderr, c.quiet)
