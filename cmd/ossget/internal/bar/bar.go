@@ -97,17 +97,17 @@ func (b *Bar) show() {
 
 // over returns the output that replaces the lines on the terminal by new ones.
 func (b *Bar) over(lines []string, columns int) string {
-	if len(lines) == 1 && len(b.drawn) < 2 {
+	up := -1 // rows from the last to the first
+	for _, cells := range b.drawn {
+		up += max(1, (cells+columns-1)/columns) // more than one if the terminal was made narrow and has wrapped them
+	}
+	if len(lines) == 1 && len(b.drawn) < 2 && (up < 1 || !b.many) {
 		// Spaces overwrite the rest of an older, longer line. That works on a console without escape sequences.
 		older := 0
 		if len(b.drawn) == 1 {
 			older = min(b.drawn[0], columns-1)
 		}
 		return "\r" + lines[0] + strings.Repeat(" ", max(0, older-width(lines[0])))
-	}
-	up := -1 // rows from the last to the first
-	for _, cells := range b.drawn {
-		up += max(1, (cells+columns-1)/columns) // more than one if the terminal was made narrow and has wrapped them
 	}
 	const clearLine, clearBelow = "\x1b[K", "\x1b[J"
 	s := "\r"

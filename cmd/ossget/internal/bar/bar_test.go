@@ -100,6 +100,22 @@ func TestTerminalLineIsRedrawnInPlace(t *testing.T) {
 	}
 }
 
+// TestLineThatHasWrappedIsReplaced checks that nothing is left of the line when the terminal was made narrow and has wrapped it.
+func TestLineThatHasWrappedIsReplaced(t *testing.T) {
+	screen := vt.New(40, 24) // it wraps what was written before it was made narrow
+	columns := 80
+	b := New(screen, "disk.img")
+	b.size, b.many = func() (int, int) { return columns, 24 }, true
+	fmt.Fprintln(screen, "$ ossget")
+	b.Update(half)
+	columns = 40
+	b.Update(half)
+	const want = "$ ossget\ndisk.img   44%  [===>    ]      3s left"
+	if got := strings.Join(screen.Lines(), "\n"); got != want || screen.Unknown != nil {
+		t.Errorf("got\n%s\nwant\n%s\n%q", got, want, screen.Unknown)
+	}
+}
+
 // whole is a prefix in the middle of its download, with a number of objects in flight.
 func whole(objects int) ossdl.Progress {
 	p := half
