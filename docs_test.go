@@ -310,6 +310,7 @@ func documentedOptions(t *testing.T) []documentedOption {
 		{WithMetadata(MetadataTime), "not used", nil},
 		{WithURLRefresh(func(context.Context) (string, error) { return "", nil }), "none", nil},
 		{WithHTTPClient(http.DefaultClient), "made by HTTPClient", nil},
+		{WithHeader("Referer", "v"), "none", nil},
 		{WithReadAhead(MinReadAhead), mib(s.readAhead), []string{"at least " + mib(MinReadAhead)}},
 		{WithInclude(), "all keys", nil},
 		{WithExclude(), "none", nil},

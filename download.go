@@ -23,6 +23,7 @@
 //   - [Downloader.DownloadPrefix] downloads all objects whose keys begin with a prefix to a folder
 //   - [Downloader.DownloadObjects] downloads the objects of a list to a folder
 //   - [Downloader.VerifyPrefix] and [Downloader.VerifyManifest] compare a folder with a prefix, or with what a download has written
+//   - [Downloader.Stat], [Downloader.StatURL] and [Downloader.List] look at objects, and download nothing
 //
 // [DownloadFile] has the signature of the SDK's Bucket.DownloadFile, for programs that move over.
 //
@@ -68,7 +69,7 @@
 //   - what to download: [WithVersionID], [WithIfMatch], [WithRange], [WithGrowing], [WithChecksum]
 //   - files: [WithCheckpoint], [WithCheckpointDir], [WithoutCheckpoint], [WithoutPreallocation], [WithMkdirAll],
 //     [WithObjectTime], [WithMetadata]
-//   - URLs: [WithURLRefresh], [WithHTTPClient]
+//   - URLs: [WithURLRefresh], [WithHTTPClient], [WithHeader]
 //   - readers: [WithReadAhead]
 //   - prefixes and lists: [WithInclude], [WithExclude], [WithShard], [WithKeyRange], [WithCompareCRC64], [WithDelete], [WithDryRun]
 //   - what is reported: [WithProgress], [WithObjectResult], [WithManifest], [WithManifestSHA256], [WithDifference], [WithLogger]

@@ -21,6 +21,7 @@ import (
 	"github.com/ossdl/ossdl/internal/testhook"
 	"github.com/ossdl/ossdl/internal/transport"
 	"github.com/ossdl/ossdl/internal/tree"
+	"github.com/ossdl/ossdl/internal/weburl"
 )
 
 // Limits and defaults of the options.
@@ -56,6 +57,14 @@ type Option struct {
 	name  string
 	where entryPoints
 	apply func(*settings) error
+}
+
+// Check returns the error of a value that no call accepts, such as a negative part size. A program can so check what a user has
+// given before it makes a call. Whether the option applies to a function is not checked.
+func (o Option) Check() error {
+	s := defaults()
+	_, err := s.with(o.where, []Option{o})
+	return err
 }
 
 // WithPartSize limits how much one request asks for, in bytes: [MinPartSize] to [MaxPartSize].
@@ -536,6 +545,32 @@ func WithHTTPClient(c *http.Client) Option {
 	}}
 }
 
+// WithHeader adds a header to each request for the URL, such as Authorization, PRIVATE-TOKEN or Referer. Several options add up;
+// of those with the same name the last one counts.
+//
+// The header is for the host of the URL alone. It is not sent to another host that a redirect or [WithURLRefresh] leads to, nor from
+// https to http, and no longer once a redirect has left the host. The value is in no error, log line or file.
+//
+// Names that the library or net/http decides about are an error, such as Range, conditions, Accept-Encoding, Host and User-Agent, and
+// so are values with control characters. A header whose name begins with x-oss- invalidates the signature of a signed URL.
+//
+// It applies to [Downloader.DownloadURL] and [Downloader.OpenURL].
+func WithHeader(name, value string) Option {
+	return Option{"WithHeader", inURL, func(s *settings) error {
+		canonical, err := weburl.CheckHeader(name, value)
+		if err != nil {
+			return err
+		}
+		headers := s.headers.Clone() // calls share the settings of their Downloader
+		if headers == nil {
+			headers = http.Header{}
+		}
+		headers.Set(canonical, value)
+		s.headers = headers
+		return nil
+	}}
+}
+
 // WithReadAhead limits the memory that a [Reader] may hold, in bytes. The minimum is [MinReadAhead], the default
 // [DefaultReadAhead].
 //
@@ -800,6 +835,7 @@ type requestOptions struct {
 	request    bucket.Extra                          // for buckets
 	refresh    func(context.Context) (string, error) // for URLs; nil: none
 	httpClient *http.Client                          // for URLs; nil: the Downloader's own
+	headers    http.Header                           // for URLs
 }
 
 // prefixOptions say which keys of a prefix are wanted.

@@ -199,6 +199,7 @@ func TestEveryOptionAtEveryEntryPoint(t *testing.T) {
 		"WithURLRefresh": {"DownloadURL OpenURL", func(e *entry) ossdl.Option {
 			return ossdl.WithURLRefresh(func(context.Context) (string, error) { return e.url, nil })
 		}},
+		"WithHeader":           {"DownloadURL OpenURL", func(*entry) ossdl.Option { return ossdl.WithHeader("Referer", "http://h.test/") }},
 		"WithHTTPClient":       {"New DownloadURL OpenURL", func(e *entry) ossdl.Option { return ossdl.WithHTTPClient(e.s.HTTPClient()) }},
 		"WithReadAhead":        {"New Open OpenURL", func(*entry) ossdl.Option { return ossdl.WithReadAhead(ossdl.MinReadAhead) }},
 		"WithInclude":          {prefix + " " + verify, func(*entry) ossdl.Option { return ossdl.WithInclude("*") }},
@@ -281,6 +282,8 @@ func TestBadOptionsTouchNothing(t *testing.T) {
 		{"WithStallTimeout", ossdl.WithStallTimeout(100*time.Millisecond - 1), network, "100ms"},
 		{"WithURLRefresh", ossdl.WithURLRefresh(nil), url, "nil"},
 		{"WithHTTPClient", ossdl.WithHTTPClient(nil), "New " + url, "nil"},
+		{"WithHeader", ossdl.WithHeader("Range", "bytes=0-1"), url, "not for the caller"},
+		{"WithHeader", ossdl.WithHeader("Referer", "a\r\nHost: b"), url, "control character"},
 		{"WithReadAhead", ossdl.WithReadAhead(ossdl.MinReadAhead - 1), "New Open OpenURL", "1048576"},
 		{"WithInclude", ossdl.WithInclude("[a"), "New DownloadPrefix DownloadObjects VerifyPrefix VerifyManifest", "[a"},
 		{"WithExclude", ossdl.WithExclude("ok", ""), "New DownloadPrefix DownloadObjects VerifyPrefix VerifyManifest", "malformed"},
@@ -615,5 +618,22 @@ func TestMkdirAll(t *testing.T) {
 	}
 	if there, err := os.ReadDir(dir); err != nil || len(there) != 2 {
 		t.Errorf("there are %v, %v", there, err)
+	}
+}
+
+// TestOptionCheck checks that an option can be checked without a call, and that the error is that of a call.
+func TestOptionCheck(t *testing.T) {
+	for _, o := range []ossdl.Option{ossdl.WithPartSize(1), ossdl.WithHeader("Referer", "v"), ossdl.WithRetry(ossdl.RetryPolicy{}), ossdl.WithShard(0, 1)} {
+		if err := o.Check(); err != nil {
+			t.Error(err)
+		}
+	}
+	for want, o := range map[string]ossdl.Option{
+		"zero Option": {}, "WithPartSize: part size 0": ossdl.WithPartSize(0), "WithHeader: the header Range": ossdl.WithHeader("range", "v"),
+		"WithShard: shard 1 of 1": ossdl.WithShard(1, 1),
+	} {
+		if err := o.Check(); err == nil || !strings.HasPrefix(err.Error(), want) {
+			t.Errorf("got %v, want %s", err, want)
+		}
 	}
 }

@@ -1,8 +1,10 @@
 package main
 
 import (
+	"crypto/tls"
 	"errors"
 	"fmt"
+	"net/http"
 	"net/url"
 	"regexp"
 	"strings"
@@ -18,14 +20,14 @@ func (c *command) access() error {
 		return err
 	}
 	if c.endpoint == "" {
-		return errors.New("no endpoint: give -endpoint, set OSS_ENDPOINT or add one to ~/.ossutilconfig, for example https://oss-cn-hangzhou.aliyuncs.com")
+		return errors.New("no endpoint: give --endpoint, set OSS_ENDPOINT or add one to ~/.ossutilconfig, for example https://oss-cn-hangzhou.aliyuncs.com")
 	}
 	u, err := parseEndpoint(c.endpoint)
 	if err != nil {
 		return fmt.Errorf("%s %q: %w", c.endpointBy, c.endpoint, err)
 	}
 	if !c.cname && strings.HasPrefix(u.Hostname(), c.source.bucket+".") {
-		return fmt.Errorf("%s %q begins with the bucket: omit that, or give -cname if that is a domain of your own",
+		return fmt.Errorf("%s %q begins with the bucket: omit that, or give --cname if that is a domain of your own",
 			c.endpointBy, c.endpoint)
 	}
 	c.endpoint = u.String()
@@ -75,7 +77,7 @@ func regionOf(host string) string {
 // client returns a client for the endpoint. It signs with V4 if the region is known, otherwise with V1, and not at all
 // without an access key. The HTTP client is the library's, which honours the proxies of the environment.
 func (c *command) client() (*oss.Client, error) {
-	options := []oss.ClientOption{oss.HTTPClient(ossdl.HTTPClient())}
+	options := []oss.ClientOption{oss.HTTPClient(c.httpClient())}
 	if c.region != "" {
 		options = append(options, oss.Region(c.region), oss.AuthVersion(oss.AuthV4))
 	}
@@ -89,4 +91,13 @@ func (c *command) client() (*oss.Client, error) {
 		options = append(options, oss.UseCname(true))
 	}
 	return oss.New(c.endpoint, c.keyID, c.keySecret, options...)
+}
+
+// httpClient returns the library's client, which trusts the certificates of --ca as well.
+func (c *command) httpClient() *http.Client {
+	return ossdl.HTTPClient(func(t *http.Transport) {
+		if c.roots != nil {
+			t.TLSClientConfig = &tls.Config{RootCAs: c.roots}
+		}
+	})
 }

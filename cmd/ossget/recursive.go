@@ -103,7 +103,7 @@ func (o outcome) dryRunLine() string {
 	return s
 }
 
-// prefixReport is the line of -json for a prefix.
+// prefixReport is the line of --json for a prefix.
 type prefixReport struct {
 	Path            string       `json:"path"`
 	Done            int          `json:"done"`
@@ -141,8 +141,7 @@ func (o outcome) prefixReport() prefixReport {
 	r.Deleted = o.prefix.Deleted
 	r.Requests, r.Retries = o.prefix.Requests, o.prefix.Retries
 	for _, f := range o.prefix.Failures {
-		word, _ := o.kindOf(f.Err)
-		r.Failures = append(r.Failures, keyFailure{f.Key, *failureOf(f.Err, word)})
+		r.Failures = append(r.Failures, keyFailure{f.Key, *o.failureOf(f.Err)})
 	}
 	return r
 }

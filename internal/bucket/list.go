@@ -42,6 +42,8 @@ type Entry struct {
 	Symlink bool
 	// Appendable says that the object may grow. Whether its ETag changes then is not documented.
 	Appendable bool
+	// Class and Restore are the storage class and what is said about a restore.
+	Class, Restore string
 }
 
 // listPage is the part of ListObjectsV2's answer that is used here.
@@ -199,6 +201,12 @@ func (p *listPage) takeEntry(e *Entry, name, text []byte) (err error) {
 		e.Symlink, e.Appendable = bytes.EqualFold(text, []byte("Symlink")), bytes.EqualFold(text, []byte("Appendable"))
 	case "ETag":
 		e.ETag = p.strings.keep(text)
+	case "StorageClass":
+		if e.Class = classes[string(text)]; e.Class == "" {
+			e.Class = p.strings.keep(text)
+		}
+	case "RestoreInfo":
+		e.Restore = p.strings.keep(text)
 	case "Size":
 		e.Size = 0
 		if text = bytes.TrimSpace(text); len(text) > 0 {
@@ -208,6 +216,11 @@ func (p *listPage) takeEntry(e *Entry, name, text []byte) (err error) {
 		e.Modified, err = parseTime(text)
 	}
 	return err
+}
+
+// classes are the storage classes: a listing of many keys need not keep each on its own.
+var classes = map[string]string{
+	"Standard": "Standard", "IA": "IA", "Archive": "Archive", "ColdArchive": "ColdArchive", "DeepColdArchive": "DeepColdArchive",
 }
 
 // parseTime parses a time as RFC 3339 has it. It does by itself the form that OSS uses, which time.Parse takes a while for.
