@@ -41,7 +41,7 @@ func readText(t *testing.T, name string) string {
 // modules, too.
 func needClone(t *testing.T) {
 	t.Helper()
-	for _, module := range []string{"bench", "cmd/ossget"} {
+	for _, module := range []string{"bench", "cmd/ossget", "ossv2"} {
 		if _, err := os.Stat(filepath.FromSlash(module + "/go.mod")); err != nil {
 			t.Skip("not in a clone: ", err)
 		}
@@ -226,7 +226,7 @@ func anchors(page string) (all []string) {
 // TestFilesNamedInDocs checks that files and folders of the repository exist that the documentation names in backquotes.
 func TestFilesNamedInDocs(t *testing.T) {
 	needClone(t)
-	file := regexp.MustCompile("`((?:internal|cmd|docs|examples|bench|osstest|release|\\.ci)/[\\w./-]*)`")
+	file := regexp.MustCompile("`((?:internal|cmd|ossv2|docs|examples|bench|osstest|release|\\.ci)/[\\w./-]*)`")
 	found := 0
 	for _, page := range pages(t) {
 		for _, match := range file.FindAllStringSubmatch(readText(t, page), -1) {
