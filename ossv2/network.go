@@ -52,7 +52,7 @@ func httpClientOf(cfg *oss.Config) (*http.Client, error) {
 func givenClient(cfg *oss.Config) (*http.Client, error) {
 	client, ok := cfg.HttpClient.(*http.Client)
 	if !ok || client == nil {
-		return nil, fmt.Errorf("Config.HttpClient is %T: only an *http.Client can be used", cfg.HttpClient)
+		return nil, fmt.Errorf("Config.HttpClient of type %T: only an *http.Client that is not nil can be used", cfg.HttpClient)
 	}
 	for _, field := range []struct {
 		name string

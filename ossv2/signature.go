@@ -25,7 +25,7 @@ func endpointOf(cfg *oss.Config) (*url.URL, error) {
 	given, region := oss.ToString(cfg.Endpoint), oss.ToString(cfg.Region)
 	if given == "" {
 		if !oss.IsValidRegion(region) {
-			return nil, fmt.Errorf("Config.Endpoint is empty, and Region is %q: give one of them; a region has lower-case letters, digits and hyphens", region)
+			return nil, fmt.Errorf("Config.Region %q is not made of lower-case letters, digits and hyphens, and Config.Endpoint is empty: give one of them", region)
 		}
 		return &url.URL{Scheme: scheme, Host: hostOf(cfg, region)}, nil
 	}

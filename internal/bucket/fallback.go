@@ -382,7 +382,7 @@ func (s *several) failed(a *attempt, err error) (again bool, _ error) {
 	s.avoided[a.at] = true
 	s.mu.Unlock()
 	if perr := logged(func() {
-		a.w.log.Warn("endpoint not used for this object: it does not have the same as the first one that answered", "endpoint", a.w.route.host(a.at),
+		a.w.log.Warn("endpoint not used for this object, since it has another one or none", "endpoint", a.w.route.host(a.at),
 			"object", s.all[0].String(), "reason", err)
 	}); perr != nil {
 		return false, perr

@@ -6,8 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -438,6 +440,77 @@ func TestFallbackWithAnotherObject(t *testing.T) {
 			t.Errorf("%v, and %d requests to the second endpoint", err, len(w.b.Requests()))
 		}
 	})
+}
+
+// failingProvider has credentials for its first questions, and then an error that looks like one of the network.
+type failingProvider struct {
+	left atomic.Int64
+}
+
+func (p *failingProvider) GetAccessKeyID() string     { return osstest.AccessKeyID }
+func (p *failingProvider) GetAccessKeySecret() string { return osstest.AccessKeySecret }
+func (p *failingProvider) GetSecurityToken() string   { return "" }
+
+func (p *failingProvider) GetCredentials() oss.Credentials { return p }
+
+func (p *failingProvider) GetCredentialsE() (oss.Credentials, error) {
+	if p.left.Add(-1) < 0 {
+		return nil, &url.Error{Op: "Get", URL: "http://vault.test", Err: syscall.ECONNREFUSED}
+	}
+	return p, nil
+}
+
+// TestFallbackNotForCredentials checks that a request that could not be signed says nothing about the endpoint.
+func TestFallbackNotForCredentials(t *testing.T) {
+	w := newTwoEndpoints(t)
+	p := &failingProvider{}
+	p.left.Store(4) // the call and three requests
+	var err error
+	if w.clients[0], err = oss.New(w.a.Endpoint(), "", "", oss.HTTPClient(w.http[0]), oss.SetCredentialsProvider(p)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.downloader().Download(t.Context(), "bkt", "key", w.path); !errors.Is(err, syscall.ECONNREFUSED) {
+		t.Errorf("%v", err)
+	}
+	if a, b := len(w.a.Requests()), len(w.b.Requests()); a != 3 || b != 0 {
+		t.Errorf("%d and %d requests", a, b)
+	}
+}
+
+// panicking is a handler that panics at some line.
+type panicking struct {
+	slog.Handler
+	at string
+}
+
+func (h panicking) Handle(ctx context.Context, r slog.Record) error {
+	if strings.Contains(r.Message, h.at) {
+		panic("no room for " + h.at)
+	}
+	return h.Handler.Handle(ctx, r)
+}
+
+func (h panicking) WithAttrs(attrs []slog.Attr) slog.Handler {
+	return panicking{h.Handler.WithAttrs(attrs), h.at}
+}
+
+// TestFallbackLoggerPanics checks that a panic of the logger at a line about endpoints is raised in the caller's goroutine.
+func TestFallbackLoggerPanics(t *testing.T) {
+	for _, at := range []string{isCharged, notUsed} {
+		w := newTwoEndpoints(t)
+		w.b.Delete("bkt", "key")
+		from(w.a, 2, func(*osstest.Request) *osstest.Fault { return osstest.Error(503, "ServiceUnavailable") })
+		d := w.downloader(ossdl.WithLogger(slog.New(panicking{w.log.Logger().Handler(), at})))
+		func() {
+			defer func() {
+				if v := recover(); !strings.Contains(fmt.Sprint(v), "no room for "+at) {
+					t.Errorf("recovered %v", v)
+				}
+			}()
+			_, err := d.Download(t.Context(), "bkt", "key", w.path)
+			t.Errorf("no panic: %v", err)
+		}()
+	}
 }
 
 // TestFallbackHidesSecrets checks that neither errors nor the log have a credential of any endpoint, though both send them back.
