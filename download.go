@@ -65,7 +65,8 @@
 //
 // Options given to [New] are the defaults of all calls; see [Option].
 //
-//   - requests: [WithPartSize], [WithConcurrency], [WithRateLimit], [WithRetry], [WithStallTimeout], [WithRequestOptions]
+//   - requests: [WithPartSize], [WithConcurrency], [WithRateLimit], [WithRetry], [WithStallTimeout], [WithRequestOptions],
+//     [WithFallback]
 //   - what to download: [WithVersionID], [WithIfMatch], [WithRange], [WithGrowing], [WithChecksum]
 //   - files: [WithCheckpoint], [WithCheckpointDir], [WithoutCheckpoint], [WithoutPreallocation], [WithMkdirAll],
 //     [WithObjectTime], [WithMetadata]
@@ -113,6 +114,7 @@ var userAgent = "ossdl/" + Version + " (" + runtime.GOOS + "/" + runtime.GOARCH 
 // [Downloader.CloseIdleConnections].
 type Downloader struct {
 	client    *oss.Client
+	route     *bucket.Route // over the endpoints of client and others; nil: there are no others
 	cfg       settings
 	gate      *slots.Gate
 	limits    []*rate.Limiter
@@ -345,12 +347,20 @@ func newForClient(client *oss.Client, opts []Option) (*Downloader, error) {
 	if err == nil {
 		err = bucket.CheckSignature(client)
 	}
+	if err == nil && cfg.fallback != nil {
+		if err = bucket.CheckFallback(client, cfg.fallback); err != nil {
+			err = fmt.Errorf("WithFallback: %w", err)
+		}
+	}
 	if err != nil {
 		return nil, fmt.Errorf("ossdl: %w", err)
 	}
 	d := &Downloader{
 		client: client, cfg: cfg, gate: slots.NewGate(cfg.concurrency, AdaptiveConcurrency),
 		urlClient: sync.OnceValue(func() *http.Client { return HTTPClient() }),
+	}
+	if cfg.fallback != nil {
+		d.route = bucket.NewRoute(append([]*oss.Client{client}, cfg.fallback...)...)
 	}
 	if cfg.rateLimit > 0 {
 		d.limits = append(d.limits, slots.NewLimiter(cfg.rateLimit, engine.BufferSize))
@@ -390,8 +400,14 @@ func (d *Downloader) bucketClient(ctx context.Context, name string, cfg *setting
 	case oss.CheckBucketName(name) != nil:
 		return nil, fmt.Errorf("bucket name %q: 3 to 63 lower-case letters, digits and hyphens are allowed", name)
 	}
-	b, err := bucket.New(ctx, d.client, name, cfg.request.WithAgent(d.client.Config.UserAgent+" ossdl/"+Version))
+	extra := func(c *oss.Client) bucket.Extra {
+		return cfg.request.WithAgent(c.Config.UserAgent + " ossdl/" + Version)
+	}
+	b, err := bucket.New(ctx, d.client, name, extra(d.client))
 	new(panics).raise(err) // of the credentials provider; nothing has begun
+	if err == nil && d.route != nil {
+		b.UseRoute(d.route, extra, cfg.log)
+	}
 	return b, err
 }
 

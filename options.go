@@ -463,6 +463,36 @@ func WithRequestOptions(opts ...oss.Option) Option {
 	}}
 }
 
+// WithFallback gives clients that reach the same buckets over other endpoints, in order: for example one of the public endpoint,
+// while that of New has the internal one.
+//
+// Requests go to one endpoint until that fails: no connection, no TLS, a request that stalls, a body that breaks off before 64 KiB,
+// or a 502, 503 or 504, each only if nothing else has come from the endpoint since the request began. Then the next requests go to
+// the next endpoint, and after the last to the first. No other answer has that effect. The change is a retry, so it counts as
+// one of [RetryPolicy].Attempts, and with Attempts 1 it helps the next call. All calls of the Downloader follow it. After 30 s,
+// and then after pauses that double up to 10 minutes, one request tries the first endpoint again, for up to 5 s until it answers.
+// If it brings bytes, all requests go there again.
+//
+// The first answer decides which object a download is of: its ETag, size and CRC-64. If another endpoint has another object, none,
+// or refuses the request, that endpoint is not asked for this object again, and a warning is logged. So a download from an
+// endpoint with older objects is never mixed with that of another.
+//
+// When the first endpoint is left, a warning says so, since traffic of public endpoints is charged.
+//
+// The clients are checked as [New] checks its own. Either all have credentials or none. A nil client, and one that is given twice,
+// is an error.
+//
+// It applies to [New]. URLs have an endpoint of their own.
+func WithFallback(clients ...*oss.Client) Option {
+	return Option{"WithFallback", inNew, func(s *settings) error {
+		if len(clients) == 0 {
+			return errors.New("no client; omit the option")
+		}
+		s.fallback = slices.Clone(clients)
+		return nil
+	}}
+}
+
 // WithObjectTime gives the file the object's Last-Modified, as [Downloader.DownloadPrefix] always does. Without it the file has the
 // time of the download.
 //
@@ -833,6 +863,7 @@ func (o *fileOptions) wantsTime() bool { return o.metadata&MetadataTime != 0 }
 // requestOptions say what requests carry, and which client makes them.
 type requestOptions struct {
 	request    bucket.Extra                          // for buckets
+	fallback   []*oss.Client                         // for buckets, after the client of New
 	refresh    func(context.Context) (string, error) // for URLs; nil: none
 	httpClient *http.Client                          // for URLs; nil: the Downloader's own
 	headers    http.Header                           // for URLs

@@ -193,6 +193,13 @@ func TestEveryOptionAtEveryEntryPoint(t *testing.T) {
 		"WithProgress":      {everywhere, func(*entry) ossdl.Option { return ossdl.WithProgress(func(ossdl.Progress) {}) }},
 		"WithRetry":         {network, func(*entry) ossdl.Option { return ossdl.WithRetry(ossdl.RetryPolicy{Attempts: 1}) }},
 		"WithStallTimeout":  {network, func(*entry) ossdl.Option { return ossdl.WithStallTimeout(time.Minute) }},
+		"WithFallback": {"New", func(e *entry) ossdl.Option {
+			other, err := e.s.Client(oss.HTTPClient(e.s.HTTPClient()))
+			if err != nil {
+				e.t.Fatal(err)
+			}
+			return ossdl.WithFallback(other)
+		}},
 		"WithRequestOptions": {"New Download DownloadTo Open DownloadPrefix DownloadObjects VerifyPrefix", func(*entry) ossdl.Option {
 			return ossdl.WithRequestOptions(oss.RequestPayer(oss.Requester))
 		}},
@@ -635,5 +642,42 @@ func TestOptionCheck(t *testing.T) {
 		if err := o.Check(); err == nil || !strings.HasPrefix(err.Error(), want) {
 			t.Errorf("got %v, want %s", err, want)
 		}
+	}
+}
+
+// TestFallbackClients checks that the clients of WithFallback are checked like that of New, and that the error says which one is wrong.
+func TestFallbackClients(t *testing.T) {
+	client := func(endpoint, id string, opts ...oss.ClientOption) *oss.Client {
+		c, err := oss.New(endpoint, id, id, opts...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return c
+	}
+	first, good := client("http://a.test", "id"), client("http://b.test", "id")
+	noProvider := client("http://b.test", "id")
+	noProvider.Config.CredentialsProvider = nil
+	for name, c := range map[string]struct {
+		first *oss.Client
+		all   []*oss.Client
+		want  string
+	}{
+		"none":                {first, nil, "WithFallback: no client"},
+		"nil client of New":   {nil, []*oss.Client{good}, "WithFallback: New was given no client"},
+		"nil":                 {first, []*oss.Client{good, nil}, "WithFallback: client 2: it is nil"},
+		"twice":               {first, []*oss.Client{good, good}, "WithFallback: client 2: it is given twice"},
+		"that of New":         {first, []*oss.Client{first}, "WithFallback: client 1: it is given twice"},
+		"no endpoint":         {first, []*oss.Client{client("https://", "id")}, "WithFallback: client 1: the client's endpoint"},
+		"option of no effect": {first, []*oss.Client{client("http://b.test", "id", oss.HTTPClient(http.DefaultClient), oss.Proxy("http://p.test"))}, "WithFallback: client 1: client option oss.Proxy"},
+		"unsigned":            {first, []*oss.Client{client("http://b.test", "")}, "no access key"},
+		"signed":              {client("http://a.test", ""), []*oss.Client{good}, "no access key"},
+		"no provider":         {first, []*oss.Client{noProvider}, "WithFallback: client 1: its credentials provider is nil"},
+	} {
+		if _, err := ossdl.New(c.first, ossdl.WithFallback(c.all...)); err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: %v, want %q", name, err, c.want)
+		}
+	}
+	if _, err := ossdl.New(first, ossdl.WithFallback(good, client("http://c.test", "id"))); err != nil {
+		t.Error(err)
 	}
 }

@@ -1,7 +1,7 @@
 // Package bucket makes the requests to one bucket; it alone knows the SDK's client, connection and options, and so
 // signatures and credentials. It must not know retries, slots or files, nor which call of the library led to a request. Its
 // invariant: no header and no error that leaves it holds a credential, and a request is sent again only if a new signature may
-// be accepted, or another address of the host may answer better.
+// be accepted, or another address of the host or another endpoint may answer better.
 package bucket
 
 import (
@@ -39,6 +39,8 @@ type Client struct {
 	answered atomic.Bool  // the credentials were accepted once
 
 	behind atomic.Pointer[noKeyError] // the last request that was given up while it waited for the credentials provider
+
+	ways *ways // all endpoints, of which this one is the first; nil: it is the only one
 }
 
 // New makes a client for the bucket name that adds extra to each request. It asks the credentials provider of client, and
@@ -59,6 +61,15 @@ func (c *Client) Object(key string) (*Source, error) {
 	if err := CheckKey(key); err != nil {
 		return nil, err
 	}
+	s, err := c.objectHere(key)
+	if err == nil && c.ways != nil {
+		s.over, err = newSeveral(c.ways, key)
+	}
+	return s, err
+}
+
+// objectHere returns the source of one object at this endpoint alone.
+func (c *Client) objectHere(key string) (*Source, error) {
 	s := &Source{client: c, id: object.Identity{Bucket: c.name, Key: key}}
 	if c.keys == noKey {
 		var err error
@@ -149,7 +160,7 @@ func (c *Client) sign(ctx context.Context, do func(oss.ProgressListener) (*oss.R
 		select {
 		case <-earlier.behind:
 		case <-ctx.Done():
-			return nil, &noKeyError{context.Cause(ctx), earlier.behind}
+			return nil, &unsentError{&noKeyError{context.Cause(ctx), earlier.behind}}
 		}
 	}
 	asked := newQuestion()
@@ -157,8 +168,17 @@ func (c *Client) sign(ctx context.Context, do func(oss.ProgressListener) (*oss.R
 	if e, ok := err.(*noKeyError); ok {
 		c.behind.Store(e)
 	}
+	if err != nil && !asked.isSigned() {
+		err = &unsentError{err}
+	}
 	return resp, err
 }
+
+// unsentError says that a request was not sent, since there were no credentials to sign it with.
+type unsentError struct{ err error }
+
+func (e *unsentError) Error() string { return e.err.Error() }
+func (e *unsentError) Unwrap() error { return e.err }
 
 // cleaned removes the secrets of a request from what the SDK returned for it.
 func cleaned(sent *transport.Secrets, resp *oss.Response, err error) (*oss.Response, error) {
@@ -205,6 +225,13 @@ func (c *Client) failure(ctx context.Context, resp *oss.Response, err error) err
 	if errors.As(err, &panicked) {
 		return err
 	}
+	var unsent *unsentError
+	if errors.As(err, &unsent) {
+		if cause := context.Cause(ctx); cause != nil {
+			return &unsentError{cause}
+		}
+		return &unsentError{object.WithoutURL(unsent.err)}
+	}
 	var proxy *transport.ProxyError
 	switch cause := context.Cause(ctx); {
 	case cause != nil:
@@ -235,9 +262,17 @@ func (c *Client) correct(err error) bool {
 	return refused.KeyEnded(c.answered.Load())
 }
 
-// open asks for something other than the bytes of an object. The answer is a success of OSS, with its body unread. Like
+// open asks for something other than the bytes of an object. If there are several endpoints, it asks the one that works.
+func (c *Client) open(ctx context.Context, method, key string, params map[string]any) (*oss.Response, error) {
+	if c.ways != nil {
+		return c.ways.open(ctx, method, key, params)
+	}
+	return c.openHere(ctx, method, key, params)
+}
+
+// openHere asks this endpoint. The answer is a success of OSS, with its body unread. Like
 // [Source.Get], it repeats the request if a new signature may be accepted, or another address may answer better.
-func (c *Client) open(ctx context.Context, method, key string, params map[string]any) (resp *oss.Response, err error) {
+func (c *Client) openHere(ctx context.Context, method, key string, params map[string]any) (resp *oss.Response, err error) {
 	doubt := func(err error) bool { return object.Doubtful(err) || errors.Is(err, errForeign) }
 	err = transport.Elsewhere(ctx, c.client.HTTPClient, doubt, func(ctx context.Context, _ *transport.Trace) error {
 		if resp, err = c.openOnce(ctx, method, key, params); err != nil && c.correct(err) {

@@ -37,6 +37,8 @@ type wireFault struct {
 	at  int
 	err error
 
+	forever bool // all later events fail, too
+
 	mu   sync.Mutex
 	gone *sync.Cond // a connection
 	n    int
@@ -56,10 +58,10 @@ func (w *wireFault) next(what string) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.n++
-	if w.n-1 != w.at {
+	if again := w.hit != "" && w.forever; w.n-1 != w.at && !again {
 		return nil
 	}
-	w.hit = what
+	w.hit = cmp.Or(w.hit, what)
 	return &net.OpError{Op: what, Net: "tcp", Err: w.err}
 }
 
