@@ -273,7 +273,7 @@ func documentedOptions(t *testing.T) []documentedOption {
 	for name, zero := range map[string]bool{
 		"WithPartSize": s.partSize == 0, "WithConcurrency": s.concurrency == 0, "WithRateLimit": s.rateLimit == 0,
 		"WithRequestOptions": s.request.Headers == nil && s.request.Params == nil, "WithVersionID": s.object.versionID == "",
-		"WithIfMatch": s.object.ifMatch == "", "WithRange": s.object.asked == nil, "WithGrowing": !s.growing, "WithChecksum": s.object.newHash == nil,
+		"WithIfMatch": s.object.ifMatch == "", "WithRange": s.object.asked == nil, "WithGrowing": !s.growing, "WithDecryption": s.keys == nil, "WithChecksum": s.object.newHash == nil,
 		"WithCheckpoint": s.checkpoint == checkpointPlace{}, "WithMkdirAll": !s.mkdir, "WithoutPreallocation": !s.sparse, "WithURLRefresh": s.refresh == nil,
 		"WithObjectTime": !s.objectTimes, "WithMetadata": s.metadata == 0,
 		"WithHTTPClient": s.httpClient == nil, "WithInclude": s.include == nil, "WithExclude": s.exclude == nil,
@@ -300,6 +300,7 @@ func documentedOptions(t *testing.T) []documentedOption {
 		{WithIfMatch("e"), "any", nil},
 		{WithRange(0, -1), "the whole object", nil},
 		{WithGrowing(), "ErrObjectChanged", nil},
+		{WithDecryption(), "objects come as they are stored", nil},
 		{WithChecksum(sha256.New, make([]byte, sha256.Size)), "OSS's CRC-64 only", nil},
 		{WithCheckpoint("cp"), "in PATH.cp", nil},
 		{WithCheckpointDir("dir"), "in PATH.cp", nil},
