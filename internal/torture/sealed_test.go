@@ -36,7 +36,11 @@ func TestDecryption(t *testing.T) {
 		t.Run(string(through), func(t *testing.T) {
 			st := newServerStage(t, stageConfig{through: through, sealed: true})
 			sum := sha256.Sum256(harness.Bytes(t, st.content))
-			for _, opts := range [][]ossdl.Option{nil, {ossdl.WithChecksum(sha256.New, sum[:])}, {ossdl.WithConcurrency(1), ossdl.WithPartSize(lieSize)}} {
+			calls := [][]ossdl.Option{nil, {ossdl.WithConcurrency(1), ossdl.WithPartSize(lieSize)}}
+			if through != viaWriter { // its writer cannot be read back
+				calls = append(calls, []ossdl.Option{ossdl.WithChecksum(sha256.New, sum[:])})
+			}
+			for _, opts := range calls {
 				var logged harness.Records
 				res, err := st.download(append(opts, ossdl.WithLogger(logged.Logger()))...)
 				if err != nil || !res.Verified || res.Encrypted {
