@@ -9,6 +9,7 @@ import (
 
 	"github.com/ossdl/ossdl/internal/localfile"
 	"github.com/ossdl/ossdl/internal/object"
+	"github.com/ossdl/ossdl/internal/sealed"
 )
 
 // The errors that a caller can act on; [errors.Is] finds them at any depth of an error.
@@ -36,6 +37,9 @@ var (
 	ErrInUse = localfile.ErrInUse
 	// ErrArchived says that the object must be restored before it can be read. This library restores nothing.
 	ErrArchived = object.ErrArchived
+	// ErrDecryption says that an encrypted object cannot be decrypted with the keys of [WithDecryption]: none of them is the one
+	// that it was encrypted with, or its metadata is not what the SDKs write. Nothing was written.
+	ErrDecryption = sealed.ErrDecryption
 	// ErrExpired says that the signed URL or the security token has expired. The same call with a new one resumes.
 	ErrExpired = object.ErrExpired
 	// ErrNoSpace says that the disk, or the quota on it, is full. The same call resumes once there is room.

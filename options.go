@@ -18,6 +18,7 @@ import (
 
 	"github.com/ossdl/ossdl/internal/bucket"
 	"github.com/ossdl/ossdl/internal/fsys"
+	"github.com/ossdl/ossdl/internal/sealed"
 	"github.com/ossdl/ossdl/internal/testhook"
 	"github.com/ossdl/ossdl/internal/transport"
 	"github.com/ossdl/ossdl/internal/tree"
@@ -263,6 +264,70 @@ func (o *objectOptions) makeHash() (hash.Hash, error) {
 		return h, nil
 	}
 	return nil, fmt.Errorf("WithChecksum: %w", errNilHash)
+}
+
+// WithDecryption decrypts objects that an encryption client of an SDK has encrypted with one of these master keys; see [Unwrapper]
+// and [ReadRSAKeys]. Other objects come as they are stored. Without the option that goes for all objects: Result.Encrypted and a
+// warning say that the bytes are ciphertext.
+//
+// The metadata of an object says how its key is wrapped, and may have a description (matdesc) of the master key. The keys
+// with the same description are tried. If there are none, those without one are tried; for an object without a
+// description, all. A key for another way to wrap is never tried.
+//
+// If no key opens the object, or its metadata is not what the SDKs write, the call fails with [ErrDecryption]. Nothing is written
+// then: an old file stays, and so does what an earlier call has left.
+//
+// Sizes, offsets, Result.CRC64 and the digest of [WithChecksum] are those of the plaintext. The service's CRC-64, and that of an
+// [Object], is that of the ciphertext. It verifies the plaintext all the same, because one follows from the other, and also what an
+// earlier call has written. It cannot show that the key is the right one. RSA and KMS refuse to unwrap with another key, and
+// WithChecksum verifies both. What an earlier call has left is continued only if it was decrypted in the same way.
+//
+// A processed object, of a URL with x-oss-process, comes as the service sends it.
+//
+// It applies to [New], all downloads and [Downloader.VerifyPrefix].
+func WithDecryption(keys ...Unwrapper) Option {
+	return Option{"WithDecryption", inNew | inDownloads | inVerifyPrefix, func(s *settings) error {
+		if len(keys) == 0 {
+			return errors.New("no keys; omit the option to leave objects encrypted")
+		}
+		s.keys = nil
+		for _, k := range keys {
+			if k == nil {
+				return errors.New("nil key")
+			}
+			s.keys = append(s.keys, k)
+		}
+		return nil
+	}}
+}
+
+// Unwrapper is a master key for [WithDecryption]. A MasterCipher of aliyun-oss-go-sdk/oss/crypto or of
+// alibabacloud-oss-go-sdk-v2/oss/crypto is one, for RSA and KMS alike.
+//
+// Its methods must be safe for concurrent use. Decrypt is called twice for each object. It has no context: when that of the
+// call ends, the call does not wait for it. A panic ends the call, and is raised again in the caller's goroutine.
+type Unwrapper interface {
+	// Decrypt unwraps what the key has wrapped.
+	Decrypt(wrapped []byte) ([]byte, error)
+	// GetWrapAlgorithm returns the way to wrap, as it is in the metadata of objects: RSA/NONE/PKCS1Padding, KMS/ALICLOUD.
+	GetWrapAlgorithm() string
+	// GetMatDesc returns the description of the key, as JSON; "" if it has none.
+	GetMatDesc() string
+}
+
+// ReadRSAKeys returns the keys in a PEM file, for [WithDecryption]: those of each RSA private key in it, as PRIVATE KEY (PKCS #8) or
+// RSA PRIVATE KEY (PKCS #1). They have no description. A file without such a key, and a key with a passphrase, is an error, which
+// quotes nothing of the file.
+func ReadRSAKeys(pem []byte) ([]Unwrapper, error) {
+	keys, err := sealed.ReadRSA(pem)
+	if err != nil {
+		return nil, fmt.Errorf("ossdl: read RSA keys: %w", err)
+	}
+	all := make([]Unwrapper, len(keys))
+	for i, k := range keys {
+		all[i] = k
+	}
+	return all, nil
 }
 
 // WithProgress calls fn as the download progresses: at most ten times a second, and once more when it has succeeded or failed.
@@ -835,8 +900,9 @@ type fetchOptions struct {
 	rateLimit   int64 // bytes per second; 0: none
 	retry       RetryPolicy
 	stall       time.Duration
-	readAhead   int64 // bytes, for a Reader
-	growing     bool  // accept what is appended to an object
+	readAhead   int64        // bytes, for a Reader
+	growing     bool         // accept what is appended to an object
+	keys        []sealed.Key // for encrypted objects; nil: those come as they are stored
 }
 
 // objectOptions say which bytes of which version are wanted.

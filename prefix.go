@@ -28,7 +28,6 @@ import (
 	"github.com/ossdl/ossdl/internal/fsys"
 	"github.com/ossdl/ossdl/internal/localfile"
 	"github.com/ossdl/ossdl/internal/manifest"
-	"github.com/ossdl/ossdl/internal/object"
 	"github.com/ossdl/ossdl/internal/slots"
 	"github.com/ossdl/ossdl/internal/tree"
 )
@@ -596,7 +595,7 @@ func (p *prefixCall) count(o *item, err error) {
 	if err == nil {
 		p.res.Done++
 		p.res.Bytes += now.Total
-		if object.IsEncrypted(c.engine.Header()) {
+		if c.isCiphertext() {
 			p.res.Encrypted++
 		}
 		if !c.durable {

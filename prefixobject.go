@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io/fs"
 	"maps"
+	"net/http"
 	"os"
 	"path"
 	"path/filepath"
@@ -38,6 +39,8 @@ type item struct {
 	summed   bool          // the file that was there was read
 	sha256   []byte        // of that file; nil: not computed
 	call     *call         // its download; nil until that has begun
+
+	header http.Header // of the HEAD request, if the object was encrypted and is to be decrypted; else nil
 }
 
 // isFolder reports whether the key stands for a folder.
@@ -146,8 +149,9 @@ func (p *prefixCall) fetchMissing(ctx context.Context, o *item) error {
 	}
 	there, err := p.isThere(ctx, o, fi)
 	if there && p.manifest != nil && !o.summed { // the manifest says what is in the file, not what should be
-		err = p.read(ctx, o)
-		there = o.givenCRC() == 0 || o.givenCRC() == o.crc
+		if err = p.read(ctx, o); err == nil && o.givenCRC() != 0 {
+			there, err = p.hasGivenCRC(ctx, o)
+		}
 	}
 	if err != nil {
 		return err
@@ -197,8 +201,8 @@ func (p *prefixCall) isThere(ctx context.Context, o *item, fi fs.FileInfo) (bool
 			byCRC = !sure
 		}
 	}
-	if want := o.givenCRC(); want != 0 {
-		return p.hasCRC(ctx, o, want)
+	if o.givenCRC() != 0 {
+		return p.hasGivenCRC(ctx, o)
 	}
 	f, err := p.head(ctx, o)
 	if err != nil || fi.Size() != f.Size {
@@ -216,9 +220,10 @@ func (p *prefixCall) isThere(ctx context.Context, o *item, fi fs.FileInfo) (bool
 
 // head asks for the facts of an object.
 func (p *prefixCall) head(ctx context.Context, o *item) (f object.Facts, err error) {
+	var h http.Header
 	err = p.ask(ctx, "HEAD", func(ctx context.Context, _ *engine.Meter) (err error) {
 		o.asked++
-		f, err = p.bucket.Head(ctx, o.Key, o.version())
+		f, h, err = p.bucket.Head(ctx, o.Key, o.version())
 		return err
 	})
 	if err == nil {
@@ -226,17 +231,50 @@ func (p *prefixCall) head(ctx context.Context, o *item) (f object.Facts, err err
 	}
 	if err == nil {
 		o.found = &f
+		if p.cfg.keys != nil && object.IsEncrypted(h) {
+			o.header = h
+		}
 	}
 	return f, err
 }
 
-// hasCRC reports whether the file has a CRC-64.
-func (p *prefixCall) hasCRC(ctx context.Context, o *item, want uint64) (bool, error) {
-	if err := p.read(ctx, o); err != nil {
+// hasGivenCRC reports whether the file is that of an object with the CRC-64 that the caller has given.
+func (p *prefixCall) hasGivenCRC(ctx context.Context, o *item) (bool, error) {
+	has, err := p.hasCRC(ctx, o, o.givenCRC())
+	if has || err != nil || p.cfg.keys == nil || o.found != nil {
+		return has, err
+	}
+	// If the object is encrypted, that of the file is another one.
+	if _, err := p.head(ctx, o); err != nil || o.header == nil {
 		return false, err
 	}
-	o.verified = o.crc == want
-	return o.verified, nil
+	return p.hasCRC(ctx, o, o.givenCRC())
+}
+
+// hasCRC reports whether the file is that of an object with a CRC-64.
+func (p *prefixCall) hasCRC(ctx context.Context, o *item, want uint64) (bool, error) {
+	if !o.summed {
+		if err := p.read(ctx, o); err != nil {
+			return false, err
+		}
+	}
+	stored, err := p.storedCRC(ctx, o, o.crc, o.there)
+	o.verified = err == nil && stored == want
+	return o.verified, err
+}
+
+// storedCRC returns the CRC-64 of an object as it is stored, from that of its file, which has size bytes.
+func (p *prefixCall) storedCRC(ctx context.Context, o *item, crc uint64, size int64) (uint64, error) {
+	if o.header == nil {
+		return crc, nil
+	}
+	stream, err := newOpener(p.cfg.keys, p.panics).Open(o.header).Stream(ctx)
+	if err != nil {
+		return 0, err
+	}
+	buf := p.d.buffers.Get()
+	defer p.d.buffers.Put(buf)
+	return stream.Stored(ctx, crc, size, buf)
 }
 
 // timeOf returns the time that the file of an object gets.

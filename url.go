@@ -105,6 +105,7 @@ func (d *Downloader) urlCall(where entryPoints, signedURL string, opts []Option)
 		case cfg.object.ifMatch != "":
 			return nil, fmt.Errorf("%s: WithIfMatch does not apply to a URL with x-oss-process", addr)
 		}
+		cfg.keys = nil
 	}
 	p := &panics{}
 	src := weburl.NewSource(d.clientForURLs(&cfg), userAgent, addr, cfg.headers, p.refresh(cfg.refresh))

@@ -223,16 +223,21 @@ func (e *MismatchError) Unwrap() error { return e.service() }
 type FindingError struct {
 	Means error // such as ErrObjectChanged
 	Why   string
+	Cause error // that Why is the text of; nil: none
 	Origin
 }
 
 func (e *FindingError) Error() string { return fmt.Sprintf("%v: %s", e.Means, e.Why) + e.suffix() }
 
 func (e *FindingError) Unwrap() []error {
-	if service := e.service(); service != nil {
-		return []error{e.Means, service}
+	all := []error{e.Means}
+	if e.Cause != nil {
+		all = append(all, e.Cause)
 	}
-	return []error{e.Means}
+	if service := e.service(); service != nil {
+		all = append(all, service)
+	}
+	return all
 }
 
 // PermanentError is a failure that no further attempt can repair.

@@ -21,7 +21,7 @@
 //  7. Damaged, foreign, future or hostile checkpoints cost a fresh start at worst.
 //     TestHostileCheckpoints, FuzzHostileCheckpoint, TestPlantedAtTheWorkingFiles for links; FuzzCheckpoint of the library.
 //  8. Credentials and signatures are in no file, no error, no log.
-//     TestNoSecretAnywhere.
+//     TestNoSecretAnywhere; TestNoKeyAnywhere for the keys of encrypted objects.
 //
 // # Harnesses
 //
