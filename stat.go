@@ -40,7 +40,7 @@ type ObjectInfo struct {
 	ArchiveState ArchiveState `json:"archiveState"`         // "" unless it is of an archive class
 	ThawedUntil  time.Time    `json:"thawedUntil,omitzero"` // when a restored object freezes again
 	Encrypted    bool         `json:"encrypted"`            // by its writer
-	// Header holds the object's headers, as Result.Header does. It is nil from a listing, and if a server refused HEAD.
+	// Header holds the object's headers, as Result.Header does. It is nil from a listing.
 	Header http.Header `json:"-"`
 }
 
@@ -89,7 +89,7 @@ func (d *Downloader) Stat(ctx context.Context, bucket, key string, opts ...Optio
 	var f object.Facts
 	var header http.Header
 	err = c.inquire(ctx, "HEAD", func(ctx context.Context) (err error) {
-		f, header, err = b.Stat(ctx, key, c.versionID)
+		f, header, err = b.Head(ctx, key, c.versionID)
 		return err
 	})
 	if err != nil {
