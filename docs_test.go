@@ -273,7 +273,7 @@ func documentedOptions(t *testing.T) []documentedOption {
 	for name, zero := range map[string]bool{
 		"WithPartSize": s.partSize == 0, "WithConcurrency": s.concurrency == 0, "WithRateLimit": s.rateLimit == 0,
 		"WithRequestOptions": s.request.Headers == nil && s.request.Params == nil, "WithVersionID": s.object.versionID == "",
-		"WithIfMatch": s.object.ifMatch == "", "WithRange": s.object.asked == nil, "WithGrowing": !s.growing, "WithChecksum": s.object.newHash == nil,
+		"WithIfMatch": s.object.ifMatch == "", "WithRange": s.object.asked == nil, "WithGrowing": !s.growing, "WithRestore": s.restore == nil, "WithChecksum": s.object.newHash == nil,
 		"WithCheckpoint": s.checkpoint == checkpointPlace{}, "WithMkdirAll": !s.mkdir, "WithoutPreallocation": !s.sparse, "WithURLRefresh": s.refresh == nil,
 		"WithObjectTime": !s.objectTimes, "WithMetadata": s.metadata == 0,
 		"WithHTTPClient": s.httpClient == nil, "WithInclude": s.include == nil, "WithExclude": s.exclude == nil,
@@ -300,6 +300,8 @@ func documentedOptions(t *testing.T) []documentedOption {
 		{WithIfMatch("e"), "any", nil},
 		{WithRange(0, -1), "the whole object", nil},
 		{WithGrowing(), "ErrObjectChanged", nil},
+		{WithRestore(RestorePolicy{}), "ErrArchived", []string{fmt.Sprintf("1 to %d days", MaxRestoreDays),
+			fmt.Sprintf("default %d day", defaultRestore.Days), fmt.Sprintf("pauses of %v to %v", defaultRestore.PollMin, defaultRestore.PollMax)}},
 		{WithChecksum(sha256.New, make([]byte, sha256.Size)), "OSS's CRC-64 only", nil},
 		{WithCheckpoint("cp"), "in PATH.cp", nil},
 		{WithCheckpointDir("dir"), "in PATH.cp", nil},

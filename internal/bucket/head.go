@@ -28,6 +28,16 @@ func (c *Client) Head(ctx context.Context, key, version string) (object.Facts, e
 	return object.ReadHead(resp.Headers)
 }
 
+// HeadArchived is Head for an object that was refused as frozen, of which the state is wanted. If the answer does not say the
+// class, the first byte is asked for: some caches drop the headers.
+func (c *Client) HeadArchived(ctx context.Context, key, version string) (object.Facts, error) {
+	f, err := c.Head(ctx, key, version)
+	if err == nil && f.Frost.Class == "" {
+		return c.firstByte(ctx, key, version)
+	}
+	return f, err
+}
+
 // refusesHead reports whether a server may have refused HEAD, and not the object. A refusal of OSS costs one request more,
 // which brings the reason: the answer to HEAD has no body.
 func refusesHead(err error) bool {
@@ -40,6 +50,12 @@ func refusesHead(err error) bool {
 		return true
 	}
 	return false
+}
+
+// Readable returns nil if the first byte of an object can be read, as that of an archived one in some buckets.
+func (c *Client) Readable(ctx context.Context, key, version string) error {
+	_, err := c.firstByte(ctx, key, version)
+	return err
 }
 
 // firstByte asks for the first byte of an object, and returns the facts of the answer.
@@ -57,5 +73,7 @@ func (c *Client) firstByte(ctx context.Context, key, version string) (object.Fac
 		return object.Facts{}, err
 	}
 	a.Body.Close()
+	a.Frost = object.ReadFrost(a.Header.Get("X-Oss-Storage-Class"), a.Header.Get("X-Oss-Restore"))
+	a.Frost.State = object.Restored // as good as: it was read
 	return a.Facts, nil
 }

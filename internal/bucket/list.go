@@ -42,6 +42,7 @@ type Entry struct {
 	Symlink bool
 	// Appendable says that the object may grow. Whether its ETag changes then is not documented.
 	Appendable bool
+	Frost      object.Frost // of objects of the archive classes; zero for others
 }
 
 // listPage is the part of ListObjectsV2's answer that is used here.
@@ -206,6 +207,15 @@ func (p *listPage) takeEntry(e *Entry, name, text []byte) (err error) {
 		}
 	case "LastModified":
 		e.Modified, err = parseTime(text)
+	case "StorageClass":
+		if class := object.ArchiveClass(text); class != "" {
+			e.Frost.Class = class
+			e.Frost.State = max(e.Frost.State, object.Frozen)
+		}
+	case "RestoreInfo":
+		class := e.Frost.Class
+		e.Frost = object.ReadFrost(object.Archive, string(text))
+		e.Frost.Class = class // which may come after it
 	}
 	return err
 }
@@ -317,6 +327,9 @@ func readPage(in *pageReader, at Cursor) (entries []Entry, next Cursor, err erro
 		}
 		next.after, next.empty = key, 0
 		c.Key = key
+		if c.Frost.Class == "" {
+			c.Frost = object.Frost{}
+		}
 	}
 	if !page.truncated {
 		return page.contents, next, nil

@@ -45,6 +45,7 @@ type Facts struct {
 	Symlink      bool // the headers may be those of the link and not of its target
 	Appendable   bool // the object can grow
 	Stored       Stored
+	Frost        Frost // only of a HEAD
 	Origin
 }
 
@@ -282,6 +283,7 @@ func (a *Answer) readWhole(r Request, length int64, hasLength bool) error {
 // ReadHead reads what the answer to a HEAD says of the object.
 func ReadHead(h http.Header) (Facts, error) {
 	f := readFacts(h)
+	f.Frost = ReadFrost(h.Get("X-Oss-Storage-Class"), h.Get("X-Oss-Restore"))
 	var ok bool
 	if f.Size, ok = contentLength(h); !ok {
 		return Facts{}, errors.New("answer to HEAD without Content-Length")
