@@ -57,8 +57,9 @@
 // # Errors
 //
 // Errors that a caller can act on are found with [errors.Is]: [ErrNotFound], [ErrObjectChanged], [ErrChecksum], [ErrRange],
-// [ErrInUse], [ErrArchived], [ErrDecryption], [ErrExpired], [ErrNoSpace], [ErrTooLarge] and [ErrDifferent]. A [*PartError] says
-// which bytes could not be downloaded. If the service answered, [errors.As] finds an oss.ServiceError with the request ID. No error, log line or file
+// [ErrInUse], [ErrArchived], [ErrRestoring], [ErrDecryption], [ErrExpired], [ErrNoSpace], [ErrTooLarge] and [ErrDifferent]. A
+// [*PartError] says which bytes could not be downloaded, an [*ArchivedError] what state an archived object is in. If the service
+// answered, [errors.As] finds an oss.ServiceError with the request ID. No error, log line or file
 // contains a credential, a token or the query of a signed URL.
 //
 // # Options
@@ -68,7 +69,7 @@
 //   - requests: [WithPartSize], [WithConcurrency], [WithRateLimit], [WithRetry], [WithStallTimeout], [WithRequestOptions],
 //     [WithFallback]
 //   - what to download: [WithVersionID], [WithIfMatch], [WithRange], [WithGrowing], [WithChecksum],
-//     [WithDecryption]
+//     [WithDecryption], [WithRestore]
 //   - files: [WithCheckpoint], [WithCheckpointDir], [WithoutCheckpoint], [WithoutPreallocation], [WithMkdirAll],
 //     [WithObjectTime], [WithMetadata]
 //   - URLs: [WithURLRefresh], [WithHTTPClient], [WithHeader]
@@ -89,6 +90,7 @@ import (
 	"runtime"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/aliyun/aliyun-oss-go-sdk/oss"
@@ -102,6 +104,7 @@ import (
 	"github.com/ossdl/ossdl/internal/sealed"
 	"github.com/ossdl/ossdl/internal/slots"
 	"github.com/ossdl/ossdl/internal/span"
+	"github.com/ossdl/ossdl/internal/thaw"
 )
 
 // Version is the version of this library. Every request names it in its User-Agent: after what the SDK's client sends
@@ -192,6 +195,10 @@ type call struct {
 	nth   int // which object of a prefix it is, in the order in which they are begun
 
 	fetched bool // all bytes of an object of a prefix are there
+
+	parks    bool        // an object that is frozen is an error: the call of the prefix restores it
+	thawing  atomic.Bool // the object is being restored
+	restored atomic.Bool // a restore that this call has asked for was accepted
 
 	panics *panics // of the caller's functions
 
@@ -309,7 +316,7 @@ const maxRounds = 3
 func (c *call) fetchUntilVerified(ctx context.Context, e *engine.Engine) (verdict, error) {
 	anew := false
 	for round := 1; ; round++ {
-		if err := e.Run(ctx); err != nil {
+		if err := c.run(ctx, e); err != nil {
 			return verdict{}, err
 		}
 		v, err := c.verify(ctx, e)
@@ -339,6 +346,85 @@ func (c *call) fetchUntilVerified(ctx context.Context, e *engine.Engine) (verdic
 		e.Parts.Reset()
 		c.stats.Resumed.Store(0)
 	}
+}
+
+// run fetches what is missing. An object that is frozen is restored meanwhile, if the caller wants that; nothing else of the call
+// is running as long as it thaws.
+func (c *call) run(ctx context.Context, e *engine.Engine) error {
+	src, ok := c.src.(frozenSource)
+	t := &thaw.Thaw{Object: &frozenCall{c, src}, Log: c.cfg.log}
+	if c.cfg.restore != nil {
+		t.Policy = c.cfg.restore.thaw()
+	}
+	for had := int64(0); ; {
+		err := e.Run(ctx)
+		switch {
+		case c.parks || !errors.Is(err, ErrArchived):
+			return err
+		case !ok:
+			return archived(object.Frost{}, err)
+		}
+		if c.cfg.restore == nil {
+			f, _ := t.Object.Look(ctx)
+			return archived(f, err)
+		}
+		c.thawing.Store(true) // for progress
+		has := c.stats.Downloaded.Load()
+		f, terr := t.Wait(ctx, has > had)
+		had = has
+		c.thawing.Store(false)
+		c.restored.Store(t.Asked.Begun)
+		if terr != nil {
+			return archived(f, terr)
+		}
+	}
+}
+
+// frozenSource is a source whose object may have to be restored.
+type frozenSource interface {
+	Head(ctx context.Context, version string) (object.Facts, error)
+	Restore(ctx context.Context, version string, days int, tier string) (begun bool, err error)
+}
+
+// frozenCall makes the requests for the restore of a call's object.
+type frozenCall struct {
+	c   *call
+	src frozenSource
+}
+
+// Look implements [thaw.Object].
+func (f *frozenCall) Look(ctx context.Context) (frost object.Frost, err error) {
+	err = f.c.ask(ctx, "HEAD", func(ctx context.Context) error {
+		facts, err := f.src.Head(ctx, f.c.versionID)
+		frost = facts.Frost
+		return err
+	})
+	return frost, err
+}
+
+// Restore implements [thaw.Object].
+func (f *frozenCall) Restore(ctx context.Context, days int, tier string) (begun bool, err error) {
+	f.c.cfg.log.Info("asking for the restore", "days", days, "tier", tier)
+	err = f.c.ask(ctx, "restore", func(ctx context.Context) (err error) {
+		begun, err = f.src.Restore(ctx, f.c.versionID, days, tier)
+		return err
+	})
+	if err != nil {
+		err = fmt.Errorf("restore: %w", err)
+	}
+	return begun, err
+}
+
+// ask makes a request for anything but the object's bytes, by the same rules.
+func (c *call) ask(ctx context.Context, what string, request func(context.Context) error) error {
+	dog := engine.NewWatchdog(c.cfg.stall)
+	defer dog.Start(c.d.gate.Tick)()
+	retrier := engine.NewRetrier(c.d.gate, c.lane, slots.Retry(c.cfg.retry), c.cfg.log, func() { c.stats.Retries.Add(1) })
+	_, err := retrier.TryUntil(ctx, func(ctx context.Context) error {
+		c.stats.Requests.Add(1)
+		return dog.Do(ctx, func(ctx context.Context, _ *engine.Meter) error { return request(ctx) })
+	}, "request", what)
+	return err
 }
 
 // newForClient is New for a client whose options are left as they are.
@@ -378,6 +464,9 @@ func (d *Downloader) bucketCall(ctx context.Context, where entryPoints, verb, bu
 	cfg, err := d.cfg.with(where, opts)
 	if err != nil {
 		return nil, nameError(verb, bucket, key, err)
+	}
+	if cfg.restore != nil && cfg.restore.StartOnly {
+		return nil, nameError(verb, bucket, key, fmt.Errorf("WithRestore: StartOnly applies to %v, which download nothing then", inMany))
 	}
 	src, err := d.bucketSource(ctx, bucket, key, &cfg)
 	if err != nil {
@@ -773,6 +862,9 @@ func (c *call) snapshot() Progress {
 	p := Progress{
 		Resumed: c.stats.Resumed.Load(), InFlight: int(c.stats.InFlight.Load()),
 		Retries: int(c.stats.Retries.Load()), Requests: int(c.stats.Requests.Load()),
+	}
+	if c.thawing.Load() {
+		p.Restoring = 1
 	}
 	c.mu.Lock()
 	e := c.engine

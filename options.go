@@ -20,6 +20,7 @@ import (
 	"github.com/ossdl/ossdl/internal/fsys"
 	"github.com/ossdl/ossdl/internal/sealed"
 	"github.com/ossdl/ossdl/internal/testhook"
+	"github.com/ossdl/ossdl/internal/thaw"
 	"github.com/ossdl/ossdl/internal/transport"
 	"github.com/ossdl/ossdl/internal/tree"
 	"github.com/ossdl/ossdl/internal/weburl"
@@ -44,6 +45,11 @@ const (
 	DefaultReadAhead = 64 << 20
 	// MinReadAhead is the lowest value that [WithReadAhead] accepts, in bytes.
 	MinReadAhead = 1 << 20
+	// MaxRestoreDays is the highest value of [RestorePolicy].Days. Objects of class Archive allow 7.
+	MaxRestoreDays = thaw.MaxDays
+	// MinRestorePoll and MaxRestorePoll limit [RestorePolicy].PollMin and PollMax.
+	MinRestorePoll = 100 * time.Millisecond
+	MaxRestorePoll = 6 * time.Hour
 )
 
 // Option changes how a [Downloader] or one of its calls works.
@@ -231,6 +237,87 @@ func WithGrowing() Option {
 	}}
 }
 
+// WithRestore restores archived objects before they are downloaded, which costs money: OSS charges for each restore by the size
+// of the object. Without the option such an object is [ErrArchived].
+//
+// A restore is asked for only if the object is frozen. If one is under way, also one that an interrupted call has asked for,
+// the call waits for it, whatever its tier. A restored object is downloaded at once. So is an object of class Archive in a bucket
+// with direct reading.
+//
+// The call waits until the object can be read, a minute or days, depending on class and tier. End it by its context: the same call
+// made again asks for nothing twice. The first look comes within a minute. The pauses between looks then double, from PollMin to
+// PollMax. Each look is a HEAD request. If the object freezes again before it is downloaded, it is restored again.
+//
+// [Downloader.DownloadPrefix] asks for the restore of all frozen objects first, up to 100 a second, and downloads others
+// meanwhile. The listing is read up to 100,000 readable objects ahead for that. An object that waits or thaws takes some 500 bytes of
+// memory. In a round of looks, 1,000 objects in a row that still thaw end the round, and the next one goes on behind them.
+// [Downloader.DownloadObjects] makes a HEAD request for each object that it does not skip, to find out the class.
+//
+// The permission oss:RestoreObject is needed, and oss:RestoreObjectVersion for versions that the caller names. Days and tiers that
+// the class of an object does not have are [ErrArchived], before the restore is asked for.
+//
+// It applies to [New], [Downloader.Download], [Downloader.DownloadTo], [Downloader.Open], [Downloader.DownloadPrefix] and
+// [Downloader.DownloadObjects]. A signed URL can restore nothing.
+func WithRestore(p RestorePolicy) Option {
+	return Option{"WithRestore", inNew | inSDK, func(s *settings) error {
+		r, err := p.withDefaults()
+		s.restore = &r
+		return err
+	}}
+}
+
+// RestorePolicy says how archived objects are restored; see [WithRestore]. A zero field means its default.
+type RestorePolicy struct {
+	// Days is how long an object can be read after its restore; the default is 1. Class Archive allows 1 to 7, the others 1 to
+	// [MaxRestoreDays].
+	Days int
+	// Tier is how fast objects of class ColdArchive or DeepColdArchive are restored, and how much that costs: Expedited, Standard
+	// or Bulk. DeepColdArchive has no Bulk. The default is OSS's, Standard. Class Archive has no tiers.
+	Tier string
+	// PollMin and PollMax limit the pauses between looks; the defaults are 20 s and 10 min. [MinRestorePoll] to [MaxRestorePoll]
+	// are allowed. If only one of the two is given and the default of the other contradicts it, the default gives way.
+	PollMin, PollMax time.Duration
+	// StartOnly makes DownloadPrefix and DownloadObjects ask for restores and return. They download nothing, and write nothing to
+	// the folder. The call returns [ErrRestoring] if an object still thaws. Other calls refuse it.
+	StartOnly bool
+}
+
+// defaultRestore is the policy whose fields are the defaults.
+var defaultRestore = RestorePolicy{Days: 1, PollMin: 20 * time.Second, PollMax: 10 * time.Minute}
+
+// withDefaults returns the policy with a default for each field that is zero.
+func (p RestorePolicy) withDefaults() (RestorePolicy, error) {
+	r := defaultRestore
+	if p.Days != 0 {
+		r.Days = p.Days
+	}
+	r.Tier, r.StartOnly = p.Tier, p.StartOnly
+	if p.PollMin != 0 {
+		r.PollMin = p.PollMin
+		r.PollMax = max(r.PollMax, r.PollMin)
+	}
+	if p.PollMax != 0 {
+		r.PollMax = p.PollMax
+		if p.PollMin == 0 {
+			r.PollMin = min(r.PollMin, r.PollMax)
+		}
+	}
+	switch {
+	case r.PollMin < MinRestorePoll || r.PollMin > MaxRestorePoll:
+		return r, fmt.Errorf("PollMin %v is outside %v to %v", r.PollMin, MinRestorePoll, MaxRestorePoll)
+	case r.PollMax < MinRestorePoll || r.PollMax > MaxRestorePoll:
+		return r, fmt.Errorf("PollMax %v is outside %v to %v", r.PollMax, MinRestorePoll, MaxRestorePoll)
+	case r.PollMin > r.PollMax:
+		return r, fmt.Errorf("PollMin %v is more than PollMax %v", r.PollMin, r.PollMax)
+	}
+	return r, r.thaw().Check()
+}
+
+// thaw returns the policy as package thaw has it.
+func (p RestorePolicy) thaw() thaw.Policy {
+	return thaw.Policy{Days: p.Days, Tier: p.Tier, PollMin: p.PollMin, PollMax: p.PollMax}
+}
+
 // WithChecksum gives a digest that the bytes must have, for example sha256.New and the 32 bytes of a SHA-256. If they have
 // another, the call fails with [ErrChecksum]. If there was no CRC-64 to compare with, the bytes are downloaded once more
 // before the call fails. A digest whose length is not that of the hash is an error.
@@ -379,7 +466,8 @@ func WithObjectResult(fn func(ObjectResult)) Option {
 // was downloaded or was there. [Downloader.VerifyManifest] compares a folder with it.
 //
 // A line has name (of the file, relative and with slashes; that of a folder ends in one), key, size, etag, version, crc64 (a
-// decimal string), lastModified and, with [WithManifestSHA256], sha256. The lines are in the order in which objects are settled.
+// decimal string), lastModified and, with [WithManifestSHA256], sha256. Those of objects that the call has restored have
+// restored, which is true. The lines are in the order in which objects are settled.
 // size and crc64 are those of the file. A file that was there is read for them, unless it was compared by CRC-64 anyway; if a list
 // names a CRC-64 that it does not have, it is downloaded.
 //
@@ -900,10 +988,14 @@ type fetchOptions struct {
 	rateLimit   int64 // bytes per second; 0: none
 	retry       RetryPolicy
 	stall       time.Duration
-	readAhead   int64        // bytes, for a Reader
-	growing     bool         // accept what is appended to an object
-	keys        []sealed.Key // for encrypted objects; nil: those come as they are stored
+	readAhead   int64          // bytes, for a Reader
+	growing     bool           // accept what is appended to an object
+	keys        []sealed.Key   // for encrypted objects; nil: those come as they are stored
+	restore     *RestorePolicy // of archived objects; nil: they are not restored
 }
+
+// startsOnly reports whether the call only asks for restores.
+func (o *fetchOptions) startsOnly() bool { return o.restore != nil && o.restore.StartOnly }
 
 // objectOptions say which bytes of which version are wanted.
 type objectOptions struct {

@@ -189,11 +189,14 @@ func TestEveryOptionAtEveryEntryPoint(t *testing.T) {
 		"WithIfMatch":       {one, func(e *entry) ossdl.Option { return ossdl.WithIfMatch(e.object.ETag) }},
 		"WithRange":         {one, func(*entry) ossdl.Option { return ossdl.WithRange(1, 2) }},
 		"WithGrowing":       {downloads, func(*entry) ossdl.Option { return ossdl.WithGrowing() }},
-		"WithChecksum":      {one, func(e *entry) ossdl.Option { return ossdl.WithChecksum(sha256.New, e.sum[:]) }},
-		"WithDecryption":    {network, func(*entry) ossdl.Option { return ossdl.WithDecryption(&harness.MasterKey{}) }},
-		"WithProgress":      {everywhere, func(*entry) ossdl.Option { return ossdl.WithProgress(func(ossdl.Progress) {}) }},
-		"WithRetry":         {network, func(*entry) ossdl.Option { return ossdl.WithRetry(ossdl.RetryPolicy{Attempts: 1}) }},
-		"WithStallTimeout":  {network, func(*entry) ossdl.Option { return ossdl.WithStallTimeout(time.Minute) }},
+		"WithRestore": {"New Download DownloadTo Open DownloadPrefix DownloadObjects", func(*entry) ossdl.Option {
+			return ossdl.WithRestore(ossdl.RestorePolicy{Days: 7, Tier: "Bulk"})
+		}},
+		"WithChecksum":     {one, func(e *entry) ossdl.Option { return ossdl.WithChecksum(sha256.New, e.sum[:]) }},
+		"WithDecryption":   {network, func(*entry) ossdl.Option { return ossdl.WithDecryption(&harness.MasterKey{}) }},
+		"WithProgress":     {everywhere, func(*entry) ossdl.Option { return ossdl.WithProgress(func(ossdl.Progress) {}) }},
+		"WithRetry":        {network, func(*entry) ossdl.Option { return ossdl.WithRetry(ossdl.RetryPolicy{Attempts: 1}) }},
+		"WithStallTimeout": {network, func(*entry) ossdl.Option { return ossdl.WithStallTimeout(time.Minute) }},
 		"WithFallback": {"New", func(e *entry) ossdl.Option {
 			other, err := e.s.Client(oss.HTTPClient(e.s.HTTPClient()))
 			if err != nil {
@@ -262,6 +265,7 @@ func TestBadOptionsTouchNothing(t *testing.T) {
 		downloads  = "New " + one + " DownloadPrefix DownloadObjects"
 		network    = downloads + " VerifyPrefix"
 		everywhere = network + " VerifyManifest"
+		restores   = "New Download DownloadTo Open DownloadPrefix DownloadObjects"
 	)
 	for _, c := range []struct {
 		name  string
@@ -286,6 +290,13 @@ func TestBadOptionsTouchNothing(t *testing.T) {
 		{"WithChecksum", ossdl.WithChecksum(sha256.New, []byte("short")), one, "32"},
 		{"WithDecryption", ossdl.WithDecryption(), network, "no keys"},
 		{"WithDecryption", ossdl.WithDecryption(&harness.MasterKey{}, nil), network, "nil key"},
+		{"WithRestore", ossdl.WithRestore(ossdl.RestorePolicy{Days: -1}), restores, "1 to 365"},
+		{"WithRestore", ossdl.WithRestore(ossdl.RestorePolicy{Days: ossdl.MaxRestoreDays + 1}), restores, "1 to 365"},
+		{"WithRestore", ossdl.WithRestore(ossdl.RestorePolicy{Tier: "fast"}), restores, "Expedited, Standard and Bulk"},
+		{"WithRestore", ossdl.WithRestore(ossdl.RestorePolicy{PollMin: 1}), restores, "PollMin 1ns is outside 100ms to 6h0m0s"},
+		{"WithRestore", ossdl.WithRestore(ossdl.RestorePolicy{PollMax: 7 * time.Hour}), restores, "PollMax 7h0m0s is outside 100ms to 6h0m0s"},
+		{"WithRestore", ossdl.WithRestore(ossdl.RestorePolicy{PollMin: 2 * time.Second, PollMax: time.Second}), restores, "PollMin 2s is more"},
+		{"WithRestore", ossdl.WithRestore(ossdl.RestorePolicy{StartOnly: true}), "Download DownloadTo Open", "StartOnly applies to DownloadPrefix, DownloadObjects"},
 		{"WithProgress", ossdl.WithProgress(nil), everywhere, "nil"},
 		{"WithRetry", ossdl.WithRetry(ossdl.RetryPolicy{Attempts: -1}), network, "negative"},
 		{"WithRetry", ossdl.WithRetry(ossdl.RetryPolicy{MinDelay: 2, MaxDelay: 1}), network, "MinDelay"},

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"iter"
 	"maps"
 	"net/http"
 	"os"
@@ -14,14 +15,17 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"golang.org/x/sync/errgroup"
+	"golang.org/x/time/rate"
 
 	"github.com/ossdl/ossdl/internal/crc64"
 	"github.com/ossdl/ossdl/internal/engine"
 	"github.com/ossdl/ossdl/internal/localfile"
 	"github.com/ossdl/ossdl/internal/object"
+	"github.com/ossdl/ossdl/internal/thaw"
 	"github.com/ossdl/ossdl/internal/tree"
 )
 
@@ -32,15 +36,23 @@ type item struct {
 	named    bool   // it can have a name
 	start    time.Time
 	there    int64         // bytes of the file that is there
-	asked    int           // HEAD requests made
+	asked    int           // requests made for anything but its bytes
+	retried  int           // of them, those that followed a failure
 	found    *object.Facts // what the last of them said; nil: nothing
 	crc      uint64        // of the file that was there; 0: not computed
 	verified bool          // it is that of the object
 	summed   bool          // the file that was there was read
 	sha256   []byte        // of that file; nil: not computed
 	call     *call         // its download; nil until that has begun
+	header   http.Header   // of the HEAD request, if the object was encrypted and is to be decrypted; else nil
+	frost    frost
+}
 
-	header http.Header // of the HEAD request, if the object was encrypted and is to be decrypted; else nil
+// frost is what a call has done for an object that is archived.
+type frost struct {
+	asked   thaw.Asked
+	apart   bool  // it is looked at apart from the objects that are downloaded, and must not be downloaded there
+	refused uint8 // how often it was refused as frozen
 }
 
 // isFolder reports whether the key stands for a folder.
@@ -50,7 +62,7 @@ func (o *item) isFolder() bool { return o.name == "" || strings.HasSuffix(o.name
 func (p *prefixCall) objectResult(o *item, status ObjectStatus, durable bool, err error) ObjectResult {
 	r := ObjectResult{
 		Status: status, Key: o.Key, ETag: o.ETag, Size: o.Size, LastModified: o.Modified, Durable: durable,
-		Requests: o.asked, Retries: max(o.asked-1, 0), Duration: time.Since(o.start), Err: err,
+		Requests: o.asked, Retries: o.retried, Restored: o.frost.asked.Begun, Duration: time.Since(o.start), Err: err,
 	}
 	if o.named {
 		r.Name, r.Path = o.name, filepath.Join(p.dir, filepath.FromSlash(o.name))
@@ -88,8 +100,14 @@ func (p *prefixCall) fetchObject(ctx context.Context, o *item, missing bool) {
 	default:
 		err = p.fetchMissing(ctx, o)
 	}
+	if err == errThaws {
+		return
+	}
 	if err != errHandedOver {
 		p.settle(ctx, o, err)
+	}
+	if p.restoring != nil {
+		p.restoring.queue.Release()
 	}
 }
 
@@ -156,6 +174,9 @@ func (p *prefixCall) fetchMissing(ctx context.Context, o *item) error {
 	if err != nil {
 		return err
 	}
+	if !there && p.cfg.startsOnly() {
+		return p.restoreFirst(ctx, o)
+	}
 	if !there && p.cfg.dryRun {
 		p.planned(o)
 		return nil
@@ -219,11 +240,15 @@ func (p *prefixCall) isThere(ctx context.Context, o *item, fi fs.FileInfo) (bool
 }
 
 // head asks for the facts of an object.
-func (p *prefixCall) head(ctx context.Context, o *item) (f object.Facts, err error) {
+func (p *prefixCall) head(ctx context.Context, o *item) (object.Facts, error) {
+	return p.headBy(ctx, o, p.bucket.Head)
+}
+
+// headBy is head with one of the bucket's methods for it.
+func (p *prefixCall) headBy(ctx context.Context, o *item, head func(context.Context, string, string) (object.Facts, http.Header, error)) (f object.Facts, err error) {
 	var h http.Header
-	err = p.ask(ctx, "HEAD", func(ctx context.Context, _ *engine.Meter) (err error) {
-		o.asked++
-		f, h, err = p.bucket.Head(ctx, o.Key, o.version())
+	err = p.askAbout(ctx, o, "HEAD", func(ctx context.Context) (err error) {
+		f, h, err = head(ctx, o.Key, o.version())
 		return err
 	})
 	if err == nil {
@@ -234,8 +259,22 @@ func (p *prefixCall) head(ctx context.Context, o *item) (f object.Facts, err err
 		if p.cfg.keys != nil && object.IsEncrypted(h) {
 			o.header = h
 		}
+		if f.Frost.Class != "" {
+			o.Frost = f.Frost
+		}
 	}
 	return f, err
+}
+
+// askAbout makes a request for an object that does not ask for its bytes.
+func (p *prefixCall) askAbout(ctx context.Context, o *item, what string, request func(context.Context) error) error {
+	again := 0
+	return p.ask(ctx, what, func(ctx context.Context, _ *engine.Meter) error {
+		o.asked++
+		o.retried += again
+		again = 1
+		return request(ctx)
+	})
 }
 
 // hasGivenCRC reports whether the file is that of an object with the CRC-64 that the caller has given.
@@ -336,6 +375,20 @@ func (p *prefixCall) sum(ctx context.Context, name string, withSHA256 bool) (fil
 // fetch downloads one object. Its working files are in the folder for them. replaces says that there is a file. The error is
 // errHandedOver if the file has still to get its path.
 func (p *prefixCall) fetch(ctx context.Context, o *item, replaces bool) error {
+	if p.restoring != nil {
+		if err := p.restoreFirst(ctx, o); err != nil {
+			return err
+		}
+	}
+	err := p.fetchReadable(ctx, o, replaces)
+	if errors.Is(err, ErrArchived) {
+		return p.frozenAfterAll(ctx, o, err)
+	}
+	return err
+}
+
+// fetchReadable does it for an object that need not be restored, as far as is known.
+func (p *prefixCall) fetchReadable(ctx context.Context, o *item, replaces bool) error {
 	src, err := p.bucket.Object(o.Key)
 	if err != nil {
 		return err
@@ -345,7 +398,7 @@ func (p *prefixCall) fetch(ctx context.Context, o *item, replaces bool) error {
 		return err
 	}
 	c := p.d.newCallIn(p.lane, src, p.cfg, p.panics)
-	c.objectTimes, c.sumSHA256 = true, p.cfg.manifestSHA256
+	c.objectTimes, c.sumSHA256, c.parks = true, p.cfg.manifestSHA256, true
 	if err := c.give(o.given); err != nil {
 		return err
 	}
@@ -374,6 +427,251 @@ func (p *prefixCall) fetch(ctx context.Context, o *item, replaces bool) error {
 	}
 	p.ended(o, err)
 	return err
+}
+
+// frozenAfterAll returns the error of an object that was refused as frozen. If the call restores objects, it waits with those
+// that thaw, and the next look decides.
+func (p *prefixCall) frozenAfterAll(ctx context.Context, o *item, err error) error {
+	if p.restoring != nil && o.frost.refused < maxRefused {
+		o.frost.refused++
+		o.asked += int(o.call.stats.Requests.Load())
+		o.retried += int(o.call.stats.Retries.Load())
+		o.call = nil
+		p.restoring.queue.Add(o)
+		return errThaws
+	}
+	f := o.Frost
+	if f.Class == "" || p.restoring != nil {
+		f, _ = (&frozenItem{p, o}).Look(ctx)
+	}
+	return archived(f, err)
+}
+
+// maxRefused is how often an object may be refused as frozen although it seemed to be readable.
+const maxRefused = 3
+
+// restoring is what a call needs to restore objects.
+type restoring struct {
+	policy thaw.Policy
+	queue  *thaw.Queue[*item]
+	pace   *rate.Limiter // of what is asked for
+	ready  chan readable
+	apart  errgroup.Group // looks at objects that are, or may be, frozen
+
+	mu     sync.Mutex
+	direct *bool // the bucket lets objects of class Archive be read directly; nil: not known
+}
+
+// readable is an object that can be read.
+type readable struct {
+	o       *item
+	missing bool
+}
+
+const (
+	restoresPerSecond = 100     // what OSS takes of DeepColdArchive without a queue (page on limits)
+	restoresAtOnce    = 16      // objects that are looked at apart
+	readAheadObjects  = 100_000 // readable objects that wait for room while the listing is read
+)
+
+// errThaws says that an object thaws, or is elsewhere in the call, and is not settled.
+var errThaws = errors.New("the object thaws")
+
+// dispatchRestoring is dispatch for a call that restores objects. Those that are frozen are asked for as they are listed, and wait
+// in a queue until they can be read. The others wait for room in begin apart from that, so that they do not hold up the listing.
+func (p *prefixCall) dispatchRestoring(ctx context.Context, groups iter.Seq2[[]entry, error], begin func(o *item, missing bool) error) error {
+	r := &restoring{policy: p.cfg.restore.thaw(), pace: rate.NewLimiter(restoresPerSecond, restoresPerSecond), ready: make(chan readable, readAheadObjects)}
+	r.queue = thaw.NewQueue(r.policy, p.lookAgain, func(o *item) { _ = p.hand(ctx, readable{o, false}) })
+	r.apart.SetLimit(restoresAtOnce)
+	p.mu.Lock()
+	p.restoring = r
+	p.mu.Unlock()
+	var downloads, thawing sync.WaitGroup
+	downloads.Go(func() {
+		for next := range r.ready {
+			if err := begin(next.o, next.missing); err != nil {
+				p.cutOff(ctx)
+				r.queue.Release()
+			}
+		}
+	})
+	thawing.Go(func() {
+		if err := r.queue.Run(ctx); err != nil {
+			p.cutOff(ctx)
+		}
+	})
+	err := p.lookAtAll(ctx, groups, func(o *item, missing bool) error { return p.admit(ctx, o, missing) })
+	_ = r.apart.Wait() // its functions return no errors
+	r.queue.Close()
+	thawing.Wait()
+	close(r.ready)
+	downloads.Wait()
+	p.leftThawing(r.queue.Len())
+	return err
+}
+
+// admit begins with an object: apart if it is frozen, or may be, and in the order of the others if it is not.
+func (p *prefixCall) admit(ctx context.Context, o *item, missing bool) error {
+	p.restoring.queue.Hold()
+	if o.given == nil && (o.Frost.State == object.NotArchived || o.Frost.State == object.Restored) {
+		return p.hand(ctx, readable{o, missing})
+	}
+	o.frost.apart = true
+	p.restoring.apart.Go(func() error {
+		p.fetchObject(ctx, o, missing)
+		return nil
+	})
+	return nil
+}
+
+// hand lets an object be downloaded when there is room. The error is that of the context.
+func (p *prefixCall) hand(ctx context.Context, next readable) error {
+	select {
+	case p.restoring.ready <- next:
+		return nil
+	case <-ctx.Done():
+		p.cutOff(ctx)
+		p.restoring.queue.Release()
+		return context.Cause(ctx)
+	}
+}
+
+// restoreFirst asks for the restore of an object that is frozen, and lets it wait until it can be read. The error is errThaws
+// then, or if another goroutine has to download the object. It is nil if the object can be downloaded.
+func (p *prefixCall) restoreFirst(ctx context.Context, o *item) error {
+	apart := o.frost.apart
+	o.frost.apart = false
+	frozen, err := p.isFrozen(ctx, o)
+	switch {
+	case err != nil:
+		return err
+	case frozen:
+		return p.thaw(ctx, o)
+	case p.cfg.startsOnly():
+		return errHandedOver // to a later call
+	case apart:
+		_ = p.hand(ctx, readable{o, false}) // which has counted it if ctx is done
+		return errThaws
+	}
+	return nil
+}
+
+// isFrozen reports whether an object cannot be read before it is restored. Of one that was not listed, it asks for the class.
+func (p *prefixCall) isFrozen(ctx context.Context, o *item) (bool, error) {
+	if o.given != nil && o.found == nil {
+		_, err := p.head(ctx, o)
+		if errors.Is(err, ErrArchived) { // HEAD was refused, and then the first byte
+			o.Frost = object.Frost{State: object.Frozen}
+		} else if err != nil {
+			return false, err
+		}
+	}
+	switch {
+	case o.Frost.State == object.NotArchived || o.Frost.State == object.Restored:
+		return false, nil
+	case o.Frost.State == object.Thawing || o.Frost.Class != object.Archive:
+		return true, nil
+	}
+	direct, err := p.readsDirectly(ctx, o)
+	return !direct, err
+}
+
+// readsDirectly reports whether the bucket lets objects of class Archive be read without a restore. No header says so: the first
+// byte of the first such object is asked for.
+func (p *prefixCall) readsDirectly(ctx context.Context, o *item) (bool, error) {
+	r := p.restoring
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.direct != nil {
+		return *r.direct, nil
+	}
+	err := p.askAbout(ctx, o, "first byte", func(ctx context.Context) error {
+		return p.bucket.Readable(ctx, o.Key, o.version())
+	})
+	if err != nil && !errors.Is(err, ErrArchived) {
+		return false, err
+	}
+	direct := err == nil
+	r.direct = &direct
+	return direct, nil
+}
+
+// thaw asks for the restore of an object unless it is under way, and lets it wait. If the call only asks, it is settled.
+func (p *prefixCall) thaw(ctx context.Context, o *item) error {
+	if o.Frost.State == object.Frozen {
+		f, err := p.restoring.policy.Ask(ctx, &frozenItem{p, o}, o.Frost, &o.frost.asked)
+		if o.Frost = f; err != nil {
+			return archived(f, err)
+		}
+	}
+	if o.Frost.State == object.Thawing && p.cfg.startsOnly() {
+		p.leftThawing(1)
+		p.settled(o, ObjectRestoring, false, nil)
+		return errHandedOver // to a later call
+	}
+	p.restoring.queue.Add(o)
+	return errThaws
+}
+
+// lookAgain looks at an object that thaws.
+func (p *prefixCall) lookAgain(ctx context.Context, o *item) thaw.Outcome {
+	f, err := p.restoring.policy.Look(ctx, &frozenItem{p, o}, &o.frost.asked)
+	switch o.Frost = f; {
+	case ctx.Err() != nil:
+		return thaw.StillThawing
+	case err != nil:
+		p.settle(ctx, o, archived(f, err))
+		return thaw.Settled
+	case f.State == object.Thawing:
+		return thaw.StillThawing
+	}
+	p.cfg.log.Debug("object restored", "bucket", p.bucket.Name(), "key", o.Key, "class", f.Class, "until", f.Until)
+	o.Frost.State = object.Restored
+	if o.given == nil {
+		o.found = nil // which takes more memory than all else
+	}
+	return thaw.Ready
+}
+
+// leftThawing counts objects that still thaw at the end of the call.
+func (p *prefixCall) leftThawing(n int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.res.Restoring += n
+}
+
+// frozenItem makes the requests for the restore of an object.
+type frozenItem struct {
+	p *prefixCall
+	o *item
+}
+
+// Look implements [thaw.Object].
+func (f *frozenItem) Look(ctx context.Context) (object.Frost, error) {
+	facts, err := f.p.headBy(ctx, f.o, f.p.bucket.HeadArchived)
+	return facts.Frost, err
+}
+
+// Restore implements [thaw.Object].
+func (f *frozenItem) Restore(ctx context.Context, days int, tier string) (begun bool, err error) {
+	p := f.p
+	if err := thaw.Sleep(ctx, p.restoring.pace.Reserve().Delay()); err != nil {
+		return false, err
+	}
+	p.cfg.log.Info("asking for the restore", "bucket", p.bucket.Name(), "key", f.o.Key, "class", f.o.Frost.Class, "days", days, "tier", tier)
+	err = p.askAbout(ctx, f.o, "restore", func(ctx context.Context) (err error) {
+		begun, err = p.bucket.Restore(ctx, f.o.Key, f.o.version(), days, tier)
+		return err
+	})
+	if err != nil {
+		return false, fmt.Errorf("restore: %w", err)
+	}
+	if begun {
+		p.mu.Lock()
+		p.res.Restored++
+		p.mu.Unlock()
+	}
+	return begun, nil
 }
 
 // smallCall is what a call needs for objects that stay in memory until they are verified.

@@ -8,7 +8,6 @@ import (
 	"iter"
 	"net/http"
 	"os"
-	"regexp"
 	"runtime"
 	"sync/atomic"
 	"time"
@@ -19,7 +18,6 @@ import (
 	"github.com/ossdl/ossdl/internal/fsys"
 	"github.com/ossdl/ossdl/internal/localfile"
 	"github.com/ossdl/ossdl/internal/object"
-	"github.com/ossdl/ossdl/internal/slots"
 	"github.com/ossdl/ossdl/internal/span"
 	"github.com/ossdl/ossdl/internal/tree"
 )
@@ -43,16 +41,6 @@ type ObjectInfo struct {
 	// Header holds the object's headers, as Result.Header does. It is nil from a listing.
 	Header http.Header `json:"-"`
 }
-
-// ArchiveState says whether an object of an archive class can be read.
-type ArchiveState string
-
-// The states of an archived object.
-const (
-	ArchiveFrozen   ArchiveState = "frozen"   // it must be restored first
-	ArchiveThawing  ArchiveState = "thawing"  // a restore is under way
-	ArchiveRestored ArchiveState = "restored" // it can be read, until it freezes again
-)
 
 // LocalInfo says what is at the path of a download; see [ObjectInfo.Local].
 type LocalInfo struct {
@@ -135,18 +123,11 @@ func (c *call) firstByte(ctx context.Context) (*object.Answer, error) {
 	return c.src.Get(ctx, object.Request{Whole: true, Resent: &resent})
 }
 
-// inquire makes a request for anything but the bytes of an object, and repeats it as those for bytes are.
+// inquire is ask for a call of its own.
 func (c *call) inquire(ctx context.Context, what string, once func(context.Context) error) error {
 	ctx, done := c.panics.during(ctx)
 	defer done()
-	dog := engine.NewWatchdog(c.cfg.stall)
-	stop := dog.Start(c.d.gate.Tick)
-	retrier := engine.NewRetrier(c.d.gate, c.lane, slots.Retry(c.cfg.retry), c.cfg.log, func() { c.stats.Retries.Add(1) })
-	_, err := retrier.TryUntil(ctx, func(ctx context.Context) error {
-		c.stats.Requests.Add(1)
-		return dog.Do(ctx, func(ctx context.Context, _ *engine.Meter) error { return once(ctx) })
-	}, "request", what)
-	stop()
+	err := c.ask(ctx, what, once)
 	c.panics.raise(err)
 	return withContextError(ctx, err)
 }
@@ -205,41 +186,25 @@ func infoOf(id object.Identity, f object.Facts, header http.Header) *ObjectInfo 
 		Bucket: id.Bucket, Key: id.Key, URL: id.URL, VersionID: f.VersionID, ETag: f.ETag, Size: f.Size, CRC64: f.CRC, HasCRC64: f.HasCRC,
 		LastModified: f.LastModified, Header: objectHeader(header, f.Size), Encrypted: object.IsEncrypted(header),
 	}
-	i.setClass(header.Get("X-Oss-Storage-Class"), header.Get("X-Oss-Restore"))
+	frost := object.ReadFrost(header.Get("X-Oss-Storage-Class"), header.Get("X-Oss-Restore"))
+	i.StorageClass = frost.Class
+	i.setFrost(frost)
 	return i
 }
 
 // entryInfo describes an object as a listing does.
 func entryInfo(bucket string, e bucket.Entry) ObjectInfo {
-	i := ObjectInfo{Bucket: bucket, Key: e.Key, ETag: e.ETag, Size: e.Size, LastModified: e.Modified}
-	i.setClass(e.Class, e.Restore)
+	i := ObjectInfo{Bucket: bucket, Key: e.Key, ETag: e.ETag, Size: e.Size, LastModified: e.Modified, StorageClass: e.Class}
+	i.setFrost(e.Frost)
 	return i
 }
 
-// setClass sets the storage class and, for those that must be restored, the state. What OSS says of a restore is
-// ongoing-request="true", or ongoing-request="false", expiry-date="Sun, 16 Apr 2017 08:12:33 GMT".
-func (i *ObjectInfo) setClass(class, restore string) {
-	i.StorageClass = class
-	switch class {
-	case "Archive", "ColdArchive", "DeepColdArchive":
-	default:
-		return
-	}
-	m := restored.FindStringSubmatch(restore)
-	switch {
-	case m == nil:
-		i.ArchiveState = ArchiveFrozen
-	case m[1] == "true":
-		i.ArchiveState = ArchiveThawing
-	default:
-		i.ArchiveState = ArchiveRestored
-		if t, err := http.ParseTime(m[2]); err == nil {
-			i.ThawedUntil = t
-		}
+// setFrost sets the state of an object of an archive class.
+func (i *ObjectInfo) setFrost(f object.Frost) {
+	if f.Archived() {
+		i.ArchiveState, i.ThawedUntil = archiveState(f), f.Until
 	}
 }
-
-var restored = regexp.MustCompile(`^\s*ongoing-request="(true|false)"(?:\s*,\s*expiry-date="([^"]*)")?`)
 
 // Local compares the object with what is at a path: the file there, and what an interrupted download to that path has left beside
 // it. It changes nothing. A file of the right size is read for its CRC-64 if the service has one of the object, until ctx is

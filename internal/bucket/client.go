@@ -8,6 +8,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"net/url"
 	"strings"
@@ -117,13 +118,22 @@ type outgoing struct {
 	url     string // of the key, used if there are no credentials
 	headers map[string]string
 	params  map[string]any
+	body    string
+}
+
+// data returns the reader that the SDK sends; nil: no body.
+func (o *outgoing) data() io.Reader {
+	if o.body == "" {
+		return nil
+	}
+	return strings.NewReader(o.body)
 }
 
 // send makes one request.
 func (c *Client) send(ctx context.Context, out outgoing) (resp *oss.Response, err error) {
 	if c.keys == noKey {
 		if perr := engine.Guard("the HTTP client", func() {
-			resp, err = c.client.Conn.DoURLWithContext(ctx, oss.HTTPMethod(out.method), addQuery(out.url, out.params), out.headers, nil, 0, nil)
+			resp, err = c.client.Conn.DoURLWithContext(ctx, oss.HTTPMethod(out.method), addQuery(out.url, out.params), out.headers, out.data(), 0, nil)
 		}); perr != nil {
 			return nil, perr
 		}
@@ -141,7 +151,7 @@ func (c *Client) send(ctx context.Context, out outgoing) (resp *oss.Response, er
 	var sent transport.Secrets
 	ctx = sent.Watch(ctx, c.client.HTTPClient)
 	resp, err = c.sign(ctx, func(signed oss.ProgressListener) (*oss.Response, error) {
-		return c.client.Conn.DoWithContext(ctx, out.method, c.name, out.key, out.params, out.headers, nil, 0, signed)
+		return c.client.Conn.DoWithContext(ctx, out.method, c.name, out.key, out.params, out.headers, out.data(), 0, signed)
 	})
 	return cleaned(&sent, resp, err)
 }
@@ -195,6 +205,9 @@ func cleaned(sent *transport.Secrets, resp *oss.Response, err error) (*oss.Respo
 func addQuery(u string, params map[string]any) string {
 	q := url.Values{}
 	for k, v := range params {
+		if v == nil { // a parameter without a value
+			v = ""
+		}
 		q.Set(k, fmt.Sprint(v))
 	}
 	if len(q) == 0 {
@@ -262,21 +275,26 @@ func (c *Client) correct(err error) bool {
 	return refused.KeyEnded(c.answered.Load())
 }
 
-// open asks for something other than the bytes of an object. If there are several endpoints, it asks the one that works.
+// open asks for something other than the bytes of an object. The answer is a success of OSS, with its body unread.
 func (c *Client) open(ctx context.Context, method, key string, params map[string]any) (*oss.Response, error) {
-	if c.ways != nil {
-		return c.ways.open(ctx, method, key, params)
-	}
-	return c.openHere(ctx, method, key, params)
+	return c.do(ctx, outgoing{method: method, key: key, params: params})
 }
 
-// openHere asks this endpoint. The answer is a success of OSS, with its body unread. Like
-// [Source.Get], it repeats the request if a new signature may be accepted, or another address may answer better.
-func (c *Client) openHere(ctx context.Context, method, key string, params map[string]any) (resp *oss.Response, err error) {
+// do is open for a request that may have a body. If there are several endpoints, it asks the one that works.
+func (c *Client) do(ctx context.Context, out outgoing) (*oss.Response, error) {
+	if c.ways != nil {
+		return c.ways.do(ctx, out)
+	}
+	return c.doHere(ctx, out)
+}
+
+// doHere asks this endpoint. Like [Source.Get], it repeats the request if a new signature may be accepted, or another address may
+// answer better.
+func (c *Client) doHere(ctx context.Context, out outgoing) (resp *oss.Response, err error) {
 	doubt := func(err error) bool { return object.Doubtful(err) || errors.Is(err, errForeign) }
 	err = transport.Elsewhere(ctx, c.client.HTTPClient, doubt, func(ctx context.Context, _ *transport.Trace) error {
-		if resp, err = c.openOnce(ctx, method, key, params); err != nil && c.correct(err) {
-			resp, err = c.openOnce(ctx, method, key, params)
+		if resp, err = c.doOnce(ctx, out); err != nil && c.correct(err) {
+			resp, err = c.doOnce(ctx, out)
 		}
 		return err
 	})
@@ -286,19 +304,22 @@ func (c *Client) openHere(ctx context.Context, method, key string, params map[st
 // errForeign says that a success has no request ID, as every answer of OSS has.
 var errForeign = errors.New("not an answer of OSS")
 
-func (c *Client) openOnce(ctx context.Context, method, key string, params map[string]any) (*oss.Response, error) {
-	out := outgoing{method: method, key: key, params: params, headers: map[string]string{"Accept-Encoding": "identity"}}
+func (c *Client) doOnce(ctx context.Context, out outgoing) (*oss.Response, error) {
+	out.headers = map[string]string{"Accept-Encoding": "identity"}
 	for k, v := range c.extra.Headers {
 		if !strings.EqualFold(k, oss.HTTPHeaderOssTrafficLimit) { // meant for the bytes of objects
 			out.headers[k] = v
 		}
 	}
 	if payer, ok := c.extra.Params["x-oss-request-payer"]; ok {
-		params["x-oss-request-payer"] = payer
+		out.params["x-oss-request-payer"] = payer
+	}
+	if out.body != "" {
+		out.headers["Content-Type"] = "application/xml"
 	}
 	if c.keys == noKey {
 		var err error
-		if out.url, err = c.plainURL(key); err != nil {
+		if out.url, err = c.plainURL(out.key); err != nil {
 			return nil, err
 		}
 	}
@@ -306,7 +327,8 @@ func (c *Client) openOnce(ctx context.Context, method, key string, params map[st
 	if err != nil || resp == nil {
 		return nil, c.failure(ctx, resp, err)
 	}
-	if id := resp.Headers.Get("x-oss-request-id"); resp.StatusCode != http.StatusOK || id == "" {
+	id, accepted := resp.Headers.Get("x-oss-request-id"), out.method == http.MethodPost && resp.StatusCode == http.StatusAccepted
+	if resp.StatusCode != http.StatusOK && !accepted || id == "" {
 		resp.Body.Close()
 		return nil, fmt.Errorf("status %d, request ID %s, %s: %w", resp.StatusCode, object.OrNone(id), object.OrNone(resp.Headers.Get("Content-Type")), errForeign)
 	}

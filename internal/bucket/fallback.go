@@ -183,11 +183,11 @@ func isVerdict(err error) bool {
 	return errors.As(err, &odd)
 }
 
-// open asks one endpoint after the other, as [Client.openHere] does with one.
-func (w *ways) open(ctx context.Context, method, key string, params map[string]any) (*oss.Response, error) {
+// do asks one endpoint after the other, as [Client.doHere] does with one.
+func (w *ways) do(ctx context.Context, out outgoing) (*oss.Response, error) {
 	for {
 		a := w.begin(ctx, noneAvoided)
-		resp, err := w.all[a.at].openHere(a.ctx, method, key, params)
+		resp, err := w.all[a.at].doHere(a.ctx, out)
 		if late := a.answered(err); late != nil && err == nil {
 			resp.Body.Close()
 			err = late

@@ -29,6 +29,16 @@ func (c *Client) Head(ctx context.Context, key, version string) (object.Facts, h
 	return f, resp.Headers, err
 }
 
+// HeadArchived is Head for an object that was refused as frozen, of which the state is wanted. If the answer does not say the
+// class, the first byte is asked for: some caches drop the headers.
+func (c *Client) HeadArchived(ctx context.Context, key, version string) (object.Facts, http.Header, error) {
+	f, h, err := c.Head(ctx, key, version)
+	if err == nil && f.Frost.Class == "" {
+		return c.firstByte(ctx, key, version)
+	}
+	return f, h, err
+}
+
 // refusesHead reports whether a server may have refused HEAD, and not the object. A refusal of OSS costs one request more,
 // which brings the reason: the answer to HEAD has no body.
 func refusesHead(err error) bool {
@@ -41,6 +51,12 @@ func refusesHead(err error) bool {
 		return true
 	}
 	return false
+}
+
+// Readable returns nil if the first byte of an object can be read, as that of an archived one in some buckets.
+func (c *Client) Readable(ctx context.Context, key, version string) error {
+	_, _, err := c.firstByte(ctx, key, version)
+	return err
 }
 
 // firstByte asks for the first byte of an object, and returns the facts and the headers of the answer.
@@ -58,5 +74,7 @@ func (c *Client) firstByte(ctx context.Context, key, version string) (object.Fac
 		return object.Facts{}, nil, err
 	}
 	a.Body.Close()
+	a.Frost = object.ReadFrost(a.Header.Get("X-Oss-Storage-Class"), a.Header.Get("X-Oss-Restore"))
+	a.Frost.State = object.Restored // as good as: it was read
 	return a.Facts, a.Header, nil
 }

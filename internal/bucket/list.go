@@ -42,8 +42,8 @@ type Entry struct {
 	Symlink bool
 	// Appendable says that the object may grow. Whether its ETag changes then is not documented.
 	Appendable bool
-	// Class and Restore are the storage class and what is said about a restore.
-	Class, Restore string
+	Class      string       // the storage class
+	Frost      object.Frost // of objects of the archive classes; zero for others
 }
 
 // listPage is the part of ListObjectsV2's answer that is used here.
@@ -205,8 +205,14 @@ func (p *listPage) takeEntry(e *Entry, name, text []byte) (err error) {
 		if e.Class = classes[string(text)]; e.Class == "" {
 			e.Class = p.strings.keep(text)
 		}
+		if class := object.ArchiveClass(text); class != "" {
+			e.Frost.Class = class
+			e.Frost.State = max(e.Frost.State, object.Frozen)
+		}
 	case "RestoreInfo":
-		e.Restore = p.strings.keep(text)
+		class := e.Frost.Class
+		e.Frost = object.ReadFrost(object.Archive, string(text))
+		e.Frost.Class = class // which may come after it
 	case "Size":
 		e.Size = 0
 		if text = bytes.TrimSpace(text); len(text) > 0 {
@@ -330,6 +336,9 @@ func readPage(in *pageReader, at Cursor) (entries []Entry, next Cursor, err erro
 		}
 		next.after, next.empty = key, 0
 		c.Key = key
+		if c.Frost.Class == "" {
+			c.Frost = object.Frost{}
+		}
 	}
 	if !page.truncated {
 		return page.contents, next, nil

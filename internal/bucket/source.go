@@ -59,6 +59,17 @@ func (s *Source) getHere(ctx context.Context, r object.Request) (a *object.Answe
 	return a, err
 }
 
+// Head asks for the facts of the object, which was refused as frozen; see [Client.HeadArchived].
+func (s *Source) Head(ctx context.Context, version string) (object.Facts, error) {
+	f, _, err := s.client.HeadArchived(ctx, s.id.Key, version)
+	return f, err
+}
+
+// Restore asks for a restore of the object; see [Client.Restore].
+func (s *Source) Restore(ctx context.Context, version string, days int, tier string) (begun bool, err error) {
+	return s.client.Restore(ctx, s.id.Key, version, days, tier)
+}
+
 func (s *Source) getOnce(ctx context.Context, r object.Request) (*object.Answer, error) {
 	resp, err := s.client.send(ctx, s.build(r))
 	if resp == nil || err != nil {

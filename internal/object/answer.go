@@ -46,6 +46,7 @@ type Facts struct {
 	Appendable   bool // the object can grow
 	Stored       Stored
 	Envelope     string // a name for how the writer encrypted the object, if the body is decrypted; "": it comes as it is stored
+	Frost        Frost  // only of a HEAD
 	Origin
 }
 
@@ -285,6 +286,7 @@ func (a *Answer) readWhole(r Request, length int64, hasLength bool) error {
 // ReadHead reads what the answer to a HEAD says of the object.
 func ReadHead(h http.Header) (Facts, error) {
 	f := readFacts(h)
+	f.Frost = ReadFrost(h.Get("X-Oss-Storage-Class"), h.Get("X-Oss-Restore"))
 	var ok bool
 	if f.Size, ok = contentLength(h); !ok {
 		return Facts{}, errors.New("answer to HEAD without Content-Length")
