@@ -122,17 +122,12 @@ func (c *command) root() *cobra.Command {
 // check checks what was requested as a whole, and completes it.
 func (c *command) check(cmd *cobra.Command, operands []string) error {
 	flags := cmd.Flags()
-	if len(operands) > 0 && !strings.Contains(operands[0], "://") {
-		if near := cmd.SuggestionsFor(operands[0]); len(near) > 0 {
-			return fmt.Errorf("there is no command %q; did you mean ossget %s? (ossget -h lists all)", operands[0], near[0])
-		}
-	}
 	err := c.combinations(flags)
 	if err == nil && c.urlFile != "" {
 		operands, err = c.fromFile(cmd.Context(), operands)
 	}
 	if err == nil {
-		err = c.operands(operands)
+		err = meant(cmd, operands, c.operands(operands))
 	}
 	if err == nil {
 		err = c.addHeaders(cmd.Context())
@@ -142,6 +137,17 @@ func (c *command) check(cmd *cobra.Command, operands []string) error {
 	}
 	if err == nil && c.url == "" && c.task != taskVerifyManifest {
 		err = c.access()
+	}
+	return err
+}
+
+// meant returns an error that names the command which was meant by the first operand, if there is one, instead of err.
+func meant(cmd *cobra.Command, operands []string, err error) error {
+	if err == nil || len(operands) == 0 || strings.Contains(operands[0], "://") {
+		return err
+	}
+	if near := cmd.SuggestionsFor(operands[0]); len(near) > 0 {
+		return fmt.Errorf("there is no command %q; did you mean ossget %s? (ossget -h lists all)", operands[0], near[0])
 	}
 	return err
 }
@@ -161,6 +167,9 @@ func twoDashes(root *cobra.Command, args []string) []string {
 		}
 		name = strings.TrimPrefix(name, "-")
 		word, _, hasValue := strings.Cut(name, "=")
+		if word == "" || word[0] == '-' { // malformed, as pflag will say
+			continue
+		}
 		if len(word) == 1 {
 			rest[i] = "-" + name
 		} else {
@@ -249,6 +258,9 @@ func shorten(cmd *cobra.Command) {
 			f.Usage = f.Usage[:end[0]]
 		}
 	})
+	for _, sub := range cmd.Commands() {
+		shorten(sub)
+	}
 }
 
 var firstPart = regexp.MustCompile(`[;.] | \(`)

@@ -153,7 +153,7 @@ func TestEventsOfMany(t *testing.T) {
 		return all
 	}
 	prefix := []string{"-recursive", "oss://bucket/p/", dir}
-	see(exitHopeless, append([]string{"-dry-run"}, prefix...), eventWouldDownload, eventWouldDownload, eventWouldDownload)
+	see(exitDone, append([]string{"-dry-run"}, prefix...), eventWouldDownload, eventWouldDownload, eventWouldDownload)
 	all := see(exitHopeless, prefix, eventFailed, eventFile, eventFolder)
 	if e := last(t, all, eventFailed); e["bucket"] != "bucket" || e["key"] != "p/frozen" || e["code"] != codeArchived || e["exitCode"] != float64(exitHopeless) || e["retryable"] != false {
 		t.Errorf("%v", e)

@@ -134,8 +134,8 @@ func TestHelp(t *testing.T) {
 		}
 	})
 	for line := range strings.Lines(help) {
-		if utf8.RuneCountInString(line) > helpColumns {
-			t.Errorf("a line of %d columns: %s", utf8.RuneCountInString(line), line)
+		if n := utf8.RuneCountInString(strings.TrimSuffix(line, "\n")); n > helpColumns {
+			t.Errorf("a line of %d columns: %s", n, line)
 		}
 	}
 	words := strings.Join(strings.Fields(help), " ")

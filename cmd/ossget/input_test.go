@@ -181,6 +181,7 @@ func TestCA(t *testing.T) {
 	content := all(t, osstest.Random(1, 1000))
 	web := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("ETag", `"e"`)
+		w.Header().Set("X-Oss-Request-Id", "1")
 		http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(content))
 	}))
 	web.Config.ErrorLog = log.New(io.Discard, "", 0) // of clients that do not trust it
