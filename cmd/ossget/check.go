@@ -149,7 +149,7 @@ func (t task) verifies() bool { return t == taskVerify || t == taskVerifyManifes
 
 // foreign are the flags that do not apply to a task.
 var foreign = [...][]string{
-	taskURL:    {"endpoint", "region", "cname", "config", "credentials", "version-id"},
+	taskURL:    {"endpoint", "region", "cname", "config", "credentials", "version-id", "restore", "restore-tier", "restore-only"},
 	taskStdout: {"checkpoint", "checkpoint-dir", "no-checkpoint", "mkdir", "object-time", "metadata"},
 	taskPrefix: notForMany,
 	taskList:   notForMany,
@@ -157,12 +157,12 @@ var foreign = [...][]string{
 	taskStat: nil, // it has no others
 
 	taskVerify:         notForVerify,
-	taskVerifyManifest: append([]string{"endpoint", "region", "cname", "config", "credentials", "rate-limit", "retries", "retry-for", "stall-timeout", "ca", "shard", "start-after", "until", "recursive", "metadata"}, notForVerify...),
+	taskVerifyManifest: append([]string{"endpoint", "region", "cname", "config", "credentials", "rate-limit", "retries", "retry-for", "stall-timeout", "ca", "shard", "start-after", "until", "recursive", "metadata", "decrypt-key"}, notForVerify...),
 }
 
 var notForMany = []string{"range", "version-id", "if-match", "sha256", "checksum", "checkpoint", "checkpoint-dir", "object-time"}
 
-var notForVerify = append([]string{"growing", "mkdir", "part-size", "no-checkpoint", "delete", "dry-run"}, notForMany...)
+var notForVerify = append([]string{"restore", "restore-tier", "restore-only", "growing", "mkdir", "part-size", "no-checkpoint", "delete", "dry-run"}, notForMany...)
 
 // applicable refuses flags that would have no effect.
 func (c *command) applicable(flags *pflag.FlagSet) (err error) {
@@ -255,6 +255,9 @@ func (c *command) combinations(flags *pflag.FlagSet) (err error) {
 	}
 	if err == nil {
 		err = c.checkManifest()
+	}
+	if err == nil {
+		err = c.checkRestore(flags)
 	}
 	if c.growing {
 		c.call = append(c.call, ossdl.WithGrowing())

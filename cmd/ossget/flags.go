@@ -68,13 +68,13 @@ func option[T any](g group, options *[]ossdl.Option, name, kind, usage string, p
 
 // groups returns all flags of a download, in the groups of the help text.
 func (c *command) groups() []group {
-	return []group{c.serviceGroup(), c.objectGroup(), c.urlGroup(), c.manyGroup(), c.verifyGroup(), c.transferGroup(), c.checkpointGroup(), c.outputGroup()}
+	return []group{c.serviceGroup(), c.objectGroup(), c.urlGroup(), c.manyGroup(), c.verifyGroup(), c.archiveGroup(), c.transferGroup(), c.checkpointGroup(), c.outputGroup()}
 }
 
 // serviceGroup has the flags that say where the bucket is, and who asks.
 func (c *command) serviceGroup() group {
 	g := newGroup("Service and credentials")
-	store(g, &c.endpoint, "endpoint", "URL", "for example https://oss-cn-hangzhou.aliyuncs.com; https if there is no scheme (default: OSS_ENDPOINT)", anyText)
+	store(g, &c.endpoint, "endpoint", "URL", "for example https://oss-cn-hangzhou.aliyuncs.com; https if there is no scheme. After a comma, others for the same bucket, to which requests go while the first one fails (default: OSS_ENDPOINT)", anyText)
 	store(g, &c.region, "region", "NAME", "for V4 signatures, for example cn-hangzhou (default: OSS_REGION, or read from the endpoint; if it is unknown, V1 is used)", anyText)
 	g.flags.BoolVar(&c.cname, "cname", false, "the endpoint is a custom domain, bound to the bucket")
 	store(g, &c.who.config, "config", "FILE", "configuration file of ossutil. It supplies endpoint, region and keys that neither a flag nor the environment gives (default: ~/.ossutilconfig, if it exists)", parseText)

@@ -56,7 +56,10 @@ func (o outcome) hintOfCause(err error) string {
 	case errors.Is(err, ossdl.ErrInUse):
 		return "run it again once the other command has ended"
 	case errors.Is(err, ossdl.ErrArchived):
-		return "restore it first, for example with ossutil restore; ossget stat shows how far that is"
+		if o.about.url {
+			return "restore it first"
+		}
+		return "--restore DAYS restores it first, which costs money; ossget stat shows how far that is"
 	case !errors.Is(err, ossdl.ErrExpired):
 		return ""
 	case o.about.url:

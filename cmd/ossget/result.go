@@ -29,6 +29,7 @@ const (
 	exitFailed      = 1 // the same command resumes later
 	exitUsage       = 2
 	exitHopeless    = 3 // the same command fails again
+	exitRestoring   = 4 // --restore-only: objects still thaw
 	exitHangup      = 129
 	exitInterrupted = 130
 	exitTerminated  = 143
@@ -85,6 +86,8 @@ var kinds = []struct {
 	{ossdl.ErrNoSpace, codeNoSpace, exitFailed},
 	{ossdl.ErrObjectChanged, codeObjectChanged, exitFailed},
 	{ossdl.ErrNotFound, codeNotFound, exitHopeless},
+	{ossdl.ErrRestoring, codeRestoring, exitRestoring},
+	{ossdl.ErrDecryption, codeDecryption, exitHopeless},
 	{ossdl.ErrArchived, codeArchived, exitHopeless},
 	{ossdl.ErrRange, codeRangeRefused, exitHopeless},
 	{ossdl.ErrChecksum, codeChecksumMismatch, exitHopeless},
