@@ -69,20 +69,20 @@ func TestRestoreFlags(t *testing.T) {
 	s := newServer(t)
 	s.Put("bucket", "key", osstest.Random(1, 10))
 	for flags, want := range map[string]string{
-		"-restore 0 oss://bucket/key":                   "--restore: it must be 1 to 365",
-		"-restore 366 oss://bucket/key":                 "--restore: it must be 1 to 365",
-		"-restore soon oss://bucket/key":                "--restore: a count is a whole number",
-		"-restore-tier Bulk oss://bucket/key":           "--restore-tier requires --restore DAYS",
-		"-restore 1 -restore-tier Slow oss://bucket/k":  "Expedited, Standard and Bulk",
-		"-restore-only -recursive oss://bucket/":        "--restore-only requires --restore DAYS",
-		"-restore 1 -restore-only oss://bucket/key":     "--restore-only requires --recursive",
-		"-restore 1 http://host.test/key":               "--restore does not apply to a URL",
-		"-restore 1 -verify oss://bucket/":              "--restore does not apply to --verify",
-		"-decrypt-key /absent/key oss://bucket/key":     "/absent/key",
-		"-endpoint http://a.test,,x oss://bucket/key":   `--endpoint "": expected a host`,
-		"-endpoint http://a.test,a/b oss://bucket/key":  `--endpoint "a/b": expected a host`,
-		"-endpoint a.test,https://a.test oss://b/key":   "given twice",
-		"-endpoint a.test,bucket.b.test oss://bucket/k": "begins with the bucket",
+		"-restore 0 oss://bucket/key":                    "--restore: it must be 1 to 365",
+		"-restore 366 oss://bucket/key":                  "--restore: it must be 1 to 365",
+		"-restore soon oss://bucket/key":                 "--restore: a count is a whole number",
+		"-restore-tier Bulk oss://bucket/key":            "--restore-tier requires --restore DAYS",
+		"-restore 1 -restore-tier Slow oss://bucket/k":   "Expedited, Standard and Bulk",
+		"-restore-only -recursive oss://bucket/":         "--restore-only requires --restore DAYS",
+		"-restore 1 -restore-only oss://bucket/key":      "--restore-only requires --recursive",
+		"-restore 1 http://host.test/key":                "--restore does not apply to a URL",
+		"-restore 1 -verify oss://bucket/":               "--restore does not apply to --verify",
+		"-decrypt-key /absent/key oss://bucket/key":      "/absent/key",
+		"-endpoint http://a.test,,x oss://bucket/key":    `--endpoint "": expected a host`,
+		"-endpoint http://a.test,a/b oss://bucket/key":   `--endpoint "a/b": expected a host`,
+		"-endpoint a.test,https://a.test oss://bucket/k": "given twice",
+		"-endpoint a.test,bucket.b.test oss://bucket/k":  "begins with the bucket",
 	} {
 		if r := runHere(t.Context(), envOf(s), strings.Fields(flags)...); r.exit != exitUsage || !strings.Contains(r.stderr, want) {
 			t.Errorf("%s: %+v, want %s", flags, r, want)
