@@ -104,7 +104,6 @@ import (
 	"github.com/ossdl/ossdl/internal/sealed"
 	"github.com/ossdl/ossdl/internal/slots"
 	"github.com/ossdl/ossdl/internal/span"
-	"github.com/ossdl/ossdl/internal/thaw"
 )
 
 // Version is the version of this library. Every request names it in its User-Agent: after what the SDK's client sends
@@ -346,73 +345,6 @@ func (c *call) fetchUntilVerified(ctx context.Context, e *engine.Engine) (verdic
 		e.Parts.Reset()
 		c.stats.Resumed.Store(0)
 	}
-}
-
-// run fetches what is missing. An object that is frozen is restored meanwhile, if the caller wants that; nothing else of the call
-// is running as long as it thaws.
-func (c *call) run(ctx context.Context, e *engine.Engine) error {
-	src, ok := c.src.(frozenSource)
-	t := &thaw.Thaw{Object: &frozenCall{c, src}, Log: c.cfg.log}
-	if c.cfg.restore != nil {
-		t.Policy = c.cfg.restore.thaw()
-	}
-	for had := int64(0); ; {
-		err := e.Run(ctx)
-		switch {
-		case c.parks || !errors.Is(err, ErrArchived):
-			return err
-		case !ok:
-			return archived(object.Frost{}, err)
-		}
-		if c.cfg.restore == nil {
-			f, _ := t.Object.Look(ctx)
-			return archived(f, err)
-		}
-		c.thawing.Store(true) // for progress
-		has := c.stats.Downloaded.Load()
-		f, terr := t.Wait(ctx, has > had)
-		had = has
-		c.thawing.Store(false)
-		c.restored.Store(t.Asked.Begun)
-		if terr != nil {
-			return archived(f, terr)
-		}
-	}
-}
-
-// frozenSource is a source whose object may have to be restored.
-type frozenSource interface {
-	Head(ctx context.Context, version string) (object.Facts, error)
-	Restore(ctx context.Context, version string, days int, tier string) (begun bool, err error)
-}
-
-// frozenCall makes the requests for the restore of a call's object.
-type frozenCall struct {
-	c   *call
-	src frozenSource
-}
-
-// Look implements [thaw.Object].
-func (f *frozenCall) Look(ctx context.Context) (frost object.Frost, err error) {
-	err = f.c.ask(ctx, "HEAD", func(ctx context.Context) error {
-		facts, err := f.src.Head(ctx, f.c.versionID)
-		frost = facts.Frost
-		return err
-	})
-	return frost, err
-}
-
-// Restore implements [thaw.Object].
-func (f *frozenCall) Restore(ctx context.Context, days int, tier string) (begun bool, err error) {
-	f.c.cfg.log.Info("asking for the restore", "days", days, "tier", tier)
-	err = f.c.ask(ctx, "restore", func(ctx context.Context) (err error) {
-		begun, err = f.src.Restore(ctx, f.c.versionID, days, tier)
-		return err
-	})
-	if err != nil {
-		err = fmt.Errorf("restore: %w", err)
-	}
-	return begun, err
 }
 
 // ask makes a request for anything but the object's bytes, by the same rules.

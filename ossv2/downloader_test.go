@@ -53,7 +53,6 @@ type wire struct {
 	header, value string // of each request
 	query         string // of each request
 	off, end      int64  // of the object; 0 and 0: all
-	check         func(*testing.T, *osstest.Server)
 }
 
 // requestCases say for each field of GetObjectRequest what a value leads to; a nil want is an error that names the field, or what
