@@ -71,7 +71,7 @@
 //   - what to download: [WithVersionID], [WithIfMatch], [WithRange], [WithGrowing], [WithChecksum],
 //     [WithDecryption], [WithRestore]
 //   - files: [WithCheckpoint], [WithCheckpointDir], [WithoutCheckpoint], [WithoutPreallocation], [WithMkdirAll],
-//     [WithObjectTime], [WithMetadata]
+//     [WithObjectTime], [WithMetadata], [WithIfChanged], [WithWait]
 //   - URLs: [WithURLRefresh], [WithHTTPClient], [WithHeader]
 //   - readers: [WithReadAhead]
 //   - prefixes and lists: [WithInclude], [WithExclude], [WithShard], [WithKeyRange], [WithCompareCRC64], [WithDelete], [WithDryRun]
@@ -206,6 +206,9 @@ type call struct {
 	streamHash hash.Hash // of what a Reader returned; nil for other calls
 	passing    *passing  // the sink of the current attempt, if a SHA-256 is wanted
 
+	there  *present // the file that made the download needless; nil: there was none
+	waited *waited  // for another call; nil: this one has not
+
 	sealed *sealed.Source   // the source, if it decrypts; nil: it does not
 	memory *localfile.Small // of an object that stays in memory until it is verified; nil otherwise
 
@@ -240,13 +243,18 @@ func (c *call) downloadToFile(ctx context.Context, path string) (*Result, error)
 	ctx, done := c.panics.during(ctx)
 	defer done()
 	progress := startReporter(c.cfg.progress, c.snapshot, c.stats.Downloaded.Load)
-	dst, err := localfile.Check(c.fileConfig(path))
-	if err == nil {
-		path, err = dst.Path(), c.toFile(ctx, dst)
-	}
+	path, err := c.intoPlace(ctx, path)
 	progress.end(err)
 	c.panics.raise(err)
 	return c.result(ctx, path, err)
+}
+
+// stored is the source of the object as it is stored.
+func (c *call) stored() source {
+	if c.sealed != nil {
+		return c.sealed.Inner
+	}
+	return c.src
 }
 
 // toFile is the story of a download to a file. Each step either takes effect completely or leaves what was there before.
@@ -256,6 +264,11 @@ func (c *call) toFile(ctx context.Context, dst *localfile.Destination) error {
 		return err
 	}
 	defer unlock()
+	if c.cfg.ifChanged || c.waited != nil {
+		if done, err := c.skip(ctx, dst); done || err != nil {
+			return err
+		}
+	}
 	cp, err := c.loadCheckpoint(dst) // after the lock: until then another call may be writing it
 	if err != nil {
 		return err
@@ -399,6 +412,9 @@ func (d *Downloader) bucketCall(ctx context.Context, where entryPoints, verb, bu
 	}
 	if cfg.restore != nil && cfg.restore.StartOnly {
 		return nil, nameError(verb, bucket, key, fmt.Errorf("WithRestore: StartOnly applies to %v, which download nothing then", inMany))
+	}
+	if err := cfg.comparable(); err != nil {
+		return nil, nameError(verb, bucket, key, err)
 	}
 	src, err := d.bucketSource(ctx, bucket, key, &cfg)
 	if err != nil {

@@ -919,6 +919,42 @@ func WithMkdirAll() Option {
 	}}
 }
 
+// WithIfChanged downloads nothing if the file at the path is what would be downloaded: Result.Skipped says so, and Durable is true.
+// The file must be a regular one. It is left as it is, whatever other options say of its time and mode.
+//
+// With [WithChecksum] the file is compared by that digest, and no request is made. Otherwise one HEAD request asks for the object's
+// CRC-64; of a URL, which may be good for GET alone, and with [WithDecryption], the first byte is asked for instead. If the object has no CRC-64, the file
+// must have its size and its Last-Modified; see [WithObjectTime]. A file of the right size is read in full. If it differs, the
+// object is downloaded as without the option.
+//
+// With [WithRange], and for a URL with x-oss-process, WithChecksum is needed: the CRC-64 of the object is not that of the file.
+//
+// It applies to [New], [Downloader.Download] and [Downloader.DownloadURL].
+func WithIfChanged() Option {
+	return Option{"WithIfChanged", inNew | inFile, func(s *settings) error {
+		s.ifChanged = true
+		return nil
+	}}
+}
+
+// WithWait waits up to d if another call or process is writing the file. If that succeeds, and the file is what this call was to
+// download, it is taken without bytes: it is compared as by [WithIfChanged], and Result.Skipped says so. If the other one fails or is
+// killed, this call goes on where that has ended. After d, and without the option at once, the error is [ErrInUse].
+//
+// With [WithChecksum], a file that another one has brought meanwhile without that digest is [ErrChecksum]. It is left alone, because
+// two calls that want different files at one path would otherwise take turns.
+//
+// It applies to [New], [Downloader.Download] and [Downloader.DownloadURL].
+func WithWait(d time.Duration) Option {
+	return Option{"WithWait", inNew | inFile, func(s *settings) error {
+		if d <= 0 {
+			return fmt.Errorf("%v is no time to wait; omit the option", d)
+		}
+		s.wait = d
+		return nil
+	}}
+}
+
 // WithLogger sets the logger. Without it nothing is logged.
 //
 // Resumed downloads and retries are logged as Info. Ignored checkpoints, a missing permission to ask for the version of the
@@ -1009,10 +1045,12 @@ type objectOptions struct {
 // fileOptions say how files are written.
 type fileOptions struct {
 	checkpoint  checkpointPlace
-	sparse      bool     // do not reserve space
-	mkdir       bool     // make the folder of the file
-	objectTimes bool     // Download gives the file the object's Last-Modified, as DownloadPrefix does
-	metadata    Metadata // what the file gets from the object's metadata
+	sparse      bool          // do not reserve space
+	mkdir       bool          // make the folder of the file
+	ifChanged   bool          // download nothing if the file is there
+	wait        time.Duration // for another call that writes the file; 0: not at all
+	objectTimes bool          // Download gives the file the object's Last-Modified, as DownloadPrefix does
+	metadata    Metadata      // what the file gets from the object's metadata
 }
 
 // wantsTime reports whether a file gets the time in its object's metadata.

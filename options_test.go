@@ -225,6 +225,8 @@ func TestEveryOptionAtEveryEntryPoint(t *testing.T) {
 		"WithManifestSHA256":   {prefix, func(*entry) ossdl.Option { return ossdl.WithManifestSHA256() }},
 		"WithDifference":       {verify, func(*entry) ossdl.Option { return ossdl.WithDifference(func(ossdl.Difference) {}) }},
 		"WithoutPreallocation": {"New Download DownloadURL DownloadPrefix DownloadObjects", func(*entry) ossdl.Option { return ossdl.WithoutPreallocation() }},
+		"WithIfChanged":        {"New Download DownloadURL", func(*entry) ossdl.Option { return ossdl.WithIfChanged() }},
+		"WithWait":             {"New Download DownloadURL", func(*entry) ossdl.Option { return ossdl.WithWait(time.Minute) }},
 		"WithMkdirAll":         {"New Download DownloadURL", func(*entry) ossdl.Option { return ossdl.WithMkdirAll() }},
 		"WithObjectTime":       {"New Download DownloadURL", func(*entry) ossdl.Option { return ossdl.WithObjectTime() }},
 		"WithMetadata": {"New Download DownloadURL DownloadPrefix DownloadObjects VerifyPrefix", func(*entry) ossdl.Option {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"hash"
 	"io"
 	"iter"
 	"net/http"
@@ -228,7 +229,7 @@ func (i *ObjectInfo) Local(ctx context.Context, path string) (*LocalInfo, error)
 	case !i.HasCRC64:
 		l.Same = !i.LastModified.IsZero() && l.ModTime.Sub(i.LastModified).Abs() < timeError
 	default:
-		crc, err := fileCRC(ctx, files, found.Path)
+		crc, err := fileCRC(ctx, files, found.Path, nil)
 		if err != nil {
 			return l, fmt.Errorf("ossdl: %w", withContextError(ctx, err))
 		}
@@ -270,8 +271,8 @@ func (i *ObjectInfo) isOf(cp *checkpoint) bool {
 	return !f.LastModified.IsZero() && f.LastModified.Equal(i.LastModified)
 }
 
-// fileCRC returns the CRC-64 of a file.
-func fileCRC(ctx context.Context, files fsys.FS, path string) (crc uint64, err error) {
+// fileCRC returns the CRC-64 of a file. Its bytes are written to also, too, unless that is nil.
+func fileCRC(ctx context.Context, files fsys.FS, path string, also hash.Hash) (crc uint64, err error) {
 	f, err := files.OpenFile(path, os.O_RDONLY, 0)
 	if err != nil {
 		return 0, err
@@ -284,6 +285,9 @@ func fileCRC(ctx context.Context, files fsys.FS, path string) (crc uint64, err e
 		}
 		n, err := f.ReadAt(buf, off)
 		crc = crc64.Update(crc, buf[:n])
+		if also != nil {
+			also.Write(buf[:n]) // never returns an error
+		}
 		off += int64(n)
 		if err == io.EOF {
 			return crc, nil

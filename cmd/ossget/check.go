@@ -150,7 +150,7 @@ func (t task) verifies() bool { return t == taskVerify || t == taskVerifyManifes
 // foreign are the flags that do not apply to a task.
 var foreign = [...][]string{
 	taskURL:    {"endpoint", "region", "cname", "config", "credentials", "version-id", "restore", "restore-tier", "restore-only"},
-	taskStdout: {"checkpoint", "checkpoint-dir", "no-checkpoint", "mkdir", "object-time", "metadata"},
+	taskStdout: {"checkpoint", "checkpoint-dir", "no-checkpoint", "mkdir", "update", "wait", "object-time", "metadata"},
 	taskPrefix: notForMany,
 	taskList:   notForMany,
 
@@ -160,7 +160,7 @@ var foreign = [...][]string{
 	taskVerifyManifest: append([]string{"endpoint", "region", "cname", "config", "credentials", "rate-limit", "retries", "retry-for", "stall-timeout", "ca", "shard", "start-after", "until", "recursive", "metadata", "decrypt-key"}, notForVerify...),
 }
 
-var notForMany = []string{"range", "version-id", "if-match", "sha256", "checksum", "checkpoint", "checkpoint-dir", "object-time"}
+var notForMany = []string{"range", "version-id", "if-match", "sha256", "checksum", "checkpoint", "checkpoint-dir", "update", "wait", "object-time"}
 
 var notForVerify = append([]string{"restore", "restore-tier", "restore-only", "growing", "mkdir", "part-size", "no-checkpoint", "delete", "dry-run"}, notForMany...)
 
@@ -261,6 +261,12 @@ func (c *command) combinations(flags *pflag.FlagSet) (err error) {
 	}
 	if c.growing {
 		c.call = append(c.call, ossdl.WithGrowing())
+	}
+	if c.update {
+		c.call = append(c.call, ossdl.WithIfChanged())
+	}
+	if c.wait > 0 {
+		c.call = append(c.call, ossdl.WithWait(c.wait))
 	}
 	if c.objectTime {
 		c.call = append(c.call, ossdl.WithObjectTime())

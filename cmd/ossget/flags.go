@@ -141,6 +141,8 @@ func (c *command) transferGroup() group {
 	g := newGroup("How to download")
 	g.flags.BoolVar(&c.mkdir, "mkdir", false, "make the folder of DEST, with its parents, if it is missing; --recursive and --files-from always do")
 	g.flags.BoolVar(&c.objectTime, "object-time", false, "the file gets the time of the object; with --recursive and --files-from it always does")
+	g.flags.BoolVar(&c.update, "update", false, "download nothing if the file is there: with --checksum if it has that digest, without a request; otherwise if it has the CRC-64 of the object, or its size and time if it has no CRC-64. --json says skipped")
+	store(g, &c.wait, "wait", "TIME", "wait so long for another command that writes the file, and take what it brings, if that is the same (default: fail)", parseSpan)
 	option(g, &c.call, "metadata", "WHAT", "the file gets what rclone or ossfs has kept in the object's metadata: mtime, mode, or mtime,mode", parseMetadata, ossdl.WithMetadata)
 	option(g, &c.shared, "part-size", "SIZE", "one request asks for at most this much, 1 to 5GiB (default: chosen by ossget)", parsePartSize, ossdl.WithPartSize)
 	option(g, &c.shared, "concurrency", "N", fmt.Sprintf("requests in flight at most, 1 to %d (default: adaptive)", ossdl.MaxConcurrency), parseConcurrency, ossdl.WithConcurrency)
