@@ -76,10 +76,15 @@ func (d *Downloader) Stat(ctx context.Context, bucket, key string, opts ...Optio
 	}
 	var f object.Facts
 	var header http.Header
-	err = c.inquire(ctx, "HEAD", func(ctx context.Context) (err error) {
-		f, header, err = b.Head(ctx, key, c.versionID)
-		return err
-	})
+	if err = withContextError(ctx, c.findVersion(ctx)); err == nil {
+		err = c.inquire(ctx, "HEAD", func(ctx context.Context) (err error) {
+			f, header, err = b.Head(ctx, key, c.versionID)
+			return err
+		})
+	}
+	if err == nil {
+		err = c.isAsOf(f)
+	}
 	if err != nil {
 		return nil, nameError("stat", bucket, key, err)
 	}

@@ -91,7 +91,7 @@ func takeByXML(p *listPage, path []string, text string) (err error) {
 // checkAgainstXML compares what a document and encoding/xml make of the same bytes. The document has a buffer of window bytes.
 func checkAgainstXML(t *testing.T, doc []byte, window int) {
 	want, wantErr := parseByXML(bytes.NewReader(doc))
-	got, err := parsePage(&document{in: iotest.HalfReader(bytes.NewReader(doc)), buf: make([]byte, window)})
+	got, err := parsePage(&document{in: iotest.HalfReader(bytes.NewReader(doc)), buf: make([]byte, window)}, false)
 	switch {
 	case errors.Is(err, errPageBounds) && window < len(doc):
 		return
