@@ -505,8 +505,8 @@ func (d *Downloader) bucketSource(ctx context.Context, bucket, key string, cfg *
 	return b.Object(key)
 }
 
-// findVersion finds the version that was current at the time that the caller gave. The versions of other keys, which follow, are not
-// listed on purpose.
+// findVersion finds the version that was current at the time that the caller gave. It asks for no page beyond those with versions of
+// the key.
 func (c *call) findVersion(ctx context.Context) error {
 	if c.versions == nil {
 		return nil

@@ -185,12 +185,14 @@ func WithVersionID(id string) Option {
 // WithAsOf asks for what was current at a time: of each key the newest version that was not written after it. What was deleted
 // since comes back, and what was deleted by then does not exist: as a single object it is [ErrNotFound].
 //
-// It is for buckets with versioning. The versions are listed, of a single object its own alone, and each object is downloaded by its version. That needs
-// the permissions oss:ListObjectVersions and oss:GetObjectVersion. The times of versions are in whole seconds, by the clock of OSS.
+// It is for buckets with versioning. The versions are listed, of a single object its own alone, and each object is downloaded by its
+// version. That needs the permissions oss:ListObjectVersions and oss:GetObjectVersion. The times of versions are in whole seconds,
+// by the clock of OSS.
 //
 // Versions that are no longer there are unknown. In a bucket without versioning each object has one version, "null", with the time
-// of its last write. While versioning is suspended, a write replaces the version "null". If that happens during the call, or if something is
-// appended to an Appendable object, the object is [ErrObjectChanged]. A symbolic link leads to the current version of its target.
+// of its last write. While versioning is suspended, a write replaces the version "null". If that happens during the call, or if
+// something is appended to an Appendable object, the object is [ErrObjectChanged]. A symbolic link leads to the current version of
+// its target.
 //
 // It excludes [WithVersionID].
 //

@@ -287,6 +287,9 @@ func (c *call) figures(path string) *Result {
 	if res == nil {
 		return nil
 	}
+	if c.engine == nil {
+		return res
+	}
 	if f, fixed := c.engine.Facts(); fixed {
 		res.Header = objectHeader(c.engine.Header(), f.Size)
 	}
@@ -303,6 +306,9 @@ func (c *call) figuresWithoutHeader(path string) *Result {
 		Path: path, Bucket: id.Bucket, Key: id.Key, CRC64: c.crc, Verified: c.verified, Durable: c.durable,
 		ResumedBytes: c.stats.Resumed.Load(), DownloadedBytes: c.stats.Downloaded.Load(),
 		Requests: int(c.stats.Requests.Load()), Retries: int(c.stats.Retries.Load()), Restored: c.restored.Load(), Duration: time.Since(c.start),
+	}
+	if c.engine == nil {
+		return res // its requests were for the version of a time
 	}
 	if f, fixed := c.engine.Facts(); fixed {
 		res.VersionID, res.ETag, res.LastModified = f.VersionID, f.ETag, f.LastModified

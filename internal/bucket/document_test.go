@@ -137,7 +137,7 @@ func TestDocument(t *testing.T) {
 			doc = append(doc, "</Key></Contents></ListBucketResult>"...)
 		}
 		checkAgainstXML(t, doc, 40+random.IntN(200))
-		if _, err := parsePage(newDocument(bytes.NewReader(doc))); err == nil {
+		if _, err := parsePage(newDocument(bytes.NewReader(doc)), false); err == nil {
 			parsed++
 		}
 	}
@@ -162,7 +162,7 @@ func TestDocumentSaysWhere(t *testing.T) {
 		"<ListBucketResult><Contents><Key>a</Key":   "byte 34: unexpected EOF",
 		"<ListBucketResult><Contents><Key>a&b</Key": `byte 36: "&b" is not a reference to a character`,
 	} {
-		if _, err := parsePage(newDocument(strings.NewReader(doc))); err == nil || err.Error() != want {
+		if _, err := parsePage(newDocument(strings.NewReader(doc)), false); err == nil || err.Error() != want {
 			t.Errorf("%s: %v, want %s", doc, err, want)
 		}
 	}

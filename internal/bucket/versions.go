@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
-	"net/http"
 	"time"
 
 	"github.com/aliyun/aliyun-oss-go-sdk/oss"
@@ -50,7 +49,7 @@ func (c *Cursor) versionParams() map[string]any {
 // explain names the permission that is needed, if an answer refuses a listing of versions.
 func (c *Cursor) explain(err error) error {
 	var se oss.ServiceError
-	if c.asOf.IsZero() || !errors.As(err, &se) || se.StatusCode != http.StatusForbidden {
+	if c.asOf.IsZero() || !errors.As(err, &se) || se.Code != "AccessDenied" {
 		return err
 	}
 	return fmt.Errorf("%w; a listing of versions needs the permission oss:ListObjectVersions", err)
@@ -64,14 +63,14 @@ func (p *listPage) asOf(at Cursor, unescape func(string) (string, error)) (curre
 	next = at
 	next.empty++
 	current = p.contents[:0]
-	for i, e := range p.contents {
+	for _, e := range p.contents {
 		key, err := unescape(e.Key)
 		if err != nil || key == "" || e.Size < 0 || e.Modified.IsZero() {
 			return nil, Cursor{}, fmt.Errorf("the answer is no listing: version %q of object %q, of %d bytes and the time %v", e.Version, e.Key, e.Size, e.Modified)
 		}
 		// A page that begins within a key has older versions of it.
 		again := key == at.after && (at.version == "" || e.Version == at.version)
-		if key < next.after || i == 0 && again || again && next.after == at.after {
+		if key < next.after || again {
 			return nil, Cursor{}, &object.PermanentError{Err: fmt.Errorf("the listing is out of order: version %q of %q comes after %q", e.Version, key, next.after)}
 		}
 		if key != next.after {
