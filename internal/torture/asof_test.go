@@ -259,10 +259,16 @@ func TestAsOfOneKey(t *testing.T) {
 	h, when := longHistory(t)
 	d := pagedDownloader(t, h.s, func() int { return 4 }, ossdl.WithPartSize(100), ossdl.WithConcurrency(1))
 	path := filepath.Join(t.TempDir(), "file")
-	h.s.Nth(5, osstest.Error(403, "AccessDenied"))
+	h.s.OnRequest(func(r *osstest.Request) *osstest.Fault {
+		if r.Key == "b" && r.Start >= 200 {
+			return osstest.Error(403, "AccessDenied")
+		}
+		return nil
+	})
 	if _, err := d.Download(t.Context(), "bkt", "b", path, ossdl.WithAsOf(when)); err == nil {
 		t.Fatal("no error")
 	}
+	h.s.ClearFaults()
 	h.s.ResetLog()
 	res, err := d.Download(t.Context(), "bkt", "b", path, ossdl.WithAsOf(when))
 	if err != nil || res.ResumedBytes == 0 || res.VersionID == "" || !res.LastModified.Equal(when) {
