@@ -139,6 +139,9 @@ func (c *call) find(ctx context.Context, path string) (*present, error) {
 	if c.asked != nil || c.oneStream { // the CRC-64 of the object is not that of the file
 		return nil, nil
 	}
+	if err := c.findVersion(ctx); err != nil {
+		return nil, err
+	}
 	if there.facts, err = c.lookUp(ctx); err != nil {
 		return nil, err
 	}

@@ -272,7 +272,7 @@ func documentedOptions(t *testing.T) []documentedOption {
 	// What the zero value stands for is said in words here, so it must be the zero value.
 	for name, zero := range map[string]bool{
 		"WithPartSize": s.partSize == 0, "WithConcurrency": s.concurrency == 0, "WithRateLimit": s.rateLimit == 0,
-		"WithRequestOptions": s.request.Headers == nil && s.request.Params == nil, "WithVersionID": s.object.versionID == "",
+		"WithRequestOptions": s.request.Headers == nil && s.request.Params == nil, "WithVersionID": s.object.versionID == "", "WithAsOf": s.object.asOf.IsZero(),
 		"WithFallback": s.fallback == nil,
 		"WithIfMatch":  s.object.ifMatch == "", "WithRange": s.object.asked == nil, "WithGrowing": !s.growing, "WithDecryption": s.keys == nil, "WithRestore": s.restore == nil, "WithChecksum": s.object.newHash == nil,
 		"WithCheckpoint": s.checkpoint == checkpointPlace{}, "WithMkdirAll": !s.mkdir, "WithIfChanged": !s.ifChanged, "WithWait": s.wait == 0, "WithoutPreallocation": !s.sparse, "WithURLRefresh": s.refresh == nil,
@@ -299,6 +299,7 @@ func documentedOptions(t *testing.T) []documentedOption {
 		{WithRequestOptions(), "none", nil},
 		{WithFallback(), "only the client of New", nil},
 		{WithVersionID("v"), "the current one", nil},
+		{WithAsOf(time.Unix(1, 0)), "the current one", nil},
 		{WithIfMatch("e"), "any", nil},
 		{WithRange(0, -1), "the whole object", nil},
 		{WithGrowing(), "ErrObjectChanged", nil},

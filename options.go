@@ -182,6 +182,32 @@ func WithVersionID(id string) Option {
 	}}
 }
 
+// WithAsOf asks for what was current at a time: of each key the newest version that was not written after it. What was deleted
+// since comes back, and what was deleted by then does not exist: as a single object it is [ErrNotFound].
+//
+// It is for buckets with versioning. The versions are listed, of a single object its own alone, and each object is downloaded by its
+// version. That needs the permissions oss:ListObjectVersions and oss:GetObjectVersion. The times of versions are in whole seconds,
+// by the clock of OSS.
+//
+// Versions that are no longer there are unknown. In a bucket without versioning each object has one version, "null", with the time
+// of its last write. While versioning is suspended, a write replaces the version "null". If that happens during the call, or if
+// something is appended to an Appendable object, the object is [ErrObjectChanged]. A symbolic link leads to the current version of
+// its target.
+//
+// It excludes [WithVersionID].
+//
+// It applies to [Downloader.Download], [Downloader.DownloadTo], [Downloader.Open], [Downloader.DownloadPrefix] and
+// [Downloader.VerifyPrefix].
+func WithAsOf(t time.Time) Option {
+	return Option{"WithAsOf", inDownload | inDownloadTo | inOpen | inDownloadPrefix | inVerifyPrefix, func(s *settings) error {
+		if t.IsZero() {
+			return errors.New("zero time; omit the option for the current versions")
+		}
+		s.object.asOf = t
+		return nil
+	}}
+}
+
 // WithIfMatch downloads the object only while it has this ETag; otherwise the call fails with [ErrObjectChanged]. The ETag is
 // written as the service sends it; its quotes may be omitted.
 //
@@ -1037,6 +1063,7 @@ func (o *fetchOptions) startsOnly() bool { return o.restore != nil && o.restore.
 type objectOptions struct {
 	asked     *rangeAsked // nil: the whole object
 	versionID string      // "": the current one
+	asOf      time.Time   // the version that was current then; zero: the current one
 	ifMatch   string      // the only ETag to accept, in quotes; "": any
 	newHash   func() hash.Hash
 	want      []byte // digest by newHash

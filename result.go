@@ -314,7 +314,7 @@ func (c *call) figuresWithoutHeader(path string) *Result {
 		res.Skipped, res.Size, res.VersionID, res.ETag, res.LastModified = true, c.there.size, f.VersionID, f.ETag, f.LastModified
 	}
 	if c.engine == nil {
-		return res
+		return res // its requests were for anything but bytes
 	}
 	if f, fixed := c.engine.Facts(); fixed {
 		res.VersionID, res.ETag, res.LastModified = f.VersionID, f.ETag, f.LastModified

@@ -89,6 +89,7 @@ func (c *command) objectGroup() group {
 	option(g, &c.call, "range", "OFFSET:LENGTH", "only these bytes; an empty LENGTH, or -1, means to the end", parseRange,
 		func(r byteRange) ossdl.Option { return ossdl.WithRange(r.offset, r.length) })
 	option(g, &c.call, "version-id", "ID", "this version (default: the current one)", parseText, ossdl.WithVersionID)
+	option(g, &c.call, "as-of", "TIME", "the version that was current at this time (default: the current one), such as 2026-11-01T00:00:00Z. The bucket must have versions. Also for a prefix", parseInstant, ossdl.WithAsOf)
 	option(g, &c.call, "if-match", "ETAG", "only while the object has this ETag; otherwise exit code 1", parseETag, ossdl.WithIfMatch)
 	option(g, &c.call, "checksum", "ALGORITHM:DIGEST", "the digest that the file must have: sha256:HEX, md5:HEX or crc64:NUMBER, in decimal as OSS and --json write it", parseChecksum, digest.option)
 	option(g, &c.call, "sha256", "HEX", "the same as --checksum sha256:HEX", parseSHA256,
