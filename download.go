@@ -68,7 +68,7 @@
 //
 //   - requests: [WithPartSize], [WithConcurrency], [WithRateLimit], [WithRetry], [WithStallTimeout], [WithRequestOptions],
 //     [WithFallback]
-//   - what to download: [WithVersionID], [WithAsOf], [WithIfMatch], [WithRange], [WithGrowing], [WithChecksum],
+//   - what to download: [WithVersionID], [WithAsOf], [WithIfMatch], [WithRange], [WithSnapshot], [WithChecksum],
 //     [WithDecryption], [WithRestore]
 //   - files: [WithCheckpoint], [WithCheckpointDir], [WithoutCheckpoint], [WithoutPreallocation], [WithMkdirAll],
 //     [WithObjectTime], [WithMetadata], [WithIfChanged], [WithWait]

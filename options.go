@@ -249,15 +249,15 @@ func WithRange(offset, length int64) Option {
 	}}
 }
 
-// WithGrowing accepts that an Appendable object grows while it is downloaded. The result is its first bytes, as many as it had at
+// WithSnapshot accepts that an Appendable object grows while it is downloaded. The result is its first bytes, as many as it had at
 // this call's first answer, and they are verified with the CRC-64 of that answer. Without the option such an object is
 // [ErrObjectChanged] as soon as something was appended to it.
 //
 // It has no effect on other objects, on answers without a CRC-64, and together with [WithRange].
 //
 // It applies to [New] and all downloads.
-func WithGrowing() Option {
-	return Option{"WithGrowing", inNew | inDownloads, func(s *settings) error {
+func WithSnapshot() Option {
+	return Option{"WithSnapshot", inNew | inDownloads, func(s *settings) error {
 		s.growing = true
 		return nil
 	}}

@@ -189,7 +189,7 @@ func TestEveryOptionAtEveryEntryPoint(t *testing.T) {
 		"WithAsOf":          {"Download DownloadTo Open DownloadPrefix VerifyPrefix", func(*entry) ossdl.Option { return ossdl.WithAsOf(time.Now().Add(time.Hour)) }},
 		"WithIfMatch":       {one, func(e *entry) ossdl.Option { return ossdl.WithIfMatch(e.object.ETag) }},
 		"WithRange":         {one, func(*entry) ossdl.Option { return ossdl.WithRange(1, 2) }},
-		"WithGrowing":       {downloads, func(*entry) ossdl.Option { return ossdl.WithGrowing() }},
+		"WithSnapshot":      {downloads, func(*entry) ossdl.Option { return ossdl.WithSnapshot() }},
 		"WithRestore": {"New Download DownloadTo Open DownloadPrefix DownloadObjects", func(*entry) ossdl.Option {
 			return ossdl.WithRestore(ossdl.RestorePolicy{Days: 7, Tier: "Bulk"})
 		}},

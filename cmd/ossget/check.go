@@ -162,7 +162,7 @@ var foreign = [...][]string{
 
 var notForMany = []string{"range", "version-id", "if-match", "sha256", "checksum", "checkpoint", "checkpoint-dir", "update", "wait", "object-time"}
 
-var notForVerify = append([]string{"restore", "restore-tier", "restore-only", "growing", "mkdir", "part-size", "no-checkpoint", "delete", "dry-run"}, notForMany...)
+var notForVerify = append([]string{"restore", "restore-tier", "restore-only", "snapshot", "mkdir", "part-size", "no-checkpoint", "delete", "dry-run"}, notForMany...)
 
 // applicable refuses flags that would have no effect.
 func (c *command) applicable(flags *pflag.FlagSet) (err error) {
@@ -262,8 +262,8 @@ func (c *command) combinations(flags *pflag.FlagSet) (err error) {
 	if err == nil {
 		err = c.checkRestore(flags)
 	}
-	if c.growing {
-		c.call = append(c.call, ossdl.WithGrowing())
+	if c.snapshot {
+		c.call = append(c.call, ossdl.WithSnapshot())
 	}
 	if c.update {
 		c.call = append(c.call, ossdl.WithIfChanged())

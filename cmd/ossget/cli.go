@@ -48,7 +48,7 @@ type command struct {
 	manifest                  string        // the file to write, or to compare with; "": none
 	manifestSHA256            bool          // with a SHA-256 of each file
 	verify                    bool          // compare and fetch nothing
-	growing                   bool          // accept what is appended to an object meanwhile
+	snapshot                  bool          // accept what is appended to an object meanwhile
 	timeout                   time.Duration // of the whole command; 0: none
 	retry                     ossdl.RetryPolicy
 	restore                   ossdl.RestorePolicy

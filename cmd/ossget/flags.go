@@ -94,7 +94,7 @@ func (c *command) objectGroup() group {
 	option(g, &c.call, "checksum", "ALGORITHM:DIGEST", "the digest that the file must have: sha256:HEX, md5:HEX or crc64:NUMBER, in decimal as OSS and --json write it", parseChecksum, digest.option)
 	option(g, &c.call, "sha256", "HEX", "the same as --checksum sha256:HEX", parseSHA256,
 		func(sum []byte) ossdl.Option { return digest{sha256.New, sum}.option() })
-	g.flags.BoolVar(&c.growing, "growing", false, "of an object to which something is appended meanwhile, the bytes that it had at the beginning; otherwise it counts as changed. Also for a prefix or a list")
+	g.flags.BoolVar(&c.snapshot, "snapshot", false, "of an object to which something is appended meanwhile, the bytes that it had at the beginning; otherwise it counts as changed. Also for a prefix or a list")
 	return g
 }
 

@@ -12,7 +12,7 @@ import (
 	"github.com/ossdl/ossdl/internal/osstest"
 )
 
-// TestFieldGrowing checks that an Appendable object that grows is an error that says so, and that WithGrowing accepts what is
+// TestFieldGrowing checks that an Appendable object that grows is an error that says so, and that WithSnapshot accepts what is
 // appended: the result is what was there at the first answer.
 func TestFieldGrowing(t *testing.T) {
 	appendable := osstest.Type("Appendable")
@@ -20,7 +20,7 @@ func TestFieldGrowing(t *testing.T) {
 		// At the first request, at one in the middle, and at each of several.
 		for _, at := range [][]int{{1}, {7}, {2, 3, 5, 8, 13}} {
 			for _, growing := range []bool{false, true} {
-				t.Run(fmt.Sprintf("%s, requests %v, WithGrowing %t", e, at, growing), func(t *testing.T) {
+				t.Run(fmt.Sprintf("%s, requests %v, WithSnapshot %t", e, at, growing), func(t *testing.T) {
 					harness.Tried.Add("cases from the field", 1)
 					st := newServerStage(t, stageConfig{through: e, object: []osstest.ObjectOption{appendable}})
 					for i, n := range at {
@@ -31,7 +31,7 @@ func TestFieldGrowing(t *testing.T) {
 						st.s.Nth(n, more)
 					}
 					if growing {
-						res, err := st.download(ossdl.WithGrowing())
+						res, err := st.download(ossdl.WithSnapshot())
 						st.mustSucceed(res, err, lieParts)
 						if !res.Verified {
 							t.Errorf("%+v", *res)
@@ -51,7 +51,7 @@ func TestFieldGrowing(t *testing.T) {
 		st.interrupt()
 		st.s.Append("bkt", "key", make([]byte, 2*liePart))
 		st.content = st.s.Stat("bkt", "key").Content
-		res, err := st.download(ossdl.WithGrowing())
+		res, err := st.download(ossdl.WithSnapshot())
 		st.mustSucceed(res, err, lieParts)
 		if res.ResumedBytes != lieKept || !res.Verified {
 			t.Errorf("%+v", *res)
@@ -60,7 +60,7 @@ func TestFieldGrowing(t *testing.T) {
 	t.Run("replaced by a longer one", func(t *testing.T) {
 		st := newServerStage(t, stageConfig{object: []osstest.ObjectOption{appendable}})
 		st.s.Nth(7, osstest.Inject().Before(func() { st.s.Put("bkt", "key", osstest.Random(8, 2*lieSize), appendable) }))
-		if _, err := st.download(ossdl.WithGrowing()); !errors.Is(err, ossdl.ErrChecksum) {
+		if _, err := st.download(ossdl.WithSnapshot()); !errors.Is(err, ossdl.ErrChecksum) {
 			t.Errorf("error %v", err)
 		}
 		harness.NoLeftovers(t, st.path)
@@ -72,7 +72,7 @@ func TestFieldGrowing(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			st := newServerStage(t, stageConfig{object: []osstest.ObjectOption{appendable}})
 			st.s.Nth(7, osstest.Inject().Before(func() { change(st) }))
-			if _, err := st.download(ossdl.WithGrowing()); !errors.Is(err, ossdl.ErrObjectChanged) {
+			if _, err := st.download(ossdl.WithSnapshot()); !errors.Is(err, ossdl.ErrObjectChanged) {
 				t.Errorf("error %v", err)
 			}
 		})
@@ -82,7 +82,7 @@ func TestFieldGrowing(t *testing.T) {
 			st := newServerStage(t, stageConfig{object: o})
 			longer := slices.Concat(harness.Bytes(t, st.content), []byte("more"))
 			st.s.Nth(7, osstest.Inject().Before(func() { st.s.Put("bkt", "key", osstest.Bytes(longer), o...) }))
-			if _, err := st.download(ossdl.WithGrowing()); !errors.Is(err, ossdl.ErrObjectChanged) {
+			if _, err := st.download(ossdl.WithSnapshot()); !errors.Is(err, ossdl.ErrObjectChanged) {
 				t.Errorf("error %v", err)
 			}
 		})
@@ -95,17 +95,17 @@ func TestFieldGrowing(t *testing.T) {
 		st.content = grown.Content
 		// The second call has no checkpoint, and says the same.
 		for range 2 {
-			if _, err := st.download(ossdl.WithGrowing(), ossdl.WithIfMatch(first)); !errors.Is(err, ossdl.ErrObjectChanged) {
+			if _, err := st.download(ossdl.WithSnapshot(), ossdl.WithIfMatch(first)); !errors.Is(err, ossdl.ErrObjectChanged) {
 				t.Errorf("error %v", err)
 			}
 			st.mustLeavePathAlone(false)
 		}
-		res, err := st.download(ossdl.WithGrowing(), ossdl.WithIfMatch(grown.ETag))
+		res, err := st.download(ossdl.WithSnapshot(), ossdl.WithIfMatch(grown.ETag))
 		st.mustSucceed(res, err, lieParts+4)
 	})
 }
 
-// TestFieldGrowingLink checks that WithGrowing is of no use for a symbolic link. Its target may have been replaced by a longer
+// TestFieldGrowingLink checks that WithSnapshot is of no use for a symbolic link. Its target may have been replaced by a longer
 // object, which the CRC-64 of a link need not show.
 func TestFieldGrowingLink(t *testing.T) {
 	appendable := osstest.Type("Appendable")
@@ -122,7 +122,7 @@ func TestFieldGrowingLink(t *testing.T) {
 			t.Run(fmt.Sprintf("%s, CRC-64 of the link %t", e, quirk != 0), func(t *testing.T) {
 				st := linked(t, e)
 				st.s.Nth(7, osstest.Inject().Before(func() { st.s.Put("bkt", "target", longer, appendable) }))
-				if _, err := st.download(ossdl.WithGrowing()); !errors.Is(err, ossdl.ErrObjectChanged) {
+				if _, err := st.download(ossdl.WithSnapshot()); !errors.Is(err, ossdl.ErrObjectChanged) {
 					t.Errorf("error %v", err)
 				}
 				st.mustLeavePathAlone(false)
@@ -133,7 +133,7 @@ func TestFieldGrowingLink(t *testing.T) {
 			st.interrupt()
 			st.s.Put("bkt", "target", longer, appendable)
 			st.content = longer
-			res, err := st.download(ossdl.WithGrowing())
+			res, err := st.download(ossdl.WithSnapshot())
 			st.mustSucceed(res, err, 2*lieParts+2)
 			if res.ResumedBytes != 0 {
 				t.Errorf("%+v", *res)
