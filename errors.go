@@ -26,7 +26,7 @@ var (
 	ErrNotFound = object.ErrNotFound
 	// ErrObjectChanged says that the object is not, or is no longer, the one that was asked for. It was replaced, appended to
 	// or deleted after this call's first answer, or it does not have the ETag given to [WithIfMatch]. The same call made again
-	// starts over; with WithIfMatch it fails until the object has that ETag again. [WithGrowing] accepts what was appended.
+	// starts over; with WithIfMatch it fails until the object has that ETag again. [WithSnapshot] accepts what was appended.
 	ErrObjectChanged = object.ErrObjectChanged
 	// ErrChecksum says that the bytes do not have the checksum that the service or the caller named, even after they were
 	// fetched once more. A download to a file leaves neither partial file nor checkpoint. What DownloadTo wrote, or a Reader
@@ -55,6 +55,10 @@ var (
 	// ErrDifferent says that a folder is not as [Downloader.VerifyPrefix] or [Downloader.VerifyManifest] should find it.
 	ErrDifferent = errors.New("the folder differs")
 )
+
+// errReplaced says that an object that seemed to grow was replaced by another one. It is ErrObjectChanged; what came of the two
+// cannot be told apart, so nothing is kept.
+var errReplaced = fmt.Errorf("%w", ErrObjectChanged)
 
 // KeyError is the failure of one object of a prefix. An error of [Downloader.DownloadPrefix] holds a *KeyError.
 // [PrefixResult].Failures holds values, which are errors as well.

@@ -188,7 +188,7 @@ func TestEveryOptionAtEveryEntryPoint(t *testing.T) {
 		"WithVersionID":     {"Download DownloadTo Open", func(e *entry) ossdl.Option { return ossdl.WithVersionID(e.object.VersionID) }},
 		"WithIfMatch":       {one, func(e *entry) ossdl.Option { return ossdl.WithIfMatch(e.object.ETag) }},
 		"WithRange":         {one, func(*entry) ossdl.Option { return ossdl.WithRange(1, 2) }},
-		"WithGrowing":       {downloads, func(*entry) ossdl.Option { return ossdl.WithGrowing() }},
+		"WithSnapshot":      {downloads, func(*entry) ossdl.Option { return ossdl.WithSnapshot() }},
 		"WithRestore": {"New Download DownloadTo Open DownloadPrefix DownloadObjects", func(*entry) ossdl.Option {
 			return ossdl.WithRestore(ossdl.RestorePolicy{Days: 7, Tier: "Bulk"})
 		}},

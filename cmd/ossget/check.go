@@ -260,7 +260,7 @@ func (c *command) combinations(flags *pflag.FlagSet) (err error) {
 		err = c.checkRestore(flags)
 	}
 	if c.growing {
-		c.call = append(c.call, ossdl.WithGrowing())
+		c.call = append(c.call, ossdl.WithSnapshot())
 	}
 	if c.objectTime {
 		c.call = append(c.call, ossdl.WithObjectTime())
