@@ -182,6 +182,32 @@ func WithVersionID(id string) Option {
 	}}
 }
 
+// WithAsOf asks for what was current at a time: of each key the newest version that was not written after it. What was deleted
+// since comes back, and what was deleted by then does not exist: as a single object it is [ErrNotFound].
+//
+// It is for buckets with versioning. The versions are listed, of a single object its own alone, and each object is downloaded by its
+// version. That needs the permissions oss:ListObjectVersions and oss:GetObjectVersion. The times of versions are in whole seconds,
+// by the clock of OSS.
+//
+// Versions that are no longer there are unknown. In a bucket without versioning each object has one version, "null", with the time
+// of its last write. While versioning is suspended, a write replaces the version "null". If that happens during the call, or if
+// something is appended to an Appendable object, the object is [ErrObjectChanged]. A symbolic link leads to the current version of
+// its target.
+//
+// It excludes [WithVersionID].
+//
+// It applies to [Downloader.Download], [Downloader.DownloadTo], [Downloader.Open], [Downloader.DownloadPrefix] and
+// [Downloader.VerifyPrefix].
+func WithAsOf(t time.Time) Option {
+	return Option{"WithAsOf", inDownload | inDownloadTo | inOpen | inDownloadPrefix | inVerifyPrefix, func(s *settings) error {
+		if t.IsZero() {
+			return errors.New("zero time; omit the option for the current versions")
+		}
+		s.object.asOf = t
+		return nil
+	}}
+}
+
 // WithIfMatch downloads the object only while it has this ETag; otherwise the call fails with [ErrObjectChanged]. The ETag is
 // written as the service sends it; its quotes may be omitted.
 //
@@ -923,6 +949,42 @@ func WithMkdirAll() Option {
 	}}
 }
 
+// WithIfChanged downloads nothing if the file at the path is what would be downloaded: Result.Skipped says so, and Durable is true.
+// The file must be a regular one. It is left as it is, whatever other options say of its time and mode.
+//
+// With [WithChecksum] the file is compared by that digest, and no request is made. Otherwise one HEAD request asks for the object's
+// CRC-64; of a URL, which may be good for GET alone, and with [WithDecryption], the first byte is asked for instead. If the object has no CRC-64, the file
+// must have its size and its Last-Modified; see [WithObjectTime]. A file of the right size is read in full. If it differs, the
+// object is downloaded as without the option.
+//
+// With [WithRange], and for a URL with x-oss-process, WithChecksum is needed: the CRC-64 of the object is not that of the file.
+//
+// It applies to [New], [Downloader.Download] and [Downloader.DownloadURL].
+func WithIfChanged() Option {
+	return Option{"WithIfChanged", inNew | inFile, func(s *settings) error {
+		s.ifChanged = true
+		return nil
+	}}
+}
+
+// WithWait waits up to d if another call or process is writing the file. If that succeeds, and the file is what this call was to
+// download, it is taken without bytes: it is compared as by [WithIfChanged], and Result.Skipped says so. If the other one fails or is
+// killed, this call goes on where that has ended. After d, and without the option at once, the error is [ErrInUse].
+//
+// With [WithChecksum], a file that another one has brought meanwhile without that digest is [ErrChecksum]. It is left alone, because
+// two calls that want different files at one path would otherwise take turns.
+//
+// It applies to [New], [Downloader.Download] and [Downloader.DownloadURL].
+func WithWait(d time.Duration) Option {
+	return Option{"WithWait", inNew | inFile, func(s *settings) error {
+		if d <= 0 {
+			return fmt.Errorf("%v is no time to wait; omit the option", d)
+		}
+		s.wait = d
+		return nil
+	}}
+}
+
 // WithLogger sets the logger. Without it nothing is logged.
 //
 // Resumed downloads and retries are logged as Info. Ignored checkpoints, a missing permission to ask for the version of the
@@ -1005,6 +1067,7 @@ func (o *fetchOptions) startsOnly() bool { return o.restore != nil && o.restore.
 type objectOptions struct {
 	asked     *rangeAsked // nil: the whole object
 	versionID string      // "": the current one
+	asOf      time.Time   // the version that was current then; zero: the current one
 	ifMatch   string      // the only ETag to accept, in quotes; "": any
 	newHash   func() hash.Hash
 	want      []byte // digest by newHash
@@ -1013,10 +1076,12 @@ type objectOptions struct {
 // fileOptions say how files are written.
 type fileOptions struct {
 	checkpoint  checkpointPlace
-	sparse      bool     // do not reserve space
-	mkdir       bool     // make the folder of the file
-	objectTimes bool     // Download gives the file the object's Last-Modified, as DownloadPrefix does
-	metadata    Metadata // what the file gets from the object's metadata
+	sparse      bool          // do not reserve space
+	mkdir       bool          // make the folder of the file
+	ifChanged   bool          // download nothing if the file is there
+	wait        time.Duration // for another call that writes the file; 0: not at all
+	objectTimes bool          // Download gives the file the object's Last-Modified, as DownloadPrefix does
+	metadata    Metadata      // what the file gets from the object's metadata
 }
 
 // wantsTime reports whether a file gets the time in its object's metadata.

@@ -58,7 +58,7 @@ func (o *item) isFolder() bool { return o.name == "" || strings.HasSuffix(o.name
 // objectResult describes what became of an object.
 func (p *prefixCall) objectResult(o *item, status ObjectStatus, durable bool, err error) ObjectResult {
 	r := ObjectResult{
-		Status: status, Key: o.Key, ETag: o.ETag, Size: o.Size, LastModified: o.Modified, Durable: durable,
+		Status: status, Key: o.Key, VersionID: o.Version, ETag: o.ETag, Size: o.Size, LastModified: o.Modified, Durable: durable,
 		Requests: o.asked, Retries: o.retried, Restored: o.frost.asked.Begun, Duration: time.Since(o.start), Err: err,
 	}
 	if o.named {
@@ -252,6 +252,9 @@ func (p *prefixCall) headBy(ctx context.Context, o *item, head func(context.Cont
 		err = o.contradicts(f)
 	}
 	if err == nil {
+		err = (&objectOptions{versionID: o.Version, asOf: p.cfg.object.asOf}).isAsOf(f)
+	}
+	if err == nil {
 		o.found = &f
 		if p.cfg.keys != nil && object.IsEncrypted(h) {
 			o.header = h
@@ -400,6 +403,9 @@ func (p *prefixCall) fetchReadable(ctx context.Context, o *item, replaces bool) 
 		return err
 	}
 	c.knownEmpty = o.hasSize() && o.Size == 0 && !o.Symlink
+	if o.given == nil {
+		c.versionID = o.Version
+	}
 	if o.given == nil && !o.Symlink && !o.Appendable {
 		c.listed = &object.Facts{Size: o.Size, ETag: o.ETag, LastModified: o.Modified}
 	}

@@ -21,7 +21,7 @@ import (
 // run fetches what is missing. An object that is frozen is restored meanwhile, if the caller wants that; nothing else of the call
 // is running as long as it thaws.
 func (c *call) run(ctx context.Context, e *engine.Engine) error {
-	src, ok := c.src.(frozenSource)
+	src, ok := c.stored().(frozenSource)
 	t := &thaw.Thaw{Object: &frozenCall{c, src}, Log: c.cfg.log}
 	if c.cfg.restore != nil {
 		t.Policy = c.cfg.restore.thaw()

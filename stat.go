@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"hash"
 	"io"
 	"iter"
 	"net/http"
@@ -60,8 +61,8 @@ type LocalInfo struct {
 // Stat returns what the service says about an object, without its bytes. It makes one HEAD request, repeated as those of
 // downloads are. Some servers refuse HEAD; then the first byte is asked for.
 //
-// Its options are those of [Downloader.Download]. Those that have an effect are [WithVersionID], [WithRequestOptions], [WithRetry],
-// [WithStallTimeout] and [WithLogger].
+// Its options are those of [Downloader.Download]. Those that have an effect are [WithVersionID], [WithAsOf], [WithRequestOptions],
+// [WithRetry], [WithStallTimeout] and [WithLogger].
 //
 // The errors are those of Download: [ErrNotFound], and an oss.ServiceError wherever the service answered. An archived object is no
 // error.
@@ -76,10 +77,15 @@ func (d *Downloader) Stat(ctx context.Context, bucket, key string, opts ...Optio
 	}
 	var f object.Facts
 	var header http.Header
-	err = c.inquire(ctx, "HEAD", func(ctx context.Context) (err error) {
-		f, header, err = b.Head(ctx, key, c.versionID)
-		return err
-	})
+	if err = withContextError(ctx, c.findVersion(ctx)); err == nil {
+		err = c.inquire(ctx, "HEAD", func(ctx context.Context) (err error) {
+			f, header, err = b.Head(ctx, key, c.versionID)
+			return err
+		})
+	}
+	if err == nil {
+		err = c.isAsOf(f)
+	}
 	if err != nil {
 		return nil, nameError("stat", bucket, key, err)
 	}
@@ -136,7 +142,7 @@ func (c *call) inquire(ctx context.Context, what string, once func(context.Conte
 // while the one before is read. The permission oss:ListObjects is needed.
 //
 // Its options are those of [Downloader.VerifyPrefix]. Those that have an effect are [WithInclude], [WithExclude], [WithShard],
-// [WithKeyRange], [WithRequestOptions], [WithRetry], [WithStallTimeout] and [WithLogger].
+// [WithKeyRange], [WithAsOf], [WithRequestOptions], [WithRetry], [WithStallTimeout] and [WithLogger].
 //
 // An error is the last that it yields, with an ObjectInfo that is zero.
 func (d *Downloader) List(ctx context.Context, bucket, prefix string, opts ...Option) iter.Seq2[ObjectInfo, error] {
@@ -194,7 +200,7 @@ func infoOf(id object.Identity, f object.Facts, header http.Header) *ObjectInfo 
 
 // entryInfo describes an object as a listing does.
 func entryInfo(bucket string, e bucket.Entry) ObjectInfo {
-	i := ObjectInfo{Bucket: bucket, Key: e.Key, ETag: e.ETag, Size: e.Size, LastModified: e.Modified, StorageClass: e.Class}
+	i := ObjectInfo{Bucket: bucket, Key: e.Key, VersionID: e.Version, ETag: e.ETag, Size: e.Size, LastModified: e.Modified, StorageClass: e.Class}
 	i.setFrost(e.Frost)
 	return i
 }
@@ -228,7 +234,7 @@ func (i *ObjectInfo) Local(ctx context.Context, path string) (*LocalInfo, error)
 	case !i.HasCRC64:
 		l.Same = !i.LastModified.IsZero() && l.ModTime.Sub(i.LastModified).Abs() < timeError
 	default:
-		crc, err := fileCRC(ctx, files, found.Path)
+		crc, err := fileCRC(ctx, files, found.Path, nil)
 		if err != nil {
 			return l, fmt.Errorf("ossdl: %w", withContextError(ctx, err))
 		}
@@ -270,8 +276,8 @@ func (i *ObjectInfo) isOf(cp *checkpoint) bool {
 	return !f.LastModified.IsZero() && f.LastModified.Equal(i.LastModified)
 }
 
-// fileCRC returns the CRC-64 of a file.
-func fileCRC(ctx context.Context, files fsys.FS, path string) (crc uint64, err error) {
+// fileCRC returns the CRC-64 of a file. Its bytes are written to also, too, unless that is nil.
+func fileCRC(ctx context.Context, files fsys.FS, path string, also hash.Hash) (crc uint64, err error) {
 	f, err := files.OpenFile(path, os.O_RDONLY, 0)
 	if err != nil {
 		return 0, err
@@ -284,6 +290,9 @@ func fileCRC(ctx context.Context, files fsys.FS, path string) (crc uint64, err e
 		}
 		n, err := f.ReadAt(buf, off)
 		crc = crc64.Update(crc, buf[:n])
+		if also != nil {
+			also.Write(buf[:n]) // never returns an error
+		}
 		off += int64(n)
 		if err == io.EOF {
 			return crc, nil

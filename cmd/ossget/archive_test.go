@@ -115,6 +115,7 @@ func TestDecryptKey(t *testing.T) {
 	master, right := keyFile("right.pem")
 	_, wrong := keyFile("wrong.pem")
 	wrap := func(b []byte) string {
+		//lint:ignore SA1019 that is how the SDKs wrap
 		wrapped, err := rsa.EncryptPKCS1v15(rand.Reader, &master.PublicKey, b)
 		if err != nil {
 			t.Fatal(err)

@@ -121,7 +121,7 @@ func FuzzListing(f *testing.F) {
 		f.Add([]byte(doc), "u", "a", maxEmpty-1)
 	}
 	f.Fuzz(func(t *testing.T, doc []byte, token, after string, empty int) {
-		at := Cursor{token, after, empty}
+		at := Cursor{Token: token, after: after, empty: empty}
 		objects, next, err := readPage(pageOf(doc), at)
 		if err != nil {
 			if objects != nil || next != (Cursor{}) {
