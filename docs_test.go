@@ -274,7 +274,7 @@ func documentedOptions(t *testing.T) []documentedOption {
 		"WithPartSize": s.partSize == 0, "WithConcurrency": s.concurrency == 0, "WithRateLimit": s.rateLimit == 0,
 		"WithRequestOptions": s.request.Headers == nil && s.request.Params == nil, "WithVersionID": s.object.versionID == "", "WithAsOf": s.object.asOf.IsZero(),
 		"WithFallback": s.fallback == nil,
-		"WithIfMatch":  s.object.ifMatch == "", "WithRange": s.object.asked == nil, "WithSnapshot": !s.growing, "WithDecryption": s.keys == nil, "WithRestore": s.restore == nil, "WithChecksum": s.object.newHash == nil,
+		"WithIfMatch":  s.object.ifMatch == "", "WithRange": s.object.asked == nil, "WithSnapshot": !s.snapshot, "WithDecryption": s.keys == nil, "WithRestore": s.restore == nil, "WithChecksum": s.object.newHash == nil,
 		"WithCheckpoint": s.checkpoint == checkpointPlace{}, "WithMkdirAll": !s.mkdir, "WithIfChanged": !s.ifChanged, "WithWait": s.wait == 0, "WithoutPreallocation": !s.sparse, "WithURLRefresh": s.refresh == nil,
 		"WithObjectTime": !s.objectTimes, "WithMetadata": s.metadata == 0,
 		"WithHTTPClient": s.httpClient == nil, "WithInclude": s.include == nil, "WithExclude": s.exclude == nil,

@@ -329,7 +329,7 @@ const maxRounds = 3
 // fetchUntilVerified fetches what is missing until the whole has the right checksum. After a mismatch it reads the disk. Ranges
 // that differ from their record are fetched again. If none does, the network delivered wrong bytes, and everything is fetched
 // once more. If they came from several addresses of the host, one of them is avoided then. If that does not help, it is another
-// one.
+// one. The mismatch of an object that has grown since an earlier run means that it is another object now.
 func (c *call) fetchUntilVerified(ctx context.Context, e *engine.Engine) (verdict, error) {
 	anew := false
 	for round := 1; ; round++ {
@@ -355,6 +355,9 @@ func (c *call) fetchUntilVerified(ctx context.Context, e *engine.Engine) (verdic
 			if sums := e.Parts.Totals(); sums.Done < sums.Size {
 				continue
 			}
+		}
+		if e.Outgrown() && e.Want.Earlier != nil {
+			return verdict{}, fmt.Errorf("%w: %w", engine.ErrStale, v.mismatch)
 		}
 		if another := e.Suspect(); anew && !another {
 			return verdict{}, v.mismatch
@@ -598,7 +601,7 @@ func (c *call) engineConfig(to engine.Sink, cp *checkpoint) (engine.Config, erro
 	sizes := partSizer{c.cfg.partSize}
 	config := engine.Config{
 		Source: c.src, Sink: to, Gate: c.d.gate, Lane: c.lane, Buffers: &c.d.buffers, Length: -1,
-		Want: engine.Want{ETag: c.ifMatch, Version: c.versionID, Listed: c.listed, Check: c.fits, Growing: c.cfg.growing && c.asked == nil, Empty: c.knownEmpty, OneStream: c.oneStream},
+		Want: engine.Want{ETag: c.ifMatch, Version: c.versionID, Listed: c.listed, Check: c.fits, Snapshot: c.cfg.snapshot && c.asked == nil, Empty: c.knownEmpty, OneStream: c.oneStream},
 		Size: sizes.next, Workers: sizes.workers, RangeError: c.partError,
 		Retry: slots.Retry(c.cfg.retry), Stall: c.cfg.stall, Stats: &c.stats, Log: c.cfg.log,
 	}
@@ -749,6 +752,10 @@ func (c *call) compareCRC(ctx context.Context, e *engine.Engine) (verdict, error
 		// The headers of a symbolic link's answer are the link's, except those that the protocol names. Whether the CRC-64
 		// is one of them is not documented.
 		c.cfg.log.Warn("CRC-64 of the answer for a symbolic link does not match its content; not verified", "got", stored, "want", f.CRC)
+	case e.Outgrown():
+		v.mismatch = &object.FindingError{Means: errReplaced, Origin: f.Origin, Why: fmt.Sprintf(
+			"it has grown beyond %d bytes, but their CRC-64 is %d and was %d: it is another object", f.Size, stored, f.CRC,
+		)}
 	default:
 		v.mismatch = &object.FindingError{Means: ErrChecksum, Why: fmt.Sprintf("CRC-64 is %d, the service says %d", stored, f.CRC), Origin: f.Origin}
 	}

@@ -56,6 +56,10 @@ var (
 	ErrDifferent = errors.New("the folder differs")
 )
 
+// errReplaced says that an object that seemed to grow was replaced by another one. It is ErrObjectChanged; what came of the two
+// cannot be told apart, so nothing is kept.
+var errReplaced = fmt.Errorf("%w", ErrObjectChanged)
+
 // KeyError is the failure of one object of a prefix. An error of [Downloader.DownloadPrefix] holds a *KeyError.
 // [PrefixResult].Failures holds values, which are errors as well.
 type KeyError struct {

@@ -249,16 +249,20 @@ func WithRange(offset, length int64) Option {
 	}}
 }
 
-// WithSnapshot accepts that an Appendable object grows while it is downloaded. The result is its first bytes, as many as it had at
-// this call's first answer, and they are verified with the CRC-64 of that answer. Without the option such an object is
-// [ErrObjectChanged] as soon as something was appended to it.
+// WithSnapshot downloads of an Appendable object, such as a log, the bytes that it had at the first answer, whatever is appended
+// meanwhile. They are verified with the CRC-64 of that answer. Without the option such an object is [ErrObjectChanged] as soon as
+// something was appended to it.
 //
-// It has no effect on other objects, on answers without a CRC-64, and together with [WithRange].
+// A download to a file that is resumed finishes the snapshot of the call that began it, even if the object has grown since; the
+// call after that downloads what is there then. An object that was replaced meanwhile, be it by a shorter one, by one that is not
+// Appendable, or by one with other bytes, is [ErrObjectChanged]. If that has happened between two calls, the download starts over.
+//
+// It has no effect on other objects, on symbolic links, on answers without a CRC-64, and together with [WithRange].
 //
 // It applies to [New] and all downloads.
 func WithSnapshot() Option {
 	return Option{"WithSnapshot", inNew | inDownloads, func(s *settings) error {
-		s.growing = true
+		s.snapshot = true
 		return nil
 	}}
 }
@@ -1051,7 +1055,7 @@ type fetchOptions struct {
 	retry       RetryPolicy
 	stall       time.Duration
 	readAhead   int64          // bytes, for a Reader
-	growing     bool           // accept what is appended to an object
+	snapshot    bool           // of an object that grows, the bytes that it had at first
 	keys        []sealed.Key   // for encrypted objects; nil: those come as they are stored
 	restore     *RestorePolicy // of archived objects; nil: they are not restored
 }
