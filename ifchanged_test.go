@@ -146,3 +146,26 @@ func contentOf(t *testing.T, c osstest.Content) []byte {
 	}
 	return b
 }
+
+// TestIfChangedOfNewAndPrefix checks that the option, given to New, changes nothing for a prefix, which compares in its own way.
+func TestIfChangedOfNewAndPrefix(t *testing.T) {
+	s := harness.NewServer(t)
+	c := osstest.Random(1, 4<<20)
+	s.Put("bkt", "p/k", c)
+	d := harness.NewDownloader(t, s, ossdl.WithIfChanged(), ossdl.WithWait(time.Minute), ossdl.WithPartSize(1<<20))
+	dir := t.TempDir()
+	t.Chdir(dir) // where the name of the file leads to the file
+	path := filepath.Join(dir, "k")
+	if err := os.WriteFile(path, contentOf(t, c), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	old := time.Unix(1_600_000_000, 0)
+	if err := os.Chtimes(path, old, old); err != nil {
+		t.Fatal(err)
+	}
+	res, err := d.DownloadPrefix(t.Context(), "bkt", "p/", dir)
+	if err != nil || res.Done != 1 || res.DownloadedBytes != c.Size() {
+		t.Errorf("%+v, %v; want the file replaced, whose time is another one", res, err)
+	}
+	harness.CheckFile(t, path, c)
+}

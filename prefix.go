@@ -193,6 +193,7 @@ type sums struct {
 
 // newPrefixCall prepares a call. It returns the errors that do not depend on what bucket and folder contain.
 func (d *Downloader) newPrefixCall(ctx context.Context, name, prefix, dir string, cfg settings) (*prefixCall, error) {
+	cfg.ifChanged, cfg.wait = false, 0 // of New, for calls for one file; a prefix has its own ways
 	b, err := d.bucketClient(ctx, name, &cfg)
 	switch {
 	case err != nil:
