@@ -41,7 +41,7 @@ func readText(t *testing.T, name string) string {
 // modules, too.
 func needClone(t *testing.T) {
 	t.Helper()
-	for _, module := range []string{"bench", "cmd/ossget"} {
+	for _, module := range []string{"bench", "cmd/ossget", "ossv2"} {
 		if _, err := os.Stat(filepath.FromSlash(module + "/go.mod")); err != nil {
 			t.Skip("not in a clone: ", err)
 		}
@@ -226,7 +226,7 @@ func anchors(page string) (all []string) {
 // TestFilesNamedInDocs checks that files and folders of the repository exist that the documentation names in backquotes.
 func TestFilesNamedInDocs(t *testing.T) {
 	needClone(t)
-	file := regexp.MustCompile("`((?:internal|cmd|docs|examples|bench|osstest|release|\\.ci)/[\\w./-]*)`")
+	file := regexp.MustCompile("`((?:internal|cmd|ossv2|docs|examples|bench|osstest|release|\\.ci)/[\\w./-]*)`")
 	found := 0
 	for _, page := range pages(t) {
 		for _, match := range file.FindAllStringSubmatch(readText(t, page), -1) {
@@ -272,9 +272,10 @@ func documentedOptions(t *testing.T) []documentedOption {
 	// What the zero value stands for is said in words here, so it must be the zero value.
 	for name, zero := range map[string]bool{
 		"WithPartSize": s.partSize == 0, "WithConcurrency": s.concurrency == 0, "WithRateLimit": s.rateLimit == 0,
-		"WithRequestOptions": s.request.Headers == nil && s.request.Params == nil, "WithVersionID": s.object.versionID == "",
-		"WithIfMatch": s.object.ifMatch == "", "WithRange": s.object.asked == nil, "WithGrowing": !s.growing, "WithChecksum": s.object.newHash == nil,
-		"WithCheckpoint": s.checkpoint == checkpointPlace{}, "WithMkdirAll": !s.mkdir, "WithoutPreallocation": !s.sparse, "WithURLRefresh": s.refresh == nil,
+		"WithRequestOptions": s.request.Headers == nil && s.request.Params == nil, "WithVersionID": s.object.versionID == "", "WithAsOf": s.object.asOf.IsZero(),
+		"WithFallback": s.fallback == nil,
+		"WithIfMatch":  s.object.ifMatch == "", "WithRange": s.object.asked == nil, "WithSnapshot": !s.snapshot, "WithDecryption": s.keys == nil, "WithRestore": s.restore == nil, "WithChecksum": s.object.newHash == nil,
+		"WithCheckpoint": s.checkpoint == checkpointPlace{}, "WithMkdirAll": !s.mkdir, "WithIfChanged": !s.ifChanged, "WithWait": s.wait == 0, "WithoutPreallocation": !s.sparse, "WithURLRefresh": s.refresh == nil,
 		"WithObjectTime": !s.objectTimes, "WithMetadata": s.metadata == 0,
 		"WithHTTPClient": s.httpClient == nil, "WithInclude": s.include == nil, "WithExclude": s.exclude == nil,
 		"WithShard": s.shard.Count == 0, "WithCompareCRC64": !s.compareCRC, "WithProgress": s.progress == nil,
@@ -296,15 +297,22 @@ func documentedOptions(t *testing.T) []documentedOption {
 		{WithRetry(RetryPolicy{}), fmt.Sprintf("%d attempts, %v to %v", s.retry.Attempts, s.retry.MinDelay, s.retry.MaxDelay), nil},
 		{WithStallTimeout(time.Second), s.stall.String(), []string{"at least " + MinStallTimeout.String()}},
 		{WithRequestOptions(), "none", nil},
+		{WithFallback(), "only the client of New", nil},
 		{WithVersionID("v"), "the current one", nil},
+		{WithAsOf(time.Unix(1, 0)), "the current one", nil},
 		{WithIfMatch("e"), "any", nil},
 		{WithRange(0, -1), "the whole object", nil},
-		{WithGrowing(), "ErrObjectChanged", nil},
+		{WithSnapshot(), "ErrObjectChanged", nil},
+		{WithDecryption(), "objects come as they are stored", nil},
+		{WithRestore(RestorePolicy{}), "ErrArchived", []string{fmt.Sprintf("1 to %d days", MaxRestoreDays),
+			fmt.Sprintf("default %d day", defaultRestore.Days), fmt.Sprintf("pauses of %v to %v", defaultRestore.PollMin, defaultRestore.PollMax)}},
 		{WithChecksum(sha256.New, make([]byte, sha256.Size)), "OSS's CRC-64 only", nil},
 		{WithCheckpoint("cp"), "in PATH.cp", nil},
 		{WithCheckpointDir("dir"), "in PATH.cp", nil},
 		{WithoutCheckpoint(), "in PATH.cp", nil},
 		{WithMkdirAll(), "that is an error", nil},
+		{WithIfChanged(), "the file is replaced", nil},
+		{WithWait(time.Minute), "ErrInUse", nil},
 		{WithoutPreallocation(), "space is reserved", nil},
 		{WithObjectTime(), "the time of the download", nil},
 		{WithMetadata(MetadataTime), "not used", nil},

@@ -18,7 +18,9 @@ import (
 
 	"github.com/ossdl/ossdl/internal/bucket"
 	"github.com/ossdl/ossdl/internal/fsys"
+	"github.com/ossdl/ossdl/internal/sealed"
 	"github.com/ossdl/ossdl/internal/testhook"
+	"github.com/ossdl/ossdl/internal/thaw"
 	"github.com/ossdl/ossdl/internal/transport"
 	"github.com/ossdl/ossdl/internal/tree"
 	"github.com/ossdl/ossdl/internal/weburl"
@@ -43,6 +45,11 @@ const (
 	DefaultReadAhead = 64 << 20
 	// MinReadAhead is the lowest value that [WithReadAhead] accepts, in bytes.
 	MinReadAhead = 1 << 20
+	// MaxRestoreDays is the highest value of [RestorePolicy].Days. Objects of class Archive allow 7.
+	MaxRestoreDays = thaw.MaxDays
+	// MinRestorePoll and MaxRestorePoll limit [RestorePolicy].PollMin and PollMax.
+	MinRestorePoll = 100 * time.Millisecond
+	MaxRestorePoll = 6 * time.Hour
 )
 
 // Option changes how a [Downloader] or one of its calls works.
@@ -175,6 +182,32 @@ func WithVersionID(id string) Option {
 	}}
 }
 
+// WithAsOf asks for what was current at a time: of each key the newest version that was not written after it. What was deleted
+// since comes back, and what was deleted by then does not exist: as a single object it is [ErrNotFound].
+//
+// It is for buckets with versioning. The versions are listed, of a single object its own alone, and each object is downloaded by its
+// version. That needs the permissions oss:ListObjectVersions and oss:GetObjectVersion. The times of versions are in whole seconds,
+// by the clock of OSS.
+//
+// Versions that are no longer there are unknown. In a bucket without versioning each object has one version, "null", with the time
+// of its last write. While versioning is suspended, a write replaces the version "null". If that happens during the call, or if
+// something is appended to an Appendable object, the object is [ErrObjectChanged]. A symbolic link leads to the current version of
+// its target.
+//
+// It excludes [WithVersionID].
+//
+// It applies to [Downloader.Download], [Downloader.DownloadTo], [Downloader.Open], [Downloader.DownloadPrefix] and
+// [Downloader.VerifyPrefix].
+func WithAsOf(t time.Time) Option {
+	return Option{"WithAsOf", inDownload | inDownloadTo | inOpen | inDownloadPrefix | inVerifyPrefix, func(s *settings) error {
+		if t.IsZero() {
+			return errors.New("zero time; omit the option for the current versions")
+		}
+		s.object.asOf = t
+		return nil
+	}}
+}
+
 // WithIfMatch downloads the object only while it has this ETag; otherwise the call fails with [ErrObjectChanged]. The ETag is
 // written as the service sends it; its quotes may be omitted.
 //
@@ -216,18 +249,103 @@ func WithRange(offset, length int64) Option {
 	}}
 }
 
-// WithGrowing accepts that an Appendable object grows while it is downloaded. The result is its first bytes, as many as it had at
-// this call's first answer, and they are verified with the CRC-64 of that answer. Without the option such an object is
-// [ErrObjectChanged] as soon as something was appended to it.
+// WithSnapshot downloads of an Appendable object, such as a log, the bytes that it had at the first answer, whatever is appended
+// meanwhile. They are verified with the CRC-64 of that answer. Without the option such an object is [ErrObjectChanged] as soon as
+// something was appended to it.
 //
-// It has no effect on other objects, on answers without a CRC-64, and together with [WithRange].
+// A download to a file that is resumed finishes the snapshot of the call that began it, even if the object has grown since; the
+// call after that downloads what is there then. An object that was replaced meanwhile, be it by a shorter one, by one that is not
+// Appendable, or by one with other bytes, is [ErrObjectChanged]. If that has happened between two calls, the download starts over.
+//
+// It has no effect on other objects, on symbolic links, on answers without a CRC-64, and together with [WithRange].
 //
 // It applies to [New] and all downloads.
-func WithGrowing() Option {
-	return Option{"WithGrowing", inNew | inDownloads, func(s *settings) error {
-		s.growing = true
+func WithSnapshot() Option {
+	return Option{"WithSnapshot", inNew | inDownloads, func(s *settings) error {
+		s.snapshot = true
 		return nil
 	}}
+}
+
+// WithRestore restores archived objects before they are downloaded, which costs money: OSS charges for each restore by the size
+// of the object. Without the option such an object is [ErrArchived].
+//
+// A restore is asked for only if the object is frozen. If one is under way, also one that an interrupted call has asked for,
+// the call waits for it, whatever its tier. A restored object is downloaded at once. So is an object of class Archive in a bucket
+// with direct reading.
+//
+// The call waits until the object can be read, a minute or days, depending on class and tier. End it by its context: the same call
+// made again asks for nothing twice. The first look comes within a minute. The pauses between looks then double, from PollMin to
+// PollMax. Each look is a HEAD request. If the object freezes again before it is downloaded, it is restored again.
+//
+// [Downloader.DownloadPrefix] asks for the restore of all frozen objects first, up to 100 a second, and downloads others
+// meanwhile. The listing is read up to 100,000 readable objects ahead for that. An object that waits or thaws takes some 500 bytes of
+// memory. In a round of looks, 1,000 objects in a row that still thaw end the round, and the next one goes on behind them.
+// [Downloader.DownloadObjects] makes a HEAD request for each object that it does not skip, to find out the class.
+//
+// The permission oss:RestoreObject is needed, and oss:RestoreObjectVersion for versions that the caller names. Days and tiers that
+// the class of an object does not have are [ErrArchived], before the restore is asked for.
+//
+// It applies to [New], [Downloader.Download], [Downloader.DownloadTo], [Downloader.Open], [Downloader.DownloadPrefix] and
+// [Downloader.DownloadObjects]. A signed URL can restore nothing.
+func WithRestore(p RestorePolicy) Option {
+	return Option{"WithRestore", inNew | inSDK, func(s *settings) error {
+		r, err := p.withDefaults()
+		s.restore = &r
+		return err
+	}}
+}
+
+// RestorePolicy says how archived objects are restored; see [WithRestore]. A zero field means its default.
+type RestorePolicy struct {
+	// Days is how long an object can be read after its restore; the default is 1. Class Archive allows 1 to 7, the others 1 to
+	// [MaxRestoreDays].
+	Days int
+	// Tier is how fast objects of class ColdArchive or DeepColdArchive are restored, and how much that costs: Expedited, Standard
+	// or Bulk. DeepColdArchive has no Bulk. The default is OSS's, Standard. Class Archive has no tiers.
+	Tier string
+	// PollMin and PollMax limit the pauses between looks; the defaults are 20 s and 10 min. [MinRestorePoll] to [MaxRestorePoll]
+	// are allowed. If only one of the two is given and the default of the other contradicts it, the default gives way.
+	PollMin, PollMax time.Duration
+	// StartOnly makes DownloadPrefix and DownloadObjects ask for restores and return. They download nothing, and write nothing to
+	// the folder. The call returns [ErrRestoring] if an object still thaws. Other calls refuse it.
+	StartOnly bool
+}
+
+// defaultRestore is the policy whose fields are the defaults.
+var defaultRestore = RestorePolicy{Days: 1, PollMin: 20 * time.Second, PollMax: 10 * time.Minute}
+
+// withDefaults returns the policy with a default for each field that is zero.
+func (p RestorePolicy) withDefaults() (RestorePolicy, error) {
+	r := defaultRestore
+	if p.Days != 0 {
+		r.Days = p.Days
+	}
+	r.Tier, r.StartOnly = p.Tier, p.StartOnly
+	if p.PollMin != 0 {
+		r.PollMin = p.PollMin
+		r.PollMax = max(r.PollMax, r.PollMin)
+	}
+	if p.PollMax != 0 {
+		r.PollMax = p.PollMax
+		if p.PollMin == 0 {
+			r.PollMin = min(r.PollMin, r.PollMax)
+		}
+	}
+	switch {
+	case r.PollMin < MinRestorePoll || r.PollMin > MaxRestorePoll:
+		return r, fmt.Errorf("PollMin %v is outside %v to %v", r.PollMin, MinRestorePoll, MaxRestorePoll)
+	case r.PollMax < MinRestorePoll || r.PollMax > MaxRestorePoll:
+		return r, fmt.Errorf("PollMax %v is outside %v to %v", r.PollMax, MinRestorePoll, MaxRestorePoll)
+	case r.PollMin > r.PollMax:
+		return r, fmt.Errorf("PollMin %v is more than PollMax %v", r.PollMin, r.PollMax)
+	}
+	return r, r.thaw().Check()
+}
+
+// thaw returns the policy as package thaw has it.
+func (p RestorePolicy) thaw() thaw.Policy {
+	return thaw.Policy{Days: p.Days, Tier: p.Tier, PollMin: p.PollMin, PollMax: p.PollMax}
 }
 
 // WithChecksum gives a digest that the bytes must have, for example sha256.New and the 32 bytes of a SHA-256. If they have
@@ -263,6 +381,70 @@ func (o *objectOptions) makeHash() (hash.Hash, error) {
 		return h, nil
 	}
 	return nil, fmt.Errorf("WithChecksum: %w", errNilHash)
+}
+
+// WithDecryption decrypts objects that an encryption client of an SDK has encrypted with one of these master keys; see [Unwrapper]
+// and [ReadRSAKeys]. Other objects come as they are stored. Without the option that goes for all objects: Result.Encrypted and a
+// warning say that the bytes are ciphertext.
+//
+// The metadata of an object says how its key is wrapped, and may have a description (matdesc) of the master key. The keys
+// with the same description are tried. If there are none, those without one are tried; for an object without a
+// description, all. A key for another way to wrap is never tried.
+//
+// If no key opens the object, or its metadata is not what the SDKs write, the call fails with [ErrDecryption]. Nothing is written
+// then: an old file stays, and so does what an earlier call has left.
+//
+// Sizes, offsets, Result.CRC64 and the digest of [WithChecksum] are those of the plaintext. The service's CRC-64, and that of an
+// [Object], is that of the ciphertext. It verifies the plaintext all the same, because one follows from the other, and also what an
+// earlier call has written. It cannot show that the key is the right one. RSA and KMS refuse to unwrap with another key, and
+// WithChecksum verifies both. What an earlier call has left is continued only if it was decrypted in the same way.
+//
+// A processed object, of a URL with x-oss-process, comes as the service sends it.
+//
+// It applies to [New], all downloads and [Downloader.VerifyPrefix].
+func WithDecryption(keys ...Unwrapper) Option {
+	return Option{"WithDecryption", inNew | inDownloads | inVerifyPrefix, func(s *settings) error {
+		if len(keys) == 0 {
+			return errors.New("no keys; omit the option to leave objects encrypted")
+		}
+		s.keys = nil
+		for _, k := range keys {
+			if k == nil {
+				return errors.New("nil key")
+			}
+			s.keys = append(s.keys, k)
+		}
+		return nil
+	}}
+}
+
+// Unwrapper is a master key for [WithDecryption]. A MasterCipher of aliyun-oss-go-sdk/oss/crypto or of
+// alibabacloud-oss-go-sdk-v2/oss/crypto is one, for RSA and KMS alike.
+//
+// Its methods must be safe for concurrent use. Decrypt is called twice for each object. It has no context: when that of the
+// call ends, the call does not wait for it. A panic ends the call, and is raised again in the caller's goroutine.
+type Unwrapper interface {
+	// Decrypt unwraps what the key has wrapped.
+	Decrypt(wrapped []byte) ([]byte, error)
+	// GetWrapAlgorithm returns the way to wrap, as it is in the metadata of objects: RSA/NONE/PKCS1Padding, KMS/ALICLOUD.
+	GetWrapAlgorithm() string
+	// GetMatDesc returns the description of the key, as JSON; "" if it has none.
+	GetMatDesc() string
+}
+
+// ReadRSAKeys returns the keys in a PEM file, for [WithDecryption]: those of each RSA private key in it, as PRIVATE KEY (PKCS #8) or
+// RSA PRIVATE KEY (PKCS #1). They have no description. A file without such a key, and a key with a passphrase, is an error, which
+// quotes nothing of the file.
+func ReadRSAKeys(pem []byte) ([]Unwrapper, error) {
+	keys, err := sealed.ReadRSA(pem)
+	if err != nil {
+		return nil, fmt.Errorf("ossdl: read RSA keys: %w", err)
+	}
+	all := make([]Unwrapper, len(keys))
+	for i, k := range keys {
+		all[i] = k
+	}
+	return all, nil
 }
 
 // WithProgress calls fn as the download progresses: at most ten times a second, and once more when it has succeeded or failed.
@@ -314,7 +496,8 @@ func WithObjectResult(fn func(ObjectResult)) Option {
 // was downloaded or was there. [Downloader.VerifyManifest] compares a folder with it.
 //
 // A line has name (of the file, relative and with slashes; that of a folder ends in one), key, size, etag, version, crc64 (a
-// decimal string), lastModified and, with [WithManifestSHA256], sha256. The lines are in the order in which objects are settled.
+// decimal string), lastModified and, with [WithManifestSHA256], sha256. Those of objects that the call has restored have
+// restored, which is true. The lines are in the order in which objects are settled.
 // size and crc64 are those of the file. A file that was there is read for them, unless it was compared by CRC-64 anyway; if a list
 // names a CRC-64 that it does not have, it is downloaded.
 //
@@ -459,6 +642,36 @@ func WithRequestOptions(opts ...oss.Option) Option {
 			return err
 		}
 		s.request = r
+		return nil
+	}}
+}
+
+// WithFallback gives clients that reach the same buckets over other endpoints, in order: for example one of the public endpoint,
+// while that of New has the internal one.
+//
+// Requests go to one endpoint until that fails: no connection, no TLS, a request that stalls, a body that breaks off before 64 KiB,
+// or a 502, 503 or 504, each only if nothing else has come from the endpoint since the request began. Then the next requests go to
+// the next endpoint, and after the last to the first. No other answer has that effect. The change is a retry, so it counts as
+// one of [RetryPolicy].Attempts, and with Attempts 1 it helps the next call. All calls of the Downloader follow it. After 30 s,
+// and then after pauses that double up to 10 minutes, one request tries the first endpoint again, for up to 5 s until it answers.
+// If it brings bytes, all requests go there again.
+//
+// The first answer decides which object a download is of: its ETag, size and CRC-64. If another endpoint has another object, none,
+// or refuses the request, that endpoint is not asked for this object again, and a warning is logged. So a download from an
+// endpoint with older objects is never mixed with that of another.
+//
+// When the first endpoint is left, a warning says so, since traffic of public endpoints is charged.
+//
+// The clients are checked as [New] checks its own. Either all have credentials or none. A nil client, and one that is given twice,
+// is an error.
+//
+// It applies to [New]. URLs have an endpoint of their own.
+func WithFallback(clients ...*oss.Client) Option {
+	return Option{"WithFallback", inNew, func(s *settings) error {
+		if len(clients) == 0 {
+			return errors.New("no client; omit the option")
+		}
+		s.fallback = slices.Clone(clients)
 		return nil
 	}}
 }
@@ -736,6 +949,42 @@ func WithMkdirAll() Option {
 	}}
 }
 
+// WithIfChanged downloads nothing if the file at the path is what would be downloaded: Result.Skipped says so, and Durable is true.
+// The file must be a regular one. It is left as it is, whatever other options say of its time and mode.
+//
+// With [WithChecksum] the file is compared by that digest, and no request is made. Otherwise one HEAD request asks for the object's
+// CRC-64; of a URL, which may be good for GET alone, and with [WithDecryption], the first byte is asked for instead. If the object has no CRC-64, the file
+// must have its size and its Last-Modified; see [WithObjectTime]. A file of the right size is read in full. If it differs, the
+// object is downloaded as without the option.
+//
+// With [WithRange], and for a URL with x-oss-process, WithChecksum is needed: the CRC-64 of the object is not that of the file.
+//
+// It applies to [New], [Downloader.Download] and [Downloader.DownloadURL].
+func WithIfChanged() Option {
+	return Option{"WithIfChanged", inNew | inFile, func(s *settings) error {
+		s.ifChanged = true
+		return nil
+	}}
+}
+
+// WithWait waits up to d if another call or process is writing the file. If that succeeds, and the file is what this call was to
+// download, it is taken without bytes: it is compared as by [WithIfChanged], and Result.Skipped says so. If the other one fails or is
+// killed, this call goes on where that has ended. After d, and without the option at once, the error is [ErrInUse].
+//
+// With [WithChecksum], a file that another one has brought meanwhile without that digest is [ErrChecksum]. It is left alone, because
+// two calls that want different files at one path would otherwise take turns.
+//
+// It applies to [New], [Downloader.Download] and [Downloader.DownloadURL].
+func WithWait(d time.Duration) Option {
+	return Option{"WithWait", inNew | inFile, func(s *settings) error {
+		if d <= 0 {
+			return fmt.Errorf("%v is no time to wait; omit the option", d)
+		}
+		s.wait = d
+		return nil
+	}}
+}
+
 // WithLogger sets the logger. Without it nothing is logged.
 //
 // Resumed downloads and retries are logged as Info. Ignored checkpoints, a missing permission to ask for the version of the
@@ -805,14 +1054,20 @@ type fetchOptions struct {
 	rateLimit   int64 // bytes per second; 0: none
 	retry       RetryPolicy
 	stall       time.Duration
-	readAhead   int64 // bytes, for a Reader
-	growing     bool  // accept what is appended to an object
+	readAhead   int64          // bytes, for a Reader
+	snapshot    bool           // of an object that grows, the bytes that it had at first
+	keys        []sealed.Key   // for encrypted objects; nil: those come as they are stored
+	restore     *RestorePolicy // of archived objects; nil: they are not restored
 }
+
+// startsOnly reports whether the call only asks for restores.
+func (o *fetchOptions) startsOnly() bool { return o.restore != nil && o.restore.StartOnly }
 
 // objectOptions say which bytes of which version are wanted.
 type objectOptions struct {
 	asked     *rangeAsked // nil: the whole object
 	versionID string      // "": the current one
+	asOf      time.Time   // the version that was current then; zero: the current one
 	ifMatch   string      // the only ETag to accept, in quotes; "": any
 	newHash   func() hash.Hash
 	want      []byte // digest by newHash
@@ -821,10 +1076,12 @@ type objectOptions struct {
 // fileOptions say how files are written.
 type fileOptions struct {
 	checkpoint  checkpointPlace
-	sparse      bool     // do not reserve space
-	mkdir       bool     // make the folder of the file
-	objectTimes bool     // Download gives the file the object's Last-Modified, as DownloadPrefix does
-	metadata    Metadata // what the file gets from the object's metadata
+	sparse      bool          // do not reserve space
+	mkdir       bool          // make the folder of the file
+	ifChanged   bool          // download nothing if the file is there
+	wait        time.Duration // for another call that writes the file; 0: not at all
+	objectTimes bool          // Download gives the file the object's Last-Modified, as DownloadPrefix does
+	metadata    Metadata      // what the file gets from the object's metadata
 }
 
 // wantsTime reports whether a file gets the time in its object's metadata.
@@ -833,6 +1090,7 @@ func (o *fileOptions) wantsTime() bool { return o.metadata&MetadataTime != 0 }
 // requestOptions say what requests carry, and which client makes them.
 type requestOptions struct {
 	request    bucket.Extra                          // for buckets
+	fallback   []*oss.Client                         // for buckets, after the client of New
 	refresh    func(context.Context) (string, error) // for URLs; nil: none
 	httpClient *http.Client                          // for URLs; nil: the Downloader's own
 	headers    http.Header                           // for URLs

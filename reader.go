@@ -76,6 +76,11 @@ func (d *Downloader) Open(ctx context.Context, bucket, key string, opts ...Optio
 
 // openReader starts the fetching and waits for the first answer.
 func (c *call) openReader(ctx context.Context) (*Reader, error) {
+	if err := c.findVersion(ctx); err != nil {
+		err = c.withNames(ctx, "", err)
+		c.panics.raise(err)
+		return nil, err
+	}
 	r, err := c.newReader()
 	if err != nil {
 		return nil, err
@@ -135,7 +140,7 @@ func (c *call) divideReadAhead() (room int64, requests int) {
 // fetch runs in parallel with the reading until everything is fetched, or nothing more can be.
 func (r *Reader) fetch(ctx context.Context) {
 	defer close(r.fetched)
-	if err := r.engine.Run(ctx); err != nil {
+	if err := r.c.run(ctx, r.engine); err != nil {
 		r.failed = r.c.withNames(ctx, "", err)
 		r.ahead.Fail(r.failed)
 		return

@@ -14,7 +14,8 @@ import (
 	"github.com/ossdl/ossdl/internal/object"
 )
 
-// Result describes what a call did. It is non-nil as soon as one request has been made, even if the error is non-nil.
+// Result describes what a call did. It is non-nil as soon as one request has been made, even if the error is non-nil, and if the
+// file was there already.
 //
 // Its JSON has the names of ossget's -json line; see [Result.MarshalJSON].
 type Result struct {
@@ -28,10 +29,12 @@ type Result struct {
 	Verified        bool          `json:"verified"`              // the service's CRC-64, or the caller's digest, matched
 	Durable         bool          `json:"durable"`               // the file and its name are on stable storage; see [Downloader.Download]
 	Encrypted       bool          `json:"encrypted"`             // by the writer of the object, and not decrypted: the bytes are ciphertext
+	Skipped         bool          `json:"skipped"`               // the file was there already; see [WithIfChanged]
 	ResumedBytes    int64         `json:"resumedBytes"`          // kept from an earlier run
 	DownloadedBytes int64         `json:"downloadedBytes"`       // body bytes read from the network, including those that came twice
 	Requests        int           `json:"requests"`              // made, including those that were tried again
 	Retries         int           `json:"retries"`               // of them, those that followed a failure
+	Restored        bool          `json:"restored"`              // this call has asked for the restore of the object; see [WithRestore]
 	Duration        time.Duration `json:"seconds"`               // of the whole call
 	LastModified    time.Time     `json:"lastModified,omitzero"` // of the object, to the second
 
@@ -75,9 +78,10 @@ func (r *Result) LogValue() slog.Value {
 		slog.String("path", r.Path), slog.String("bucket", r.Bucket), slog.String("key", r.Key),
 		slog.String("versionId", r.VersionID), slog.String("etag", r.ETag), slog.Int64("size", r.Size),
 		slog.String("crc64", strconv.FormatUint(r.CRC64, 10)), slog.Bool("verified", r.Verified), slog.Bool("durable", r.Durable),
-		slog.Bool("encrypted", r.Encrypted),
+		slog.Bool("encrypted", r.Encrypted), slog.Bool("skipped", r.Skipped),
 		slog.Int64("resumedBytes", r.ResumedBytes), slog.Int64("downloadedBytes", r.DownloadedBytes),
-		slog.Int("requests", r.Requests), slog.Int("retries", r.Retries), slog.Float64("seconds", r.Duration.Seconds()),
+		slog.Int("requests", r.Requests), slog.Int("retries", r.Retries), slog.Bool("restored", r.Restored),
+		slog.Float64("seconds", r.Duration.Seconds()),
 	}
 	if !r.LastModified.IsZero() {
 		attrs = append(attrs, slog.Time("lastModified", r.LastModified))
@@ -105,6 +109,9 @@ type PrefixResult struct {
 	ResumedBytes    int64 `json:"resumedBytes"`    // of files that were not complete, kept from an earlier call
 	DownloadedBytes int64 `json:"downloadedBytes"` // body bytes of objects read from the network, including those that came twice
 	Deleted         int   `json:"deleted"`         // files without a key; see [WithDelete]
+	Restored        int   `json:"restored"`        // objects whose restore this call has asked for; see [WithRestore]
+	// Restoring counts the objects that still thawed when the call ended: with [RestorePolicy].StartOnly, or after a cancellation.
+	Restoring int `json:"restoring"`
 	// Failures are the first 1,000 of Failed, in the order in which they happened. All are logged.
 	Failures []KeyError `json:"failures"`
 	// Listing is the error that ended the listing early; objects that were not listed are not counted anywhere. It is nil if
@@ -150,7 +157,7 @@ func (r *PrefixResult) LogValue() slog.Value {
 		slog.Int("notDurable", r.NotDurable), slog.Int("encrypted", r.Encrypted), slog.Int("unverified", r.Unverified),
 		slog.Int("requests", r.Requests), slog.Int("retries", r.Retries),
 		slog.Int64("resumedBytes", r.ResumedBytes), slog.Int64("downloadedBytes", r.DownloadedBytes),
-		slog.Int("deleted", r.Deleted),
+		slog.Int("deleted", r.Deleted), slog.Int("restored", r.Restored), slog.Int("restoring", r.Restoring),
 	}
 	if len(r.Failures) > 0 {
 		attrs = append(attrs, slog.String("firstFailure", r.Failures[0].Error()))
@@ -170,7 +177,9 @@ const (
 	ObjectSkipped ObjectStatus = "skipped" // its file, or its folder, was there already
 	ObjectFailed  ObjectStatus = "failed"  // it could not be downloaded
 	ObjectFolder  ObjectStatus = "folder"  // the folder that a key ending in a slash stands for was made
-	ObjectDeleted ObjectStatus = "deleted" // a file without a key was deleted; see [WithDelete]
+	// ObjectRestoring says that it thaws, and that the call does not wait for it: see [RestorePolicy].StartOnly.
+	ObjectRestoring ObjectStatus = "restoring"
+	ObjectDeleted   ObjectStatus = "deleted" // a file without a key was deleted; see [WithDelete]
 
 	// With [WithDryRun], what would happen to it.
 	ObjectWouldDownload ObjectStatus = "would download"
@@ -204,6 +213,7 @@ type ObjectResult struct {
 	DownloadedBytes int64         `json:"downloadedBytes"` // body bytes read from the network, including those that came twice
 	Requests        int           `json:"requests"`        // made for this object, including those that were tried again
 	Retries         int           `json:"retries"`         // of them, those that followed a failure
+	Restored        bool          `json:"restored"`        // the call has asked for its restore; see [WithRestore]
 	Duration        time.Duration `json:"seconds"`         // since its turn came
 	Err             error         `json:"error"`           // why it failed, without the key; nil unless Status is [ObjectFailed]
 }
@@ -244,7 +254,8 @@ func (r ObjectResult) LogValue() slog.Value {
 		slog.String("crc64", strconv.FormatUint(r.CRC64, 10)), slog.Bool("verified", r.Verified), slog.Bool("durable", r.Durable),
 		slog.Bool("encrypted", r.Encrypted),
 		slog.Int64("resumedBytes", r.ResumedBytes), slog.Int64("downloadedBytes", r.DownloadedBytes),
-		slog.Int("requests", r.Requests), slog.Int("retries", r.Retries), slog.Float64("seconds", r.Duration.Seconds()),
+		slog.Int("requests", r.Requests), slog.Int("retries", r.Retries), slog.Bool("restored", r.Restored),
+		slog.Float64("seconds", r.Duration.Seconds()),
 	}
 	if !r.LastModified.IsZero() {
 		attrs = append(attrs, slog.Time("lastModified", r.LastModified))
@@ -278,6 +289,9 @@ func (c *call) figures(path string) *Result {
 	if res == nil {
 		return nil
 	}
+	if c.engine == nil { // the call ended before it asked for bytes
+		return res
+	}
 	if f, fixed := c.engine.Facts(); fixed {
 		res.Header = objectHeader(c.engine.Header(), f.Size)
 	}
@@ -286,23 +300,36 @@ func (c *call) figures(path string) *Result {
 
 // figuresWithoutHeader does the same, but for the headers of the object.
 func (c *call) figuresWithoutHeader(path string) *Result {
-	if c.stats.Requests.Load() == 0 {
+	if c.stats.Requests.Load() == 0 && c.there == nil {
 		return nil
 	}
 	id := c.src.Identity()
 	res := &Result{
 		Path: path, Bucket: id.Bucket, Key: id.Key, CRC64: c.crc, Verified: c.verified, Durable: c.durable,
 		ResumedBytes: c.stats.Resumed.Load(), DownloadedBytes: c.stats.Downloaded.Load(),
-		Requests: int(c.stats.Requests.Load()), Retries: int(c.stats.Retries.Load()), Duration: time.Since(c.start),
+		Requests: int(c.stats.Requests.Load()), Retries: int(c.stats.Retries.Load()), Restored: c.restored.Load(), Duration: time.Since(c.start),
+	}
+	if c.there != nil {
+		f := c.there.facts
+		res.Skipped, res.Size, res.VersionID, res.ETag, res.LastModified = true, c.there.size, f.VersionID, f.ETag, f.LastModified
+	}
+	if c.engine == nil {
+		return res // its requests were for anything but bytes
 	}
 	if f, fixed := c.engine.Facts(); fixed {
 		res.VersionID, res.ETag, res.LastModified = f.VersionID, f.ETag, f.LastModified
-		res.Encrypted = object.IsEncrypted(c.engine.Header())
+		res.Encrypted = c.isCiphertext()
 	}
 	if n, known := c.engine.Total(); known {
 		res.Size = n
 	}
 	return res
+}
+
+// isCiphertext reports whether the bytes are those of an object that its writer has encrypted, and were not decrypted.
+func (c *call) isCiphertext() bool {
+	f, fixed := c.engine.Facts()
+	return fixed && f.Envelope == "" && object.IsEncrypted(c.engine.Header())
 }
 
 // objectHeader returns what the headers of an answer say of an object of size bytes.

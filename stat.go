@@ -4,11 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"hash"
 	"io"
 	"iter"
 	"net/http"
 	"os"
-	"regexp"
 	"runtime"
 	"sync/atomic"
 	"time"
@@ -19,7 +19,6 @@ import (
 	"github.com/ossdl/ossdl/internal/fsys"
 	"github.com/ossdl/ossdl/internal/localfile"
 	"github.com/ossdl/ossdl/internal/object"
-	"github.com/ossdl/ossdl/internal/slots"
 	"github.com/ossdl/ossdl/internal/span"
 	"github.com/ossdl/ossdl/internal/tree"
 )
@@ -40,19 +39,9 @@ type ObjectInfo struct {
 	ArchiveState ArchiveState `json:"archiveState"`         // "" unless it is of an archive class
 	ThawedUntil  time.Time    `json:"thawedUntil,omitzero"` // when a restored object freezes again
 	Encrypted    bool         `json:"encrypted"`            // by its writer
-	// Header holds the object's headers, as Result.Header does. It is nil from a listing, and if a server refused HEAD.
+	// Header holds the object's headers, as Result.Header does. It is nil from a listing.
 	Header http.Header `json:"-"`
 }
-
-// ArchiveState says whether an object of an archive class can be read.
-type ArchiveState string
-
-// The states of an archived object.
-const (
-	ArchiveFrozen   ArchiveState = "frozen"   // it must be restored first
-	ArchiveThawing  ArchiveState = "thawing"  // a restore is under way
-	ArchiveRestored ArchiveState = "restored" // it can be read, until it freezes again
-)
 
 // LocalInfo says what is at the path of a download; see [ObjectInfo.Local].
 type LocalInfo struct {
@@ -72,8 +61,8 @@ type LocalInfo struct {
 // Stat returns what the service says about an object, without its bytes. It makes one HEAD request, repeated as those of
 // downloads are. Some servers refuse HEAD; then the first byte is asked for.
 //
-// Its options are those of [Downloader.Download]. Those that have an effect are [WithVersionID], [WithRequestOptions], [WithRetry],
-// [WithStallTimeout] and [WithLogger].
+// Its options are those of [Downloader.Download]. Those that have an effect are [WithVersionID], [WithAsOf], [WithRequestOptions],
+// [WithRetry], [WithStallTimeout] and [WithLogger].
 //
 // The errors are those of Download: [ErrNotFound], and an oss.ServiceError wherever the service answered. An archived object is no
 // error.
@@ -88,10 +77,15 @@ func (d *Downloader) Stat(ctx context.Context, bucket, key string, opts ...Optio
 	}
 	var f object.Facts
 	var header http.Header
-	err = c.inquire(ctx, "HEAD", func(ctx context.Context) (err error) {
-		f, header, err = b.Stat(ctx, key, c.versionID)
-		return err
-	})
+	if err = withContextError(ctx, c.findVersion(ctx)); err == nil {
+		err = c.inquire(ctx, "HEAD", func(ctx context.Context) (err error) {
+			f, header, err = b.Head(ctx, key, c.versionID)
+			return err
+		})
+	}
+	if err == nil {
+		err = c.isAsOf(f)
+	}
 	if err != nil {
 		return nil, nameError("stat", bucket, key, err)
 	}
@@ -135,18 +129,11 @@ func (c *call) firstByte(ctx context.Context) (*object.Answer, error) {
 	return c.src.Get(ctx, object.Request{Whole: true, Resent: &resent})
 }
 
-// inquire makes a request for anything but the bytes of an object, and repeats it as those for bytes are.
+// inquire is ask for a call of its own.
 func (c *call) inquire(ctx context.Context, what string, once func(context.Context) error) error {
 	ctx, done := c.panics.during(ctx)
 	defer done()
-	dog := engine.NewWatchdog(c.cfg.stall)
-	stop := dog.Start(c.d.gate.Tick)
-	retrier := engine.NewRetrier(c.d.gate, c.lane, slots.Retry(c.cfg.retry), c.cfg.log, func() { c.stats.Retries.Add(1) })
-	_, err := retrier.TryUntil(ctx, func(ctx context.Context) error {
-		c.stats.Requests.Add(1)
-		return dog.Do(ctx, func(ctx context.Context, _ *engine.Meter) error { return once(ctx) })
-	}, "request", what)
-	stop()
+	err := c.ask(ctx, what, once)
 	c.panics.raise(err)
 	return withContextError(ctx, err)
 }
@@ -155,7 +142,7 @@ func (c *call) inquire(ctx context.Context, what string, once func(context.Conte
 // while the one before is read. The permission oss:ListObjects is needed.
 //
 // Its options are those of [Downloader.VerifyPrefix]. Those that have an effect are [WithInclude], [WithExclude], [WithShard],
-// [WithKeyRange], [WithRequestOptions], [WithRetry], [WithStallTimeout] and [WithLogger].
+// [WithKeyRange], [WithAsOf], [WithRequestOptions], [WithRetry], [WithStallTimeout] and [WithLogger].
 //
 // An error is the last that it yields, with an ObjectInfo that is zero.
 func (d *Downloader) List(ctx context.Context, bucket, prefix string, opts ...Option) iter.Seq2[ObjectInfo, error] {
@@ -205,41 +192,25 @@ func infoOf(id object.Identity, f object.Facts, header http.Header) *ObjectInfo 
 		Bucket: id.Bucket, Key: id.Key, URL: id.URL, VersionID: f.VersionID, ETag: f.ETag, Size: f.Size, CRC64: f.CRC, HasCRC64: f.HasCRC,
 		LastModified: f.LastModified, Header: objectHeader(header, f.Size), Encrypted: object.IsEncrypted(header),
 	}
-	i.setClass(header.Get("X-Oss-Storage-Class"), header.Get("X-Oss-Restore"))
+	frost := object.ReadFrost(header.Get("X-Oss-Storage-Class"), header.Get("X-Oss-Restore"))
+	i.StorageClass = frost.Class
+	i.setFrost(frost)
 	return i
 }
 
 // entryInfo describes an object as a listing does.
 func entryInfo(bucket string, e bucket.Entry) ObjectInfo {
-	i := ObjectInfo{Bucket: bucket, Key: e.Key, ETag: e.ETag, Size: e.Size, LastModified: e.Modified}
-	i.setClass(e.Class, e.Restore)
+	i := ObjectInfo{Bucket: bucket, Key: e.Key, VersionID: e.Version, ETag: e.ETag, Size: e.Size, LastModified: e.Modified, StorageClass: e.Class}
+	i.setFrost(e.Frost)
 	return i
 }
 
-// setClass sets the storage class and, for those that must be restored, the state. What OSS says of a restore is
-// ongoing-request="true", or ongoing-request="false", expiry-date="Sun, 16 Apr 2017 08:12:33 GMT".
-func (i *ObjectInfo) setClass(class, restore string) {
-	i.StorageClass = class
-	switch class {
-	case "Archive", "ColdArchive", "DeepColdArchive":
-	default:
-		return
-	}
-	m := restored.FindStringSubmatch(restore)
-	switch {
-	case m == nil:
-		i.ArchiveState = ArchiveFrozen
-	case m[1] == "true":
-		i.ArchiveState = ArchiveThawing
-	default:
-		i.ArchiveState = ArchiveRestored
-		if t, err := http.ParseTime(m[2]); err == nil {
-			i.ThawedUntil = t
-		}
+// setFrost sets the state of an object of an archive class.
+func (i *ObjectInfo) setFrost(f object.Frost) {
+	if f.Archived() {
+		i.ArchiveState, i.ThawedUntil = archiveState(f), f.Until
 	}
 }
-
-var restored = regexp.MustCompile(`^\s*ongoing-request="(true|false)"(?:\s*,\s*expiry-date="([^"]*)")?`)
 
 // Local compares the object with what is at a path: the file there, and what an interrupted download to that path has left beside
 // it. It changes nothing. A file of the right size is read for its CRC-64 if the service has one of the object, until ctx is
@@ -263,7 +234,7 @@ func (i *ObjectInfo) Local(ctx context.Context, path string) (*LocalInfo, error)
 	case !i.HasCRC64:
 		l.Same = !i.LastModified.IsZero() && l.ModTime.Sub(i.LastModified).Abs() < timeError
 	default:
-		crc, err := fileCRC(ctx, files, found.Path)
+		crc, err := fileCRC(ctx, files, found.Path, nil)
 		if err != nil {
 			return l, fmt.Errorf("ossdl: %w", withContextError(ctx, err))
 		}
@@ -305,8 +276,8 @@ func (i *ObjectInfo) isOf(cp *checkpoint) bool {
 	return !f.LastModified.IsZero() && f.LastModified.Equal(i.LastModified)
 }
 
-// fileCRC returns the CRC-64 of a file.
-func fileCRC(ctx context.Context, files fsys.FS, path string) (crc uint64, err error) {
+// fileCRC returns the CRC-64 of a file. Its bytes are written to also, too, unless that is nil.
+func fileCRC(ctx context.Context, files fsys.FS, path string, also hash.Hash) (crc uint64, err error) {
 	f, err := files.OpenFile(path, os.O_RDONLY, 0)
 	if err != nil {
 		return 0, err
@@ -319,6 +290,9 @@ func fileCRC(ctx context.Context, files fsys.FS, path string) (crc uint64, err e
 		}
 		n, err := f.ReadAt(buf, off)
 		crc = crc64.Update(crc, buf[:n])
+		if also != nil {
+			also.Write(buf[:n]) // never returns an error
+		}
 		off += int64(n)
 		if err == io.EOF {
 			return crc, nil

@@ -27,7 +27,8 @@ type command struct {
 	text   string // all that is to be printed, such as the help text; "": there is something to do
 
 	endpoint, region        string
-	endpointBy, regionBy    string // the flag or the variable that set them
+	endpoints               []string // those that endpoint names, complete
+	endpointBy, regionBy    string   // the flag or the variable that set them
 	cname                   bool
 	keyID, keySecret, token string
 	who                     identity
@@ -42,12 +43,15 @@ type command struct {
 	dryRun                    bool          // print what would be done
 	after, until              string        // the range of keys; "": no bound
 	objectTime                bool          // give the file the object's time
+	update                    bool          // download nothing if the file is there
+	wait                      time.Duration // for another command that writes the file; 0: not at all
 	manifest                  string        // the file to write, or to compare with; "": none
 	manifestSHA256            bool          // with a SHA-256 of each file
 	verify                    bool          // compare and fetch nothing
-	growing                   bool          // accept what is appended to an object meanwhile
+	snapshot                  bool          // accept what is appended to an object meanwhile
 	timeout                   time.Duration // of the whole command; 0: none
 	retry                     ossdl.RetryPolicy
+	restore                   ossdl.RestorePolicy
 	roots                     *x509.CertPool // what --ca adds to the system's; nil: nothing
 	urlFile                   string         // the file with SOURCE; "": it is an operand
 	headerText                string         // of OSSGET_HEADER
@@ -82,7 +86,7 @@ func parse(ctx context.Context, args []string, getenv func(string) string) (comm
 		shorten(root)
 	}
 	if err := root.ExecuteContext(ctx); err != nil {
-		err = redact(err, append(slices.Clone(args), c.endpoint, c.url))
+		err = redact(err, slices.Concat(args, strings.Split(c.endpoint, ","), []string{c.endpoint, c.url}))
 		// The flag may come after the argument that stopped the parser.
 		events := slices.Contains(args, "--json="+jsonEvents)
 		return command{json: events || slices.Contains(args, "--json"), events: events}, err
@@ -267,9 +271,9 @@ var firstPart = regexp.MustCompile(`[;.] | \(`)
 
 // completeFlags says what a shell offers for the values of flags. It offers files for those that are not named here.
 func completeFlags(cmd *cobra.Command) {
-	values := map[string][]string{"credentials": identities, "metadata": {"mtime", "mode", "mtime,mode"}}
-	none := []string{"endpoint", "region", "range", "version-id", "if-match", "sha256", "checksum", "header", "include", "exclude", "shard", "start-after", "until",
-		"delete", "part-size", "concurrency", "rate-limit", "retries", "retry-for", "stall-timeout", "timeout"}
+	values := map[string][]string{"credentials": identities, "restore-tier": {"Expedited", "Standard", "Bulk"}, "metadata": {"mtime", "mode", "mtime,mode"}}
+	none := []string{"endpoint", "region", "range", "version-id", "as-of", "if-match", "sha256", "checksum", "header", "include", "exclude", "shard", "start-after", "until", "restore",
+		"delete", "part-size", "concurrency", "rate-limit", "retries", "retry-for", "stall-timeout", "timeout", "wait"}
 	for _, name := range none {
 		values[name] = nil
 	}

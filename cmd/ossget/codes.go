@@ -5,6 +5,8 @@ package main
 const (
 	codeNotFound         = "NotFound"
 	codeArchived         = "Archived"
+	codeRestoring        = "Restoring"
+	codeDecryption       = "Decryption"
 	codeAccessDenied     = "AccessDenied"
 	codeExpired          = "Expired"
 	codeObjectChanged    = "ObjectChanged"

@@ -120,7 +120,7 @@ func TestExitCodesInDocs(t *testing.T) {
 		return codes
 	}
 	var inCode []string
-	for _, code := range []int{exitDone, exitFailed, exitUsage, exitHopeless, exitHangup, exitInterrupted, exitTerminated, exitBrokenPipe} {
+	for _, code := range []int{exitDone, exitFailed, exitUsage, exitHopeless, exitRestoring, exitHangup, exitInterrupted, exitTerminated, exitBrokenPipe} {
 		inCode = append(inCode, strconv.Itoa(code))
 	}
 	sameSet(t, "exit codes", find(section(t, page(t), "Exit codes"), `(?m)^\| (\d+) \|`), slices.Clone(inCode))

@@ -21,6 +21,7 @@ const (
 	eventProgress      = "progress"
 	eventRetry         = "retry"
 	eventRestoring     = "restoring"
+	eventThawing       = "thawing"
 	eventWarning       = "warning"
 	eventFile          = "file"
 	eventFolder        = "folder"
@@ -36,7 +37,7 @@ const (
 // eventsOf are the events for what became of an object.
 var eventsOf = map[ossdl.ObjectStatus]string{
 	ossdl.ObjectDone: eventFile, ossdl.ObjectFolder: eventFolder, ossdl.ObjectSkipped: eventSkipped, ossdl.ObjectFailed: eventFailed,
-	ossdl.ObjectDeleted: eventDeleted, ossdl.ObjectWouldDownload: eventWouldDownload, ossdl.ObjectWouldDelete: eventWouldDelete,
+	ossdl.ObjectRestoring: eventThawing, ossdl.ObjectDeleted: eventDeleted, ossdl.ObjectWouldDownload: eventWouldDownload, ossdl.ObjectWouldDelete: eventWouldDelete,
 }
 
 // eventHead begins each line.

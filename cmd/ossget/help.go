@@ -102,11 +102,12 @@ const outputHelp = `  The JSON line has path bucket key versionId etag size crc6
   skipped resumedBytes downloadedBytes requests retries seconds lastModified; on failure
   also error code requestId exitCode retryable. With --recursive and --files-from: path
   done skipped failed bytes notDurable encrypted unverified resumedBytes downloadedBytes
-  requests retries deleted dryRun seconds failures; failures lists key and what a failure
-  has of at most 1000 objects. With --verify: a line with kind key name path reason for
-  each difference, then path same unverified missing differing extra failed bytes requests
-  retries seconds failures. Events are start progress retry restoring warning file folder
-  skipped failed deleted wouldDownload wouldDelete difference done.
+  requests retries restored restoring deleted dryRun seconds failures; failures lists key
+  and what a failure has of at most 1000 objects. With --verify: a line with kind key name
+  path reason for each difference, then path same unverified missing differing extra
+  failed bytes requests retries seconds failures. Events are start progress retry
+  restoring thawing warning file folder skipped failed deleted wouldDownload wouldDelete
+  difference done.
 `
 
 const rootOutro = `
@@ -126,6 +127,7 @@ Exit codes:
        of the list is no key; before any request: DEST or the checkpoint cannot be
        written or replaced; --verify found a difference. If --verify could not find out
        whether there is one, the code is 1
+    4  --restore-only: objects still thaw
   129  interrupted by SIGHUP: the terminal is gone; the same command resumes
   130  interrupted by Ctrl-C; the same command resumes
   143  interrupted by SIGTERM; the same command resumes

@@ -54,9 +54,12 @@ func (o outcome) hint() string {
 func (o outcome) hintOfCause(err error) string {
 	switch {
 	case errors.Is(err, ossdl.ErrInUse):
-		return "run it again once the other command has ended"
+		return "run it again once the other command has ended, or wait for that with --wait"
 	case errors.Is(err, ossdl.ErrArchived):
-		return "restore it first, for example with ossutil restore; ossget stat shows how far that is"
+		if o.about.url {
+			return "restore it first"
+		}
+		return "--restore DAYS restores it first, which costs money; ossget stat shows how far that is"
 	case !errors.Is(err, ossdl.ErrExpired):
 		return ""
 	case o.about.url:

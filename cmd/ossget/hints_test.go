@@ -49,7 +49,7 @@ func TestHints(t *testing.T) {
 		{"URL with a token", circumstances{url: true, headers: true}, answer(401, "", "", ""), ""},
 		{"not there", circumstances{unsigned: true}, errors.Join(ossdl.ErrNotFound, answer(404, "NoSuchKey", "", "")), ""},
 		{"in use", bucket, ossdl.ErrInUse, "run it again"},
-		{"archived", bucket, errors.Join(ossdl.ErrArchived, answer(403, "InvalidObjectState", "", "")), "restore it"},
+		{"archived", bucket, errors.Join(ossdl.ErrArchived, answer(403, "InvalidObjectState", "", "")), "--restore DAYS"},
 		{"expired URL", url, ossdl.ErrExpired, "new URL"},
 		{"expired token", circumstances{token: true}, ossdl.ErrExpired, "OSS_SESSION_TOKEN"},
 		{"usage", bucket, usageError{&net.DNSError{IsNotFound: true}}, ""},
@@ -82,7 +82,7 @@ func TestHintsOnTheWire(t *testing.T) {
 		"no keys":         {env{"OSS_ACCESS_KEY_ID": "", "OSS_ACCESS_KEY_SECRET": ""}, []string{"oss://bucket/key"}, "was not signed; set OSS_ACCESS_KEY_ID and OSS_ACCESS_KEY_SECRET"},
 		"ls without keys": {env{"OSS_ACCESS_KEY_ID": "", "OSS_ACCESS_KEY_SECRET": ""}, []string{"ls", "oss://bucket/"}, "set OSS_ACCESS_KEY_ID and OSS_ACCESS_KEY_SECRET"},
 		"wrong region":    {env{"OSS_REGION": "cn-wuhan"}, []string{"oss://bucket/key"}, "OSS_REGION is not that of the bucket"},
-		"archived":        {nil, []string{"-recursive", "oss://bucket/p/"}, "restore it first"},
+		"archived":        {nil, []string{"-recursive", "oss://bucket/p/"}, "--restore DAYS restores it first"},
 	} {
 		e := envOf(s)
 		for k, v := range c.change {

@@ -287,11 +287,14 @@ func (c command) downloader(ctx context.Context) (*ossdl.Downloader, error) {
 	if err := c.who.answers(ctx); err != nil {
 		return nil, err
 	}
-	client, err := c.client()
+	clients, err := c.clients()
 	if err != nil {
 		return nil, err
 	}
-	return ossdl.New(client, c.shared...)
+	if len(clients) > 1 {
+		c.shared = append(c.shared, ossdl.WithFallback(clients[1:]...))
+	}
+	return ossdl.New(clients[0], c.shared...)
 }
 
 // title returns the name under which the progress is shown.

@@ -6,6 +6,9 @@ import (
 	"runtime"
 	"strings"
 	"testing"
+	"time"
+
+	"github.com/ossdl/ossdl/internal/object"
 )
 
 // pageOf returns the reader of a page.
@@ -82,6 +85,28 @@ func TestPageWithMoreThanAskedFor(t *testing.T) {
 	}
 }
 
+// TestListedFrost checks what a listing says of archived objects, in whichever order its elements come.
+func TestListedFrost(t *testing.T) {
+	until := time.Date(2017, 4, 16, 8, 12, 33, 0, time.UTC)
+	const restored = `<RestoreInfo>ongoing-request="false", expiry-date="Sun, 16 Apr 2017 08:12:33 GMT"</RestoreInfo>`
+	for elements, want := range map[string]object.Frost{
+		"":                                      {},
+		"<StorageClass>Standard</StorageClass>": {},
+		"<StorageClass>IA</StorageClass>" + restored:                                                              {},
+		"<StorageClass>Archive</StorageClass>":                                                                    {Class: object.Archive, State: object.Frozen},
+		"<StorageClass>COLDARCHIVE</StorageClass><RestoreInfo/>":                                                  {Class: object.ColdArchive, State: object.Frozen},
+		"<StorageClass>DeepColdArchive</StorageClass><RestoreInfo>ongoing-request=&quot;true&quot;</RestoreInfo>": {Class: object.DeepColdArchive, State: object.Thawing},
+		restored + "<StorageClass>Archive</StorageClass>":                                                         {Class: object.Archive, State: object.Restored, Until: until},
+		"<StorageClass>Archive</StorageClass>" + restored:                                                         {Class: object.Archive, State: object.Restored, Until: until},
+	} {
+		doc := "<ListBucketResult><Contents><Key>k</Key>" + elements + "</Contents></ListBucketResult>"
+		entries, _, err := readPage(pageOf([]byte(doc)), Cursor{})
+		if err != nil || len(entries) != 1 || entries[0].Frost != want {
+			t.Errorf("%s: %+v, %v; want %+v", elements, entries, err, want)
+		}
+	}
+}
+
 // FuzzListing checks that a listing is refused unless it names objects that can exist, and that it does not go in circles.
 func FuzzListing(f *testing.F) {
 	const head, object = "<ListBucketResult>", "<Contents><Key>a</Key><Size>1</Size><LastModified>2026-01-02T03:04:05.000Z</LastModified></Contents>"
@@ -96,7 +121,7 @@ func FuzzListing(f *testing.F) {
 		f.Add([]byte(doc), "u", "a", maxEmpty-1)
 	}
 	f.Fuzz(func(t *testing.T, doc []byte, token, after string, empty int) {
-		at := Cursor{token, after, empty}
+		at := Cursor{Token: token, after: after, empty: empty}
 		objects, next, err := readPage(pageOf(doc), at)
 		if err != nil {
 			if objects != nil || next != (Cursor{}) {
