@@ -13,6 +13,7 @@ import (
 	"github.com/ossdl/ossdl/internal/fsys"
 	"github.com/ossdl/ossdl/internal/localfile"
 	"github.com/ossdl/ossdl/internal/object"
+	"github.com/ossdl/ossdl/internal/slots"
 )
 
 // This file has what calls for one file do with a file that may be what they were to download: WithIfChanged looks at it before
@@ -61,7 +62,7 @@ func (c *call) afterOthers(ctx context.Context, path, resolved string, inUse err
 		if left <= 0 {
 			return inUse
 		}
-		if err := pauseFor(ctx, min(pause, left)); err != nil {
+		if err := slots.Sleep(ctx, min(pause, left)); err != nil {
 			return err
 		}
 		dst, err := localfile.Check(c.fileConfig(path)) // its working folder may be another one now
@@ -72,18 +73,6 @@ func (c *call) afterOthers(ctx context.Context, path, resolved string, inUse err
 			return err
 		}
 		inUse = err
-	}
-}
-
-// pauseFor waits, at most until ctx is done.
-func pauseFor(ctx context.Context, d time.Duration) error {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return nil
-	case <-ctx.Done():
-		return context.Cause(ctx)
 	}
 }
 

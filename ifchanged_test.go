@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/sha256"
 	"errors"
-	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -20,7 +19,7 @@ import (
 func TestIfChanged(t *testing.T) {
 	s := harness.NewServer(t)
 	c := osstest.Random(1, 3<<20)
-	content := contentOf(t, c)
+	content := harness.Bytes(t, c)
 	sum := sha256.Sum256(content)
 	o := s.Put("bkt", "k", c)
 	s.CreateBucket("public", osstest.PublicRead())
@@ -124,7 +123,7 @@ func TestIfChangedRemovesRest(t *testing.T) {
 	if _, err := os.Stat(path + ".cp"); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(path, contentOf(t, c), 0o600); err != nil {
+	if err := os.WriteFile(path, harness.Bytes(t, c), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	s.ResetLog()
@@ -137,16 +136,6 @@ func TestIfChangedRemovesRest(t *testing.T) {
 	}
 }
 
-// contentOf returns all bytes of a content.
-func contentOf(t *testing.T, c osstest.Content) []byte {
-	t.Helper()
-	b, err := io.ReadAll(io.NewSectionReader(c, 0, c.Size()))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return b
-}
-
 // TestIfChangedOfNewAndPrefix checks that the option, given to New, changes nothing for a prefix, which compares in its own way.
 func TestIfChangedOfNewAndPrefix(t *testing.T) {
 	s := harness.NewServer(t)
@@ -156,7 +145,7 @@ func TestIfChangedOfNewAndPrefix(t *testing.T) {
 	dir := t.TempDir()
 	t.Chdir(dir) // where the name of the file leads to the file
 	path := filepath.Join(dir, "k")
-	if err := os.WriteFile(path, contentOf(t, c), 0o600); err != nil {
+	if err := os.WriteFile(path, harness.Bytes(t, c), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	old := time.Unix(1_600_000_000, 0)
