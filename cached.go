@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"hash"
 	"io/fs"
+	"os"
+	"path/filepath"
 	"time"
 
 	"github.com/ossdl/ossdl/internal/engine"
@@ -92,15 +94,37 @@ func (s *settings) comparable() error {
 
 // skip ends the call if the file at the path is what it would download. Its lock must be held.
 func (c *call) skip(ctx context.Context, dst *localfile.Destination) (done bool, err error) {
-	c.there, err = c.find(ctx, dst.Path())
-	if err != nil || c.there == nil {
+	there, err := c.find(ctx, dst.Path())
+	if err != nil || there == nil {
 		c.verdict = verdict{}
 		return false, err
 	}
-	c.durable = true // whoever made the file has seen to that
+	c.mu.Lock()
+	c.there = there
+	c.mu.Unlock()
+	c.durable = c.syncThere(dst.Path())
 	c.cfg.log.Info("skipped; the file is there", "path", dst.Path())
 	dst.Discard()
 	return true, nil
+}
+
+// syncThere syncs a file and its name, and reports whether both succeeded: whoever made the file need not have done so.
+func (c *call) syncThere(path string) bool {
+	f, err := c.cfg.fs.OpenFile(path, os.O_RDONLY, 0)
+	if err != nil {
+		return false
+	}
+	err = f.Sync()
+	if cerr := f.Close(); err == nil {
+		err = cerr
+	}
+	if err == nil {
+		err = c.cfg.fs.SyncDir(filepath.Dir(path))
+	}
+	if err != nil {
+		c.cfg.log.Warn("file that is there could not be synced", "path", path, "error", err)
+	}
+	return err == nil
 }
 
 // find returns the file at path if it is what the call would download, and its verdict.
@@ -138,8 +162,8 @@ func (c *call) find(ctx context.Context, path string) (*present, error) {
 	switch {
 	case f.Size != fi.Size(), c.ifMatch != "" && !object.SameETag(c.ifMatch, f.ETag), c.fits(f) != nil: // the download reports the last two
 		return nil, nil
-	case !f.HasCRC:
-		if f.LastModified.IsZero() || fi.ModTime().Sub(f.LastModified).Abs() >= timeError {
+	case !f.HasCRC: // only the time is left; that of a link may be older than what it leads to
+		if f.Symlink || f.LastModified.IsZero() || fi.ModTime().Sub(f.LastModified).Abs() >= timeError {
 			return nil, nil
 		}
 		c.crc, err = fileCRC(ctx, c.cfg.fs, path, nil)

@@ -886,8 +886,11 @@ func (c *call) snapshot() Progress {
 		p.Restoring = 1
 	}
 	c.mu.Lock()
-	e := c.engine
+	e, there := c.engine, c.there
 	c.mu.Unlock()
+	if there != nil {
+		p.Done, p.Total = there.size, there.size
+	}
 	if e == nil {
 		return p
 	}
