@@ -7,12 +7,15 @@ import (
 	"fmt"
 	"hash"
 	"io/fs"
+	"os"
+	"path/filepath"
 	"time"
 
 	"github.com/ossdl/ossdl/internal/engine"
 	"github.com/ossdl/ossdl/internal/fsys"
 	"github.com/ossdl/ossdl/internal/localfile"
 	"github.com/ossdl/ossdl/internal/object"
+	"github.com/ossdl/ossdl/internal/slots"
 )
 
 // This file has what calls for one file do with a file that may be what they were to download: WithIfChanged looks at it before
@@ -61,7 +64,7 @@ func (c *call) afterOthers(ctx context.Context, path, resolved string, inUse err
 		if left <= 0 {
 			return inUse
 		}
-		if err := pauseFor(ctx, min(pause, left)); err != nil {
+		if err := slots.Sleep(ctx, min(pause, left)); err != nil {
 			return err
 		}
 		dst, err := localfile.Check(c.fileConfig(path)) // its working folder may be another one now
@@ -72,18 +75,6 @@ func (c *call) afterOthers(ctx context.Context, path, resolved string, inUse err
 			return err
 		}
 		inUse = err
-	}
-}
-
-// pauseFor waits, at most until ctx is done.
-func pauseFor(ctx context.Context, d time.Duration) error {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return nil
-	case <-ctx.Done():
-		return context.Cause(ctx)
 	}
 }
 
@@ -103,15 +94,37 @@ func (s *settings) comparable() error {
 
 // skip ends the call if the file at the path is what it would download. Its lock must be held.
 func (c *call) skip(ctx context.Context, dst *localfile.Destination) (done bool, err error) {
-	c.there, err = c.find(ctx, dst.Path())
-	if err != nil || c.there == nil {
+	there, err := c.find(ctx, dst.Path())
+	if err != nil || there == nil {
 		c.verdict = verdict{}
 		return false, err
 	}
-	c.durable = true // whoever made the file has seen to that
+	c.mu.Lock()
+	c.there = there
+	c.mu.Unlock()
+	c.durable = c.syncThere(dst.Path())
 	c.cfg.log.Info("skipped; the file is there", "path", dst.Path())
 	dst.Discard()
 	return true, nil
+}
+
+// syncThere syncs a file and its name, and reports whether both succeeded: whoever made the file need not have done so.
+func (c *call) syncThere(path string) bool {
+	f, err := c.cfg.fs.OpenFile(path, os.O_RDONLY, 0)
+	if err != nil {
+		return false
+	}
+	err = f.Sync()
+	if cerr := f.Close(); err == nil {
+		err = cerr
+	}
+	if err == nil {
+		err = c.cfg.fs.SyncDir(filepath.Dir(path))
+	}
+	if err != nil {
+		c.cfg.log.Warn("file that is there could not be synced", "path", path, "error", err)
+	}
+	return err == nil
 }
 
 // find returns the file at path if it is what the call would download, and its verdict.
@@ -149,8 +162,8 @@ func (c *call) find(ctx context.Context, path string) (*present, error) {
 	switch {
 	case f.Size != fi.Size(), c.ifMatch != "" && !object.SameETag(c.ifMatch, f.ETag), c.fits(f) != nil: // the download reports the last two
 		return nil, nil
-	case !f.HasCRC:
-		if f.LastModified.IsZero() || fi.ModTime().Sub(f.LastModified).Abs() >= timeError {
+	case !f.HasCRC: // only the time is left; that of a link may be older than what it leads to
+		if f.Symlink || f.LastModified.IsZero() || fi.ModTime().Sub(f.LastModified).Abs() >= timeError {
 			return nil, nil
 		}
 		c.crc, err = fileCRC(ctx, c.cfg.fs, path, nil)

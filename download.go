@@ -251,14 +251,6 @@ func (c *call) downloadToFile(ctx context.Context, path string) (*Result, error)
 	return c.result(ctx, path, err)
 }
 
-// stored is the source of the object as it is stored.
-func (c *call) stored() source {
-	if c.sealed != nil {
-		return c.sealed.Inner
-	}
-	return c.src
-}
-
 // toFile is the story of a download to a file. Each step either takes effect completely or leaves what was there before.
 func (c *call) toFile(ctx context.Context, dst *localfile.Destination) error {
 	unlock, err := dst.Lock()
@@ -894,8 +886,11 @@ func (c *call) snapshot() Progress {
 		p.Restoring = 1
 	}
 	c.mu.Lock()
-	e := c.engine
+	e, there := c.engine, c.there
 	c.mu.Unlock()
+	if there != nil {
+		p.Done, p.Total = there.size, there.size
+	}
 	if e == nil {
 		return p
 	}

@@ -4,14 +4,16 @@ import (
 	"context"
 	"crypto/sha256"
 	"errors"
-	"io"
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
 	"github.com/ossdl/ossdl"
+	"github.com/ossdl/ossdl/internal/fsys"
+	"github.com/ossdl/ossdl/internal/fsys/faultfs"
 	"github.com/ossdl/ossdl/internal/harness"
 	"github.com/ossdl/ossdl/internal/osstest"
 )
@@ -20,7 +22,7 @@ import (
 func TestIfChanged(t *testing.T) {
 	s := harness.NewServer(t)
 	c := osstest.Random(1, 3<<20)
-	content := contentOf(t, c)
+	content := harness.Bytes(t, c)
 	sum := sha256.Sum256(content)
 	o := s.Put("bkt", "k", c)
 	s.CreateBucket("public", osstest.PublicRead())
@@ -124,7 +126,7 @@ func TestIfChangedRemovesRest(t *testing.T) {
 	if _, err := os.Stat(path + ".cp"); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(path, contentOf(t, c), 0o600); err != nil {
+	if err := os.WriteFile(path, harness.Bytes(t, c), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	s.ResetLog()
@@ -137,16 +139,6 @@ func TestIfChangedRemovesRest(t *testing.T) {
 	}
 }
 
-// contentOf returns all bytes of a content.
-func contentOf(t *testing.T, c osstest.Content) []byte {
-	t.Helper()
-	b, err := io.ReadAll(io.NewSectionReader(c, 0, c.Size()))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return b
-}
-
 // TestIfChangedOfNewAndPrefix checks that the option, given to New, changes nothing for a prefix, which compares in its own way.
 func TestIfChangedOfNewAndPrefix(t *testing.T) {
 	s := harness.NewServer(t)
@@ -156,7 +148,7 @@ func TestIfChangedOfNewAndPrefix(t *testing.T) {
 	dir := t.TempDir()
 	t.Chdir(dir) // where the name of the file leads to the file
 	path := filepath.Join(dir, "k")
-	if err := os.WriteFile(path, contentOf(t, c), 0o600); err != nil {
+	if err := os.WriteFile(path, harness.Bytes(t, c), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	old := time.Unix(1_600_000_000, 0)
@@ -166,6 +158,58 @@ func TestIfChangedOfNewAndPrefix(t *testing.T) {
 	res, err := d.DownloadPrefix(t.Context(), "bkt", "p/", dir)
 	if err != nil || res.Done != 1 || res.DownloadedBytes != c.Size() {
 		t.Errorf("%+v, %v; want the file replaced, whose time is another one", res, err)
+	}
+	harness.CheckFile(t, path, c)
+}
+
+// TestIfChangedReports checks what is said of a file that is there: progress ends at its size, and it is durable only if it can be
+// synced.
+func TestIfChangedReports(t *testing.T) {
+	s := harness.NewServer(t)
+	c := osstest.Random(1, 3000)
+	s.Put("bkt", "k", c)
+	path := filepath.Join(t.TempDir(), "f")
+	if err := os.WriteFile(path, harness.Bytes(t, c), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, broken := range []bool{false, true} {
+		files := fsys.OS()
+		if broken {
+			files = faultfs.New(files, faultfs.Plan{Kind: faultfs.Sync, Err: syscall.EIO, Forever: true})
+		}
+		var last ossdl.Progress
+		d := harness.NewDownloader(t, s, harness.WithFS(files), ossdl.WithIfChanged(), ossdl.WithProgress(func(p ossdl.Progress) { last = p }))
+		res, err := d.Download(t.Context(), "bkt", "k", path)
+		if err != nil || !res.Skipped || res.Durable == broken || last.Done != c.Size() || last.Total != c.Size() {
+			t.Errorf("syncs fail %t: %+v, %v; progress %+v", broken, res, err, last)
+		}
+	}
+}
+
+// TestIfChangedLink checks that the time of a symbolic link proves nothing, which may be older than what it leads to.
+func TestIfChangedLink(t *testing.T) {
+	s := harness.NewServer(t)
+	c := osstest.Random(1, 3000)
+	s.Put("bkt", "k", c, osstest.NoCRC())
+	link := s.Symlink("bkt", "link", "k", osstest.NoCRC())
+	path := filepath.Join(t.TempDir(), "f")
+	if err := os.WriteFile(path, make([]byte, c.Size()), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chtimes(path, link.LastModified, link.LastModified); err != nil {
+		t.Fatal(err)
+	}
+	d := harness.NewDownloader(t, s)
+	info, err := d.Stat(t.Context(), "bkt", "link")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if local, err := info.Local(t.Context(), path); err != nil || local.Same {
+		t.Errorf("%+v, %v; want a file that may differ", local, err)
+	}
+	res, err := d.Download(t.Context(), "bkt", "link", path, ossdl.WithIfChanged())
+	if err != nil || res.Skipped {
+		t.Errorf("%+v, %v; want the target downloaded", res, err)
 	}
 	harness.CheckFile(t, path, c)
 }

@@ -949,17 +949,18 @@ func WithMkdirAll() Option {
 	}}
 }
 
-// WithIfChanged downloads nothing if the file at the path is what would be downloaded: Result.Skipped says so, and Durable is true.
-// The file must be a regular one. It is left as it is, whatever other options say of its time and mode.
+// WithIfChanged downloads nothing if the file at the path is what would be downloaded. Result.Skipped says so then, and the file is
+// synced. It must be a regular file. Its time and mode stay as they are, whatever other options say of them.
 //
 // With [WithChecksum] the file is compared by that digest, and no request is made. Otherwise one HEAD request asks for the object's
-// CRC-64; of a URL, which may be good for GET alone, and with [WithDecryption], the first byte is asked for instead. If the object has no CRC-64, the file
-// must have its size and its Last-Modified; see [WithObjectTime]. A file of the right size is read in full. If it differs, the
-// object is downloaded as without the option.
+// CRC-64. Of a URL, which may be good for GET alone, and with [WithDecryption], the first byte is asked for instead. If the object
+// has no CRC-64, the file must have its size and its Last-Modified; see [WithObjectTime]. For a symbolic link these are not enough:
+// its time may be older than what it leads to. A file of the right size is read in full. If it differs, the object is downloaded as
+// without the option.
 //
 // With [WithRange], and for a URL with x-oss-process, WithChecksum is needed: the CRC-64 of the object is not that of the file.
 //
-// It applies to [New], [Downloader.Download] and [Downloader.DownloadURL].
+// It applies to [New], [Downloader.Download] and [Downloader.DownloadURL]. Prefixes and lists compare in their own way.
 func WithIfChanged() Option {
 	return Option{"WithIfChanged", inNew | inFile, func(s *settings) error {
 		s.ifChanged = true

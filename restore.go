@@ -12,6 +12,7 @@ import (
 
 	"github.com/ossdl/ossdl/internal/engine"
 	"github.com/ossdl/ossdl/internal/object"
+	"github.com/ossdl/ossdl/internal/slots"
 	"github.com/ossdl/ossdl/internal/thaw"
 )
 
@@ -48,6 +49,14 @@ func (c *call) run(ctx context.Context, e *engine.Engine) error {
 			return archived(f, terr)
 		}
 	}
+}
+
+// stored is the source of the object as it is stored.
+func (c *call) stored() source {
+	if c.sealed != nil {
+		return c.sealed.Inner
+	}
+	return c.src
 }
 
 // frozenSource is a source whose object may have to be restored.
@@ -290,7 +299,7 @@ func (f *frozenItem) Look(ctx context.Context) (object.Frost, error) {
 // Restore implements [thaw.Object].
 func (f *frozenItem) Restore(ctx context.Context, days int, tier string) (begun bool, err error) {
 	p := f.p
-	if err := thaw.Sleep(ctx, p.restoring.pace.Reserve().Delay()); err != nil {
+	if err := slots.Sleep(ctx, p.restoring.pace.Reserve().Delay()); err != nil {
 		return false, err
 	}
 	p.cfg.log.Info("asking for the restore", "bucket", p.bucket.Name(), "key", f.o.Key, "class", f.o.Frost.Class, "days", days, "tier", tier)

@@ -127,23 +127,18 @@ func (r PrefixResult) MarshalJSON() ([]byte, error) {
 	}
 	return marshal(struct {
 		fields
-		Listing string `json:"listing,omitempty"`
-	}{fields(r), errorText(r.Listing)})
+		Listing jsonError `json:"listing,omitzero"`
+	}{fields(r), jsonError{&r.Listing}})
 }
 
 // UnmarshalJSON reads what MarshalJSON writes. The errors then have the same texts, and [errors.Is] no longer finds what they
 // wrapped.
 func (r *PrefixResult) UnmarshalJSON(b []byte) error {
 	type fields PrefixResult
-	in := struct {
+	return json.Unmarshal(b, &struct {
 		*fields
-		Listing string `json:"listing"`
-	}{(*fields)(r), errorText(r.Listing)}
-	if err := json.Unmarshal(b, &in); err != nil {
-		return err
-	}
-	r.Listing = textError(in.Listing)
-	return nil
+		Listing jsonError `json:"listing"`
+	}{(*fields)(r), jsonError{&r.Listing}})
 }
 
 // LogValue returns a group with the counts, and the texts of the first failure and of the error of the listing, if any. The
@@ -224,9 +219,9 @@ func (r ObjectResult) MarshalJSON() ([]byte, error) {
 	type fields ObjectResult
 	return marshal(struct {
 		fields
-		Seconds float64 `json:"seconds"`
-		Err     string  `json:"error,omitempty"`
-	}{fields(r), r.Duration.Seconds(), errorText(r.Err)})
+		Seconds float64   `json:"seconds"`
+		Err     jsonError `json:"error,omitzero"`
+	}{fields(r), r.Duration.Seconds(), jsonError{&r.Err}})
 }
 
 // UnmarshalJSON reads what MarshalJSON writes. Err is then an error with the same text, and [errors.Is] no longer finds what
@@ -235,14 +230,14 @@ func (r *ObjectResult) UnmarshalJSON(b []byte) error {
 	type fields ObjectResult
 	in := struct {
 		*fields
-		Seconds float64 `json:"seconds"`
-		Err     string  `json:"error"`
-	}{(*fields)(r), r.Duration.Seconds(), errorText(r.Err)}
+		Seconds float64   `json:"seconds"`
+		Err     jsonError `json:"error"`
+	}{(*fields)(r), r.Duration.Seconds(), jsonError{&r.Err}}
 	if err := json.Unmarshal(b, &in); err != nil {
 		return err
 	}
 	d, err := secondsToDuration(in.Seconds)
-	r.Duration, r.Err = d, textError(in.Err)
+	r.Duration = d
 	return err
 }
 
@@ -358,20 +353,31 @@ var notOfTheObject = [...]string{
 	"Transfer-Encoding", "Upgrade", "Set-Cookie", "Content-Range",
 }
 
-// errorText returns the text of an error; "" if there is none.
-func errorText(err error) string {
-	if err == nil {
-		return ""
+// jsonError is an error in JSON: its text. What is read is another error with that text; an empty one is nil.
+type jsonError struct{ err *error }
+
+// IsZero reports whether there is no error, for omitzero.
+func (e jsonError) IsZero() bool { return *e.err == nil }
+
+func (e jsonError) MarshalJSON() ([]byte, error) { return marshal(e.text()) }
+
+func (e jsonError) UnmarshalJSON(b []byte) error {
+	text := e.text()
+	if err := json.Unmarshal(b, &text); err != nil {
+		return err
 	}
-	return err.Error()
+	*e.err = nil
+	if text != "" {
+		*e.err = errors.New(text)
+	}
+	return nil
 }
 
-// textError returns an error with a text; nil if it is "".
-func textError(text string) error {
-	if text == "" {
-		return nil
+func (e jsonError) text() string {
+	if e.IsZero() {
+		return ""
 	}
-	return errors.New(text)
+	return (*e.err).Error()
 }
 
 // marshal encodes v and leaves <, > and & as they are. The encoder that called MarshalJSON escapes them if it is to.

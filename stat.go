@@ -41,6 +41,8 @@ type ObjectInfo struct {
 	Encrypted    bool         `json:"encrypted"`            // by its writer
 	// Header holds the object's headers, as Result.Header does. It is nil from a listing.
 	Header http.Header `json:"-"`
+
+	link bool // a symbolic link, whose time may be older than what it leads to
 }
 
 // LocalInfo says what is at the path of a download; see [ObjectInfo.Local].
@@ -190,7 +192,7 @@ func (p *prefixCall) yieldAll(ctx context.Context, yield func(ObjectInfo, error)
 func infoOf(id object.Identity, f object.Facts, header http.Header) *ObjectInfo {
 	i := &ObjectInfo{
 		Bucket: id.Bucket, Key: id.Key, URL: id.URL, VersionID: f.VersionID, ETag: f.ETag, Size: f.Size, CRC64: f.CRC, HasCRC64: f.HasCRC,
-		LastModified: f.LastModified, Header: objectHeader(header, f.Size), Encrypted: object.IsEncrypted(header),
+		LastModified: f.LastModified, Header: objectHeader(header, f.Size), Encrypted: object.IsEncrypted(header), link: f.Symlink,
 	}
 	frost := object.ReadFrost(header.Get("X-Oss-Storage-Class"), header.Get("X-Oss-Restore"))
 	i.StorageClass = frost.Class
@@ -200,7 +202,7 @@ func infoOf(id object.Identity, f object.Facts, header http.Header) *ObjectInfo 
 
 // entryInfo describes an object as a listing does.
 func entryInfo(bucket string, e bucket.Entry) ObjectInfo {
-	i := ObjectInfo{Bucket: bucket, Key: e.Key, VersionID: e.Version, ETag: e.ETag, Size: e.Size, LastModified: e.Modified, StorageClass: e.Class}
+	i := ObjectInfo{Bucket: bucket, Key: e.Key, VersionID: e.Version, ETag: e.ETag, Size: e.Size, LastModified: e.Modified, StorageClass: e.Class, link: e.Symlink}
 	i.setFrost(e.Frost)
 	return i
 }
@@ -232,7 +234,7 @@ func (i *ObjectInfo) Local(ctx context.Context, path string) (*LocalInfo, error)
 	switch {
 	case l.Size != i.Size:
 	case !i.HasCRC64:
-		l.Same = !i.LastModified.IsZero() && l.ModTime.Sub(i.LastModified).Abs() < timeError
+		l.Same = !i.link && !i.LastModified.IsZero() && l.ModTime.Sub(i.LastModified).Abs() < timeError
 	default:
 		crc, err := fileCRC(ctx, files, found.Path, nil)
 		if err != nil {

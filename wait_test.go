@@ -38,7 +38,7 @@ func (h told) Handle(_ context.Context, r slog.Record) error {
 func TestWait(t *testing.T) {
 	const part = 64 << 10
 	c := osstest.Random(1, 16*part)
-	sum := sha256.Sum256(contentOf(t, c))
+	sum := sha256.Sum256(harness.Bytes(t, c))
 	other := sha256.Sum256([]byte("something else"))
 	for name, test := range map[string]struct {
 		opts  []ossdl.Option

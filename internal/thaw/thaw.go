@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/ossdl/ossdl/internal/object"
+	"github.com/ossdl/ossdl/internal/slots"
 )
 
 // Policy says how objects are restored. It has no zero fields but Tier.
@@ -165,7 +166,7 @@ func (t *Thaw) Wait(ctx context.Context, progress bool) (f object.Frost, err err
 		t.refused, t.Asked.Times = 0, 0
 	}
 	if t.refused++; t.refused > 1 { // state and answer differ: the next one must not follow at once
-		if err := Sleep(ctx, pauses.Next(t.Policy)); err != nil {
+		if err := slots.Sleep(ctx, pauses.Next(t.Policy)); err != nil {
 			return f, err
 		}
 	}
@@ -182,23 +183,8 @@ func (t *Thaw) Wait(ctx context.Context, progress bool) (f object.Frost, err err
 		}
 		pause := pauses.Next(t.Policy)
 		t.Log.Info("waiting for the restore", "class", f.Class, "next", pause)
-		if err := Sleep(ctx, pause); err != nil {
+		if err := slots.Sleep(ctx, pause); err != nil {
 			return f, err
 		}
-	}
-}
-
-// Sleep waits for d, or for the end of ctx, whose cause it returns.
-func Sleep(ctx context.Context, d time.Duration) error {
-	if d <= 0 {
-		return context.Cause(ctx)
-	}
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return nil
-	case <-ctx.Done():
-		return context.Cause(ctx)
 	}
 }

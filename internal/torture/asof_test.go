@@ -46,15 +46,7 @@ func pagedDownloader(t *testing.T, s *osstest.Server, size func() int, opts ...o
 	t.Helper()
 	hc := ossdl.HTTPClient()
 	t.Cleanup(hc.CloseIdleConnections)
-	client, err := s.Client(oss.HTTPClient(&http.Client{Transport: &pager{hc.Transport, size}}))
-	if err != nil {
-		t.Fatal(err)
-	}
-	d, err := ossdl.New(client, opts...)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return d
+	return harness.NewDownloaderOver(t, s, &http.Client{Transport: &pager{hc.Transport, size}}, opts...)
 }
 
 // historic is a version in the model of a history.
