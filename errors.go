@@ -176,7 +176,7 @@ func (e *ArchivedError) UnmarshalJSON(b []byte) error {
 func (e *ArchivedError) LogValue() slog.Value { return slog.StringValue(e.Error()) }
 
 // archived adds class and state to an error that wraps ErrArchived. Other errors are returned as they are.
-func archived(f object.Frost, err error) error {
+func archived(f object.ArchiveStatus, err error) error {
 	var known *ArchivedError
 	if !errors.Is(err, ErrArchived) || errors.As(err, &known) {
 		return err
@@ -189,7 +189,7 @@ func archived(f object.Frost, err error) error {
 }
 
 // archiveState is the public name of a state.
-func archiveState(f object.Frost) ArchiveState {
+func archiveState(f object.ArchiveStatus) ArchiveState {
 	switch f.State {
 	case object.Frozen:
 		return ArchiveFrozen

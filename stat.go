@@ -194,21 +194,21 @@ func infoOf(id object.Identity, f object.Facts, header http.Header) *ObjectInfo 
 		Bucket: id.Bucket, Key: id.Key, URL: id.URL, VersionID: f.VersionID, ETag: f.ETag, Size: f.Size, CRC64: f.CRC, HasCRC64: f.HasCRC,
 		LastModified: f.LastModified, Header: objectHeader(header, f.Size), Encrypted: object.IsEncrypted(header), link: f.Symlink,
 	}
-	frost := object.ReadFrost(header.Get("X-Oss-Storage-Class"), header.Get("X-Oss-Restore"))
-	i.StorageClass = frost.Class
-	i.setFrost(frost)
+	status := object.ReadArchiveStatus(header.Get("X-Oss-Storage-Class"), header.Get("X-Oss-Restore"))
+	i.StorageClass = status.Class
+	i.setArchiveStatus(status)
 	return i
 }
 
 // entryInfo describes an object as a listing does.
 func entryInfo(bucket string, e bucket.Entry) ObjectInfo {
 	i := ObjectInfo{Bucket: bucket, Key: e.Key, VersionID: e.Version, ETag: e.ETag, Size: e.Size, LastModified: e.Modified, StorageClass: e.Class, link: e.Symlink}
-	i.setFrost(e.Frost)
+	i.setArchiveStatus(e.ArchiveStatus)
 	return i
 }
 
-// setFrost sets the state of an object of an archive class.
-func (i *ObjectInfo) setFrost(f object.Frost) {
+// setArchiveStatus sets the state of an object of an archive class.
+func (i *ObjectInfo) setArchiveStatus(f object.ArchiveStatus) {
 	if f.Archived() {
 		i.ArchiveState, i.ThawedUntil = archiveState(f), f.Until
 	}

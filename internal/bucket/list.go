@@ -41,11 +41,11 @@ type Entry struct {
 	// Symlink says that size and time may be those of the link and not of its target.
 	Symlink bool
 	// Appendable says that the object may grow. Whether its ETag changes then is not documented.
-	Appendable bool
-	Version    string       // of a listing of versions; "": it has none
-	Class      string       // the storage class
-	Frost      object.Frost // of objects of the archive classes; zero for others
-	deleted    bool         // a delete marker
+	Appendable    bool
+	Version       string               // of a listing of versions; "": it has none
+	Class         string               // the storage class
+	ArchiveStatus object.ArchiveStatus // of objects of the archive classes; zero for others
+	deleted       bool                 // a delete marker
 }
 
 // listPage is the part that is used here of the answer of ListObjectsV2, or of ListObjectVersions.
@@ -248,13 +248,13 @@ func (p *listPage) takeEntry(e *Entry, name, text []byte) (err error) {
 			e.Class = p.strings.keep(text)
 		}
 		if class := object.ArchiveClass(text); class != "" {
-			e.Frost.Class = class
-			e.Frost.State = max(e.Frost.State, object.Frozen)
+			e.ArchiveStatus.Class = class
+			e.ArchiveStatus.State = max(e.ArchiveStatus.State, object.Frozen)
 		}
 	case "RestoreInfo":
-		class := e.Frost.Class
-		e.Frost = object.ReadFrost(object.Archive, string(text))
-		e.Frost.Class = class // which may come after it
+		class := e.ArchiveStatus.Class
+		e.ArchiveStatus = object.ReadArchiveStatus(object.Archive, string(text))
+		e.ArchiveStatus.Class = class // which may come after it
 	case "Size":
 		e.Size = 0
 		if text = bytes.TrimSpace(text); len(text) > 0 {
@@ -381,8 +381,8 @@ func readPage(in *pageReader, at Cursor) (entries []Entry, next Cursor, err erro
 		}
 		next.after, next.empty = key, 0
 		c.Key = key
-		if c.Frost.Class == "" {
-			c.Frost = object.Frost{}
+		if c.ArchiveStatus.Class == "" {
+			c.ArchiveStatus = object.ArchiveStatus{}
 		}
 	}
 	if !page.truncated {

@@ -84,8 +84,8 @@ func (p *listPage) asOf(at Cursor, unescape func(string) (string, error)) (curre
 			continue
 		}
 		e.Key = key
-		if e.Frost.Class == "" {
-			e.Frost = object.Frost{}
+		if e.ArchiveStatus.Class == "" {
+			e.ArchiveStatus = object.ArchiveStatus{}
 		}
 		current = append(current, e)
 	}

@@ -36,18 +36,18 @@ type Peer interface {
 
 // Facts are what an answer says about the object.
 type Facts struct {
-	Size         int64  // in bytes, or UnknownSize
-	ETag         string // as received, with its quotes; "": there was none
-	VersionID    string // "": there was none
-	CRC          uint64 // CRC-64 of the whole object, if HasCRC
-	HasCRC       bool
-	LastModified time.Time
-	Symlink      bool  // the headers may be those of the link and not of its target
-	Appendable   bool  // the object can grow
-	NextAppend   int64 // where the next append begins: the length of an Appendable object; 0: it was not said
-	Stored       Stored
-	Envelope     string // a name for how the writer encrypted the object, if the body is decrypted; "": it comes as it is stored
-	Frost        Frost  // only of a HEAD
+	Size          int64  // in bytes, or UnknownSize
+	ETag          string // as received, with its quotes; "": there was none
+	VersionID     string // "": there was none
+	CRC           uint64 // CRC-64 of the whole object, if HasCRC
+	HasCRC        bool
+	LastModified  time.Time
+	Symlink       bool  // the headers may be those of the link and not of its target
+	Appendable    bool  // the object can grow
+	NextAppend    int64 // where the next append begins: the length of an Appendable object; 0: it was not said
+	Stored        Stored
+	Envelope      string        // a name for how the writer encrypted the object, if the body is decrypted; "": it comes as it is stored
+	ArchiveStatus ArchiveStatus // only of a HEAD
 	Origin
 }
 
@@ -299,7 +299,7 @@ func (a *Answer) readWhole(r Request, length int64, hasLength bool) error {
 // ReadHead reads what the answer to a HEAD says of the object.
 func ReadHead(h http.Header) (Facts, error) {
 	f := readFacts(h)
-	f.Frost = ReadFrost(h.Get("X-Oss-Storage-Class"), h.Get("X-Oss-Restore"))
+	f.ArchiveStatus = ReadArchiveStatus(h.Get("X-Oss-Storage-Class"), h.Get("X-Oss-Restore"))
 	var ok bool
 	if f.Size, ok = contentLength(h); !ok {
 		return Facts{}, errors.New("answer to HEAD without Content-Length")

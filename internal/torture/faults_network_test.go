@@ -390,6 +390,9 @@ func TestEveryNetworkEventFails(t *testing.T) {
 				if testing.Short() && server != nil && !sc.most {
 					continue
 				}
+				if sc.sealed && server != nil && !harness.Long() {
+					continue // what TLS does to a body, it does before it is decrypted
+				}
 				for _, cause := range []error{syscall.ECONNRESET, syscall.EPIPE, os.ErrDeadlineExceeded, io.EOF} {
 					if cause != syscall.ECONNRESET && !harness.Long() && (testing.Short() || !sc.most || server != nil) {
 						continue
