@@ -341,9 +341,9 @@ func (f fault) step() int {
 	case harness.Long(), f.name == "EIO":
 		return 1
 	case testing.Short():
-		return 5
+		return 7
 	}
-	return 2
+	return 3
 }
 
 // TestMirrorEveryFileOperationFails fails operation i of a DownloadPrefix that deletes what no key has, for every i. Nothing is
