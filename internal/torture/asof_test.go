@@ -7,6 +7,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"net/http"
+	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
@@ -414,6 +415,47 @@ func TestAsOfFaults(t *testing.T) {
 			}
 			harness.NoLeftovers(t, path)
 		})
+	}
+}
+
+// TestAsOfMarkerGone checks that a listing goes on if the version at the end of a page is deleted before the next page is asked for,
+// whether OSS continues behind it or refuses the marker. No version is left out.
+func TestAsOfMarkerGone(t *testing.T) {
+	for _, quirk := range []osstest.Quirk{0, osstest.MarkerMustExist} {
+		for gone := 1; gone < 5; gone++ { // the page that is asked for then
+			for _, one := range []bool{false, true} {
+				h, when := longHistory(t)
+				h.s.SetQuirks(quirk)
+				n := 0
+				h.s.OnList(func(r *osstest.Request) *osstest.Fault {
+					q, err := url.ParseQuery(r.Query)
+					if err != nil {
+						t.Error(err)
+					}
+					if n++; n != gone+1 || q.Get("version-id-marker") == "" {
+						return nil
+					}
+					return osstest.Inject().Before(func() { h.s.DeleteVersion("bkt", q.Get("key-marker"), q.Get("version-id-marker")) })
+				})
+				size := 7 // no page ends at a version that is wanted
+				if one {
+					size = 4
+				}
+				d, dir := pagedDownloader(t, h.s, func() int { return size }), t.TempDir()
+				want := h.asOf(when)
+				if one {
+					want = harness.Contents{"b": want["b"]}
+					if _, err := d.Download(t.Context(), "bkt", "b", filepath.Join(dir, "b"), ossdl.WithAsOf(when)); err != nil {
+						t.Errorf("quirk %v, page %d: %v", quirk, gone, err)
+						continue
+					}
+				} else {
+					res, err := d.DownloadPrefix(t.Context(), "bkt", "", dir, ossdl.WithAsOf(when))
+					harness.CheckCounts(t, res, err, 3, 0, 0)
+				}
+				harness.CheckTree(t, dir, want)
+			}
+		}
 	}
 }
 
