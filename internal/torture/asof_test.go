@@ -126,8 +126,11 @@ func TestAsOfEqualsModel(t *testing.T) {
 			t.Parallel()
 			rnd := rand.New(rand.NewPCG(seed, 1))
 			var opts []osstest.Option
-			if seed%8 == 0 {
+			switch seed % 8 {
+			case 0:
 				opts = append(opts, osstest.WithQuirks(osstest.EmptyVersionID))
+			case 4:
+				opts = append(opts, osstest.WithQuirks(osstest.NoNullVersion))
 			}
 			h := newHistory(t, opts...)
 			for n := range 20 + rnd.IntN(60) {
@@ -456,6 +459,52 @@ func TestAsOfMarkerGone(t *testing.T) {
 				harness.CheckTree(t, dir, want)
 			}
 		}
+	}
+}
+
+// TestNullVersionUnknown checks that objects of a bucket that never had versions come by the version null, also if the bucket does
+// not know that: through each way into the library, archived ones included. Where another version is the current one it does not come
+// instead, nor is it restored.
+func TestNullVersionUnknown(t *testing.T) {
+	s := harness.NewServer(t, osstest.WithThawTime(0), osstest.WithQuirks(osstest.NoNullVersion))
+	content := osstest.Random(1, 3000)
+	d := harness.NewDownloader(t, s, ossdl.WithRestore(ossdl.RestorePolicy{PollMin: ossdl.MinRestorePoll}), ossdl.WithPartSize(1000))
+	null, asOf := ossdl.WithVersionID("null"), ossdl.WithAsOf(time.Now().Add(time.Hour))
+	for _, class := range []string{"Standard", "ColdArchive"} {
+		put := func(key string) { s.Put("bkt", key, content, osstest.StorageClass(class)) }
+		for name, opt := range map[string]ossdl.Option{"version": null, "time": asOf} {
+			put("p/k")
+			if i, err := d.Stat(t.Context(), "bkt", "p/k", opt); err != nil || i.Size != content.Size() {
+				t.Errorf("%s, %s, Stat: %+v, %v", class, name, i, err)
+			}
+			path := filepath.Join(t.TempDir(), "file")
+			if _, err := d.Download(t.Context(), "bkt", "p/k", path, opt); err != nil {
+				t.Fatalf("%s, %s: %v", class, name, err)
+			}
+			harness.CheckFile(t, path, content)
+		}
+		put("p/k")
+		dir := t.TempDir()
+		res, err := d.DownloadPrefix(t.Context(), "bkt", "p/", dir, asOf)
+		harness.CheckCounts(t, res, err, 1, 0, 0)
+		harness.CheckTree(t, dir, harness.Contents{"k": content})
+		if v, err := d.VerifyPrefix(t.Context(), "bkt", "p/", dir, asOf); err != nil || v.Same != 1 {
+			t.Errorf("%s: %+v, %v", class, v, err)
+		}
+		put("p/k")
+		dir = t.TempDir()
+		res, err = d.DownloadObjects(t.Context(), "bkt", harness.List(ossdl.Object{Key: "p/k", VersionID: "null"}), dir)
+		harness.CheckCounts(t, res, err, 1, 0, 0)
+	}
+	s.CreateBucket("bkt", osstest.Versioning(osstest.Enabled))
+	s.Put("bkt", "k", content, osstest.StorageClass("ColdArchive")) // with a version of its own
+	s.ResetLog()
+	if _, err := d.Download(t.Context(), "bkt", "k", filepath.Join(t.TempDir(), "file"), null); !errors.Is(err, ossdl.ErrNotFound) {
+		t.Errorf("another version: %v", err)
+	}
+	res, err := d.DownloadObjects(t.Context(), "bkt", harness.List(ossdl.Object{Key: "k", VersionID: "null"}), t.TempDir())
+	if err == nil || res.Failed != 1 || !errors.Is(err, ossdl.ErrNotFound) || restoresAsked(s) > 0 {
+		t.Errorf("another version: %v", err)
 	}
 }
 
