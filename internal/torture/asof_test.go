@@ -506,6 +506,17 @@ func TestNullVersionUnknown(t *testing.T) {
 	if err == nil || res.Failed != 1 || !errors.Is(err, ossdl.ErrNotFound) || restoresAsked(s) > 0 {
 		t.Errorf("another version: %v", err)
 	}
+	s.CreateBucket("bkt", osstest.Versioning(osstest.Suspended))
+	s.Put("bkt", "r/k", content, osstest.StorageClass("ColdArchive"))
+	s.Once(func(r *osstest.Request) bool { return r.Method == http.MethodPost }, osstest.Inject().Before(func() {
+		s.DeleteVersion("bkt", "r/k", "null")
+		s.CreateBucket("bkt", osstest.Versioning(osstest.Enabled))
+		s.Put("bkt", "r/k", content, osstest.StorageClass("ColdArchive"))
+	}))
+	res, err = d.DownloadPrefix(t.Context(), "bkt", "r/", t.TempDir(), asOf)
+	if err == nil || res.Failed != 1 || !errors.Is(err, ossdl.ErrNotFound) || s.Restores("bkt", "r/k") > 0 {
+		t.Errorf("another version since the listing: %v", err)
+	}
 }
 
 // TestAsOfPermissions checks that the error names the permission, of a prefix and of a key.
