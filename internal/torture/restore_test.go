@@ -675,7 +675,11 @@ func TestRestoreMeanwhile(t *testing.T) {
 		at, restored, most := map[string]time.Duration{}, map[string]bool{}, 0
 		res, err := o.Downloader(t).DownloadPrefix(t.Context(), "bkt", "", dir, ossdl.WithRestore(ossdl.RestorePolicy{}), ossdl.WithManifest(manifest),
 			ossdl.WithObjectResult(func(r ossdl.ObjectResult) { at[r.Key], restored[r.Key] = time.Since(began), r.Restored }),
-			ossdl.WithProgress(func(p ossdl.Progress) { most = max(most, p.Restoring) }))
+			ossdl.WithProgress(func(p ossdl.Progress) {
+				if most = max(most, p.Restoring); p.Restoring > 0 && p.Remaining != -1 {
+					t.Errorf("%v remain, although nobody knows how long %d objects thaw", p.Remaining, p.Restoring)
+				}
+			}))
 		harness.CheckCounts(t, res, err, 4, 1, 0)
 		harness.CheckTree(t, dir, all)
 		if res.Restored != 3 || most != 3 {
