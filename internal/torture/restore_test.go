@@ -822,6 +822,26 @@ var restoreLies = []restoreLie{
 			return osstest.Inject().Header("X-Oss-Restore", `ongoing-request="false", expiry-date="soon"`)
 		})
 	}, false, 0},
+	{"the date is past, and GET refuses", func(s *osstest.Server) func(r *osstest.Request) *osstest.Fault {
+		return func(r *osstest.Request) *osstest.Fault {
+			switch {
+			case r.Method == http.MethodHead:
+				return osstest.Inject().Header("X-Oss-Restore", `ongoing-request="false", expiry-date="Sun, 16 Apr 2017 08:12:33 GMT"`)
+			case r.Key == "k" && r.Method == http.MethodGet:
+				return osstest.Error(http.StatusForbidden, "InvalidObjectState")
+			}
+			return nil
+		}
+	}, true, 1}, // by the listing it is frozen
+	{"the date is past, and GET does not refuse", func(s *osstest.Server) func(r *osstest.Request) *osstest.Fault {
+		s.Restore("bkt", "k", bubbleDay)
+		return on(http.MethodHead, func() *osstest.Fault {
+			return osstest.Inject().Header("X-Oss-Restore", `ongoing-request="false", expiry-date="Sun, 16 Apr 2017 08:12:33 GMT"`)
+		})
+	}, false, 0},
+	{"the header is malformed", func(s *osstest.Server) func(r *osstest.Request) *osstest.Fault {
+		return on(http.MethodHead, func() *osstest.Fault { return osstest.Inject().Header("X-Oss-Restore", `ongoing-request=perhaps`) })
+	}, true, 3},
 	{"the restore is refused for ever", func(s *osstest.Server) func(r *osstest.Request) *osstest.Fault {
 		return on(http.MethodPost, func() *osstest.Fault { return osstest.Error(http.StatusBadRequest, "OperationNotSupported") })
 	}, false, 1},
