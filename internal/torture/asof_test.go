@@ -421,6 +421,46 @@ func TestAsOfFaults(t *testing.T) {
 	}
 }
 
+// TestAsOfEveryRequestFails lets each request fail in each way, the listings among them, and checks that what was current comes all
+// the same, all objects and one alone.
+func TestAsOfEveryRequestFails(t *testing.T) {
+	fast := ossdl.WithRetry(ossdl.RetryPolicy{MinDelay: time.Microsecond, MaxDelay: time.Microsecond})
+	for name, fault := range map[string]func() *osstest.Fault{
+		"reset":      func() *osstest.Fault { return osstest.Inject().ResetBeforeHead() },
+		"close":      func() *osstest.Fault { return osstest.Inject().CloseBeforeHead() },
+		"cut":        func() *osstest.Fault { return osstest.Inject().ResetAfter(100) },
+		"500":        func() *osstest.Fault { return osstest.Error(http.StatusInternalServerError, "InternalError") },
+		"503":        func() *osstest.Fault { return osstest.Error(http.StatusServiceUnavailable, "ServiceUnavailable") },
+		"429":        func() *osstest.Fault { return osstest.Error(http.StatusTooManyRequests, "TooManyRequests") },
+		"login page": func() *osstest.Fault { return osstest.Inject().LoginPage() },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			h, when := longHistory(t)
+			d := pagedDownloader(t, h.s, func() int { return 7 }, fast, ossdl.WithPartSize(200))
+			for n := 0; ; n++ {
+				harness.Tried.Add("cases from the field", 1)
+				all, one := fault().Maybe(), fault().Maybe()
+				dir, path := t.TempDir(), filepath.Join(t.TempDir(), "file")
+				h.s.Nth(n, all)
+				res, err := d.DownloadPrefix(t.Context(), "bkt", "", dir, ossdl.WithAsOf(when))
+				h.s.ClearFaults()
+				harness.CheckCounts(t, res, err, 3, 0, 0)
+				harness.CheckTree(t, dir, h.asOf(when))
+				h.s.Nth(n, one)
+				if _, err := d.Download(t.Context(), "bkt", "b", path, ossdl.WithAsOf(when)); err != nil {
+					t.Fatalf("request %d: %v", n, err)
+				}
+				h.s.ClearFaults()
+				harness.CheckFile(t, path, h.asOf(when)["b"])
+				if !all.Fired() && !one.Fired() {
+					return
+				}
+			}
+		})
+	}
+}
+
 // TestAsOfMarkerGone checks that a listing goes on if the version at the end of a page is deleted before the next page is asked for,
 // whether OSS continues behind it or refuses the marker. No version is left out.
 func TestAsOfMarkerGone(t *testing.T) {

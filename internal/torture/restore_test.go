@@ -8,11 +8,13 @@ import (
 	"io"
 	"maps"
 	"math/rand/v2"
+	"net"
 	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -775,6 +777,61 @@ func TestRestoreFaults(t *testing.T) {
 					}
 					if !f.Fired() {
 						break
+					}
+				}
+			})
+		}
+	}
+}
+
+// lossy loses the answer to one request, or to that and all later ones.
+type lossy struct {
+	http.RoundTripper
+	n, at   int
+	forever bool
+	fired   bool
+}
+
+func (l *lossy) RoundTrip(r *http.Request) (*http.Response, error) {
+	resp, err := l.RoundTripper.RoundTrip(r)
+	n := l.n
+	l.n++
+	if err != nil || n != l.at && !(l.forever && n > l.at) {
+		return resp, err
+	}
+	l.fired = true
+	resp.Body.Close()
+	return nil, &net.OpError{Op: "read", Net: "tcp", Err: syscall.ECONNRESET}
+}
+
+// TestRestoreAnswerLost loses the answer to each request once, also to the one for a restore that OSS has begun with. The object is
+// restored once, over one endpoint and over two of which the first dies then.
+func TestRestoreAnswerLost(t *testing.T) {
+	for _, entryPoint := range restoring {
+		for _, two := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s, two endpoints %t", entryPoint, two), func(t *testing.T) {
+				for n, fired := 0, true; fired; n++ {
+					s := harness.NewServer(t, osstest.WithThawTime(2*time.Minute))
+					s.Put("bkt", "k", restoredContent, osstest.StorageClass("ColdArchive"))
+					outside(t, s, func(t *testing.T, o *harness.Outside) {
+						opts := []ossdl.Option{ossdl.WithConcurrency(1)}
+						if two {
+							second, err := s.Client(oss.HTTPClient(&http.Client{Transport: o}))
+							if err != nil {
+								t.Fatal(err)
+							}
+							opts = append(opts, ossdl.WithFallback(second))
+						}
+						_ = o.Downloader(t) // which sets the clock
+						l := &lossy{RoundTripper: o, at: n, forever: two}
+						d := harness.NewDownloaderOver(t, s, &http.Client{Transport: l}, opts...)
+						if err := enterRestore(t, t.Context(), d, entryPoint, t.TempDir(), ossdl.WithRestore(ossdl.RestorePolicy{Tier: "Expedited"})); err != nil {
+							t.Errorf("request %d: %v", n, err)
+						}
+						fired = l.fired
+					})
+					if begun, asked := s.Restores("bkt", "k"), restoresAsked(s); begun != 1 || asked > 2 {
+						t.Errorf("request %d: asked for %d times, %d begun", n, asked, begun)
 					}
 				}
 			})
