@@ -267,6 +267,63 @@ func TestRestoreInProgress(t *testing.T) {
 	}
 }
 
+// TestRestoreByAnother checks that a restore that another client has begun, or that has ended by then, is not counted as one that this
+// call has to pay for.
+func TestRestoreByAnother(t *testing.T) {
+	for _, ended := range []bool{false, true} {
+		s := harness.NewServer(t, osstest.WithQuirks(osstest.AnyClock), osstest.WithThawTime(5*time.Minute))
+		s.Put("bkt", "k", restoredContent, osstest.StorageClass("ColdArchive"))
+		s.Once(func(r *osstest.Request) bool { return r.Method == http.MethodPost }, osstest.Inject().Before(func() {
+			if ended {
+				s.Restore("bkt", "k", bubbleDay)
+			} else if err := restoreByOther(s, "k", "Standard"); err != nil {
+				t.Error(err)
+			}
+		}))
+		outside(t, s, func(t *testing.T, o *harness.Outside) {
+			res, err := o.Downloader(t).DownloadPrefix(t.Context(), "bkt", "", t.TempDir(), ossdl.WithRestore(ossdl.RestorePolicy{}),
+				ossdl.WithObjectResult(func(r ossdl.ObjectResult) {
+					if r.Restored {
+						t.Errorf("ended %t: %+v", ended, r)
+					}
+				}))
+			harness.CheckCounts(t, res, err, 1, 0, 0)
+			if res.Restored != 0 || len(posts(o.Moments())) != 1 {
+				t.Errorf("ended %t: %d restores", ended, res.Restored)
+			}
+		})
+	}
+}
+
+// TestRestoreRate checks that the restores of a prefix are asked for at a bounded rate: 100 at once, and then 100 a second.
+func TestRestoreRate(t *testing.T) {
+	const frozen, atOnce, second = 350, 100, 100
+	s := harness.NewServer(t, osstest.WithThawTime(time.Minute))
+	for i := range frozen {
+		s.Put("bkt", fmt.Sprintf("k%03d", i), osstest.Random(uint64(i), 1), osstest.StorageClass("ColdArchive"))
+	}
+	outside(t, s, func(t *testing.T, o *harness.Outside) {
+		res, err := o.Downloader(t).DownloadPrefix(t.Context(), "bkt", "", t.TempDir(), ossdl.WithRestore(ossdl.RestorePolicy{StartOnly: true}))
+		if !errors.Is(err, ossdl.ErrRestoring) || res.Restored != frozen || res.Restoring != frozen {
+			t.Errorf("%+v, %v", res, err)
+		}
+		at := posts(o.Moments())
+		if len(at) != frozen {
+			t.Fatalf("asked for %d times", len(at))
+		}
+		slices.SortFunc(at, time.Time.Compare)
+		for i := range frozen - atOnce - second {
+			// Some leave at once, and are not sent at once.
+			if took := at[i+atOnce+second].Sub(at[i]); took < time.Second*9/10 {
+				t.Fatalf("%d were asked for in %v", atOnce+second, took)
+			}
+		}
+		if took := at[frozen-1].Sub(at[0]); took > 5*time.Second {
+			t.Errorf("all took %v", took)
+		}
+	})
+}
+
 // restoreByOther asks for a restore as another client does, which is outside of any bubble. Class Archive has no tiers.
 func restoreByOther(s *osstest.Server, key, tier string) error {
 	transport := &http.Transport{}
