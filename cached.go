@@ -85,8 +85,12 @@ type present struct {
 }
 
 // comparable returns an error if no file can be compared with what [WithIfChanged] would download.
-func (s *settings) comparable() error {
-	if s.ifChanged && s.object.asked != nil && s.object.newHash == nil {
+func (c *call) comparable() error {
+	switch {
+	case !c.cfg.ifChanged || c.newHash != nil:
+	case c.oneStream:
+		return errors.New("WithIfChanged applies to a URL with x-oss-process only with WithChecksum")
+	case c.asked != nil:
 		return errors.New("WithIfChanged applies to a part of an object (WithRange) only with WithChecksum")
 	}
 	return nil

@@ -120,7 +120,7 @@ var userAgent = "ossdl/" + Version + " (" + runtime.GOOS + "/" + runtime.GOARCH 
 type Downloader struct {
 	client    *oss.Client
 	route     *bucket.Route // over the endpoints of client and others; nil: there are no others
-	cfg       settings
+	given     []Option      // to New
 	gate      *slots.Gate
 	limits    []*rate.Limiter
 	buffers   engine.Buffers
@@ -180,6 +180,9 @@ func (d *Downloader) Download(ctx context.Context, bucket, key, path string, opt
 	c, err := d.bucketCall(ctx, inDownload, "download", bucket, key, opts)
 	if err != nil {
 		return nil, err
+	}
+	if err := c.comparable(); err != nil {
+		return nil, nameError("download", bucket, key, err)
 	}
 	return c.downloadToFile(ctx, path)
 }
@@ -395,7 +398,7 @@ func newForClient(client *oss.Client, opts []Option) (*Downloader, error) {
 		return nil, fmt.Errorf("ossdl: %w", err)
 	}
 	d := &Downloader{
-		client: client, cfg: cfg, gate: slots.NewGate(cfg.concurrency, AdaptiveConcurrency),
+		client: client, given: slices.Clone(opts), gate: slots.NewGate(cfg.concurrency, AdaptiveConcurrency),
 		urlClient: sync.OnceValue(func() *http.Client { return HTTPClient() }),
 	}
 	if cfg.fallback != nil {
@@ -404,21 +407,13 @@ func newForClient(client *oss.Client, opts []Option) (*Downloader, error) {
 	if cfg.rateLimit > 0 {
 		d.limits = append(d.limits, slots.NewLimiter(cfg.rateLimit, engine.BufferSize))
 	}
-	// The Downloader's own bounds are kept by gate and limits; a call starts without one of its own.
-	d.cfg.concurrency, d.cfg.rateLimit = 0, 0
 	return d, nil
 }
 
 // bucketCall makes a call for an object of a bucket. Its errors begin with verb, which says what the entry point does.
 func (d *Downloader) bucketCall(ctx context.Context, where entryPoints, verb, bucket, key string, opts []Option) (*call, error) {
-	cfg, err := d.cfg.with(where, opts)
+	cfg, err := d.settings(where, opts)
 	if err != nil {
-		return nil, nameError(verb, bucket, key, err)
-	}
-	if cfg.restore != nil && cfg.restore.StartOnly {
-		return nil, nameError(verb, bucket, key, fmt.Errorf("WithRestore: StartOnly applies to %v, which download nothing then", inMany))
-	}
-	if err := cfg.comparable(); err != nil {
 		return nil, nameError(verb, bucket, key, err)
 	}
 	if cfg.object.versionID != "" && !cfg.object.asOf.IsZero() {

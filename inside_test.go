@@ -51,7 +51,7 @@ func plainDownloader(t *testing.T, opts ...Option) (*Downloader, *osstest.Server
 // order, even if they began in the same instant.
 func TestPrefixProgressOfTheOldest(t *testing.T) {
 	d, _ := plainDownloader(t)
-	p, err := d.newPrefixCall(t.Context(), "bkt", "", t.TempDir(), d.cfg)
+	p, err := d.newPrefixCall(t.Context(), "bkt", "", t.TempDir(), defaults())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -78,11 +78,10 @@ func TestPrefixProgressOfTheOldest(t *testing.T) {
 func TestWithoutCheckpointPartsAreJoined(t *testing.T) {
 	d, s := plainDownloader(t, WithoutCheckpoint())
 	s.Put("bkt", "k", osstest.Random(1, 1000))
-	src, err := d.bucketSource(t.Context(), "bkt", "k", &d.cfg)
+	c, err := d.bucketCall(t.Context(), inDownload, "download", "bkt", "k", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := d.newCall(src, d.cfg)
 	if _, err := c.downloadToFile(t.Context(), filepath.Join(t.TempDir(), "file")); err != nil {
 		t.Fatal(err)
 	}

@@ -67,7 +67,7 @@ type Object struct {
 // An object with another ETag or Size is [ErrObjectChanged], and one with another CRC64 is [ErrChecksum]. Its file is not replaced.
 // The size of a symbolic link's target may not be that of the link; for those Size is not compared.
 func (d *Downloader) DownloadObjects(ctx context.Context, bucket string, objects iter.Seq2[Object, error], dir string, opts ...Option) (*PrefixResult, error) {
-	cfg, err := d.cfg.with(inDownloadObjects, opts)
+	cfg, err := d.settings(inDownloadObjects, opts)
 	if err == nil && objects == nil {
 		err = errors.New("nil list of objects")
 	}

@@ -54,8 +54,8 @@ const (
 
 // Option changes how a [Downloader] or one of its calls works.
 //
-// Options given to [New] are the defaults of all calls that they apply to. An option given to a call replaces the default for
-// that call. Concurrency and rate are different: those of the Downloader limit all its calls together, and those of a call
+// Options given to [New] are the defaults of all calls that they apply to, and have no effect on others. An option given to a call
+// replaces the default for that call. Concurrency and rate are different: those of the Downloader limit all its calls together, and those of a call
 // limit that call further.
 //
 // An option that does not apply to the function it is given to is an error that names both. If an option is given twice, the
@@ -289,7 +289,11 @@ func WithSnapshot() Option {
 // It applies to [New], [Downloader.Download], [Downloader.DownloadTo], [Downloader.Open], [Downloader.DownloadPrefix] and
 // [Downloader.DownloadObjects]. A signed URL can restore nothing.
 func WithRestore(p RestorePolicy) Option {
-	return Option{"WithRestore", inNew | inSDK, func(s *settings) error {
+	name, where := "WithRestore", inNew|inSDK
+	if p.StartOnly {
+		name, where = "WithRestore with StartOnly", inNew|inMany
+	}
+	return Option{name, where, func(s *settings) error {
 		r, err := p.withDefaults()
 		s.restore = &r
 		return err
@@ -308,7 +312,7 @@ type RestorePolicy struct {
 	// are allowed. If only one of the two is given and the default of the other contradicts it, the default gives way.
 	PollMin, PollMax time.Duration
 	// StartOnly makes DownloadPrefix and DownloadObjects ask for restores and return. They download nothing, and write nothing to
-	// the folder. The call returns [ErrRestoring] if an object still thaws. Other calls refuse it.
+	// the folder. The call returns [ErrRestoring] if an object still thaws. Such a policy applies to these calls alone.
 	StartOnly bool
 }
 
@@ -1147,6 +1151,23 @@ func defaults() settings {
 		hooks:        hooks{fs: fsys.OS(), folderFS: fsys.Rooted},
 		log:          slog.New(slog.DiscardHandler),
 	}
+}
+
+// settings returns those of a call: the defaults given to New that apply to it, and its own options.
+func (d *Downloader) settings(where entryPoints, opts []Option) (settings, error) {
+	apply := make([]Option, 0, len(d.given)+len(opts))
+	for _, o := range d.given {
+		if o.where&where != 0 {
+			apply = append(apply, o)
+		}
+	}
+	s, err := defaults().with(where, apply)
+	if err != nil {
+		return s, err
+	}
+	// The Downloader's own bounds are kept by gate and limits; a call starts without one of its own.
+	s.concurrency, s.rateLimit = 0, 0
+	return s.with(where, opts)
 }
 
 // with returns a copy of the settings with the options of an entry point applied.

@@ -258,6 +258,60 @@ func TestEveryOptionAtEveryEntryPoint(t *testing.T) {
 	}
 }
 
+// TestDefaultsThatDoNotConcernACall checks that options given to New have no effect on calls that they do not apply to: none is
+// refused for them, and a policy that only starts restores makes no other call ask for one.
+func TestDefaultsThatDoNotConcernACall(t *testing.T) {
+	e := newEntry(t)
+	e.s.Put("bkt", "frozen", osstest.Random(1, 100), osstest.StorageClass("ColdArchive"))
+	e.s.CreateBucket("pub", osstest.PublicRead())
+	e.s.Put("pub", "image", osstest.Random(2, 100))
+	d := harness.NewDownloader(t, e.s, ossdl.WithRestore(ossdl.RestorePolicy{StartOnly: true}), ossdl.WithIfChanged(), ossdl.WithWait(time.Minute),
+		ossdl.WithCheckpointDir(filepath.Join(e.dir, "cps")), ossdl.WithReadAhead(ossdl.MinReadAhead))
+	e.s.ResetLog()
+	path := filepath.Join(t.TempDir(), "file")
+	for name, call := range map[string]func() error{
+		"Stat":               func() error { _, err := d.Stat(t.Context(), "bkt", "frozen"); return err },
+		"Stat, with a range": func() error { _, err := d.Stat(t.Context(), "bkt", "frozen", ossdl.WithRange(1, 2)); return err },
+		"StatURL":            func() error { _, err := d.StatURL(t.Context(), e.s.URL("pub", "image")+"?x-oss-process=x"); return err },
+		"List": func() error {
+			for i, err := range d.List(t.Context(), "bkt", "") {
+				if err != nil {
+					return err
+				}
+				if i.Key == "frozen" {
+					return nil
+				}
+			}
+			return errors.New("the object is not listed")
+		},
+		"VerifyPrefix": func() error { _, err := d.VerifyPrefix(t.Context(), "bkt", "none/", t.TempDir()); return err },
+		"Open, with a range": func() error {
+			r, err := d.Open(t.Context(), "pub", "image", ossdl.WithRange(1, 2))
+			if err == nil {
+				r.Close()
+			}
+			return err
+		},
+		"Download": func() error { _, err := d.Download(t.Context(), "pub", "image", path); return err },
+	} {
+		if err := call(); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if _, err := d.Download(t.Context(), "bkt", "frozen", path+"2"); !errors.Is(err, ossdl.ErrArchived) {
+		t.Errorf("Download of an archived object: %v", err)
+	}
+	for _, r := range e.s.Requests() {
+		if r.Method == http.MethodPost {
+			t.Error("a restore was asked for")
+		}
+	}
+	_, err := d.Download(t.Context(), "bkt", "frozen", path+"2", ossdl.WithRestore(ossdl.RestorePolicy{StartOnly: true}))
+	if err == nil || !strings.Contains(err.Error(), "WithRestore with StartOnly does not apply to Download; it applies to New, DownloadPrefix, DownloadObjects") {
+		t.Errorf("given to the call: %v", err)
+	}
+}
+
 // TestBadOptionsTouchNothing checks that a value out of bounds is refused at each entry point that takes the option, before
 // anything is asked or made.
 func TestBadOptionsTouchNothing(t *testing.T) {
@@ -300,7 +354,6 @@ func TestBadOptionsTouchNothing(t *testing.T) {
 		{"WithRestore", ossdl.WithRestore(ossdl.RestorePolicy{PollMin: 1}), restores, "PollMin 1ns is outside 100ms to 6h0m0s"},
 		{"WithRestore", ossdl.WithRestore(ossdl.RestorePolicy{PollMax: 7 * time.Hour}), restores, "PollMax 7h0m0s is outside 100ms to 6h0m0s"},
 		{"WithRestore", ossdl.WithRestore(ossdl.RestorePolicy{PollMin: 2 * time.Second, PollMax: time.Second}), restores, "PollMin 2s is more"},
-		{"WithRestore", ossdl.WithRestore(ossdl.RestorePolicy{StartOnly: true}), "Download DownloadTo Open", "StartOnly applies to DownloadPrefix, DownloadObjects"},
 		{"WithProgress", ossdl.WithProgress(nil), everywhere, "nil"},
 		{"WithRetry", ossdl.WithRetry(ossdl.RetryPolicy{Attempts: -1}), network, "negative"},
 		{"WithRetry", ossdl.WithRetry(ossdl.RetryPolicy{MinDelay: 2, MaxDelay: 1}), network, "MinDelay"},

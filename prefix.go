@@ -94,7 +94,7 @@ const maxFailures = 1000
 // anew. Working files are in DIR/.ossdl. A folder below, with those below it, has an .ossdl of its own if it is on another mount,
 // or if its files get another group, default access list or label than those of the folder above. An .ossdl is removed at the
 // end, unless parts of objects that failed or were interrupted are in it. It may be removed by hand while no call is running.
-// [WithoutCheckpoint] leaves nothing of objects that fail. A [WithCheckpointDir] given to New has no effect.
+// [WithoutCheckpoint] leaves nothing of objects that fail.
 //
 // # Several calls at once
 //
@@ -124,7 +124,7 @@ const maxFailures = 1000
 // DownloadPrefix returns promptly when ctx is done, with its error; the PrefixResult then says what was done. Small
 // objects that are written by then still get their names, but no sync of a file begins later than a second after the end.
 func (d *Downloader) DownloadPrefix(ctx context.Context, bucket, prefix, dir string, opts ...Option) (*PrefixResult, error) {
-	cfg, err := d.cfg.with(inDownloadPrefix, opts)
+	cfg, err := d.settings(inDownloadPrefix, opts)
 	if err != nil {
 		return nil, nameError("download", bucket, prefix, err)
 	}
@@ -193,7 +193,6 @@ type sums struct {
 
 // newPrefixCall prepares a call. It returns the errors that do not depend on what bucket and folder contain.
 func (d *Downloader) newPrefixCall(ctx context.Context, name, prefix, dir string, cfg settings) (*prefixCall, error) {
-	cfg.ifChanged, cfg.wait = false, 0 // of New, for calls for one file; a prefix has its own ways
 	b, err := d.bucketClient(ctx, name, &cfg)
 	switch {
 	case err != nil:

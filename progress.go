@@ -13,7 +13,7 @@ type Progress struct {
 	// until the first answer, and until the end if a web server does not say it. Resumed counts the bytes kept from an earlier call.
 	Done, Total, Resumed int64
 	BytesPerSecond       float64       // received over the last few seconds; 0 until it was measured
-	Remaining            time.Duration // at that speed; -1 if it is not known
+	Remaining            time.Duration // at that speed; -1 if it is not known, as while objects thaw
 	InFlight, Retries    int           // requests that are in flight now, and retries so far
 	Requests             int           // requests made so far, including retries
 	Restoring            int           // archived objects that thaw; see [WithRestore]
@@ -123,7 +123,7 @@ func (r *reporter) next(now time.Time) Progress {
 		p.BytesPerSecond += (speed - p.BytesPerSecond) * weight
 		r.at, r.bytes, r.last.BytesPerSecond = now, n, p.BytesPerSecond
 	}
-	if p.BytesPerSecond > 0 && p.Total > 0 {
+	if p.BytesPerSecond > 0 && p.Total > 0 && p.Restoring == 0 {
 		if left := float64(p.Total-p.Done) / p.BytesPerSecond; left < math.MaxInt64/float64(time.Second) {
 			p.Remaining = time.Duration(left * float64(time.Second))
 		}

@@ -149,7 +149,7 @@ func (c *call) inquire(ctx context.Context, what string, once func(context.Conte
 // An error is the last that it yields, with an ObjectInfo that is zero.
 func (d *Downloader) List(ctx context.Context, bucket, prefix string, opts ...Option) iter.Seq2[ObjectInfo, error] {
 	return func(yield func(ObjectInfo, error) bool) {
-		cfg, err := d.cfg.with(inVerifyPrefix, opts)
+		cfg, err := d.settings(inVerifyPrefix, opts)
 		var p *prefixCall
 		if err == nil {
 			p, err = d.newPrefixCall(ctx, bucket, prefix, ".", cfg)

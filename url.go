@@ -66,6 +66,9 @@ func (d *Downloader) DownloadURL(ctx context.Context, signedURL, path string, op
 	if err != nil {
 		return nil, fmt.Errorf("ossdl: download %w", err)
 	}
+	if err := c.comparable(); err != nil {
+		return nil, fmt.Errorf("ossdl: download %s: %w", c.src, err)
+	}
 	return c.downloadToFile(ctx, path)
 }
 
@@ -94,7 +97,7 @@ func (d *Downloader) urlCall(where entryPoints, signedURL string, opts []Option)
 	if err != nil {
 		return nil, err
 	}
-	cfg, err := d.cfg.with(where, opts)
+	cfg, err := d.settings(where, opts)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", addr, err)
 	}
@@ -104,13 +107,8 @@ func (d *Downloader) urlCall(where entryPoints, signedURL string, opts []Option)
 			return nil, fmt.Errorf("%s: WithRange does not apply to a URL with x-oss-process", addr)
 		case cfg.object.ifMatch != "":
 			return nil, fmt.Errorf("%s: WithIfMatch does not apply to a URL with x-oss-process", addr)
-		case cfg.ifChanged && cfg.object.newHash == nil:
-			return nil, fmt.Errorf("%s: WithIfChanged applies to a URL with x-oss-process only with WithChecksum", addr)
 		}
 		cfg.keys = nil
-	}
-	if err := cfg.comparable(); err != nil {
-		return nil, fmt.Errorf("%s: %w", addr, err)
 	}
 	p := &panics{}
 	src := weburl.NewSource(d.clientForURLs(&cfg), userAgent, addr, cfg.headers, p.refresh(cfg.refresh))

@@ -117,7 +117,7 @@ func (k DifferenceKind) String() string { return string(k) }
 //
 // A file or an object that changes during the call may be reported as differing.
 func (d *Downloader) VerifyPrefix(ctx context.Context, bucket, prefix, dir string, opts ...Option) (*VerifyResult, error) {
-	cfg, err := d.cfg.with(inVerifyPrefix, opts)
+	cfg, err := d.settings(inVerifyPrefix, opts)
 	if err != nil {
 		return nil, nameError("verify", bucket, prefix, err)
 	}
@@ -142,7 +142,7 @@ func (d *Downloader) VerifyPrefix(ctx context.Context, bucket, prefix, dir strin
 //
 // If there is a difference the error is [ErrDifferent]; other errors are as with VerifyPrefix.
 func (d *Downloader) VerifyManifest(ctx context.Context, manifest, dir string, opts ...Option) (*VerifyResult, error) {
-	cfg, err := d.cfg.with(inVerifyManifest, opts)
+	cfg, err := d.settings(inVerifyManifest, opts)
 	switch {
 	case err != nil:
 	case manifest == "":

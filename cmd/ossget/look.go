@@ -18,9 +18,9 @@ import (
 
 // lsCommand returns the command that lists a prefix.
 func (c *command) lsCommand() manual {
-	groups := []group{
-		c.serviceGroup(), pick("Keys", c.manyGroup(), "include", "exclude", "shard", "start-after", "until"), c.lookTransferGroup(), c.lookOutputGroup(),
-	}
+	keys := pick("Keys", c.manyGroup(), "include", "exclude", "shard", "start-after", "until")
+	keys.flags.AddFlagSet(pick("", c.objectGroup(), "as-of").flags)
+	groups := []group{c.serviceGroup(), keys, c.lookTransferGroup(), c.lookOutputGroup()}
 	return subcommand(&cobra.Command{
 		Use:   "ls [flags] oss://bucket/prefix/",
 		Short: "list the objects whose keys begin with a prefix",

@@ -38,6 +38,7 @@ type Client struct {
 	keys     keys
 	skew     atomic.Int64 // nanoseconds to add to this machine's clock
 	answered atomic.Bool  // the credentials were accepted once
+	noNull   atomic.Bool  // the bucket does not know the version null
 
 	behind atomic.Pointer[noKeyError] // the last request that was given up while it waited for the credentials provider
 
@@ -285,7 +286,7 @@ func (c *Client) do(ctx context.Context, out outgoing) (*oss.Response, error) {
 	if c.ways != nil {
 		return c.ways.do(ctx, out)
 	}
-	return c.doHere(ctx, out)
+	return c.doVersion(ctx, out)
 }
 
 // doHere asks this endpoint. Like [Source.Get], it repeats the request if a new signature may be accepted, or another address may

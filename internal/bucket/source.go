@@ -70,7 +70,7 @@ func (s *Source) Restore(ctx context.Context, version string, days int, tier str
 	return s.client.Restore(ctx, s.id.Key, version, days, tier)
 }
 
-func (s *Source) getOnce(ctx context.Context, r object.Request) (*object.Answer, error) {
+func (s *Source) getVersion(ctx context.Context, r object.Request) (*object.Answer, error) {
 	resp, err := s.client.send(ctx, s.build(r))
 	if resp == nil || err != nil {
 		return nil, s.client.failure(ctx, resp, err)
