@@ -40,7 +40,7 @@ func NewDestinations(f fsys.FS, foldsCase bool) *Destinations {
 
 // The errors of Add.
 var (
-	errTwin  = errors.New("an earlier item has the same file")
+	errTwin  = errors.New("an earlier item has the same file; each needs one of its own")
 	errBelow = errors.New("it would lie below the file of an earlier item, or that below this one")
 )
 
