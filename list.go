@@ -163,7 +163,7 @@ func (l *listCall) read(ctx context.Context, items iter.Seq2[Item, error]) (err 
 	perr := l.panics.guard("the list of DownloadAll", func() {
 		for item, ierr := range items {
 			if err = context.Cause(ctx); err == nil && ierr != nil {
-				err = fmt.Errorf("list: %w", ierr)
+				err = ierr
 			}
 			if err != nil {
 				return

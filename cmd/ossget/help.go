@@ -111,11 +111,11 @@ const outputHelp = `  The JSON line has path bucket key versionId etag size crc6
   also error code requestId exitCode retryable. With --recursive and --files-from: path
   done skipped failed bytes notDurable encrypted unverified resumedBytes downloadedBytes
   requests retries restored restoring deleted dryRun seconds failures; failures lists key
-  and what a failure has of at most 1000 objects. With several sources the same. With --verify: a line with kind key name
-  path reason for each difference, then path same unverified missing differing extra
-  failed bytes requests retries seconds failures. Events are start progress retry
-  restoring thawing warning file folder skipped failed deleted wouldDownload wouldDelete
-  difference done.
+  and what a failure has of at most 1000 objects. With several sources the same. With
+  --verify: a line with kind key name path reason for each difference, then path same
+  unverified missing differing extra failed bytes requests retries seconds failures.
+  Events are start progress retry restoring thawing warning file folder skipped failed
+  deleted wouldDownload wouldDelete difference done.
 `
 
 const rootOutro = `
