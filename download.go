@@ -22,6 +22,7 @@
 //   - [Downloader.Open] and [Downloader.OpenURL] return a [Reader]
 //   - [Downloader.DownloadPrefix] downloads all objects whose keys begin with a prefix to a folder
 //   - [Downloader.DownloadObjects] downloads the objects of a list to a folder
+//   - [Downloader.DownloadAll] downloads the objects and URLs of a list, each to a file of its own
 //   - [Downloader.VerifyPrefix] and [Downloader.VerifyManifest] compare a folder with a prefix, or with what a download has written
 //   - [Downloader.Stat], [Downloader.StatURL] and [Downloader.List] look at objects, and download nothing
 //
@@ -493,11 +494,11 @@ func (o *objectOptions) isAsOf(f object.Facts) error {
 
 // bucketClient returns a client for a bucket. It rejects names that no bucket can have.
 func (d *Downloader) bucketClient(ctx context.Context, name string, cfg *settings) (*bucket.Client, error) {
-	switch {
-	case d.client == nil:
+	if d.client == nil {
 		return nil, errors.New("New was given no client")
-	case oss.CheckBucketName(name) != nil:
-		return nil, fmt.Errorf("bucket name %q: 3 to 63 lower-case letters, digits and hyphens are allowed", name)
+	}
+	if err := checkBucketName(name); err != nil {
+		return nil, err
 	}
 	extra := func(c *oss.Client) bucket.Extra {
 		return cfg.request.WithAgent(c.Config.UserAgent + " ossdl/" + Version)
@@ -508,6 +509,14 @@ func (d *Downloader) bucketClient(ctx context.Context, name string, cfg *setting
 		b.UseRoute(d.route, extra, cfg.log)
 	}
 	return b, err
+}
+
+// checkBucketName returns an error unless a bucket can have this name.
+func checkBucketName(name string) error {
+	if oss.CheckBucketName(name) != nil {
+		return fmt.Errorf("bucket name %q: 3 to 63 lower-case letters, digits and hyphens are allowed", name)
+	}
+	return nil
 }
 
 // newCall makes a call with a lane of its own.

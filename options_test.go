@@ -31,7 +31,7 @@ import (
 )
 
 // allEntryPoints are the ways in, by the names that errors have for them.
-var allEntryPoints = []string{"New", "Download", "DownloadURL", "DownloadTo", "Open", "OpenURL", "DownloadPrefix", "DownloadObjects", "VerifyPrefix", "VerifyManifest"}
+var allEntryPoints = []string{"New", "Download", "DownloadURL", "DownloadTo", "Open", "OpenURL", "DownloadPrefix", "DownloadObjects", "DownloadAll", "VerifyPrefix", "VerifyManifest"}
 
 // entry is the object "ver/k" with a way to give an option to each entry point. Everything local is in dir, which is empty.
 type entry struct {
@@ -102,6 +102,9 @@ func (e *entry) through(entryPoint string, o ossdl.Option) (result bool, err err
 	case "DownloadObjects":
 		res, err := d.DownloadObjects(e.t.Context(), "ver", harness.List(ossdl.Object{Key: "k"}), filepath.Join(e.dir, "tree"), o)
 		return res != nil, err
+	case "DownloadAll":
+		res, err := d.DownloadAll(e.t.Context(), harness.Items(ossdl.Item{Source: e.url, Path: path}, ossdl.Item{Source: "oss://ver/k", Path: path + "2"}), o)
+		return res != nil, err
 	case "VerifyPrefix":
 		res, err := d.VerifyPrefix(e.t.Context(), "ver", "", e.verified(), o)
 		return res != nil, err
@@ -167,7 +170,7 @@ func exportedOptions(t *testing.T) (names []string) {
 // both, before anything is asked or made. An option that is missing in the table fails the test.
 func TestEveryOptionAtEveryEntryPoint(t *testing.T) {
 	const (
-		downloads  = "New Download DownloadURL DownloadTo Open OpenURL DownloadPrefix DownloadObjects"
+		downloads  = "New Download DownloadURL DownloadTo Open OpenURL DownloadPrefix DownloadObjects DownloadAll"
 		network    = downloads + " VerifyPrefix"
 		everywhere = network + " VerifyManifest"
 		one        = "Download DownloadURL DownloadTo Open OpenURL"
@@ -183,8 +186,8 @@ func TestEveryOptionAtEveryEntryPoint(t *testing.T) {
 		"WithConcurrency":   {everywhere, func(*entry) ossdl.Option { return ossdl.WithConcurrency(2) }},
 		"WithRateLimit":     {network, func(*entry) ossdl.Option { return ossdl.WithRateLimit(1 << 30) }},
 		"WithCheckpoint":    {"Download DownloadURL", func(e *entry) ossdl.Option { return ossdl.WithCheckpoint(filepath.Join(e.dir, "cp")) }},
-		"WithCheckpointDir": {"New Download DownloadURL", func(e *entry) ossdl.Option { return ossdl.WithCheckpointDir(filepath.Join(e.dir, "cps")) }},
-		"WithoutCheckpoint": {"New Download DownloadURL DownloadPrefix DownloadObjects", func(*entry) ossdl.Option { return ossdl.WithoutCheckpoint() }},
+		"WithCheckpointDir": {"New Download DownloadURL DownloadAll", func(e *entry) ossdl.Option { return ossdl.WithCheckpointDir(filepath.Join(e.dir, "cps")) }},
+		"WithoutCheckpoint": {"New Download DownloadURL DownloadPrefix DownloadObjects DownloadAll", func(*entry) ossdl.Option { return ossdl.WithoutCheckpoint() }},
 		"WithVersionID":     {"Download DownloadTo Open", func(e *entry) ossdl.Option { return ossdl.WithVersionID(e.object.VersionID) }},
 		"WithAsOf":          {"Download DownloadTo Open DownloadPrefix VerifyPrefix", func(*entry) ossdl.Option { return ossdl.WithAsOf(time.Now().Add(time.Hour)) }},
 		"WithIfMatch":       {one, func(e *entry) ossdl.Option { return ossdl.WithIfMatch(e.object.ETag) }},
@@ -205,32 +208,32 @@ func TestEveryOptionAtEveryEntryPoint(t *testing.T) {
 			}
 			return ossdl.WithFallback(other)
 		}},
-		"WithRequestOptions": {"New Download DownloadTo Open DownloadPrefix DownloadObjects VerifyPrefix", func(*entry) ossdl.Option {
+		"WithRequestOptions": {"New Download DownloadTo Open DownloadPrefix DownloadObjects DownloadAll VerifyPrefix", func(*entry) ossdl.Option {
 			return ossdl.WithRequestOptions(oss.RequestPayer(oss.Requester))
 		}},
 		"WithURLRefresh": {"DownloadURL OpenURL", func(e *entry) ossdl.Option {
 			return ossdl.WithURLRefresh(func(context.Context) (string, error) { return e.url, nil })
 		}},
-		"WithHeader":           {"DownloadURL OpenURL", func(*entry) ossdl.Option { return ossdl.WithHeader("Referer", "http://h.test/") }},
-		"WithHTTPClient":       {"New DownloadURL OpenURL", func(e *entry) ossdl.Option { return ossdl.WithHTTPClient(e.s.HTTPClient()) }},
+		"WithHeader":           {"DownloadURL OpenURL DownloadAll", func(*entry) ossdl.Option { return ossdl.WithHeader("Referer", "http://h.test/") }},
+		"WithHTTPClient":       {"New DownloadURL OpenURL DownloadAll", func(e *entry) ossdl.Option { return ossdl.WithHTTPClient(e.s.HTTPClient()) }},
 		"WithReadAhead":        {"New Open OpenURL", func(*entry) ossdl.Option { return ossdl.WithReadAhead(ossdl.MinReadAhead) }},
 		"WithInclude":          {prefix + " " + verify, func(*entry) ossdl.Option { return ossdl.WithInclude("*") }},
 		"WithExclude":          {prefix + " " + verify, func(*entry) ossdl.Option { return ossdl.WithExclude("*.tmp") }},
 		"WithShard":            {prefix + " VerifyPrefix", func(*entry) ossdl.Option { return ossdl.WithShard(0, 1) }},
 		"WithCompareCRC64":     {prefix, func(*entry) ossdl.Option { return ossdl.WithCompareCRC64() }},
-		"WithObjectResult":     {"DownloadPrefix DownloadObjects", func(*entry) ossdl.Option { return ossdl.WithObjectResult(func(ossdl.ObjectResult) {}) }},
+		"WithObjectResult":     {"DownloadPrefix DownloadObjects DownloadAll", func(*entry) ossdl.Option { return ossdl.WithObjectResult(func(ossdl.ObjectResult) {}) }},
 		"WithDryRun":           {"DownloadPrefix DownloadObjects", func(*entry) ossdl.Option { return ossdl.WithDryRun() }},
 		"WithKeyRange":         {"DownloadPrefix VerifyPrefix", func(*entry) ossdl.Option { return ossdl.WithKeyRange("a", "z") }},
 		"WithDelete":           {"DownloadPrefix", func(*entry) ossdl.Option { return ossdl.WithDelete(5) }},
 		"WithManifest":         {many, func(e *entry) ossdl.Option { return ossdl.WithManifest(filepath.Join(e.dir, "m")) }},
 		"WithManifestSHA256":   {prefix, func(*entry) ossdl.Option { return ossdl.WithManifestSHA256() }},
 		"WithDifference":       {verify, func(*entry) ossdl.Option { return ossdl.WithDifference(func(ossdl.Difference) {}) }},
-		"WithoutPreallocation": {"New Download DownloadURL DownloadPrefix DownloadObjects", func(*entry) ossdl.Option { return ossdl.WithoutPreallocation() }},
-		"WithIfChanged":        {"New Download DownloadURL", func(*entry) ossdl.Option { return ossdl.WithIfChanged() }},
-		"WithWait":             {"New Download DownloadURL", func(*entry) ossdl.Option { return ossdl.WithWait(time.Minute) }},
-		"WithMkdirAll":         {"New Download DownloadURL", func(*entry) ossdl.Option { return ossdl.WithMkdirAll() }},
-		"WithObjectTime":       {"New Download DownloadURL", func(*entry) ossdl.Option { return ossdl.WithObjectTime() }},
-		"WithMetadata": {"New Download DownloadURL DownloadPrefix DownloadObjects VerifyPrefix", func(*entry) ossdl.Option {
+		"WithoutPreallocation": {"New Download DownloadURL DownloadPrefix DownloadObjects DownloadAll", func(*entry) ossdl.Option { return ossdl.WithoutPreallocation() }},
+		"WithIfChanged":        {"New Download DownloadURL DownloadAll", func(*entry) ossdl.Option { return ossdl.WithIfChanged() }},
+		"WithWait":             {"New Download DownloadURL DownloadAll", func(*entry) ossdl.Option { return ossdl.WithWait(time.Minute) }},
+		"WithMkdirAll":         {"New Download DownloadURL DownloadAll", func(*entry) ossdl.Option { return ossdl.WithMkdirAll() }},
+		"WithObjectTime":       {"New Download DownloadURL DownloadAll", func(*entry) ossdl.Option { return ossdl.WithObjectTime() }},
+		"WithMetadata": {"New Download DownloadURL DownloadPrefix DownloadObjects DownloadAll VerifyPrefix", func(*entry) ossdl.Option {
 			return ossdl.WithMetadata(ossdl.MetadataTime | ossdl.MetadataMode)
 		}},
 		"WithLogger": {everywhere, func(*entry) ossdl.Option { return ossdl.WithLogger(slog.New(slog.DiscardHandler)) }},
@@ -319,7 +322,7 @@ func TestBadOptionsTouchNothing(t *testing.T) {
 		file       = "Download DownloadURL"
 		url        = "DownloadURL OpenURL"
 		one        = "Download DownloadURL DownloadTo Open OpenURL"
-		downloads  = "New " + one + " DownloadPrefix DownloadObjects"
+		downloads  = "New " + one + " DownloadPrefix DownloadObjects DownloadAll"
 		network    = downloads + " VerifyPrefix"
 		everywhere = network + " VerifyManifest"
 		restores   = "New Download DownloadTo Open DownloadPrefix DownloadObjects"
@@ -336,7 +339,7 @@ func TestBadOptionsTouchNothing(t *testing.T) {
 		{"WithConcurrency", ossdl.WithConcurrency(ossdl.MaxConcurrency + 1), everywhere, "1 to 256"},
 		{"WithRateLimit", ossdl.WithRateLimit(0), network, "1 byte"},
 		{"WithCheckpoint", ossdl.WithCheckpoint(""), file, "empty"},
-		{"WithCheckpointDir", ossdl.WithCheckpointDir(""), "New " + file, "empty"},
+		{"WithCheckpointDir", ossdl.WithCheckpointDir(""), "New DownloadAll " + file, "empty"},
 		{"WithVersionID", ossdl.WithVersionID(""), "Download DownloadTo Open", "empty"},
 		{"WithAsOf", ossdl.WithAsOf(time.Time{}), "Download DownloadTo Open DownloadPrefix VerifyPrefix", "zero"},
 		{"WithIfMatch", ossdl.WithIfMatch(""), one, "strong"},
@@ -359,8 +362,8 @@ func TestBadOptionsTouchNothing(t *testing.T) {
 		{"WithRetry", ossdl.WithRetry(ossdl.RetryPolicy{MinDelay: 2, MaxDelay: 1}), network, "MinDelay"},
 		{"WithStallTimeout", ossdl.WithStallTimeout(100*time.Millisecond - 1), network, "100ms"},
 		{"WithURLRefresh", ossdl.WithURLRefresh(nil), url, "nil"},
-		{"WithHTTPClient", ossdl.WithHTTPClient(nil), "New " + url, "nil"},
-		{"WithHeader", ossdl.WithHeader("Range", "bytes=0-1"), url, "not for the caller"},
+		{"WithHTTPClient", ossdl.WithHTTPClient(nil), "New DownloadAll " + url, "nil"},
+		{"WithHeader", ossdl.WithHeader("Range", "bytes=0-1"), "DownloadAll " + url, "not for the caller"},
 		{"WithHeader", ossdl.WithHeader("Referer", "a\r\nHost: b"), url, "control character"},
 		{"WithReadAhead", ossdl.WithReadAhead(ossdl.MinReadAhead - 1), "New Open OpenURL", "1048576"},
 		{"WithInclude", ossdl.WithInclude("[a"), "New DownloadPrefix DownloadObjects VerifyPrefix VerifyManifest", "[a"},
@@ -369,7 +372,7 @@ func TestBadOptionsTouchNothing(t *testing.T) {
 		{"WithShard", ossdl.WithShard(0, 0), "New DownloadPrefix DownloadObjects", "count"},
 		{"WithManifest", ossdl.WithManifest(""), "DownloadPrefix DownloadObjects", "empty"},
 		{"WithDifference", ossdl.WithDifference(nil), "VerifyPrefix VerifyManifest", "nil"},
-		{"WithObjectResult", ossdl.WithObjectResult(nil), "DownloadPrefix DownloadObjects", "nil"},
+		{"WithObjectResult", ossdl.WithObjectResult(nil), "DownloadPrefix DownloadObjects DownloadAll", "nil"},
 		{"WithKeyRange", ossdl.WithKeyRange("b", "b"), "DownloadPrefix VerifyPrefix", "no key"},
 		{"WithKeyRange", ossdl.WithKeyRange("b", "a"), "DownloadPrefix VerifyPrefix", "no key"},
 		{"WithKeyRange", ossdl.WithKeyRange("\xff", ""), "DownloadPrefix VerifyPrefix", "UTF-8"},

@@ -173,16 +173,21 @@ type prefixCall struct {
 	smallCall
 	restoring *restoring // nil: archived objects are not restored
 
+	account
+	present int // files of keys that were there already; account.mu guards it
+
+	keep *tree.Keep // the names of the keys, if files without one are to be deleted; nil otherwise
+}
+
+// account is what a call for many objects has done so far.
+type account struct {
 	mu         sync.Mutex
 	res        PrefixResult
 	first      error           // the failure that happened first
 	unfinished error           // why an object was left unfinished
 	sums       sums            // of the objects that have ended
-	calls      map[*call]int64 // those of the objects in flight, with the sizes listed
+	calls      map[*call]int64 // those of the objects in flight, with the sizes that were expected
 	nth        int             // how many were begun
-	present    int             // files of keys that were there already
-
-	keep *tree.Keep // the names of the keys, if files without one are to be deleted; nil otherwise
 }
 
 // sums are the bytes of several objects, and the requests made for them.
@@ -220,7 +225,7 @@ func (d *Downloader) newPrefixCall(ctx context.Context, name, prefix, dir string
 	cfg.objectResult = oneByOne(caught, "the function of WithObjectResult", cfg.objectResult)
 	p := &prefixCall{
 		d: d, cfg: cfg, panics: caught, bucket: b, prefix: prefix, dir: dir, lane: d.newLane(cfg.concurrency, cfg.rateLimit),
-		watchdog: engine.NewWatchdog(cfg.stall), calls: map[*call]int64{},
+		watchdog: engine.NewWatchdog(cfg.stall), account: account{calls: map[*call]int64{}},
 	}
 	if cfg.mirror {
 		p.keep = tree.NewKeep()
@@ -429,7 +434,7 @@ func (p *prefixCall) withinRange(page []bucket.Entry) []bucket.Entry {
 
 // dispatch starts with each wanted object that is not there as soon as there is room for it. It returns once all have ended.
 func (p *prefixCall) dispatch(ctx context.Context, groups iter.Seq2[[]entry, error]) error {
-	room := p.objects()
+	room := objectsIn(p.lane)
 	inFlight := semaphore.NewWeighted(room)
 	var running sync.WaitGroup
 	defer running.Wait()
@@ -513,46 +518,46 @@ func (p *prefixCall) choose(names *tree.Names, o entry) (it *item, wanted bool) 
 	return it, true
 }
 
-// objects returns how many objects may be in flight: a quarter more than requests, so that the line stays full while some
-// wait for the disk.
-func (p *prefixCall) objects() int64 {
-	n := p.lane.Ceiling()
+// objectsIn returns how many objects of a call may be in flight: a quarter more than requests, so that the line stays full while
+// some wait for the disk.
+func objectsIn(lane *slots.Lane) int64 {
+	n := lane.Ceiling()
 	return int64(n + n/4 + 2)
 }
 
 // result returns what was done. It is nil if the call failed before a request was made and an object was settled.
-func (p *prefixCall) result(err error) *PrefixResult {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if err != nil && p.sums.requests+p.res.Done+p.res.Skipped+p.res.Failed == 0 {
+func (a *account) result(err error) *PrefixResult {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if err != nil && a.sums.requests+a.res.Done+a.res.Skipped+a.res.Failed == 0 {
 		return nil
 	}
-	res := p.res
-	res.Requests, res.Retries, res.DownloadedBytes = p.sums.requests, p.sums.retries, p.sums.received
+	res := a.res
+	res.Requests, res.Retries, res.DownloadedBytes = a.sums.requests, a.sums.retries, a.sums.received
 	return &res
 }
 
 // listingEnded records the error that ended the listing, unless it is that of the context.
-func (p *prefixCall) listingEnded(ctx context.Context, err error) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
+func (a *account) listingEnded(ctx context.Context, err error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
 	if ctx.Err() == nil {
-		p.res.Listing = err
+		a.res.Listing = err
 	}
 }
 
 // verdict returns the error of the whole call; err is that of the listing, of a deletion or the context.
-func (p *prefixCall) verdict(ctx context.Context, err error) error {
+func (a *account) verdict(ctx context.Context, err error) error {
 	err = withContextError(ctx, err)
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if err == nil && p.res.Restoring > 0 {
-		err = fmt.Errorf("%w: %d objects still thaw", ErrRestoring, p.res.Restoring)
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if err == nil && a.res.Restoring > 0 {
+		err = fmt.Errorf("%w: %d objects still thaw", ErrRestoring, a.res.Restoring)
 	}
-	if p.first == nil {
+	if a.first == nil {
 		return err
 	}
-	failed := fmt.Errorf("%d of %d objects failed, the first: %w", p.res.Failed, p.res.Done+p.res.Skipped+p.res.Failed, p.first)
+	failed := fmt.Errorf("%d of %d objects failed, the first: %w", a.res.Failed, a.res.Done+a.res.Skipped+a.res.Failed, a.first)
 	if err != nil {
 		return fmt.Errorf("%w; %w", err, failed)
 	}
@@ -560,32 +565,38 @@ func (p *prefixCall) verdict(ctx context.Context, err error) error {
 }
 
 // expect adds the size of an object that is to be downloaded, unless it is there.
-func (p *prefixCall) expect(size int64) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.sums.total += size
+func (a *account) expect(size int64) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.sums.total += size
 }
 
 // begun records that the download of an object has begun.
 func (p *prefixCall) begun(o *item, c *call) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.nth++
-	o.call, c.nth = c, p.nth
-	p.calls[c] = o.Size
+	o.call = c
+	p.began(c, o.Size)
+}
+
+// began records that a call for an object, of which so many bytes were expected, has begun.
+func (a *account) began(c *call, expected int64) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.nth++
+	c.nth = a.nth
+	a.calls[c] = expected
 }
 
 // fetched records that all bytes of a call are there: only its file has still to get its path.
-func (p *prefixCall) fetched(c *call) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
+func (a *account) fetched(c *call) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
 	c.fetched = true
 }
 
 // ended adds the bytes of a download to the sums. Without an error its object is settled; with one it is up to the caller
 // whether that is a failure.
 func (p *prefixCall) ended(o *item, err error) {
-	p.count(o, err)
+	p.count(o.call, err)
 	if err != nil {
 		return
 	}
@@ -595,47 +606,56 @@ func (p *prefixCall) ended(o *item, err error) {
 	p.settled(o, ObjectDone, o.call.durable, nil)
 }
 
-// count adds the bytes of a download to the sums, and counts its object if it is complete.
-func (p *prefixCall) count(o *item, err error) {
-	c := o.call
+// count adds the bytes of a call for an object to the sums, and counts the object if it is complete.
+func (a *account) count(c *call, err error) {
 	now := c.snapshot()
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	delete(p.calls, c)
-	p.sums.received += c.stats.Downloaded.Load()
-	p.sums.resumed += now.Resumed
-	p.sums.done += now.Done
-	p.sums.retries += now.Retries
-	p.sums.requests += now.Requests
-	p.res.ResumedBytes += now.Resumed
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	expected := a.calls[c]
+	delete(a.calls, c)
+	a.sums.received += c.stats.Downloaded.Load()
+	a.sums.retries += now.Retries
+	a.sums.requests += now.Requests
+	if err == nil && c.there != nil {
+		a.haveSkipped(expected, c.there.size, c.durable)
+		return
+	}
+	a.sums.resumed += now.Resumed
+	a.sums.done += now.Done
+	a.res.ResumedBytes += now.Resumed
 	if now.Total > 0 || err == nil {
-		p.sums.total += now.Total - o.Size // the object is not as it was listed
+		a.sums.total += now.Total - expected // the object is not as it was listed
 	}
 	if err == nil {
-		p.res.Done++
-		p.res.Bytes += now.Total
+		a.res.Done++
+		a.res.Bytes += now.Total
 		if c.isCiphertext() {
-			p.res.Encrypted++
+			a.res.Encrypted++
 		}
 		if !c.durable {
-			p.res.NotDurable++
+			a.res.NotDurable++
 		}
 		if !c.verified {
-			p.res.Unverified++
+			a.res.Unverified++
 		}
 	}
+}
+
+// haveSkipped counts an object whose file, of size bytes, is there already. The mutex must be held.
+func (a *account) haveSkipped(expected, size int64, durable bool) {
+	a.res.Skipped++
+	if !durable {
+		a.res.NotDurable++
+	}
+	a.sums.total += size - expected // which may not have been known
+	a.sums.done += size
+	a.sums.resumed += size
 }
 
 // skipped counts an object that is there already.
 func (p *prefixCall) skipped(o *item, durable bool) {
 	p.mu.Lock()
-	p.res.Skipped++
-	if !durable {
-		p.res.NotDurable++
-	}
-	p.sums.total += o.there - o.Size // which may not have been known
-	p.sums.done += o.there
-	p.sums.resumed += o.there
+	p.haveSkipped(o.Size, o.there, durable)
 	p.mu.Unlock()
 	p.settled(o, ObjectSkipped, durable, nil)
 }
@@ -668,10 +688,10 @@ func (p *prefixCall) wasThere() {
 }
 
 // cutOff records that an object is unfinished because ctx is done. That is not a failure.
-func (p *prefixCall) cutOff(ctx context.Context) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.unfinished = context.Cause(ctx)
+func (a *account) cutOff(ctx context.Context) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.unfinished = context.Cause(ctx)
 }
 
 // failed records and logs the failure of an object.
@@ -683,15 +703,15 @@ func (p *prefixCall) failed(o *item, err error) {
 }
 
 // countFailure counts the failure of an object, and keeps the first ones.
-func (p *prefixCall) countFailure(failure KeyError) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.res.Failed++
-	if p.first == nil {
-		p.first = &failure
+func (a *account) countFailure(failure KeyError) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.res.Failed++
+	if a.first == nil {
+		a.first = &failure
 	}
-	if len(p.res.Failures) < maxFailures {
-		p.res.Failures = append(p.res.Failures, failure)
+	if len(a.res.Failures) < maxFailures {
+		a.res.Failures = append(a.res.Failures, failure)
 	}
 }
 
@@ -801,16 +821,23 @@ const maxObjects = 8
 func (p *prefixCall) snapshot() Progress {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	sum := Progress{
-		Done: p.sums.done, Total: p.sums.total, Resumed: p.sums.resumed,
-		Retries: p.sums.retries, Requests: p.sums.requests, InFlight: p.watchdog.InFlight(), Restoring: p.res.Restoring,
-	}
+	sum := p.totals()
+	sum.InFlight += p.watchdog.InFlight()
+	sum.Restoring = p.res.Restoring
 	if p.restoring != nil {
 		sum.Restoring = max(sum.Restoring, p.restoring.queue.Len())
 	}
-	calls := slices.SortedFunc(maps.Keys(p.calls), func(a, b *call) int { return cmp.Compare(a.nth, b.nth) })
+	return sum
+}
+
+// totals returns the sums of all objects, with some of those in flight. The mutex must be held.
+func (a *account) totals() Progress {
+	sum := Progress{
+		Done: a.sums.done, Total: a.sums.total, Resumed: a.sums.resumed, Retries: a.sums.retries, Requests: a.sums.requests,
+	}
+	calls := slices.SortedFunc(maps.Keys(a.calls), func(a, b *call) int { return cmp.Compare(a.nth, b.nth) })
 	for _, c := range calls {
-		size, one := p.calls[c], c.snapshot()
+		size, one := a.calls[c], c.snapshot()
 		sum.Done += one.Done
 		sum.Resumed += one.Resumed
 		sum.InFlight += one.InFlight
@@ -828,11 +855,11 @@ func (p *prefixCall) snapshot() Progress {
 }
 
 // received returns how many body bytes were read so far.
-func (p *prefixCall) received() int64 {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	n := p.sums.received
-	for c := range p.calls {
+func (a *account) received() int64 {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	n := a.sums.received
+	for c := range a.calls {
 		n += c.stats.Downloaded.Load()
 	}
 	return n
@@ -849,15 +876,15 @@ func (p *prefixCall) ask(ctx context.Context, what string, request func(context.
 }
 
 // countRequest counts a request made by ask.
-func (p *prefixCall) countRequest() {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.sums.requests++
+func (a *account) countRequest() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.sums.requests++
 }
 
 // countRetry counts a retry made by ask.
-func (p *prefixCall) countRetry() {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.sums.retries++
+func (a *account) countRetry() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.sums.retries++
 }

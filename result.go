@@ -89,8 +89,8 @@ func (r *Result) LogValue() slog.Value {
 	return slog.GroupValue(attrs...)
 }
 
-// PrefixResult describes what a call of [Downloader.DownloadPrefix] or [Downloader.DownloadObjects] did, or would do with
-// [WithDryRun]. It is non-nil as soon as one request has been made or an object was settled, even if the error is non-nil.
+// PrefixResult describes what a call of [Downloader.DownloadPrefix], [Downloader.DownloadObjects] or [Downloader.DownloadAll] did, or
+// would do with [WithDryRun]. It is non-nil as soon as one request has been made or an object was settled, even if the error is non-nil.
 type PrefixResult struct {
 	Done    int   `json:"done"`    // objects that were downloaded, and folders that were made for keys that end in a slash
 	Skipped int   `json:"skipped"` // objects and folders that were there already
@@ -184,12 +184,14 @@ const (
 // String returns the text.
 func (s ObjectStatus) String() string { return string(s) }
 
-// ObjectResult describes what became of one object of a prefix; see [WithObjectResult]. What is not known is zero.
+// ObjectResult describes what became of one object of a prefix or a list; see [WithObjectResult]. What is not known is zero.
 type ObjectResult struct {
 	Status ObjectStatus `json:"status"`
-	Key    string       `json:"key"`  // of the object, prefix included; "" if the file has none
-	Name   string       `json:"name"` // of its file, relative to the folder, with slashes; that of a folder ends in one
-	Path   string       `json:"path"` // of its file: Name below dir as that was given; "" if the key can have no file
+	Source string       `json:"source,omitempty"` // of the [Item], without the query of a URL; "" except for DownloadAll
+	Bucket string       `json:"bucket,omitempty"` // the same, its bucket; of a URL: the host
+	Key    string       `json:"key"`              // of the object, prefix included; "" if the file has none; of a URL: the path
+	Name   string       `json:"name"`             // of its file, relative to the folder, with slashes; that of a folder ends in one
+	Path   string       `json:"path"`             // of its file: Name below dir as that was given; "" if the key can have no file
 	// VersionID, ETag, Size and LastModified are those of the object that was downloaded. If there was no answer about it, they
 	// are those that were listed. Of a file that was deleted, Size and LastModified are its own.
 	VersionID    string    `json:"versionId"`
@@ -251,6 +253,9 @@ func (r ObjectResult) LogValue() slog.Value {
 		slog.Int64("resumedBytes", r.ResumedBytes), slog.Int64("downloadedBytes", r.DownloadedBytes),
 		slog.Int("requests", r.Requests), slog.Int("retries", r.Retries), slog.Bool("restored", r.Restored),
 		slog.Float64("seconds", r.Duration.Seconds()),
+	}
+	if r.Source != "" {
+		attrs = append(attrs, slog.String("source", r.Source), slog.String("bucket", r.Bucket))
 	}
 	if !r.LastModified.IsZero() {
 		attrs = append(attrs, slog.Time("lastModified", r.LastModified))

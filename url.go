@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 
+	"github.com/ossdl/ossdl/internal/slots"
 	"github.com/ossdl/ossdl/internal/transport"
 	"github.com/ossdl/ossdl/internal/weburl"
 )
@@ -108,14 +109,20 @@ func (d *Downloader) urlCall(where entryPoints, signedURL string, opts []Option)
 		case cfg.object.ifMatch != "":
 			return nil, fmt.Errorf("%s: WithIfMatch does not apply to a URL with x-oss-process", addr)
 		}
+	}
+	return d.urlCallIn(d.newLane(cfg.concurrency, cfg.rateLimit), d.clientForURLs(&cfg), addr, cfg, &panics{}), nil
+}
+
+// urlCallIn makes one of several calls for objects of URLs that share a lane, a client and a record of panics.
+func (d *Downloader) urlCallIn(lane *slots.Lane, client *http.Client, addr *weburl.Address, cfg settings, p *panics) *call {
+	if addr.Processed() {
 		cfg.keys = nil
 	}
-	p := &panics{}
-	src := weburl.NewSource(d.clientForURLs(&cfg), userAgent, addr, cfg.headers, p.refresh(cfg.refresh))
-	c := d.newCallIn(d.newLane(cfg.concurrency, cfg.rateLimit), src, cfg, p)
+	src := weburl.NewSource(client, userAgent, addr, cfg.headers, p.refresh(cfg.refresh))
+	c := d.newCallIn(lane, src, cfg, p)
 	c.versionID = addr.Version()
 	c.oneStream = addr.Processed()
-	return c, nil
+	return c
 }
 
 // CloseIdleConnections closes the connections that [Downloader.DownloadURL] and [Downloader.OpenURL] keep for later calls.

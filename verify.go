@@ -225,7 +225,7 @@ func (v *verification) compare(ctx context.Context, source iter.Seq2[subject, er
 	defer stop()
 	end := v.lane.Begin()
 	defer end()
-	room := v.objects()
+	room := objectsIn(v.lane)
 	v.readers = semaphore.NewWeighted(min(int64(v.lane.Ceiling()), int64(max(8, 2*runtime.GOMAXPROCS(0)))))
 	inFlight := semaphore.NewWeighted(room)
 	var running sync.WaitGroup

@@ -16,6 +16,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/ossdl/ossdl"
+	"github.com/ossdl/ossdl/cmd/ossget/internal/lists"
 )
 
 // command is what the arguments and the environment request.
@@ -57,6 +58,10 @@ type command struct {
 	headerText                string         // of OSSGET_HEADER
 	headerFile                string
 	headers                   []ossdl.Option // of --header
+	inputFile                 string         // the list of sources; "": there is none
+	sources                   sources        // if there are several
+	checksumFile              string
+	checksums                 *lists.Checksums // in it; nil: there is none
 }
 
 // parse reads the command line. It makes no request. On the disk it only checks whether DEST is a folder and reads the
@@ -98,7 +103,7 @@ func parse(ctx context.Context, args []string, getenv func(string) string) (comm
 // root returns the command with its subcommands.
 func (c *command) root() *cobra.Command {
 	root := &cobra.Command{
-		Use:                   "ossget [flags] SOURCE [DEST]",
+		Use:                   "ossget [flags] SOURCE... [DEST]",
 		Short:                 "download objects of Alibaba Cloud OSS, and URLs",
 		Version:               version(),
 		Args:                  cobra.ArbitraryArgs, // operands of the command itself
@@ -131,7 +136,17 @@ func (c *command) check(cmd *cobra.Command, operands []string) error {
 		operands, err = c.fromFile(cmd.Context(), operands)
 	}
 	if err == nil {
+		err = c.readChecksums(cmd.Context())
+	}
+	switch {
+	case err != nil:
+	case c.hasSeveral(operands):
+		err = c.readSources(cmd.Context(), operands)
+	default:
 		err = meant(cmd, operands, c.operands(operands))
+	}
+	if err == nil {
+		err = c.checkSingle()
 	}
 	if err == nil {
 		err = c.addHeaders(cmd.Context())
@@ -139,7 +154,7 @@ func (c *command) check(cmd *cobra.Command, operands []string) error {
 	if err == nil {
 		err = c.applicable(flags)
 	}
-	if err == nil && c.url == "" && c.task != taskVerifyManifest {
+	if err == nil && c.usesBuckets() {
 		err = c.access()
 	}
 	return err

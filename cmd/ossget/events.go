@@ -142,7 +142,9 @@ func (e *events) object(r ossdl.ObjectResult) {
 		event = string(r.Status)
 	}
 	about := reportOf(r)
-	about.Bucket = e.bucket
+	if about.Bucket == "" {
+		about.Bucket = e.bucket
+	}
 	if r.Err != nil {
 		about.Failure = e.about.failureOf(r.Err)
 	}

@@ -68,7 +68,7 @@ func option[T any](g group, options *[]ossdl.Option, name, kind, usage string, p
 
 // groups returns all flags of a download, in the groups of the help text.
 func (c *command) groups() []group {
-	return []group{c.serviceGroup(), c.objectGroup(), c.urlGroup(), c.manyGroup(), c.verifyGroup(), c.archiveGroup(), c.transferGroup(), c.checkpointGroup(), c.outputGroup()}
+	return []group{c.serviceGroup(), c.objectGroup(), c.urlGroup(), c.sourcesGroup(), c.manyGroup(), c.verifyGroup(), c.archiveGroup(), c.transferGroup(), c.checkpointGroup(), c.outputGroup()}
 }
 
 // serviceGroup has the flags that say where the bucket is, and who asks.
@@ -94,6 +94,7 @@ func (c *command) objectGroup() group {
 	option(g, &c.call, "checksum", "ALGORITHM:DIGEST", "the digest that the file must have: sha256:HEX, md5:HEX or crc64:NUMBER, in decimal as OSS and --json write it", parseChecksum, digest.option)
 	option(g, &c.call, "sha256", "HEX", "the same as --checksum sha256:HEX", parseSHA256,
 		func(sum []byte) ossdl.Option { return digest{sha256.New, sum}.option() })
+	store(g, &c.checksumFile, "checksum-file", "FILE", "what sha256sum has written, such as SHA256SUMS: the file must have the digest that FILE has for its name; of several sources each must, for its name below DIR. - reads standard input", parseText)
 	g.flags.BoolVar(&c.snapshot, "snapshot", false, "of an object to which something is appended meanwhile, the bytes that it had at the beginning; otherwise it counts as changed. Also for a prefix or a list")
 	return g
 }
@@ -105,6 +106,15 @@ func (c *command) urlGroup() group {
 	option(g, &c.headers, "header", "'NAME: VALUE'", "a header of each request, such as Authorization, PRIVATE-TOKEN or Referer; may be given several times. Others can see it among the processes, unlike OSSGET_HEADER, which has one or more such lines. No other host gets it, also after a redirect", parseHeader,
 		func(o ossdl.Option) ossdl.Option { return o })
 	store(g, &c.headerFile, "header-file", "FILE", "the same, from the lines of FILE; - reads standard input", parseText)
+	return g
+}
+
+// sourcesGroup has the flag for several sources.
+func (c *command) sourcesGroup() group {
+	g := newGroup("Several sources")
+	store(g, &c.inputFile, "input-file", "LIST", "instead of SOURCE: the sources are in LIST, one a line: SOURCE [DEST] [sha256=HEX] [crc64=NUMBER] [size=BYTES] [version=ID], or a JSON object with source, dest and so on. DEST is below DIR, the only operand (default: the current folder). - reads standard input. Lines that are empty or begin with # are skipped", parseText)
+	g.flags.Lookup("input-file").Shorthand = "i"
+	g.outro = sourcesHelp
 	return g
 }
 

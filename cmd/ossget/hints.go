@@ -16,7 +16,7 @@ import (
 
 // circumstances are what a hint must know about the command.
 type circumstances struct {
-	url      bool // SOURCE is a URL
+	url      bool // all sources are URLs
 	headers  bool // there are headers for it
 	unsigned bool // requests are not signed
 	chosen   bool // because --credentials says so
@@ -26,10 +26,11 @@ type circumstances struct {
 }
 
 func (c command) circumstances() circumstances {
+	url := !c.usesBuckets() && c.usesURLs()
 	return circumstances{
-		url: c.url != "", headers: len(c.headers) > 0 || c.headerFile != "" || c.headerText != "",
-		unsigned: c.url == "" && c.keyID == "" && c.who.provider == nil, chosen: c.who.from == "none",
-		token: c.url == "" && c.token != "", endpointBy: c.endpointBy,
+		url: url, headers: len(c.headers) > 0 || c.headerFile != "" || c.headerText != "",
+		unsigned: !url && c.keyID == "" && c.who.provider == nil, chosen: c.who.from == "none",
+		token: !url && c.token != "", endpointBy: c.endpointBy,
 	}
 }
 

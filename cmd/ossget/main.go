@@ -3,7 +3,7 @@
 // or a URL to standard output, in order; that is verified at the end.
 //
 //	go install github.com/ossdl/ossdl/cmd/ossget@latest
-//	ossget [flags] SOURCE [DEST]
+//	ossget [flags] SOURCE... [DEST]
 //
 // Run ossget -h for the flags, the environment and the exit codes, and ossget --version for the installed version.
 package main
@@ -95,7 +95,7 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdout,
 	}
 	o.print(stderr, c.quiet)
 	code := o.exitCode()
-	if c.metrics != "" {
+	if c.metrics != "" && code != exitUsage {
 		if err := writeMetrics(c.metrics, c.metricsOf(o)); err != nil {
 			fmt.Fprintln(stderr, "ossget: --metrics:", err)
 			code = max(code, exitFailed)
@@ -151,7 +151,9 @@ func (c command) download(ctx context.Context, stdout, stderr, reports io.Writer
 	}
 	opts, end := c.reporting(b, told, stdout, stop)
 	o.noFolder = c.missingFolder()
-	told.start(c)
+	if c.task != taskSources {
+		told.start(c)
+	}
 	began := time.Now()
 	switch c.task {
 	case taskFile:
@@ -160,6 +162,8 @@ func (c command) download(ctx context.Context, stdout, stderr, reports io.Writer
 		o.result, o.err = d.DownloadURL(ctx, c.url, c.dest, opts...)
 	case taskStdout:
 		o.result, o.err = c.stream(ctx, d, stdout, opts)
+	case taskSources:
+		o.prefix, o.err = c.downloadSources(ctx, d, told, opts)
 	case taskList:
 		o.prefix, o.err = c.downloadList(ctx, d, opts)
 	case taskVerify, taskVerifyManifest:
@@ -200,7 +204,7 @@ func (c command) reporting(b *bar.Bar, told *events, stdout io.Writer, stop cont
 		b.Update(p)
 		told.update(p)
 	}))
-	if c.mkdir && !c.task.many() { // those make it anyway
+	if c.task == taskSources || c.mkdir && !c.task.many() { // the others of these make it anyway
 		opts = append(opts, ossdl.WithMkdirAll())
 	}
 	if c.dryRun {
@@ -272,14 +276,15 @@ func signalOf(ctx context.Context) os.Signal {
 	return nil
 }
 
-// downloader returns a Downloader. It has a client of the SDK unless the source is a URL, which includes its own
+// downloader returns a Downloader. It has a client of the SDK unless all sources are URLs, which include their own
 // authorization, and one for the comparison with a manifest has none.
 func (c command) downloader(ctx context.Context) (*ossdl.Downloader, error) {
-	if c.task == taskVerifyManifest {
-		return ossdl.New(nil, c.shared...)
+	over := c.httpClient()
+	if c.usesURLs() {
+		c.shared = append(c.shared, ossdl.WithHTTPClient(over))
 	}
-	if c.url != "" {
-		return ossdl.New(nil, append(c.shared, ossdl.WithHTTPClient(c.httpClient()))...)
+	if !c.usesBuckets() {
+		return ossdl.New(nil, c.shared...)
 	}
 	if c.roots != nil && c.who.provider != nil {
 		credentials.Trust(http.DefaultTransport.(*http.Transport), c.roots)
@@ -287,7 +292,7 @@ func (c command) downloader(ctx context.Context) (*ossdl.Downloader, error) {
 	if err := c.who.answers(ctx); err != nil {
 		return nil, err
 	}
-	clients, err := c.clients()
+	clients, err := c.clients(over)
 	if err != nil {
 		return nil, err
 	}
@@ -301,6 +306,9 @@ func (c command) downloader(ctx context.Context) (*ossdl.Downloader, error) {
 func (c command) title() string {
 	if c.task == taskVerifyManifest {
 		return filepath.Base(c.dest)
+	}
+	if c.task == taskSources {
+		return fmt.Sprintf("%d files", len(c.sources.items))
 	}
 	if c.task.folder() {
 		return path.Base(c.source.bucket + "/" + c.source.key)

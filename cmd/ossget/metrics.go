@@ -105,6 +105,8 @@ func (c command) sourceName() string {
 	switch {
 	case c.task == taskVerifyManifest:
 		return c.manifest
+	case c.task == taskSources:
+		return c.sources.sourcesName()
 	case c.url != "":
 		return harmless(c.url)
 	}

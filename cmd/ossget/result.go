@@ -313,7 +313,7 @@ func (o outcome) report() report {
 // reportOf describes one object of many.
 func reportOf(r ossdl.ObjectResult) report {
 	return report{
-		Path: r.Path, Key: r.Key, VersionID: r.VersionID, ETag: r.ETag, Size: r.Size, CRC64: strconv.FormatUint(r.CRC64, 10),
+		Path: r.Path, Bucket: r.Bucket, Key: r.Key, VersionID: r.VersionID, ETag: r.ETag, Size: r.Size, CRC64: strconv.FormatUint(r.CRC64, 10),
 		Verified: r.Verified, Durable: r.Durable, Encrypted: r.Encrypted, Skipped: r.Status == ossdl.ObjectSkipped,
 		ResumedBytes: r.ResumedBytes, DownloadedBytes: r.DownloadedBytes, Requests: r.Requests, Retries: r.Retries,
 		Seconds: r.Duration.Seconds(), LastModified: r.LastModified,
