@@ -31,7 +31,7 @@ import (
 )
 
 // allEntryPoints are the ways in, by the names that errors have for them.
-var allEntryPoints = []string{"New", "Download", "DownloadURL", "DownloadTo", "Open", "OpenURL", "DownloadPrefix", "DownloadObjects", "VerifyPrefix", "VerifyManifest"}
+var allEntryPoints = []string{"New", "Download", "DownloadURL", "DownloadTo", "Open", "OpenURL", "DownloadPrefix", "DownloadObjects", "VerifyPrefix", "VerifyManifest", "PlanRanges"}
 
 // entry is the object "ver/k" with a way to give an option to each entry point. Everything local is in dir, which is empty.
 type entry struct {
@@ -105,6 +105,9 @@ func (e *entry) through(entryPoint string, o ossdl.Option) (result bool, err err
 	case "VerifyPrefix":
 		res, err := d.VerifyPrefix(e.t.Context(), "ver", "", e.verified(), o)
 		return res != nil, err
+	case "PlanRanges":
+		ranges, err := d.PlanRanges(e.t.Context(), "ver", "", 2, o)
+		return ranges != nil, err
 	case "VerifyManifest":
 		manifest := filepath.Join(e.t.TempDir(), "m")
 		harness.WriteFile(e.t, manifest, fmt.Sprintf(`{"name":"k","size":100,"crc64":"%d"}`+"\n", e.object.CRC64()))
@@ -168,7 +171,7 @@ func exportedOptions(t *testing.T) (names []string) {
 func TestEveryOptionAtEveryEntryPoint(t *testing.T) {
 	const (
 		downloads  = "New Download DownloadURL DownloadTo Open OpenURL DownloadPrefix DownloadObjects"
-		network    = downloads + " VerifyPrefix"
+		network    = downloads + " VerifyPrefix PlanRanges"
 		everywhere = network + " VerifyManifest"
 		one        = "Download DownloadURL DownloadTo Open OpenURL"
 		prefix     = "New DownloadPrefix DownloadObjects"
@@ -193,7 +196,7 @@ func TestEveryOptionAtEveryEntryPoint(t *testing.T) {
 		"WithProgress":      {everywhere, func(*entry) ossdl.Option { return ossdl.WithProgress(func(ossdl.Progress) {}) }},
 		"WithRetry":         {network, func(*entry) ossdl.Option { return ossdl.WithRetry(ossdl.RetryPolicy{Attempts: 1}) }},
 		"WithStallTimeout":  {network, func(*entry) ossdl.Option { return ossdl.WithStallTimeout(time.Minute) }},
-		"WithRequestOptions": {"New Download DownloadTo Open DownloadPrefix DownloadObjects VerifyPrefix", func(*entry) ossdl.Option {
+		"WithRequestOptions": {"New Download DownloadTo Open DownloadPrefix DownloadObjects VerifyPrefix PlanRanges", func(*entry) ossdl.Option {
 			return ossdl.WithRequestOptions(oss.RequestPayer(oss.Requester))
 		}},
 		"WithURLRefresh": {"DownloadURL OpenURL", func(e *entry) ossdl.Option {
@@ -251,7 +254,7 @@ func TestBadOptionsTouchNothing(t *testing.T) {
 		url        = "DownloadURL OpenURL"
 		one        = "Download DownloadURL DownloadTo Open OpenURL"
 		downloads  = "New " + one + " DownloadPrefix DownloadObjects"
-		network    = downloads + " VerifyPrefix"
+		network    = downloads + " VerifyPrefix PlanRanges"
 		everywhere = network + " VerifyManifest"
 	)
 	for _, c := range []struct {
