@@ -40,6 +40,7 @@ type checkpoint struct {
 	Size         int64            `json:"size"` // of the object
 	Range        *checkpointRange `json:"range,omitempty"`
 	CRC64        *uint64          `json:"crc64,string,omitempty"` // of the object, as the service says
+	Encryption   string           `json:"encryption,omitempty"`   // a name for how the object was encrypted, if the data is decrypted
 	Path         string           `json:"path"`                   // of the destination, seen from the checkpoint's folder
 	Parts        []checkpointPart `json:"parts"`
 }
@@ -127,7 +128,7 @@ func (c *checkpoint) complete() bool {
 
 // facts returns what identifies the object.
 func (c *checkpoint) facts() *object.Facts {
-	f := &object.Facts{Size: c.Size, ETag: c.ETag}
+	f := &object.Facts{Size: c.Size, ETag: c.ETag, Envelope: c.Encryption}
 	if c.CRC64 != nil {
 		f.CRC, f.HasCRC = *c.CRC64, true
 	}
@@ -368,7 +369,7 @@ func (k *keeper) document() *checkpoint {
 	id := k.id
 	c := &checkpoint{
 		Format: checkpointFormat, Version: checkpointVersion, URL: id.URL, Bucket: id.Bucket, Key: id.Key, VersionID: f.VersionID, ETag: f.ETag,
-		Size: f.Size, Path: k.dst.NameInCheckpoint(),
+		Size: f.Size, Encryption: f.Envelope, Path: k.dst.NameInCheckpoint(),
 	}
 	if k.want.versionID != "" {
 		c.VersionID = k.want.versionID

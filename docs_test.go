@@ -41,7 +41,7 @@ func readText(t *testing.T, name string) string {
 // modules, too.
 func needClone(t *testing.T) {
 	t.Helper()
-	for _, module := range []string{"bench", "cmd/ossget"} {
+	for _, module := range []string{"bench", "cmd/ossget", "ossv2"} {
 		if _, err := os.Stat(filepath.FromSlash(module + "/go.mod")); err != nil {
 			t.Skip("not in a clone: ", err)
 		}
@@ -226,7 +226,7 @@ func anchors(page string) (all []string) {
 // TestFilesNamedInDocs checks that files and folders of the repository exist that the documentation names in backquotes.
 func TestFilesNamedInDocs(t *testing.T) {
 	needClone(t)
-	file := regexp.MustCompile("`((?:internal|cmd|docs|examples|bench|osstest|release|\\.ci)/[\\w./-]*)`")
+	file := regexp.MustCompile("`((?:internal|cmd|ossv2|docs|examples|bench|osstest|release|\\.ci)/[\\w./-]*)`")
 	found := 0
 	for _, page := range pages(t) {
 		for _, match := range file.FindAllStringSubmatch(readText(t, page), -1) {
@@ -273,7 +273,8 @@ func documentedOptions(t *testing.T) []documentedOption {
 	for name, zero := range map[string]bool{
 		"WithPartSize": s.partSize == 0, "WithConcurrency": s.concurrency == 0, "WithRateLimit": s.rateLimit == 0,
 		"WithRequestOptions": s.request.Headers == nil && s.request.Params == nil, "WithVersionID": s.object.versionID == "",
-		"WithIfMatch": s.object.ifMatch == "", "WithRange": s.object.asked == nil, "WithGrowing": !s.growing, "WithChecksum": s.object.newHash == nil,
+		"WithFallback": s.fallback == nil,
+		"WithIfMatch":  s.object.ifMatch == "", "WithRange": s.object.asked == nil, "WithGrowing": !s.growing, "WithDecryption": s.keys == nil, "WithRestore": s.restore == nil, "WithChecksum": s.object.newHash == nil,
 		"WithCheckpoint": s.checkpoint == checkpointPlace{}, "WithMkdirAll": !s.mkdir, "WithoutPreallocation": !s.sparse, "WithURLRefresh": s.refresh == nil,
 		"WithObjectTime": !s.objectTimes, "WithMetadata": s.metadata == 0,
 		"WithHTTPClient": s.httpClient == nil, "WithInclude": s.include == nil, "WithExclude": s.exclude == nil,
@@ -296,10 +297,14 @@ func documentedOptions(t *testing.T) []documentedOption {
 		{WithRetry(RetryPolicy{}), fmt.Sprintf("%d attempts, %v to %v", s.retry.Attempts, s.retry.MinDelay, s.retry.MaxDelay), nil},
 		{WithStallTimeout(time.Second), s.stall.String(), []string{"at least " + MinStallTimeout.String()}},
 		{WithRequestOptions(), "none", nil},
+		{WithFallback(), "only the client of New", nil},
 		{WithVersionID("v"), "the current one", nil},
 		{WithIfMatch("e"), "any", nil},
 		{WithRange(0, -1), "the whole object", nil},
 		{WithGrowing(), "ErrObjectChanged", nil},
+		{WithDecryption(), "objects come as they are stored", nil},
+		{WithRestore(RestorePolicy{}), "ErrArchived", []string{fmt.Sprintf("1 to %d days", MaxRestoreDays),
+			fmt.Sprintf("default %d day", defaultRestore.Days), fmt.Sprintf("pauses of %v to %v", defaultRestore.PollMin, defaultRestore.PollMax)}},
 		{WithChecksum(sha256.New, make([]byte, sha256.Size)), "OSS's CRC-64 only", nil},
 		{WithCheckpoint("cp"), "in PATH.cp", nil},
 		{WithCheckpointDir("dir"), "in PATH.cp", nil},
@@ -310,6 +315,7 @@ func documentedOptions(t *testing.T) []documentedOption {
 		{WithMetadata(MetadataTime), "not used", nil},
 		{WithURLRefresh(func(context.Context) (string, error) { return "", nil }), "none", nil},
 		{WithHTTPClient(http.DefaultClient), "made by HTTPClient", nil},
+		{WithHeader("Referer", "v"), "none", nil},
 		{WithReadAhead(MinReadAhead), mib(s.readAhead), []string{"at least " + mib(MinReadAhead)}},
 		{WithInclude(), "all keys", nil},
 		{WithExclude(), "none", nil},

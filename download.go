@@ -23,6 +23,7 @@
 //   - [Downloader.DownloadPrefix] downloads all objects whose keys begin with a prefix to a folder
 //   - [Downloader.DownloadObjects] downloads the objects of a list to a folder
 //   - [Downloader.VerifyPrefix] and [Downloader.VerifyManifest] compare a folder with a prefix, or with what a download has written
+//   - [Downloader.Stat], [Downloader.StatURL] and [Downloader.List] look at objects, and download nothing
 //
 // [DownloadFile] has the signature of the SDK's Bucket.DownloadFile, for programs that move over.
 //
@@ -56,19 +57,22 @@
 // # Errors
 //
 // Errors that a caller can act on are found with [errors.Is]: [ErrNotFound], [ErrObjectChanged], [ErrChecksum], [ErrRange],
-// [ErrInUse], [ErrArchived], [ErrExpired], [ErrNoSpace], [ErrTooLarge] and [ErrDifferent]. A [*PartError] says which bytes could
-// not be downloaded. If the service answered, [errors.As] finds an oss.ServiceError with the request ID. No error, log line or file
+// [ErrInUse], [ErrArchived], [ErrRestoring], [ErrDecryption], [ErrExpired], [ErrNoSpace], [ErrTooLarge] and [ErrDifferent]. A
+// [*PartError] says which bytes could not be downloaded, an [*ArchivedError] what state an archived object is in. If the service
+// answered, [errors.As] finds an oss.ServiceError with the request ID. No error, log line or file
 // contains a credential, a token or the query of a signed URL.
 //
 // # Options
 //
 // Options given to [New] are the defaults of all calls; see [Option].
 //
-//   - requests: [WithPartSize], [WithConcurrency], [WithRateLimit], [WithRetry], [WithStallTimeout], [WithRequestOptions]
-//   - what to download: [WithVersionID], [WithIfMatch], [WithRange], [WithGrowing], [WithChecksum]
+//   - requests: [WithPartSize], [WithConcurrency], [WithRateLimit], [WithRetry], [WithStallTimeout], [WithRequestOptions],
+//     [WithFallback]
+//   - what to download: [WithVersionID], [WithIfMatch], [WithRange], [WithGrowing], [WithChecksum],
+//     [WithDecryption], [WithRestore]
 //   - files: [WithCheckpoint], [WithCheckpointDir], [WithoutCheckpoint], [WithoutPreallocation], [WithMkdirAll],
 //     [WithObjectTime], [WithMetadata]
-//   - URLs: [WithURLRefresh], [WithHTTPClient]
+//   - URLs: [WithURLRefresh], [WithHTTPClient], [WithHeader]
 //   - readers: [WithReadAhead]
 //   - prefixes and lists: [WithInclude], [WithExclude], [WithShard], [WithKeyRange], [WithCompareCRC64], [WithDelete], [WithDryRun]
 //   - what is reported: [WithProgress], [WithObjectResult], [WithManifest], [WithManifestSHA256], [WithDifference], [WithLogger]
@@ -86,6 +90,7 @@ import (
 	"runtime"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/aliyun/aliyun-oss-go-sdk/oss"
@@ -96,6 +101,7 @@ import (
 	"github.com/ossdl/ossdl/internal/localfile"
 	"github.com/ossdl/ossdl/internal/object"
 	"github.com/ossdl/ossdl/internal/parts"
+	"github.com/ossdl/ossdl/internal/sealed"
 	"github.com/ossdl/ossdl/internal/slots"
 	"github.com/ossdl/ossdl/internal/span"
 )
@@ -112,6 +118,7 @@ var userAgent = "ossdl/" + Version + " (" + runtime.GOOS + "/" + runtime.GOARCH 
 // [Downloader.CloseIdleConnections].
 type Downloader struct {
 	client    *oss.Client
+	route     *bucket.Route // over the endpoints of client and others; nil: there are no others
 	cfg       settings
 	gate      *slots.Gate
 	limits    []*rate.Limiter
@@ -165,8 +172,8 @@ func New(client *oss.Client, opts ...Option) (*Downloader, error) {
 // # Errors
 //
 // Download returns promptly when ctx is done, with the error of ctx. Other errors are [ErrNotFound], [ErrObjectChanged],
-// [ErrChecksum], [ErrRange], [ErrInUse], [ErrArchived], [ErrExpired], [ErrNoSpace] and [ErrTooLarge]. A [*PartError] says which
-// range could not be downloaded. If the service answered, the error wraps an oss.ServiceError. [errors.ErrUnsupported] says
+// [ErrChecksum], [ErrRange], [ErrInUse], [ErrArchived], [ErrDecryption], [ErrExpired], [ErrNoSpace] and [ErrTooLarge]. A
+// [*PartError] says which range could not be downloaded. If the service answered, the error wraps an oss.ServiceError. [errors.ErrUnsupported] says
 // that the file system cannot do what a download needs, as on some mounts of object stores; [Downloader.Open] needs no file system.
 func (d *Downloader) Download(ctx context.Context, bucket, key, path string, opts ...Option) (*Result, error) {
 	c, err := d.bucketCall(ctx, inDownload, "download", bucket, key, opts)
@@ -188,6 +195,10 @@ type call struct {
 
 	fetched bool // all bytes of an object of a prefix are there
 
+	parks    bool        // an object that is frozen is an error: the call of the prefix restores it
+	thawing  atomic.Bool // the object is being restored
+	restored atomic.Bool // a restore that this call has asked for was accepted
+
 	panics *panics // of the caller's functions
 
 	verdict              // on the whole; zero until it is verified
@@ -195,6 +206,7 @@ type call struct {
 	streamHash hash.Hash // of what a Reader returned; nil for other calls
 	passing    *passing  // the sink of the current attempt, if a SHA-256 is wanted
 
+	sealed *sealed.Source   // the source, if it decrypts; nil: it does not
 	memory *localfile.Small // of an object that stays in memory until it is verified; nil otherwise
 
 	mu     sync.Mutex
@@ -303,7 +315,7 @@ const maxRounds = 3
 func (c *call) fetchUntilVerified(ctx context.Context, e *engine.Engine) (verdict, error) {
 	anew := false
 	for round := 1; ; round++ {
-		if err := e.Run(ctx); err != nil {
+		if err := c.run(ctx, e); err != nil {
 			return verdict{}, err
 		}
 		v, err := c.verify(ctx, e)
@@ -335,6 +347,18 @@ func (c *call) fetchUntilVerified(ctx context.Context, e *engine.Engine) (verdic
 	}
 }
 
+// ask makes a request for anything but the object's bytes, by the same rules.
+func (c *call) ask(ctx context.Context, what string, request func(context.Context) error) error {
+	dog := engine.NewWatchdog(c.cfg.stall)
+	defer dog.Start(c.d.gate.Tick)()
+	retrier := engine.NewRetrier(c.d.gate, c.lane, slots.Retry(c.cfg.retry), c.cfg.log, func() { c.stats.Retries.Add(1) })
+	_, err := retrier.TryUntil(ctx, func(ctx context.Context) error {
+		c.stats.Requests.Add(1)
+		return dog.Do(ctx, func(ctx context.Context, _ *engine.Meter) error { return request(ctx) })
+	}, "request", what)
+	return err
+}
+
 // newForClient is New for a client whose options are left as they are.
 func newForClient(client *oss.Client, opts []Option) (*Downloader, error) {
 	cfg, err := defaults().with(inNew, opts)
@@ -344,12 +368,20 @@ func newForClient(client *oss.Client, opts []Option) (*Downloader, error) {
 	if err == nil {
 		err = bucket.CheckSignature(client)
 	}
+	if err == nil && cfg.fallback != nil {
+		if err = bucket.CheckFallback(client, cfg.fallback); err != nil {
+			err = fmt.Errorf("WithFallback: %w", err)
+		}
+	}
 	if err != nil {
 		return nil, fmt.Errorf("ossdl: %w", err)
 	}
 	d := &Downloader{
 		client: client, cfg: cfg, gate: slots.NewGate(cfg.concurrency, AdaptiveConcurrency),
 		urlClient: sync.OnceValue(func() *http.Client { return HTTPClient() }),
+	}
+	if cfg.fallback != nil {
+		d.route = bucket.NewRoute(append([]*oss.Client{client}, cfg.fallback...)...)
 	}
 	if cfg.rateLimit > 0 {
 		d.limits = append(d.limits, slots.NewLimiter(cfg.rateLimit, engine.BufferSize))
@@ -364,6 +396,9 @@ func (d *Downloader) bucketCall(ctx context.Context, where entryPoints, verb, bu
 	cfg, err := d.cfg.with(where, opts)
 	if err != nil {
 		return nil, nameError(verb, bucket, key, err)
+	}
+	if cfg.restore != nil && cfg.restore.StartOnly {
+		return nil, nameError(verb, bucket, key, fmt.Errorf("WithRestore: StartOnly applies to %v, which download nothing then", inMany))
 	}
 	src, err := d.bucketSource(ctx, bucket, key, &cfg)
 	if err != nil {
@@ -389,8 +424,14 @@ func (d *Downloader) bucketClient(ctx context.Context, name string, cfg *setting
 	case oss.CheckBucketName(name) != nil:
 		return nil, fmt.Errorf("bucket name %q: 3 to 63 lower-case letters, digits and hyphens are allowed", name)
 	}
-	b, err := bucket.New(ctx, d.client, name, cfg.request.WithAgent(d.client.Config.UserAgent+" ossdl/"+Version))
+	extra := func(c *oss.Client) bucket.Extra {
+		return cfg.request.WithAgent(c.Config.UserAgent + " ossdl/" + Version)
+	}
+	b, err := bucket.New(ctx, d.client, name, extra(d.client))
 	new(panics).raise(err) // of the credentials provider; nothing has begun
+	if err == nil && d.route != nil {
+		b.UseRoute(d.route, extra, cfg.log)
+	}
 	return b, err
 }
 
@@ -404,10 +445,20 @@ func (d *Downloader) newCallIn(lane *slots.Lane, src source, cfg settings, p *pa
 	id := src.Identity()
 	cfg.log = p.logger(cfg.log).With("bucket", id.Bucket, "key", id.Key)
 	cfg.progress = p.progress(cfg.progress)
-	return &call{
+	c := &call{
 		job: job{src: src, objectOptions: cfg.object, objectTimes: cfg.objectTimes},
 		d:   d, lane: lane, cfg: cfg, start: time.Now(), panics: p,
 	}
+	if cfg.keys != nil {
+		c.sealed = sealed.NewSource(src, newOpener(cfg.keys, p))
+		c.src = c.sealed
+	}
+	return c
+}
+
+// newOpener makes what opens encrypted objects with keys of the caller.
+func newOpener(keys []sealed.Key, p *panics) *sealed.Opener {
+	return &sealed.Opener{Keys: keys, Guard: func(fn func()) error { return p.guard("a key of WithDecryption", fn) }}
 }
 
 // newLane makes a lane with a call's own limits; 0: none.
@@ -462,7 +513,7 @@ func (c *call) engineConfig(to engine.Sink, cp *checkpoint) (engine.Config, erro
 	sizes := partSizer{c.cfg.partSize}
 	config := engine.Config{
 		Source: c.src, Sink: to, Gate: c.d.gate, Lane: c.lane, Buffers: &c.d.buffers, Length: -1,
-		Want: engine.Want{ETag: c.ifMatch, Version: c.versionID, Listed: c.listed, Check: c.check, Growing: c.cfg.growing && c.asked == nil, Empty: c.knownEmpty, OneStream: c.oneStream},
+		Want: engine.Want{ETag: c.ifMatch, Version: c.versionID, Listed: c.listed, Check: c.fits, Growing: c.cfg.growing && c.asked == nil, Empty: c.knownEmpty, OneStream: c.oneStream},
 		Size: sizes.next, Workers: sizes.workers, RangeError: c.partError,
 		Retry: slots.Retry(c.cfg.retry), Stall: c.cfg.stall, Stats: &c.stats, Log: c.cfg.log,
 	}
@@ -479,9 +530,29 @@ func (c *call) engineConfig(to engine.Sink, cp *checkpoint) (engine.Config, erro
 	return config, err
 }
 
+// fits returns an error if f are facts of another object than the caller said, or of one that no key decrypts.
+func (c *call) fits(f object.Facts) error {
+	if c.check != nil {
+		if err := c.check(f); err != nil {
+			return err
+		}
+	}
+	if c.sealed != nil {
+		return c.sealed.Check(f)
+	}
+	return nil
+}
+
 // newEngine makes the engine of a call, or that of its next attempt.
 func (c *call) newEngine(config engine.Config) *engine.Engine {
-	e := engine.New(config)
+	var e *engine.Engine
+	if c.sealed != nil && config.Watch == nil {
+		config.Beside = append(slices.Clip(config.Beside), func(ctx context.Context) error {
+			c.sumKeystream(ctx, e)
+			return nil
+		})
+	}
+	e = engine.New(config)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.engine = e
@@ -540,7 +611,10 @@ type verdict struct {
 // verify compares the whole with what the service and the caller say about it. It returns an error only if the bytes could
 // not be read back.
 func (c *call) verify(ctx context.Context, e *engine.Engine) (verdict, error) {
-	v := c.compareCRC(e)
+	v, err := c.compareCRC(ctx, e)
+	if err != nil {
+		return verdict{}, err
+	}
 	if v.mismatch == nil && c.sumSHA256 {
 		sum, err := c.wholeSHA256(ctx, e)
 		if err != nil {
@@ -566,27 +640,62 @@ func (c *call) verify(ctx context.Context, e *engine.Engine) (verdict, error) {
 }
 
 // compareCRC compares the CRC-64 of the whole with that of the object, if the service has one.
-func (c *call) compareCRC(e *engine.Engine) verdict {
+func (c *call) compareCRC(ctx context.Context, e *engine.Engine) (verdict, error) {
 	f, _ := e.Facts()
 	v := verdict{crc: e.Parts.Sum()}
-	whole := e.Base == 0 && e.Parts.Totals().Size == f.Size
+	whole := isWhole(e)
+	stored, err := c.storedCRC(ctx, e, v.crc)
+	if err != nil {
+		return verdict{}, err
+	}
 	switch {
-	case c.wantCRC != 0 && v.crc == c.wantCRC:
+	case c.wantCRC != 0 && stored == c.wantCRC:
 		v.verified = true
 	case c.wantCRC != 0:
-		v.mismatch = fmt.Errorf("%w: CRC-64 is %d, want %d", ErrChecksum, v.crc, c.wantCRC)
-		v.final = whole && f.HasCRC && v.crc == f.CRC // the service vouches for these bytes
+		v.mismatch = fmt.Errorf("%w: CRC-64 is %d, want %d", ErrChecksum, stored, c.wantCRC)
+		v.final = whole && f.HasCRC && stored == f.CRC // the service vouches for these bytes
 	case !whole || !f.HasCRC:
-	case v.crc == f.CRC:
+	case stored == f.CRC:
 		v.verified = true
 	case f.Symlink:
 		// The headers of a symbolic link's answer are the link's, except those that the protocol names. Whether the CRC-64
 		// is one of them is not documented.
-		c.cfg.log.Warn("CRC-64 of the answer for a symbolic link does not match its content; not verified", "got", v.crc, "want", f.CRC)
+		c.cfg.log.Warn("CRC-64 of the answer for a symbolic link does not match its content; not verified", "got", stored, "want", f.CRC)
 	default:
-		v.mismatch = &object.FindingError{Means: ErrChecksum, Why: fmt.Sprintf("CRC-64 is %d, the service says %d", v.crc, f.CRC), Origin: f.Origin}
+		v.mismatch = &object.FindingError{Means: ErrChecksum, Why: fmt.Sprintf("CRC-64 is %d, the service says %d", stored, f.CRC), Origin: f.Origin}
 	}
-	return v
+	return v, nil
+}
+
+// isWhole reports whether a call that has ended has fetched the whole object.
+func isWhole(e *engine.Engine) bool {
+	f, _ := e.Facts()
+	return e.Base == 0 && e.Parts.Totals().Size == f.Size
+}
+
+// storedCRC returns the CRC-64 of the object as it is stored, from that of the bytes: if they were decrypted, it is another one.
+func (c *call) storedCRC(ctx context.Context, e *engine.Engine, crc uint64) (uint64, error) {
+	f, _ := e.Facts()
+	if f.Envelope == "" || !isWhole(e) {
+		return crc, nil
+	}
+	if err := c.sealed.Check(f); err != nil {
+		return 0, err
+	}
+	buf := e.Buffers.Get()
+	defer e.Buffers.Put(buf)
+	return c.sealed.Stream(f).Stored(ctx, crc, f.Size, buf)
+}
+
+// sumKeystream does most of what storedCRC will have to do, beside the fetching, as far as that gives it time.
+func (c *call) sumKeystream(ctx context.Context, e *engine.Engine) {
+	f, _ := e.Facts()
+	if f.Envelope == "" || f.Size == object.UnknownSize || e.Base != 0 || e.Length >= 0 || c.sealed.Check(f) != nil {
+		return
+	}
+	buf := e.Buffers.Get()
+	defer e.Buffers.Put(buf)
+	_ = c.sealed.Stream(f).Sum(ctx, f.Size, buf) // an error is the end of ctx
 }
 
 // digest returns the hash that the caller gave, of what was written. It reads the bytes back unless they were hashed as they
@@ -685,6 +794,9 @@ func (c *call) snapshot() Progress {
 	p := Progress{
 		Resumed: c.stats.Resumed.Load(), InFlight: int(c.stats.InFlight.Load()),
 		Retries: int(c.stats.Retries.Load()), Requests: int(c.stats.Requests.Load()),
+	}
+	if c.thawing.Load() {
+		p.Restoring = 1
 	}
 	c.mu.Lock()
 	e := c.engine

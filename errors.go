@@ -6,9 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"time"
 
 	"github.com/ossdl/ossdl/internal/localfile"
 	"github.com/ossdl/ossdl/internal/object"
+	"github.com/ossdl/ossdl/internal/sealed"
 )
 
 // The errors that a caller can act on; [errors.Is] finds them at any depth of an error.
@@ -34,8 +36,15 @@ var (
 	ErrRange = object.ErrRange
 	// ErrInUse says that another call or process is writing the destination. This call has not touched it.
 	ErrInUse = localfile.ErrInUse
-	// ErrArchived says that the object must be restored before it can be read. This library restores nothing.
+	// ErrArchived says that the object must be restored before it can be read. An [*ArchivedError] has its class and state.
+	// [WithRestore] restores it.
 	ErrArchived = object.ErrArchived
+	// ErrDecryption says that an encrypted object cannot be decrypted with the keys of [WithDecryption]: none of them is the one
+	// that it was encrypted with, or its metadata is not what the SDKs write. Nothing was written.
+	ErrDecryption = sealed.ErrDecryption
+	// ErrRestoring says that a call with [RestorePolicy].StartOnly has left objects that still thaw. PrefixResult.Restoring is
+	// how many. The same call without StartOnly downloads them.
+	ErrRestoring = errors.New("restores are under way")
 	// ErrExpired says that the signed URL or the security token has expired. The same call with a new one resumes.
 	ErrExpired = object.ErrExpired
 	// ErrNoSpace says that the disk, or the quota on it, is full. The same call resumes once there is room.
@@ -99,6 +108,104 @@ func (e *KeyError) UnmarshalJSON(b []byte) error {
 
 // LogValue returns the text, so that a log line has the same kind of value for every error.
 func (e KeyError) LogValue() slog.Value { return slog.StringValue(e.Error()) }
+
+// ArchivedError describes an archived object that could not be read. It wraps [ErrArchived]. [errors.As] finds it as an
+// *ArchivedError.
+type ArchivedError struct {
+	StorageClass string       `json:"storageClass"`   // Archive, ColdArchive or DeepColdArchive; "" if it is not known
+	State        ArchiveState `json:"state"`          // "" if it is not known
+	Until        time.Time    `json:"until,omitzero"` // when a restored object freezes again; zero for the other states
+	Err          error        `json:"error"`          // what the service, or the check of the policy, has said
+}
+
+// ArchiveState says whether an object of an archive class can be read.
+type ArchiveState string
+
+// The states of an archived object.
+const (
+	ArchiveFrozen   ArchiveState = "frozen"   // it must be restored: with RestoreObject, or by [WithRestore]
+	ArchiveThawing  ArchiveState = "thawing"  // a restore is under way
+	ArchiveRestored ArchiveState = "restored" // it can be read, until it freezes again
+)
+
+// Error returns the text of Err, followed by class, state and what to do.
+func (e *ArchivedError) Error() string {
+	class, what := e.StorageClass, ""
+	if class == "" {
+		class = "archive class not known"
+	}
+	switch e.State {
+	case ArchiveFrozen:
+		what = "; restore it with RestoreObject or WithRestore"
+	case ArchiveThawing:
+		what = "; try again when its restore has ended"
+	case ArchiveRestored:
+		what = "; try again"
+		if !e.Until.IsZero() {
+			what = " until " + e.Until.UTC().Format(time.RFC3339) + what
+		}
+	}
+	if e.State == "" {
+		return e.Err.Error()
+	}
+	return fmt.Sprintf("%v (%s, %s%s)", e.Err, class, e.State, what)
+}
+
+// Unwrap returns Err.
+func (e *ArchivedError) Unwrap() error { return e.Err }
+
+// MarshalJSON writes the names that the tags of the fields give, and the text of Err as error.
+func (e *ArchivedError) MarshalJSON() ([]byte, error) {
+	type fields ArchivedError
+	return marshal(struct {
+		*fields
+		Err string `json:"error"`
+	}{(*fields)(e), errorText(e.Err)})
+}
+
+// UnmarshalJSON reads what MarshalJSON writes. Err is then an error with the same text, and [errors.Is] no longer finds what
+// it wrapped.
+func (e *ArchivedError) UnmarshalJSON(b []byte) error {
+	type fields ArchivedError
+	in := struct {
+		*fields
+		Err string `json:"error"`
+	}{(*fields)(e), errorText(e.Err)}
+	if err := json.Unmarshal(b, &in); err != nil {
+		return err
+	}
+	e.Err = textError(in.Err)
+	return nil
+}
+
+// LogValue returns the text, so that a log line has the same kind of value for every error.
+func (e *ArchivedError) LogValue() slog.Value { return slog.StringValue(e.Error()) }
+
+// archived adds class and state to an error that wraps ErrArchived. Other errors are returned as they are.
+func archived(f object.Frost, err error) error {
+	var known *ArchivedError
+	if !errors.Is(err, ErrArchived) || errors.As(err, &known) {
+		return err
+	}
+	e := &ArchivedError{StorageClass: f.Class, State: archiveState(f), Err: err}
+	if f.State == object.Restored {
+		e.Until = f.Until
+	}
+	return e
+}
+
+// archiveState is the public name of a state.
+func archiveState(f object.Frost) ArchiveState {
+	switch f.State {
+	case object.Frozen:
+		return ArchiveFrozen
+	case object.Thawing:
+		return ArchiveThawing
+	case object.Restored:
+		return ArchiveRestored
+	}
+	return ""
+}
 
 // objectName returns how messages name an object.
 func objectName(bucket, key string) string { return object.Identity{Bucket: bucket, Key: key}.String() }

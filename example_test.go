@@ -238,6 +238,35 @@ func ExampleWithChecksum() {
 	// the file is still "#!/bin/sh\n", <nil>
 }
 
+// An encrypted object is decrypted with the private key of its master key. A MasterCipher of either SDK will do in place of ReadRSAKeys.
+func ExampleWithDecryption() {
+	file, err := os.ReadFile("master-key.pem")
+	if err != nil {
+		log.Fatal(err)
+	}
+	keys, err := ossdl.ReadRSAKeys(file)
+	if err != nil {
+		log.Fatal(err)
+	}
+	client, err := oss.New("https://oss-cn-hangzhou.aliyuncs.com", os.Getenv("OSS_ACCESS_KEY_ID"), os.Getenv("OSS_ACCESS_KEY_SECRET"),
+		oss.Region("cn-hangzhou"), oss.AuthVersion(oss.AuthV4), oss.HTTPClient(ossdl.HTTPClient()))
+	if err != nil {
+		log.Fatal(err)
+	}
+	d, err := ossdl.New(client, ossdl.WithDecryption(keys...))
+	if err != nil {
+		log.Fatal(err)
+	}
+	res, err := d.Download(context.Background(), "backups", "db.dump", "/data/db.dump")
+	if errors.Is(err, ossdl.ErrDecryption) {
+		log.Fatal("this is not the key: ", err)
+	}
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(res.Size, res.Verified)
+}
+
 // A program that uses the SDK's bucket.DownloadFile changes one name.
 func ExampleDownloadFile() {
 	server, err := osstest.Start() // stands in for OSS

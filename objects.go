@@ -23,7 +23,7 @@ type Object struct {
 	// Size is in bytes. An object of another size is [ErrObjectChanged]. 0 means that the size is not known, even if the object
 	// is empty.
 	Size int64
-	// CRC64 is the CRC-64 (ECMA-182) of the object, as the service has it. Other bytes are [ErrChecksum], whether or not the
+	// CRC64 is the CRC-64 (ECMA-182) of the object, as the service has it; of an encrypted object, that of the ciphertext. Other bytes are [ErrChecksum], whether or not the
 	// service has a CRC-64 to compare with. 0 means that it is not known; it is also the CRC-64 of an empty object.
 	CRC64 uint64
 	// ETag is as the service writes it; the quotes may be omitted. An object with another ETag is [ErrObjectChanged].

@@ -18,9 +18,12 @@ import (
 
 	"github.com/ossdl/ossdl/internal/bucket"
 	"github.com/ossdl/ossdl/internal/fsys"
+	"github.com/ossdl/ossdl/internal/sealed"
 	"github.com/ossdl/ossdl/internal/testhook"
+	"github.com/ossdl/ossdl/internal/thaw"
 	"github.com/ossdl/ossdl/internal/transport"
 	"github.com/ossdl/ossdl/internal/tree"
+	"github.com/ossdl/ossdl/internal/weburl"
 )
 
 // Limits and defaults of the options.
@@ -42,6 +45,11 @@ const (
 	DefaultReadAhead = 64 << 20
 	// MinReadAhead is the lowest value that [WithReadAhead] accepts, in bytes.
 	MinReadAhead = 1 << 20
+	// MaxRestoreDays is the highest value of [RestorePolicy].Days. Objects of class Archive allow 7.
+	MaxRestoreDays = thaw.MaxDays
+	// MinRestorePoll and MaxRestorePoll limit [RestorePolicy].PollMin and PollMax.
+	MinRestorePoll = 100 * time.Millisecond
+	MaxRestorePoll = 6 * time.Hour
 )
 
 // Option changes how a [Downloader] or one of its calls works.
@@ -56,6 +64,14 @@ type Option struct {
 	name  string
 	where entryPoints
 	apply func(*settings) error
+}
+
+// Check returns the error of a value that no call accepts, such as a negative part size. A program can so check what a user has
+// given before it makes a call. Whether the option applies to a function is not checked.
+func (o Option) Check() error {
+	s := defaults()
+	_, err := s.with(o.where, []Option{o})
+	return err
 }
 
 // WithPartSize limits how much one request asks for, in bytes: [MinPartSize] to [MaxPartSize].
@@ -221,6 +237,87 @@ func WithGrowing() Option {
 	}}
 }
 
+// WithRestore restores archived objects before they are downloaded, which costs money: OSS charges for each restore by the size
+// of the object. Without the option such an object is [ErrArchived].
+//
+// A restore is asked for only if the object is frozen. If one is under way, also one that an interrupted call has asked for,
+// the call waits for it, whatever its tier. A restored object is downloaded at once. So is an object of class Archive in a bucket
+// with direct reading.
+//
+// The call waits until the object can be read, a minute or days, depending on class and tier. End it by its context: the same call
+// made again asks for nothing twice. The first look comes within a minute. The pauses between looks then double, from PollMin to
+// PollMax. Each look is a HEAD request. If the object freezes again before it is downloaded, it is restored again.
+//
+// [Downloader.DownloadPrefix] asks for the restore of all frozen objects first, up to 100 a second, and downloads others
+// meanwhile. The listing is read up to 100,000 readable objects ahead for that. An object that waits or thaws takes some 500 bytes of
+// memory. In a round of looks, 1,000 objects in a row that still thaw end the round, and the next one goes on behind them.
+// [Downloader.DownloadObjects] makes a HEAD request for each object that it does not skip, to find out the class.
+//
+// The permission oss:RestoreObject is needed, and oss:RestoreObjectVersion for versions that the caller names. Days and tiers that
+// the class of an object does not have are [ErrArchived], before the restore is asked for.
+//
+// It applies to [New], [Downloader.Download], [Downloader.DownloadTo], [Downloader.Open], [Downloader.DownloadPrefix] and
+// [Downloader.DownloadObjects]. A signed URL can restore nothing.
+func WithRestore(p RestorePolicy) Option {
+	return Option{"WithRestore", inNew | inSDK, func(s *settings) error {
+		r, err := p.withDefaults()
+		s.restore = &r
+		return err
+	}}
+}
+
+// RestorePolicy says how archived objects are restored; see [WithRestore]. A zero field means its default.
+type RestorePolicy struct {
+	// Days is how long an object can be read after its restore; the default is 1. Class Archive allows 1 to 7, the others 1 to
+	// [MaxRestoreDays].
+	Days int
+	// Tier is how fast objects of class ColdArchive or DeepColdArchive are restored, and how much that costs: Expedited, Standard
+	// or Bulk. DeepColdArchive has no Bulk. The default is OSS's, Standard. Class Archive has no tiers.
+	Tier string
+	// PollMin and PollMax limit the pauses between looks; the defaults are 20 s and 10 min. [MinRestorePoll] to [MaxRestorePoll]
+	// are allowed. If only one of the two is given and the default of the other contradicts it, the default gives way.
+	PollMin, PollMax time.Duration
+	// StartOnly makes DownloadPrefix and DownloadObjects ask for restores and return. They download nothing, and write nothing to
+	// the folder. The call returns [ErrRestoring] if an object still thaws. Other calls refuse it.
+	StartOnly bool
+}
+
+// defaultRestore is the policy whose fields are the defaults.
+var defaultRestore = RestorePolicy{Days: 1, PollMin: 20 * time.Second, PollMax: 10 * time.Minute}
+
+// withDefaults returns the policy with a default for each field that is zero.
+func (p RestorePolicy) withDefaults() (RestorePolicy, error) {
+	r := defaultRestore
+	if p.Days != 0 {
+		r.Days = p.Days
+	}
+	r.Tier, r.StartOnly = p.Tier, p.StartOnly
+	if p.PollMin != 0 {
+		r.PollMin = p.PollMin
+		r.PollMax = max(r.PollMax, r.PollMin)
+	}
+	if p.PollMax != 0 {
+		r.PollMax = p.PollMax
+		if p.PollMin == 0 {
+			r.PollMin = min(r.PollMin, r.PollMax)
+		}
+	}
+	switch {
+	case r.PollMin < MinRestorePoll || r.PollMin > MaxRestorePoll:
+		return r, fmt.Errorf("PollMin %v is outside %v to %v", r.PollMin, MinRestorePoll, MaxRestorePoll)
+	case r.PollMax < MinRestorePoll || r.PollMax > MaxRestorePoll:
+		return r, fmt.Errorf("PollMax %v is outside %v to %v", r.PollMax, MinRestorePoll, MaxRestorePoll)
+	case r.PollMin > r.PollMax:
+		return r, fmt.Errorf("PollMin %v is more than PollMax %v", r.PollMin, r.PollMax)
+	}
+	return r, r.thaw().Check()
+}
+
+// thaw returns the policy as package thaw has it.
+func (p RestorePolicy) thaw() thaw.Policy {
+	return thaw.Policy{Days: p.Days, Tier: p.Tier, PollMin: p.PollMin, PollMax: p.PollMax}
+}
+
 // WithChecksum gives a digest that the bytes must have, for example sha256.New and the 32 bytes of a SHA-256. If they have
 // another, the call fails with [ErrChecksum]. If there was no CRC-64 to compare with, the bytes are downloaded once more
 // before the call fails. A digest whose length is not that of the hash is an error.
@@ -254,6 +351,70 @@ func (o *objectOptions) makeHash() (hash.Hash, error) {
 		return h, nil
 	}
 	return nil, fmt.Errorf("WithChecksum: %w", errNilHash)
+}
+
+// WithDecryption decrypts objects that an encryption client of an SDK has encrypted with one of these master keys; see [Unwrapper]
+// and [ReadRSAKeys]. Other objects come as they are stored. Without the option that goes for all objects: Result.Encrypted and a
+// warning say that the bytes are ciphertext.
+//
+// The metadata of an object says how its key is wrapped, and may have a description (matdesc) of the master key. The keys
+// with the same description are tried. If there are none, those without one are tried; for an object without a
+// description, all. A key for another way to wrap is never tried.
+//
+// If no key opens the object, or its metadata is not what the SDKs write, the call fails with [ErrDecryption]. Nothing is written
+// then: an old file stays, and so does what an earlier call has left.
+//
+// Sizes, offsets, Result.CRC64 and the digest of [WithChecksum] are those of the plaintext. The service's CRC-64, and that of an
+// [Object], is that of the ciphertext. It verifies the plaintext all the same, because one follows from the other, and also what an
+// earlier call has written. It cannot show that the key is the right one. RSA and KMS refuse to unwrap with another key, and
+// WithChecksum verifies both. What an earlier call has left is continued only if it was decrypted in the same way.
+//
+// A processed object, of a URL with x-oss-process, comes as the service sends it.
+//
+// It applies to [New], all downloads and [Downloader.VerifyPrefix].
+func WithDecryption(keys ...Unwrapper) Option {
+	return Option{"WithDecryption", inNew | inDownloads | inVerifyPrefix, func(s *settings) error {
+		if len(keys) == 0 {
+			return errors.New("no keys; omit the option to leave objects encrypted")
+		}
+		s.keys = nil
+		for _, k := range keys {
+			if k == nil {
+				return errors.New("nil key")
+			}
+			s.keys = append(s.keys, k)
+		}
+		return nil
+	}}
+}
+
+// Unwrapper is a master key for [WithDecryption]. A MasterCipher of aliyun-oss-go-sdk/oss/crypto or of
+// alibabacloud-oss-go-sdk-v2/oss/crypto is one, for RSA and KMS alike.
+//
+// Its methods must be safe for concurrent use. Decrypt is called twice for each object. It has no context: when that of the
+// call ends, the call does not wait for it. A panic ends the call, and is raised again in the caller's goroutine.
+type Unwrapper interface {
+	// Decrypt unwraps what the key has wrapped.
+	Decrypt(wrapped []byte) ([]byte, error)
+	// GetWrapAlgorithm returns the way to wrap, as it is in the metadata of objects: RSA/NONE/PKCS1Padding, KMS/ALICLOUD.
+	GetWrapAlgorithm() string
+	// GetMatDesc returns the description of the key, as JSON; "" if it has none.
+	GetMatDesc() string
+}
+
+// ReadRSAKeys returns the keys in a PEM file, for [WithDecryption]: those of each RSA private key in it, as PRIVATE KEY (PKCS #8) or
+// RSA PRIVATE KEY (PKCS #1). They have no description. A file without such a key, and a key with a passphrase, is an error, which
+// quotes nothing of the file.
+func ReadRSAKeys(pem []byte) ([]Unwrapper, error) {
+	keys, err := sealed.ReadRSA(pem)
+	if err != nil {
+		return nil, fmt.Errorf("ossdl: read RSA keys: %w", err)
+	}
+	all := make([]Unwrapper, len(keys))
+	for i, k := range keys {
+		all[i] = k
+	}
+	return all, nil
 }
 
 // WithProgress calls fn as the download progresses: at most ten times a second, and once more when it has succeeded or failed.
@@ -305,7 +466,8 @@ func WithObjectResult(fn func(ObjectResult)) Option {
 // was downloaded or was there. [Downloader.VerifyManifest] compares a folder with it.
 //
 // A line has name (of the file, relative and with slashes; that of a folder ends in one), key, size, etag, version, crc64 (a
-// decimal string), lastModified and, with [WithManifestSHA256], sha256. The lines are in the order in which objects are settled.
+// decimal string), lastModified and, with [WithManifestSHA256], sha256. Those of objects that the call has restored have
+// restored, which is true. The lines are in the order in which objects are settled.
 // size and crc64 are those of the file. A file that was there is read for them, unless it was compared by CRC-64 anyway; if a list
 // names a CRC-64 that it does not have, it is downloaded.
 //
@@ -454,6 +616,36 @@ func WithRequestOptions(opts ...oss.Option) Option {
 	}}
 }
 
+// WithFallback gives clients that reach the same buckets over other endpoints, in order: for example one of the public endpoint,
+// while that of New has the internal one.
+//
+// Requests go to one endpoint until that fails: no connection, no TLS, a request that stalls, a body that breaks off before 64 KiB,
+// or a 502, 503 or 504, each only if nothing else has come from the endpoint since the request began. Then the next requests go to
+// the next endpoint, and after the last to the first. No other answer has that effect. The change is a retry, so it counts as
+// one of [RetryPolicy].Attempts, and with Attempts 1 it helps the next call. All calls of the Downloader follow it. After 30 s,
+// and then after pauses that double up to 10 minutes, one request tries the first endpoint again, for up to 5 s until it answers.
+// If it brings bytes, all requests go there again.
+//
+// The first answer decides which object a download is of: its ETag, size and CRC-64. If another endpoint has another object, none,
+// or refuses the request, that endpoint is not asked for this object again, and a warning is logged. So a download from an
+// endpoint with older objects is never mixed with that of another.
+//
+// When the first endpoint is left, a warning says so, since traffic of public endpoints is charged.
+//
+// The clients are checked as [New] checks its own. Either all have credentials or none. A nil client, and one that is given twice,
+// is an error.
+//
+// It applies to [New]. URLs have an endpoint of their own.
+func WithFallback(clients ...*oss.Client) Option {
+	return Option{"WithFallback", inNew, func(s *settings) error {
+		if len(clients) == 0 {
+			return errors.New("no client; omit the option")
+		}
+		s.fallback = slices.Clone(clients)
+		return nil
+	}}
+}
+
 // WithObjectTime gives the file the object's Last-Modified, as [Downloader.DownloadPrefix] always does. Without it the file has the
 // time of the download.
 //
@@ -532,6 +724,32 @@ func WithHTTPClient(c *http.Client) Option {
 			return errors.New("nil client")
 		}
 		s.httpClient = c
+		return nil
+	}}
+}
+
+// WithHeader adds a header to each request for the URL, such as Authorization, PRIVATE-TOKEN or Referer. Several options add up;
+// of those with the same name the last one counts.
+//
+// The header is for the host of the URL alone. It is not sent to another host that a redirect or [WithURLRefresh] leads to, nor from
+// https to http, and no longer once a redirect has left the host. The value is in no error, log line or file.
+//
+// Names that the library or net/http decides about are an error, such as Range, conditions, Accept-Encoding, Host and User-Agent, and
+// so are values with control characters. A header whose name begins with x-oss- invalidates the signature of a signed URL.
+//
+// It applies to [Downloader.DownloadURL] and [Downloader.OpenURL].
+func WithHeader(name, value string) Option {
+	return Option{"WithHeader", inURL, func(s *settings) error {
+		canonical, err := weburl.CheckHeader(name, value)
+		if err != nil {
+			return err
+		}
+		headers := s.headers.Clone() // calls share the settings of their Downloader
+		if headers == nil {
+			headers = http.Header{}
+		}
+		headers.Set(canonical, value)
+		s.headers = headers
 		return nil
 	}}
 }
@@ -770,9 +988,14 @@ type fetchOptions struct {
 	rateLimit   int64 // bytes per second; 0: none
 	retry       RetryPolicy
 	stall       time.Duration
-	readAhead   int64 // bytes, for a Reader
-	growing     bool  // accept what is appended to an object
+	readAhead   int64          // bytes, for a Reader
+	growing     bool           // accept what is appended to an object
+	keys        []sealed.Key   // for encrypted objects; nil: those come as they are stored
+	restore     *RestorePolicy // of archived objects; nil: they are not restored
 }
+
+// startsOnly reports whether the call only asks for restores.
+func (o *fetchOptions) startsOnly() bool { return o.restore != nil && o.restore.StartOnly }
 
 // objectOptions say which bytes of which version are wanted.
 type objectOptions struct {
@@ -798,8 +1021,10 @@ func (o *fileOptions) wantsTime() bool { return o.metadata&MetadataTime != 0 }
 // requestOptions say what requests carry, and which client makes them.
 type requestOptions struct {
 	request    bucket.Extra                          // for buckets
+	fallback   []*oss.Client                         // for buckets, after the client of New
 	refresh    func(context.Context) (string, error) // for URLs; nil: none
 	httpClient *http.Client                          // for URLs; nil: the Downloader's own
+	headers    http.Header                           // for URLs
 }
 
 // prefixOptions say which keys of a prefix are wanted.

@@ -192,16 +192,28 @@ func TestEveryOptionAtEveryEntryPoint(t *testing.T) {
 		"WithIfMatch":       {one, func(e *entry) ossdl.Option { return ossdl.WithIfMatch(e.object.ETag) }},
 		"WithRange":         {one, func(*entry) ossdl.Option { return ossdl.WithRange(1, 2) }},
 		"WithGrowing":       {downloads, func(*entry) ossdl.Option { return ossdl.WithGrowing() }},
-		"WithChecksum":      {one, func(e *entry) ossdl.Option { return ossdl.WithChecksum(sha256.New, e.sum[:]) }},
-		"WithProgress":      {everywhere, func(*entry) ossdl.Option { return ossdl.WithProgress(func(ossdl.Progress) {}) }},
-		"WithRetry":         {network, func(*entry) ossdl.Option { return ossdl.WithRetry(ossdl.RetryPolicy{Attempts: 1}) }},
-		"WithStallTimeout":  {network, func(*entry) ossdl.Option { return ossdl.WithStallTimeout(time.Minute) }},
+		"WithRestore": {"New Download DownloadTo Open DownloadPrefix DownloadObjects", func(*entry) ossdl.Option {
+			return ossdl.WithRestore(ossdl.RestorePolicy{Days: 7, Tier: "Bulk"})
+		}},
+		"WithChecksum":     {one, func(e *entry) ossdl.Option { return ossdl.WithChecksum(sha256.New, e.sum[:]) }},
+		"WithDecryption":   {downloads + " VerifyPrefix", func(*entry) ossdl.Option { return ossdl.WithDecryption(&harness.MasterKey{}) }},
+		"WithProgress":     {everywhere, func(*entry) ossdl.Option { return ossdl.WithProgress(func(ossdl.Progress) {}) }},
+		"WithRetry":        {network, func(*entry) ossdl.Option { return ossdl.WithRetry(ossdl.RetryPolicy{Attempts: 1}) }},
+		"WithStallTimeout": {network, func(*entry) ossdl.Option { return ossdl.WithStallTimeout(time.Minute) }},
+		"WithFallback": {"New", func(e *entry) ossdl.Option {
+			other, err := e.s.Client(oss.HTTPClient(e.s.HTTPClient()))
+			if err != nil {
+				e.t.Fatal(err)
+			}
+			return ossdl.WithFallback(other)
+		}},
 		"WithRequestOptions": {"New Download DownloadTo Open DownloadPrefix DownloadObjects VerifyPrefix PlanRanges", func(*entry) ossdl.Option {
 			return ossdl.WithRequestOptions(oss.RequestPayer(oss.Requester))
 		}},
 		"WithURLRefresh": {"DownloadURL OpenURL", func(e *entry) ossdl.Option {
 			return ossdl.WithURLRefresh(func(context.Context) (string, error) { return e.url, nil })
 		}},
+		"WithHeader":           {"DownloadURL OpenURL", func(*entry) ossdl.Option { return ossdl.WithHeader("Referer", "http://h.test/") }},
 		"WithHTTPClient":       {"New DownloadURL OpenURL", func(e *entry) ossdl.Option { return ossdl.WithHTTPClient(e.s.HTTPClient()) }},
 		"WithReadAhead":        {"New Open OpenURL", func(*entry) ossdl.Option { return ossdl.WithReadAhead(ossdl.MinReadAhead) }},
 		"WithInclude":          {prefix + " " + verify, func(*entry) ossdl.Option { return ossdl.WithInclude("*") }},
@@ -256,6 +268,7 @@ func TestBadOptionsTouchNothing(t *testing.T) {
 		downloads  = "New " + one + " DownloadPrefix DownloadObjects"
 		network    = downloads + " VerifyPrefix PlanRanges"
 		everywhere = network + " VerifyManifest"
+		restores   = "New Download DownloadTo Open DownloadPrefix DownloadObjects"
 	)
 	for _, c := range []struct {
 		name  string
@@ -278,12 +291,23 @@ func TestBadOptionsTouchNothing(t *testing.T) {
 		{"WithRange", ossdl.WithRange(0, -2), one, "length"},
 		{"WithChecksum", ossdl.WithChecksum(nil, nil), one, "nil"},
 		{"WithChecksum", ossdl.WithChecksum(sha256.New, []byte("short")), one, "32"},
+		{"WithDecryption", ossdl.WithDecryption(), downloads + " VerifyPrefix", "no keys"},
+		{"WithDecryption", ossdl.WithDecryption(&harness.MasterKey{}, nil), downloads + " VerifyPrefix", "nil key"},
+		{"WithRestore", ossdl.WithRestore(ossdl.RestorePolicy{Days: -1}), restores, "1 to 365"},
+		{"WithRestore", ossdl.WithRestore(ossdl.RestorePolicy{Days: ossdl.MaxRestoreDays + 1}), restores, "1 to 365"},
+		{"WithRestore", ossdl.WithRestore(ossdl.RestorePolicy{Tier: "fast"}), restores, "Expedited, Standard and Bulk"},
+		{"WithRestore", ossdl.WithRestore(ossdl.RestorePolicy{PollMin: 1}), restores, "PollMin 1ns is outside 100ms to 6h0m0s"},
+		{"WithRestore", ossdl.WithRestore(ossdl.RestorePolicy{PollMax: 7 * time.Hour}), restores, "PollMax 7h0m0s is outside 100ms to 6h0m0s"},
+		{"WithRestore", ossdl.WithRestore(ossdl.RestorePolicy{PollMin: 2 * time.Second, PollMax: time.Second}), restores, "PollMin 2s is more"},
+		{"WithRestore", ossdl.WithRestore(ossdl.RestorePolicy{StartOnly: true}), "Download DownloadTo Open", "StartOnly applies to DownloadPrefix, DownloadObjects"},
 		{"WithProgress", ossdl.WithProgress(nil), everywhere, "nil"},
 		{"WithRetry", ossdl.WithRetry(ossdl.RetryPolicy{Attempts: -1}), network, "negative"},
 		{"WithRetry", ossdl.WithRetry(ossdl.RetryPolicy{MinDelay: 2, MaxDelay: 1}), network, "MinDelay"},
 		{"WithStallTimeout", ossdl.WithStallTimeout(100*time.Millisecond - 1), network, "100ms"},
 		{"WithURLRefresh", ossdl.WithURLRefresh(nil), url, "nil"},
 		{"WithHTTPClient", ossdl.WithHTTPClient(nil), "New " + url, "nil"},
+		{"WithHeader", ossdl.WithHeader("Range", "bytes=0-1"), url, "not for the caller"},
+		{"WithHeader", ossdl.WithHeader("Referer", "a\r\nHost: b"), url, "control character"},
 		{"WithReadAhead", ossdl.WithReadAhead(ossdl.MinReadAhead - 1), "New Open OpenURL", "1048576"},
 		{"WithInclude", ossdl.WithInclude("[a"), "New DownloadPrefix DownloadObjects VerifyPrefix VerifyManifest", "[a"},
 		{"WithExclude", ossdl.WithExclude("ok", ""), "New DownloadPrefix DownloadObjects VerifyPrefix VerifyManifest", "malformed"},
@@ -618,5 +642,59 @@ func TestMkdirAll(t *testing.T) {
 	}
 	if there, err := os.ReadDir(dir); err != nil || len(there) != 2 {
 		t.Errorf("there are %v, %v", there, err)
+	}
+}
+
+// TestOptionCheck checks that an option can be checked without a call, and that the error is that of a call.
+func TestOptionCheck(t *testing.T) {
+	for _, o := range []ossdl.Option{ossdl.WithPartSize(1), ossdl.WithHeader("Referer", "v"), ossdl.WithRetry(ossdl.RetryPolicy{}), ossdl.WithShard(0, 1)} {
+		if err := o.Check(); err != nil {
+			t.Error(err)
+		}
+	}
+	for want, o := range map[string]ossdl.Option{
+		"zero Option": {}, "WithPartSize: part size 0": ossdl.WithPartSize(0), "WithHeader: the header Range": ossdl.WithHeader("range", "v"),
+		"WithShard: shard 1 of 1": ossdl.WithShard(1, 1),
+	} {
+		if err := o.Check(); err == nil || !strings.HasPrefix(err.Error(), want) {
+			t.Errorf("got %v, want %s", err, want)
+		}
+	}
+}
+
+// TestFallbackClients checks that the clients of WithFallback are checked like that of New, and that the error says which one is wrong.
+func TestFallbackClients(t *testing.T) {
+	client := func(endpoint, id string, opts ...oss.ClientOption) *oss.Client {
+		c, err := oss.New(endpoint, id, id, opts...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return c
+	}
+	first, good := client("http://a.test", "id"), client("http://b.test", "id")
+	noProvider := client("http://b.test", "id")
+	noProvider.Config.CredentialsProvider = nil
+	for name, c := range map[string]struct {
+		first *oss.Client
+		all   []*oss.Client
+		want  string
+	}{
+		"none":                {first, nil, "WithFallback: no client"},
+		"nil client of New":   {nil, []*oss.Client{good}, "WithFallback: New was given no client"},
+		"nil":                 {first, []*oss.Client{good, nil}, "WithFallback: client 2: it is nil"},
+		"twice":               {first, []*oss.Client{good, good}, "WithFallback: client 2: it is given twice"},
+		"that of New":         {first, []*oss.Client{first}, "WithFallback: client 1: it is given twice"},
+		"no endpoint":         {first, []*oss.Client{client("https://", "id")}, "WithFallback: client 1: the client's endpoint"},
+		"option of no effect": {first, []*oss.Client{client("http://b.test", "id", oss.HTTPClient(http.DefaultClient), oss.Proxy("http://p.test"))}, "WithFallback: client 1: client option oss.Proxy"},
+		"unsigned":            {first, []*oss.Client{client("http://b.test", "")}, "no access key"},
+		"signed":              {client("http://a.test", ""), []*oss.Client{good}, "no access key"},
+		"no provider":         {first, []*oss.Client{noProvider}, "WithFallback: client 1: its credentials provider is nil"},
+	} {
+		if _, err := ossdl.New(c.first, ossdl.WithFallback(c.all...)); err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: %v, want %q", name, err, c.want)
+		}
+	}
+	if _, err := ossdl.New(first, ossdl.WithFallback(good, client("http://c.test", "id"))); err != nil {
+		t.Error(err)
 	}
 }

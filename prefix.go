@@ -28,7 +28,6 @@ import (
 	"github.com/ossdl/ossdl/internal/fsys"
 	"github.com/ossdl/ossdl/internal/localfile"
 	"github.com/ossdl/ossdl/internal/manifest"
-	"github.com/ossdl/ossdl/internal/object"
 	"github.com/ossdl/ossdl/internal/slots"
 	"github.com/ossdl/ossdl/internal/tree"
 )
@@ -44,6 +43,8 @@ const maxFailures = 1000
 //
 // An object of 1 MiB or less stays in memory until it is verified; those of one call take 24 MiB at most, all together. Up to 256
 // such files are then synced together, get their names, and count as done.
+//
+// Archived objects fail with [ErrArchived], unless [WithRestore] restores them.
 //
 // An empty prefix means the whole bucket. A prefix without objects is not an error. dir is created if it does not exist, with its
 // parents; a link on the way is followed as [Downloader.Download] does. Folders below it are created as needed, and may be on
@@ -170,6 +171,7 @@ type prefixCall struct {
 	manifest  *manifest.Writer // nil: none is wanted
 	root      *fsys.Root       // dir; nil until it is open, and if it is missing for a dry run
 	smallCall
+	restoring *restoring // nil: archived objects are not restored
 
 	mu         sync.Mutex
 	res        PrefixResult
@@ -201,12 +203,18 @@ func (d *Downloader) newPrefixCall(ctx context.Context, name, prefix, dir string
 		return nil, errors.New("empty destination folder; the current one is \".\"")
 	case cfg.dryRun && cfg.manifest != "":
 		return nil, errors.New("WithManifest and WithDryRun exclude each other: a dry run writes nothing")
+	case cfg.startsOnly() && (cfg.manifest != "" || cfg.mirror):
+		return nil, errors.New("StartOnly of WithRestore excludes WithManifest and WithDelete: the call only asks for restores")
 	case cfg.mirror && cfg.shard.Count > 1:
 		return nil, errors.New("WithDelete and WithShard exclude each other: a share does not know the keys of the others")
 	case cfg.mirror && (cfg.after != "" || cfg.until != ""):
 		return nil, errors.New("WithDelete and WithKeyRange exclude each other: a part of the keys does not know the others")
 	}
 	cfg.manifestSHA256 = cfg.manifestSHA256 && cfg.manifest != ""
+	if cfg.dryRun {
+		cfg.restore = nil
+	}
+	cfg.dryRun = cfg.dryRun || cfg.startsOnly()
 	caught := &panics{}
 	cfg.log, cfg.progress = caught.logger(cfg.log), caught.progress(cfg.progress)
 	cfg.objectResult = oneByOne(caught, "the function of WithObjectResult", cfg.objectResult)
@@ -427,7 +435,7 @@ func (p *prefixCall) dispatch(ctx context.Context, groups iter.Seq2[[]entry, err
 	inFlight := semaphore.NewWeighted(room)
 	var running sync.WaitGroup
 	defer running.Wait()
-	look := p.startLooking(ctx, func(o *item, missing bool) error {
+	begin := func(o *item, missing bool) error {
 		n := weight(o.Size, room)
 		if err := inFlight.Acquire(ctx, n); err != nil {
 			return context.Cause(ctx)
@@ -437,7 +445,16 @@ func (p *prefixCall) dispatch(ctx context.Context, groups iter.Seq2[[]entry, err
 			p.fetchObject(ctx, o, missing)
 		})
 		return nil
-	})
+	}
+	if p.cfg.restore != nil {
+		return p.dispatchRestoring(ctx, groups, begin)
+	}
+	return p.lookAtAll(ctx, groups, begin)
+}
+
+// lookAtAll calls begin for each wanted object that does not seem to be there; begin may wait.
+func (p *prefixCall) lookAtAll(ctx context.Context, groups iter.Seq2[[]entry, error], begin func(o *item, missing bool) error) error {
+	look := p.startLooking(ctx, begin)
 	err := p.chooseAll(groups, look)
 	if lerr := look.end(); lerr != nil {
 		return lerr
@@ -531,6 +548,9 @@ func (p *prefixCall) verdict(ctx context.Context, err error) error {
 	err = withContextError(ctx, err)
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if err == nil && p.res.Restoring > 0 {
+		err = fmt.Errorf("%w: %d objects still thaw", ErrRestoring, p.res.Restoring)
+	}
 	if p.first == nil {
 		return err
 	}
@@ -596,7 +616,7 @@ func (p *prefixCall) count(o *item, err error) {
 	if err == nil {
 		p.res.Done++
 		p.res.Bytes += now.Total
-		if object.IsEncrypted(c.engine.Header()) {
+		if c.isCiphertext() {
 			p.res.Encrypted++
 		}
 		if !c.durable {
@@ -632,6 +652,9 @@ func (p *prefixCall) madeFolder(o *item) {
 
 // planned counts an object that would be downloaded.
 func (p *prefixCall) planned(o *item) {
+	if p.cfg.startsOnly() {
+		return // it is left to a later call
+	}
 	p.mu.Lock()
 	p.res.Done++
 	p.res.Bytes += o.Size
@@ -685,7 +708,7 @@ func (p *prefixCall) settled(o *item, status ObjectStatus, durable bool, err err
 	if inManifest {
 		p.manifest.Add(manifest.Line{
 			Name: res.Name, Key: res.Key, Size: res.Size, ETag: res.ETag, Version: res.VersionID, CRC64: res.CRC64,
-			LastModified: res.LastModified, SHA256: hex.EncodeToString(o.digest()),
+			LastModified: res.LastModified, SHA256: hex.EncodeToString(o.digest()), Restored: res.Restored,
 		})
 	}
 	p.report(res, debug)
@@ -782,7 +805,10 @@ func (p *prefixCall) snapshot() Progress {
 	defer p.mu.Unlock()
 	sum := Progress{
 		Done: p.sums.done, Total: p.sums.total, Resumed: p.sums.resumed,
-		Retries: p.sums.retries, Requests: p.sums.requests, InFlight: p.watchdog.InFlight(),
+		Retries: p.sums.retries, Requests: p.sums.requests, InFlight: p.watchdog.InFlight(), Restoring: p.res.Restoring,
+	}
+	if p.restoring != nil {
+		sum.Restoring = max(sum.Restoring, p.restoring.queue.Len())
 	}
 	calls := slices.SortedFunc(maps.Keys(p.calls), func(a, b *call) int { return cmp.Compare(a.nth, b.nth) })
 	for _, c := range calls {

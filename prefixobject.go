@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io/fs"
 	"maps"
+	"net/http"
 	"os"
 	"path"
 	"path/filepath"
@@ -21,6 +22,7 @@ import (
 	"github.com/ossdl/ossdl/internal/engine"
 	"github.com/ossdl/ossdl/internal/localfile"
 	"github.com/ossdl/ossdl/internal/object"
+	"github.com/ossdl/ossdl/internal/thaw"
 	"github.com/ossdl/ossdl/internal/tree"
 )
 
@@ -31,13 +33,23 @@ type item struct {
 	named    bool   // it can have a name
 	start    time.Time
 	there    int64         // bytes of the file that is there
-	asked    int           // HEAD requests made
+	asked    int           // requests made for anything but its bytes
+	retried  int           // of them, those that followed a failure
 	found    *object.Facts // what the last of them said; nil: nothing
 	crc      uint64        // of the file that was there; 0: not computed
 	verified bool          // it is that of the object
 	summed   bool          // the file that was there was read
 	sha256   []byte        // of that file; nil: not computed
 	call     *call         // its download; nil until that has begun
+	header   http.Header   // of the HEAD request, if the object was encrypted and is to be decrypted; else nil
+	frost    frost
+}
+
+// frost is what a call has done for an object that is archived.
+type frost struct {
+	asked   thaw.Asked
+	apart   bool  // it is looked at apart from the objects that are downloaded, and must not be downloaded there
+	refused uint8 // how often it was refused as frozen
 }
 
 // isFolder reports whether the key stands for a folder.
@@ -47,7 +59,7 @@ func (o *item) isFolder() bool { return o.name == "" || strings.HasSuffix(o.name
 func (p *prefixCall) objectResult(o *item, status ObjectStatus, durable bool, err error) ObjectResult {
 	r := ObjectResult{
 		Status: status, Key: o.Key, ETag: o.ETag, Size: o.Size, LastModified: o.Modified, Durable: durable,
-		Requests: o.asked, Retries: max(o.asked-1, 0), Duration: time.Since(o.start), Err: err,
+		Requests: o.asked, Retries: o.retried, Restored: o.frost.asked.Begun, Duration: time.Since(o.start), Err: err,
 	}
 	if o.named {
 		r.Name, r.Path = o.name, filepath.Join(p.dir, filepath.FromSlash(o.name))
@@ -85,8 +97,14 @@ func (p *prefixCall) fetchObject(ctx context.Context, o *item, missing bool) {
 	default:
 		err = p.fetchMissing(ctx, o)
 	}
+	if err == errThaws {
+		return
+	}
 	if err != errHandedOver {
 		p.settle(ctx, o, err)
+	}
+	if p.restoring != nil {
+		p.restoring.queue.Release()
 	}
 }
 
@@ -146,11 +164,15 @@ func (p *prefixCall) fetchMissing(ctx context.Context, o *item) error {
 	}
 	there, err := p.isThere(ctx, o, fi)
 	if there && p.manifest != nil && !o.summed { // the manifest says what is in the file, not what should be
-		err = p.read(ctx, o)
-		there = o.givenCRC() == 0 || o.givenCRC() == o.crc
+		if err = p.read(ctx, o); err == nil && o.givenCRC() != 0 {
+			there, err = p.hasGivenCRC(ctx, o)
+		}
 	}
 	if err != nil {
 		return err
+	}
+	if !there && p.cfg.startsOnly() {
+		return p.restoreFirst(ctx, o)
 	}
 	if !there && p.cfg.dryRun {
 		p.planned(o)
@@ -197,8 +219,8 @@ func (p *prefixCall) isThere(ctx context.Context, o *item, fi fs.FileInfo) (bool
 			byCRC = !sure
 		}
 	}
-	if want := o.givenCRC(); want != 0 {
-		return p.hasCRC(ctx, o, want)
+	if o.givenCRC() != 0 {
+		return p.hasGivenCRC(ctx, o)
 	}
 	f, err := p.head(ctx, o)
 	if err != nil || fi.Size() != f.Size {
@@ -215,10 +237,15 @@ func (p *prefixCall) isThere(ctx context.Context, o *item, fi fs.FileInfo) (bool
 }
 
 // head asks for the facts of an object.
-func (p *prefixCall) head(ctx context.Context, o *item) (f object.Facts, err error) {
-	err = p.ask(ctx, "HEAD", func(ctx context.Context, _ *engine.Meter) (err error) {
-		o.asked++
-		f, err = p.bucket.Head(ctx, o.Key, o.version())
+func (p *prefixCall) head(ctx context.Context, o *item) (object.Facts, error) {
+	return p.headBy(ctx, o, p.bucket.Head)
+}
+
+// headBy is head with one of the bucket's methods for it.
+func (p *prefixCall) headBy(ctx context.Context, o *item, head func(context.Context, string, string) (object.Facts, http.Header, error)) (f object.Facts, err error) {
+	var h http.Header
+	err = p.askAbout(ctx, o, "HEAD", func(ctx context.Context) (err error) {
+		f, h, err = head(ctx, o.Key, o.version())
 		return err
 	})
 	if err == nil {
@@ -226,17 +253,64 @@ func (p *prefixCall) head(ctx context.Context, o *item) (f object.Facts, err err
 	}
 	if err == nil {
 		o.found = &f
+		if p.cfg.keys != nil && object.IsEncrypted(h) {
+			o.header = h
+		}
+		if f.Frost.Class != "" {
+			o.Frost = f.Frost
+		}
 	}
 	return f, err
 }
 
-// hasCRC reports whether the file has a CRC-64.
-func (p *prefixCall) hasCRC(ctx context.Context, o *item, want uint64) (bool, error) {
-	if err := p.read(ctx, o); err != nil {
+// askAbout makes a request for an object that does not ask for its bytes.
+func (p *prefixCall) askAbout(ctx context.Context, o *item, what string, request func(context.Context) error) error {
+	again := 0
+	return p.ask(ctx, what, func(ctx context.Context, _ *engine.Meter) error {
+		o.asked++
+		o.retried += again
+		again = 1
+		return request(ctx)
+	})
+}
+
+// hasGivenCRC reports whether the file is that of an object with the CRC-64 that the caller has given.
+func (p *prefixCall) hasGivenCRC(ctx context.Context, o *item) (bool, error) {
+	has, err := p.hasCRC(ctx, o, o.givenCRC())
+	if has || err != nil || p.cfg.keys == nil || o.found != nil {
+		return has, err
+	}
+	// If the object is encrypted, that of the file is another one.
+	if _, err := p.head(ctx, o); err != nil || o.header == nil {
 		return false, err
 	}
-	o.verified = o.crc == want
-	return o.verified, nil
+	return p.hasCRC(ctx, o, o.givenCRC())
+}
+
+// hasCRC reports whether the file is that of an object with a CRC-64.
+func (p *prefixCall) hasCRC(ctx context.Context, o *item, want uint64) (bool, error) {
+	if !o.summed {
+		if err := p.read(ctx, o); err != nil {
+			return false, err
+		}
+	}
+	stored, err := p.storedCRC(ctx, o, o.crc, o.there)
+	o.verified = err == nil && stored == want
+	return o.verified, err
+}
+
+// storedCRC returns the CRC-64 of an object as it is stored, from that of its file, which has size bytes.
+func (p *prefixCall) storedCRC(ctx context.Context, o *item, crc uint64, size int64) (uint64, error) {
+	if o.header == nil {
+		return crc, nil
+	}
+	stream, err := newOpener(p.cfg.keys, p.panics).Open(o.header).Stream(ctx)
+	if err != nil {
+		return 0, err
+	}
+	buf := p.d.buffers.Get()
+	defer p.d.buffers.Put(buf)
+	return stream.Stored(ctx, crc, size, buf)
 }
 
 // timeOf returns the time that the file of an object gets.
@@ -298,6 +372,20 @@ func (p *prefixCall) sum(ctx context.Context, name string, withSHA256 bool) (fil
 // fetch downloads one object. Its working files are in the folder for them. replaces says that there is a file. The error is
 // errHandedOver if the file has still to get its path.
 func (p *prefixCall) fetch(ctx context.Context, o *item, replaces bool) error {
+	if p.restoring != nil {
+		if err := p.restoreFirst(ctx, o); err != nil {
+			return err
+		}
+	}
+	err := p.fetchReadable(ctx, o, replaces)
+	if errors.Is(err, ErrArchived) {
+		return p.frozenAfterAll(ctx, o, err)
+	}
+	return err
+}
+
+// fetchReadable does it for an object that need not be restored, as far as is known.
+func (p *prefixCall) fetchReadable(ctx context.Context, o *item, replaces bool) error {
 	src, err := p.bucket.Object(o.Key)
 	if err != nil {
 		return err
@@ -307,7 +395,7 @@ func (p *prefixCall) fetch(ctx context.Context, o *item, replaces bool) error {
 		return err
 	}
 	c := p.d.newCallIn(p.lane, src, p.cfg, p.panics)
-	c.objectTimes, c.sumSHA256 = true, p.cfg.manifestSHA256
+	c.objectTimes, c.sumSHA256, c.parks = true, p.cfg.manifestSHA256, true
 	if err := c.give(o.given); err != nil {
 		return err
 	}
@@ -337,6 +425,27 @@ func (p *prefixCall) fetch(ctx context.Context, o *item, replaces bool) error {
 	p.ended(o, err)
 	return err
 }
+
+// frozenAfterAll returns the error of an object that was refused as frozen. If the call restores objects, it waits with those
+// that thaw, and the next look decides.
+func (p *prefixCall) frozenAfterAll(ctx context.Context, o *item, err error) error {
+	if p.restoring != nil && o.frost.refused < maxRefused {
+		o.frost.refused++
+		o.asked += int(o.call.stats.Requests.Load())
+		o.retried += int(o.call.stats.Retries.Load())
+		o.call = nil
+		p.restoring.queue.Add(o)
+		return errThaws
+	}
+	f := o.Frost
+	if f.Class == "" || p.restoring != nil {
+		f, _ = (&frozenItem{p, o}).Look(ctx)
+	}
+	return archived(f, err)
+}
+
+// maxRefused is how often an object may be refused as frozen although it seemed to be readable.
+const maxRefused = 3
 
 // smallCall is what a call needs for objects that stay in memory until they are verified.
 type smallCall struct {

@@ -16,6 +16,7 @@ type Progress struct {
 	Remaining            time.Duration // at that speed; -1 if it is not known
 	InFlight, Retries    int           // requests that are in flight now, and retries so far
 	Requests             int           // requests made so far, including retries
+	Restoring            int           // archived objects that thaw; see [WithRestore]
 	// Objects are some of those that [Downloader.DownloadPrefix] is downloading: at most eight, those that were begun first.
 	// It is nil for other calls.
 	Objects []ObjectProgress
@@ -98,7 +99,7 @@ func (r *reporter) run() {
 			return
 		case <-tick.C:
 			// The tick may have waited for a slow fn, so its own time is wrong, and the next must not follow immediately.
-			if p := r.next(time.Now()); p.Done < p.Total || p.Total == 0 && p.Done > 0 {
+			if p := r.next(time.Now()); p.Done < p.Total || p.Total == 0 && p.Done > 0 || p.Restoring != r.last.Restoring {
 				r.last = p
 				r.fn(p)
 				tick.Reset(reportTime)

@@ -135,7 +135,7 @@ func (c *call) divideReadAhead() (room int64, requests int) {
 // fetch runs in parallel with the reading until everything is fetched, or nothing more can be.
 func (r *Reader) fetch(ctx context.Context) {
 	defer close(r.fetched)
-	if err := r.engine.Run(ctx); err != nil {
+	if err := r.c.run(ctx, r.engine); err != nil {
 		r.failed = r.c.withNames(ctx, "", err)
 		r.ahead.Fail(r.failed)
 		return

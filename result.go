@@ -32,6 +32,7 @@ type Result struct {
 	DownloadedBytes int64         `json:"downloadedBytes"`       // body bytes read from the network, including those that came twice
 	Requests        int           `json:"requests"`              // made, including those that were tried again
 	Retries         int           `json:"retries"`               // of them, those that followed a failure
+	Restored        bool          `json:"restored"`              // this call has asked for the restore of the object; see [WithRestore]
 	Duration        time.Duration `json:"seconds"`               // of the whole call
 	LastModified    time.Time     `json:"lastModified,omitzero"` // of the object, to the second
 
@@ -77,7 +78,8 @@ func (r *Result) LogValue() slog.Value {
 		slog.String("crc64", strconv.FormatUint(r.CRC64, 10)), slog.Bool("verified", r.Verified), slog.Bool("durable", r.Durable),
 		slog.Bool("encrypted", r.Encrypted),
 		slog.Int64("resumedBytes", r.ResumedBytes), slog.Int64("downloadedBytes", r.DownloadedBytes),
-		slog.Int("requests", r.Requests), slog.Int("retries", r.Retries), slog.Float64("seconds", r.Duration.Seconds()),
+		slog.Int("requests", r.Requests), slog.Int("retries", r.Retries), slog.Bool("restored", r.Restored),
+		slog.Float64("seconds", r.Duration.Seconds()),
 	}
 	if !r.LastModified.IsZero() {
 		attrs = append(attrs, slog.Time("lastModified", r.LastModified))
@@ -105,6 +107,9 @@ type PrefixResult struct {
 	ResumedBytes    int64 `json:"resumedBytes"`    // of files that were not complete, kept from an earlier call
 	DownloadedBytes int64 `json:"downloadedBytes"` // body bytes of objects read from the network, including those that came twice
 	Deleted         int   `json:"deleted"`         // files without a key; see [WithDelete]
+	Restored        int   `json:"restored"`        // objects whose restore this call has asked for; see [WithRestore]
+	// Restoring counts the objects that still thawed when the call ended: with [RestorePolicy].StartOnly, or after a cancellation.
+	Restoring int `json:"restoring"`
 	// Failures are the first 1,000 of Failed, in the order in which they happened. All are logged.
 	Failures []KeyError `json:"failures"`
 	// Listing is the error that ended the listing early; objects that were not listed are not counted anywhere. It is nil if
@@ -150,7 +155,7 @@ func (r *PrefixResult) LogValue() slog.Value {
 		slog.Int("notDurable", r.NotDurable), slog.Int("encrypted", r.Encrypted), slog.Int("unverified", r.Unverified),
 		slog.Int("requests", r.Requests), slog.Int("retries", r.Retries),
 		slog.Int64("resumedBytes", r.ResumedBytes), slog.Int64("downloadedBytes", r.DownloadedBytes),
-		slog.Int("deleted", r.Deleted),
+		slog.Int("deleted", r.Deleted), slog.Int("restored", r.Restored), slog.Int("restoring", r.Restoring),
 	}
 	if len(r.Failures) > 0 {
 		attrs = append(attrs, slog.String("firstFailure", r.Failures[0].Error()))
@@ -170,7 +175,9 @@ const (
 	ObjectSkipped ObjectStatus = "skipped" // its file, or its folder, was there already
 	ObjectFailed  ObjectStatus = "failed"  // it could not be downloaded
 	ObjectFolder  ObjectStatus = "folder"  // the folder that a key ending in a slash stands for was made
-	ObjectDeleted ObjectStatus = "deleted" // a file without a key was deleted; see [WithDelete]
+	// ObjectRestoring says that it thaws, and that the call does not wait for it: see [RestorePolicy].StartOnly.
+	ObjectRestoring ObjectStatus = "restoring"
+	ObjectDeleted   ObjectStatus = "deleted" // a file without a key was deleted; see [WithDelete]
 
 	// With [WithDryRun], what would happen to it.
 	ObjectWouldDownload ObjectStatus = "would download"
@@ -204,6 +211,7 @@ type ObjectResult struct {
 	DownloadedBytes int64         `json:"downloadedBytes"` // body bytes read from the network, including those that came twice
 	Requests        int           `json:"requests"`        // made for this object, including those that were tried again
 	Retries         int           `json:"retries"`         // of them, those that followed a failure
+	Restored        bool          `json:"restored"`        // the call has asked for its restore; see [WithRestore]
 	Duration        time.Duration `json:"seconds"`         // since its turn came
 	Err             error         `json:"error"`           // why it failed, without the key; nil unless Status is [ObjectFailed]
 }
@@ -244,7 +252,8 @@ func (r ObjectResult) LogValue() slog.Value {
 		slog.String("crc64", strconv.FormatUint(r.CRC64, 10)), slog.Bool("verified", r.Verified), slog.Bool("durable", r.Durable),
 		slog.Bool("encrypted", r.Encrypted),
 		slog.Int64("resumedBytes", r.ResumedBytes), slog.Int64("downloadedBytes", r.DownloadedBytes),
-		slog.Int("requests", r.Requests), slog.Int("retries", r.Retries), slog.Float64("seconds", r.Duration.Seconds()),
+		slog.Int("requests", r.Requests), slog.Int("retries", r.Retries), slog.Bool("restored", r.Restored),
+		slog.Float64("seconds", r.Duration.Seconds()),
 	}
 	if !r.LastModified.IsZero() {
 		attrs = append(attrs, slog.Time("lastModified", r.LastModified))
@@ -293,16 +302,22 @@ func (c *call) figuresWithoutHeader(path string) *Result {
 	res := &Result{
 		Path: path, Bucket: id.Bucket, Key: id.Key, CRC64: c.crc, Verified: c.verified, Durable: c.durable,
 		ResumedBytes: c.stats.Resumed.Load(), DownloadedBytes: c.stats.Downloaded.Load(),
-		Requests: int(c.stats.Requests.Load()), Retries: int(c.stats.Retries.Load()), Duration: time.Since(c.start),
+		Requests: int(c.stats.Requests.Load()), Retries: int(c.stats.Retries.Load()), Restored: c.restored.Load(), Duration: time.Since(c.start),
 	}
 	if f, fixed := c.engine.Facts(); fixed {
 		res.VersionID, res.ETag, res.LastModified = f.VersionID, f.ETag, f.LastModified
-		res.Encrypted = object.IsEncrypted(c.engine.Header())
+		res.Encrypted = c.isCiphertext()
 	}
 	if n, known := c.engine.Total(); known {
 		res.Size = n
 	}
 	return res
+}
+
+// isCiphertext reports whether the bytes are those of an object that its writer has encrypted, and were not decrypted.
+func (c *call) isCiphertext() bool {
+	f, fixed := c.engine.Facts()
+	return fixed && f.Envelope == "" && object.IsEncrypted(c.engine.Header())
 }
 
 // objectHeader returns what the headers of an answer say of an object of size bytes.

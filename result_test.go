@@ -445,7 +445,7 @@ func TestKeyErrorByPointerAndByValue(t *testing.T) {
 func someResult() *ossdl.Result {
 	return &ossdl.Result{
 		Path: "/data/a<b>&c", Bucket: "bkt", Key: "dir/k", VersionID: "v1", ETag: `"0A1B"`, Size: 1 << 40, CRC64: math.MaxUint64,
-		Verified: true, Durable: true, Encrypted: true, ResumedBytes: 1, DownloadedBytes: 2, Requests: 3, Retries: 4, Duration: 1500 * time.Millisecond,
+		Verified: true, Durable: true, Encrypted: true, ResumedBytes: 1, DownloadedBytes: 2, Requests: 3, Retries: 4, Restored: true, Duration: 1500 * time.Millisecond,
 		LastModified: time.Unix(1_600_000_000, 0).UTC(), Header: http.Header{"X-Oss-Meta-Colour": {"blue"}},
 	}
 }
@@ -453,7 +453,7 @@ func someResult() *ossdl.Result {
 func somePrefixResult() *ossdl.PrefixResult {
 	return &ossdl.PrefixResult{
 		Done: 1, Skipped: 2, Failed: 3, Bytes: 4, NotDurable: 6, Encrypted: 5,
-		Unverified: 7, Requests: 8, Retries: 9, ResumedBytes: 10, DownloadedBytes: 11, Deleted: 12,
+		Unverified: 7, Requests: 8, Retries: 9, ResumedBytes: 10, DownloadedBytes: 11, Deleted: 12, Restored: 13, Restoring: 14,
 		Failures: []ossdl.KeyError{
 			{Key: "a", Err: fmt.Errorf("%w: %w", object.ErrArchived, oss.ServiceError{StatusCode: 403, RequestID: "R"})}, {Key: "b&c", Err: ossdl.ErrChecksum},
 		},
@@ -466,7 +466,7 @@ func someObjectResult() *ossdl.ObjectResult {
 	return &ossdl.ObjectResult{
 		Status: ossdl.ObjectFailed, Key: "p/a<b>&c", Name: "a<b>&c", Path: "/data/a<b>&c", VersionID: "v1", ETag: `"0A1B"`, Size: 1 << 40,
 		LastModified: time.Unix(1_600_000_000, 0).UTC(), CRC64: math.MaxUint64, Verified: true, Durable: true, Encrypted: true,
-		ResumedBytes: 1, DownloadedBytes: 2, Requests: 3, Retries: 4, Duration: 1500 * time.Millisecond, Err: object.ErrArchived,
+		ResumedBytes: 1, DownloadedBytes: 2, Requests: 3, Retries: 4, Restored: true, Duration: 1500 * time.Millisecond, Err: object.ErrArchived,
 	}
 }
 
@@ -482,20 +482,22 @@ func TestGoldenJSON(t *testing.T) {
 		want string
 	}{
 		"Result": {someResult(), `{"path":"/data/a<b>&c","bucket":"bkt","key":"dir/k","versionId":"v1","etag":"\"0A1B\"","size":1099511627776,` +
-			`"crc64":"18446744073709551615","verified":true,"durable":true,"encrypted":true,"resumedBytes":1,"downloadedBytes":2,"requests":3,"retries":4,` +
+			`"crc64":"18446744073709551615","verified":true,"durable":true,"encrypted":true,"resumedBytes":1,"downloadedBytes":2,"requests":3,"retries":4,"restored":true,` +
 			`"lastModified":"2020-09-13T12:26:40Z","header":{"X-Oss-Meta-Colour":["blue"]},"seconds":1.5}`},
 		"empty Result": {ossdl.Result{}, `{"path":"","bucket":"","key":"","versionId":"","etag":"","size":0,"crc64":"0","verified":false,` +
-			`"durable":false,"encrypted":false,"resumedBytes":0,"downloadedBytes":0,"requests":0,"retries":0,"seconds":0}`},
+			`"durable":false,"encrypted":false,"resumedBytes":0,"downloadedBytes":0,"requests":0,"retries":0,"restored":false,"seconds":0}`},
 		"no Result": {(*ossdl.Result)(nil), `null`},
-		"PrefixResult": {somePrefixResult(), `{"done":1,"skipped":2,"failed":3,"bytes":4,"notDurable":6,"encrypted":5,"unverified":7,"requests":8,"retries":9,"resumedBytes":10,"downloadedBytes":11,"deleted":12,"failures":[{"key":"a","error":` + string(serviceText) +
+		"PrefixResult": {somePrefixResult(), `{"done":1,"skipped":2,"failed":3,"bytes":4,"notDurable":6,"encrypted":5,"unverified":7,"requests":8,"retries":9,"resumedBytes":10,"downloadedBytes":11,"deleted":12,"restored":13,"restoring":14,"failures":[{"key":"a","error":` + string(serviceText) +
 			`},{"key":"b&c","error":"checksum mismatch"}],"listing":"listing: no answer"}`},
-		"empty PrefixResult": {ossdl.PrefixResult{}, `{"done":0,"skipped":0,"failed":0,"bytes":0,"notDurable":0,"encrypted":0,"unverified":0,"requests":0,"retries":0,"resumedBytes":0,"downloadedBytes":0,"deleted":0,"failures":[]}`},
+		"empty PrefixResult": {ossdl.PrefixResult{}, `{"done":0,"skipped":0,"failed":0,"bytes":0,"notDurable":0,"encrypted":0,"unverified":0,"requests":0,"retries":0,"resumedBytes":0,"downloadedBytes":0,"deleted":0,"restored":0,"restoring":0,"failures":[]}`},
 		"no PrefixResult":    {(*ossdl.PrefixResult)(nil), `null`},
 		"ObjectResult": {someObjectResult(), `{"status":"failed","key":"p/a<b>&c","name":"a<b>&c","path":"/data/a<b>&c","versionId":"v1","etag":"\"0A1B\"",` +
 			`"size":1099511627776,"lastModified":"2020-09-13T12:26:40Z","crc64":"18446744073709551615","verified":true,"durable":true,"encrypted":true,` +
-			`"resumedBytes":1,"downloadedBytes":2,"requests":3,"retries":4,"seconds":1.5,"error":"object is archived"}`},
+			`"resumedBytes":1,"downloadedBytes":2,"requests":3,"retries":4,"restored":true,"seconds":1.5,"error":"object is archived"}`},
 		"empty ObjectResult": {ossdl.ObjectResult{}, `{"status":"","key":"","name":"","path":"","versionId":"","etag":"","size":0,"crc64":"0","verified":false,` +
-			`"durable":false,"encrypted":false,"resumedBytes":0,"downloadedBytes":0,"requests":0,"retries":0,"seconds":0}`},
+			`"durable":false,"encrypted":false,"resumedBytes":0,"downloadedBytes":0,"requests":0,"retries":0,"restored":false,"seconds":0}`},
+		"*ArchivedError": {&ossdl.ArchivedError{StorageClass: "Archive", State: ossdl.ArchiveRestored, Until: time.Unix(1_600_000_000, 0).UTC(), Err: object.ErrArchived},
+			`{"storageClass":"Archive","state":"restored","until":"2020-09-13T12:26:40Z","error":"object is archived"}`},
 		"KeyError":           {archived, `{"key":"k","error":"object is archived"}`},
 		"*KeyError":          {&archived, `{"key":"k","error":"object is archived"}`},
 		"KeyError, no cause": {ossdl.KeyError{Key: "k"}, `{"key":"k","error":""}`},
@@ -612,25 +614,28 @@ func TestLogValue(t *testing.T) {
 	}{
 		"Result": {someResult(),
 			`{"v":{"path":"/data/a<b>&c","bucket":"bkt","key":"dir/k","versionId":"v1","etag":"\"0A1B\"","size":1099511627776,` +
-				`"crc64":"18446744073709551615","verified":true,"durable":true,"encrypted":true,"resumedBytes":1,"downloadedBytes":2,"requests":3,"retries":4,"seconds":1.5,` +
+				`"crc64":"18446744073709551615","verified":true,"durable":true,"encrypted":true,"resumedBytes":1,"downloadedBytes":2,"requests":3,"retries":4,"restored":true,"seconds":1.5,` +
 				`"lastModified":"2020-09-13T12:26:40Z"}}`,
 			`v.path=/data/a<b>&c v.bucket=bkt v.key=dir/k v.versionId=v1 v.etag="\"0A1B\"" v.size=1099511627776 ` +
-				`v.crc64=18446744073709551615 v.verified=true v.durable=true v.encrypted=true v.resumedBytes=1 v.downloadedBytes=2 v.requests=3 v.retries=4 v.seconds=1.5 ` +
+				`v.crc64=18446744073709551615 v.verified=true v.durable=true v.encrypted=true v.resumedBytes=1 v.downloadedBytes=2 v.requests=3 v.retries=4 v.restored=true v.seconds=1.5 ` +
 				`v.lastModified=2020-09-13T12:26:40.000Z`},
 		"no Result": {(*ossdl.Result)(nil), `{"v":null}`, `v=<nil>`},
 		"PrefixResult": {prefix,
-			`{"v":{"done":1,"skipped":2,"failed":3,"bytes":4,"notDurable":6,"encrypted":5,"unverified":7,"requests":8,"retries":9,"resumedBytes":10,"downloadedBytes":11,"deleted":12,"firstFailure":"\"b&c\": checksum mismatch","listing":"listing: no answer"}}`,
-			`v.done=1 v.skipped=2 v.failed=3 v.bytes=4 v.notDurable=6 v.encrypted=5 v.unverified=7 v.requests=8 v.retries=9 v.resumedBytes=10 v.downloadedBytes=11 v.deleted=12 v.firstFailure="\"b&c\": checksum mismatch" v.listing="listing: no answer"`},
-		"empty PrefixResult": {&ossdl.PrefixResult{}, `{"v":{"done":0,"skipped":0,"failed":0,"bytes":0,"notDurable":0,"encrypted":0,"unverified":0,"requests":0,"retries":0,"resumedBytes":0,"downloadedBytes":0,"deleted":0}}`,
-			`v.done=0 v.skipped=0 v.failed=0 v.bytes=0 v.notDurable=0 v.encrypted=0 v.unverified=0 v.requests=0 v.retries=0 v.resumedBytes=0 v.downloadedBytes=0 v.deleted=0`},
+			`{"v":{"done":1,"skipped":2,"failed":3,"bytes":4,"notDurable":6,"encrypted":5,"unverified":7,"requests":8,"retries":9,"resumedBytes":10,"downloadedBytes":11,"deleted":12,"restored":13,"restoring":14,"firstFailure":"\"b&c\": checksum mismatch","listing":"listing: no answer"}}`,
+			`v.done=1 v.skipped=2 v.failed=3 v.bytes=4 v.notDurable=6 v.encrypted=5 v.unverified=7 v.requests=8 v.retries=9 v.resumedBytes=10 v.downloadedBytes=11 v.deleted=12 v.restored=13 v.restoring=14 v.firstFailure="\"b&c\": checksum mismatch" v.listing="listing: no answer"`},
+		"empty PrefixResult": {&ossdl.PrefixResult{}, `{"v":{"done":0,"skipped":0,"failed":0,"bytes":0,"notDurable":0,"encrypted":0,"unverified":0,"requests":0,"retries":0,"resumedBytes":0,"downloadedBytes":0,"deleted":0,"restored":0,"restoring":0}}`,
+			`v.done=0 v.skipped=0 v.failed=0 v.bytes=0 v.notDurable=0 v.encrypted=0 v.unverified=0 v.requests=0 v.retries=0 v.resumedBytes=0 v.downloadedBytes=0 v.deleted=0 v.restored=0 v.restoring=0`},
 		"no PrefixResult": {(*ossdl.PrefixResult)(nil), `{"v":null}`, `v=<nil>`},
 		"ObjectResult": {*someObjectResult(),
 			`{"v":{"status":"failed","key":"p/a<b>&c","name":"a<b>&c","path":"/data/a<b>&c","versionId":"v1","etag":"\"0A1B\"","size":1099511627776,` +
-				`"crc64":"18446744073709551615","verified":true,"durable":true,"encrypted":true,"resumedBytes":1,"downloadedBytes":2,"requests":3,"retries":4,"seconds":1.5,` +
+				`"crc64":"18446744073709551615","verified":true,"durable":true,"encrypted":true,"resumedBytes":1,"downloadedBytes":2,"requests":3,"retries":4,"restored":true,"seconds":1.5,` +
 				`"lastModified":"2020-09-13T12:26:40Z","error":"object is archived"}}`,
 			`v.status=failed v.key=p/a<b>&c v.name=a<b>&c v.path=/data/a<b>&c v.versionId=v1 v.etag="\"0A1B\"" v.size=1099511627776 ` +
-				`v.crc64=18446744073709551615 v.verified=true v.durable=true v.encrypted=true v.resumedBytes=1 v.downloadedBytes=2 v.requests=3 v.retries=4 v.seconds=1.5 ` +
+				`v.crc64=18446744073709551615 v.verified=true v.durable=true v.encrypted=true v.resumedBytes=1 v.downloadedBytes=2 v.requests=3 v.retries=4 v.restored=true v.seconds=1.5 ` +
 				`v.lastModified=2020-09-13T12:26:40.000Z v.error="object is archived"`},
+		"*ArchivedError": {&ossdl.ArchivedError{StorageClass: "Archive", State: ossdl.ArchiveThawing, Err: object.ErrArchived},
+			`{"v":"object is archived (Archive, thawing; try again when its restore has ended)"}`,
+			`v="object is archived (Archive, thawing; try again when its restore has ended)"`},
 		"KeyError":   {key, `{"v":"\"k\": object is archived"}`, `v="\"k\": object is archived"`},
 		"*KeyError":  {&key, `{"v":"\"k\": object is archived"}`, `v="\"k\": object is archived"`},
 		"*PartError": {part, `{"v":"bytes 5-10, attempt 7: object not found"}`, `v="bytes 5-10, attempt 7: object not found"`},

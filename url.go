@@ -16,8 +16,8 @@ import (
 //
 // A URL has the form http(s)://HOST[:PORT]/PATH[?QUERY], without user name and fragment. It is a signed GET URL of OSS (V1 or
 // V4), or any other that a web server answers without further credentials. If the server does not support ranges, a single
-// request fetches everything. Only the headers Range, If-Match, Accept-Encoding and User-Agent are sent, since others could
-// invalidate the signature.
+// request fetches everything. Only the headers Range, If-Match, Accept-Encoding, User-Agent and those of [WithHeader] are sent,
+// since others could invalidate the signature.
 //
 // Result.Bucket and Result.Key are host and path. The query is in no file, error or log line, except for the version.
 //
@@ -72,7 +72,7 @@ func (d *Downloader) DownloadURL(ctx context.Context, signedURL, path string, op
 // OpenURL returns a [Reader] of the object of a URL, or of the part of it that [WithRange] asks for. The Reader is that of
 // [Downloader.Open]; the URL is used as by [Downloader.DownloadURL].
 //
-// The options are those of Open, with two differences. [WithURLRefresh] and [WithHTTPClient] apply as well. [WithVersionID] and
+// The options are those of Open, with two differences. [WithURLRefresh], [WithHTTPClient] and [WithHeader] apply as well. [WithVersionID] and
 // [WithRequestOptions] do not, since version and parameters are in the URL.
 //
 // If a web server does not say the length of the object, [Reader.Size] is -1 until everything is fetched.
@@ -105,9 +105,10 @@ func (d *Downloader) urlCall(where entryPoints, signedURL string, opts []Option)
 		case cfg.object.ifMatch != "":
 			return nil, fmt.Errorf("%s: WithIfMatch does not apply to a URL with x-oss-process", addr)
 		}
+		cfg.keys = nil
 	}
 	p := &panics{}
-	src := weburl.NewSource(d.clientForURLs(&cfg), userAgent, addr, p.refresh(cfg.refresh))
+	src := weburl.NewSource(d.clientForURLs(&cfg), userAgent, addr, cfg.headers, p.refresh(cfg.refresh))
 	c := d.newCallIn(d.newLane(cfg.concurrency, cfg.rateLimit), src, cfg, p)
 	c.versionID = addr.Version()
 	c.oneStream = addr.Processed()

@@ -613,6 +613,118 @@ func TestRedirectedURL(t *testing.T) {
 	leaks.NoSecret(t, err, "SECRET")
 }
 
+// TestHeader checks that headers of the caller are sent with every request for the URL, and to no other host: neither one that a
+// redirect leads to, nor the first one if a redirect leads back, nor that of a new URL.
+func TestHeader(t *testing.T) {
+	const token, referer = "glpat-very-secret", "https://ci.example.com/job/very-secret"
+	content := harness.Bytes(t, osstest.Random(1, 3*harness.PartSize))
+	var mu sync.Mutex
+	seen := map[string][]http.Header{} // by host and path
+	var handler http.HandlerFunc = func(w http.ResponseWriter, r *http.Request) {
+		mu.Lock()
+		defer mu.Unlock()
+		host, port, _ := strings.Cut(r.Host, ":")
+		seen[host+r.URL.Path] = append(seen[host+r.URL.Path], r.Header)
+		to := func(host, path string) { http.Redirect(w, r, "http://"+host+":"+port+path, http.StatusFound) }
+		switch r.URL.Path {
+		case "/here":
+			to("localhost", "/file")
+		case "/away":
+			to("127.0.0.1", "/file")
+		case "/back":
+			to("127.0.0.1", "/forth")
+		case "/forth":
+			to("localhost", "/file")
+		case "/refused":
+			w.Header().Set("X-Oss-Request-Id", r.Header.Get("Private-Token"))
+			w.WriteHeader(http.StatusForbidden)
+			fmt.Fprintf(w, "<Error><Code>%s</Code><Message>%s of %s</Message></Error>", r.Header.Get("Private-Token"), r.Header.Get("Authorization"), r.Referer())
+		default:
+			w.Header().Set("ETag", `"e"`)
+			http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(content))
+		}
+	}
+	web := httptest.NewServer(handler)
+	defer web.Close()
+	port := web.URL[strings.LastIndexByte(web.URL, ':'):]
+	all := []ossdl.Option{
+		ossdl.WithHeader("Private-Token", "replaced"), ossdl.WithHeader("PRIVATE-TOKEN", token), ossdl.WithHeader("Authorization", "Bearer "+token),
+		ossdl.WithHeader("Referer", referer),
+	}
+	has := func(h http.Header) bool {
+		return slices.Equal(h["Private-Token"], []string{token}) && h.Get("Authorization") == "Bearer "+token && h.Get("Referer") == referer
+	}
+	hasNone := func(h http.Header) bool {
+		return h["Private-Token"] == nil && h["Authorization"] == nil && h["Referer"] == nil
+	}
+	d := harness.NewURLDownloader(t, ossdl.WithPartSize(harness.PartSize), ossdl.WithConcurrency(1))
+	renewed := func(host string) []ossdl.Option {
+		return []ossdl.Option{ossdl.WithURLRefresh(func(context.Context) (string, error) { return "http://" + host + port + "/file", nil })}
+	}
+	lax := &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return nil }}
+	for _, c := range []struct {
+		name string
+		opts []ossdl.Option
+		path string
+		with map[string]bool // the requests that come, and whether they have the headers
+	}{
+		{"no redirect", nil, "/file", map[string]bool{"localhost/file": true}},
+		{"same host", nil, "/here", map[string]bool{"localhost/here": true, "localhost/file": true}},
+		{"other host", nil, "/away", map[string]bool{"localhost/away": true, "127.0.0.1/file": false}},
+		{"there and back", nil, "/back", map[string]bool{"localhost/back": true, "127.0.0.1/forth": false, "localhost/file": false}},
+		{"other host, the caller's client", []ossdl.Option{ossdl.WithHTTPClient(lax)}, "/back", map[string]bool{"localhost/back": true, "127.0.0.1/forth": false, "localhost/file": false}},
+		{"new URL of the host", renewed("localhost"), "/old?OSSAccessKeyId=a&Signature=s&Expires=1", map[string]bool{"localhost/file": true}},
+		{"new URL of another host", renewed("127.0.0.1"), "/old?OSSAccessKeyId=a&Signature=s&Expires=1", map[string]bool{"127.0.0.1/file": false}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			mu.Lock()
+			clear(seen)
+			mu.Unlock()
+			path := filepath.Join(t.TempDir(), "file")
+			if _, err := d.DownloadURL(t.Context(), "http://localhost"+port+c.path, path, append(slices.Clip(all), c.opts...)...); err != nil {
+				t.Fatal(err)
+			}
+			if got, err := os.ReadFile(path); err != nil || !bytes.Equal(got, content) {
+				t.Errorf("%d bytes, %v", len(got), err)
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			for at, headers := range seen {
+				want, expected := c.with[at]
+				for _, h := range headers {
+					if !expected || want && !has(h) || !want && !hasNone(h) {
+						t.Errorf("%s was asked with %v", at, h)
+					}
+				}
+			}
+			if len(seen) != len(c.with) {
+				t.Errorf("asked %v, want %v", seen, c.with)
+			}
+		})
+	}
+	mu.Lock()
+	clear(seen)
+	mu.Unlock()
+	_, err := d.DownloadURL(t.Context(), "http://localhost"+port+"/file", filepath.Join(t.TempDir(), "file"))
+	mu.Lock()
+	if err != nil || !hasNone(seen["localhost/file"][0]) {
+		t.Errorf("another call has headers %v, %v", seen, err)
+	}
+	mu.Unlock()
+	var log bytes.Buffer
+	_, err = d.DownloadURL(t.Context(), "http://localhost"+port+"/refused", filepath.Join(t.TempDir(), "file"), append(slices.Clip(all), ossdl.WithLogger(slog.New(slog.NewTextHandler(&log, nil))))...)
+	leaks.NoSecret(t, err, token, referer)
+	if err == nil || strings.Contains(log.String(), "secret") {
+		t.Errorf("got %v, logged %s", err, log.String())
+	}
+	for _, bad := range [][2]string{{"Range", "bytes=0-1"}, {"a b", "very-secret"}, {"Private-Token", "very-secret\r\nHost: h"}, {"Private-Token", ""}} {
+		_, err := d.DownloadURL(t.Context(), "http://localhost"+port+"/file", filepath.Join(t.TempDir(), "file"), ossdl.WithHeader(bad[0], bad[1]))
+		if err == nil || !strings.Contains(err.Error(), "WithHeader") || strings.Contains(err.Error(), "secret") {
+			t.Errorf("%q: got %v", bad, err)
+		}
+	}
+}
+
 // TestLoginPage checks that what a captive portal answers to a signed URL is not the object.
 func TestLoginPage(t *testing.T) {
 	s := harness.NewServer(t)

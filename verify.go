@@ -105,6 +105,8 @@ func (k DifferenceKind) String() string { return string(k) }
 //     inside dir are not followed
 //   - files, links and other things but folders that no object has. Working files in .ossdl are left out
 //
+// With [WithDecryption] the file of an encrypted object is compared with what that decrypts to; without it, with the ciphertext.
+//
 // What [WithInclude], [WithExclude], [WithShard] and [WithKeyRange] leave out is neither compared nor reported, nor is a file whose key
 // would not begin with the prefix. A dir on a case-insensitive file system is treated as such. The call remembers 20 to 40 bytes per object.
 //
@@ -426,15 +428,19 @@ func (v *verification) contentDiffers(ctx context.Context, s *subject, size int6
 		return v.timeDiffers(s, modified), nil
 	}
 	sums, err := v.readFile(ctx, s)
+	stored := sums.crc
+	if err == nil {
+		stored, err = v.storedCRC(ctx, &s.item, sums.crc, sums.size)
+	}
 	switch {
 	case err != nil:
 		return "", err
 	case sums.size != f.Size:
 		return otherSize(sums.size, f.Size), nil
-	case sums.crc != f.CRC && f.Symlink: // the CRC-64 may be that of the link, see compareCRC
+	case stored != f.CRC && f.Symlink: // the CRC-64 may be that of the link, see compareCRC
 		return v.timeDiffers(s, modified), nil
-	case sums.crc != f.CRC:
-		return fmt.Sprintf("CRC-64 is %d, want %d", sums.crc, f.CRC), nil
+	case stored != f.CRC:
+		return fmt.Sprintf("CRC-64 is %d, want %d", stored, f.CRC), nil
 	case s.sha256 != nil && !bytes.Equal(sums.sha256, s.sha256):
 		return fmt.Sprintf("SHA-256 is %x, want %x", sums.sha256, s.sha256), nil
 	}

@@ -10,6 +10,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -21,6 +23,7 @@ import (
 	"github.com/aliyun/aliyun-oss-go-sdk/oss"
 	osscrypto "github.com/aliyun/aliyun-oss-go-sdk/oss/crypto"
 
+	"github.com/ossdl/ossdl"
 	"github.com/ossdl/ossdl/internal/osstest"
 )
 
@@ -249,6 +252,140 @@ func TestEncryptedWithKMS(t *testing.T) {
 	}
 	if got := readBody(t, body); string(got) != "plaintext" {
 		t.Errorf("%q", got)
+	}
+	d, err := ossdl.New(client, ossdl.WithDecryption(cipher))
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := d.Open(t.Context(), "bkt", "k")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := readBody(t, r); string(got) != "plaintext" || !r.Result().Verified {
+		t.Errorf("%q, %+v", got, r.Result())
+	}
+}
+
+// TestDownloadsWhatSDKsEncrypted checks that ossdl decrypts what the encryption clients of both SDKs write, with the master key
+// of either and with the key's PEM file: in parts, over a resume, as a range, in order, and as a prefix.
+func TestDownloadsWhatSDKsEncrypted(t *testing.T) {
+	ctx := t.Context()
+	s, client := startSDKServer(t)
+	plainClient, err := s.Client(oss.AuthVersion(oss.AuthV4))
+	if err != nil {
+		t.Fatal(err)
+	}
+	private, public := rsaKey(t)
+	desc := map[string]string{"b": "2", "a": "1"}
+	v1Cipher, err := osscrypto.CreateMasterRsa(desc, public, private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	v1, err := osscrypto.GetCryptoBucket(plainClient, "bkt", osscrypto.CreateAesCtrCipher(v1Cipher))
+	if err != nil {
+		t.Fatal(err)
+	}
+	v2Cipher, err := cryptov2.CreateMasterRsa(desc, public, private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	v2, err := ossv2.NewEncryptionClient(client, v2Cipher)
+	if err != nil {
+		t.Fatal(err)
+	}
+	content := osstest.Random(1, 2*csePart+17)
+	plain := readBody(t, io.NopCloser(io.NewSectionReader(content, 0, content.Size())))
+	length := int64(len(plain))
+	for key, write := range map[string]func(key string) error{
+		"v1-put": func(key string) error { return v1.PutObject(key, bytes.NewReader(plain), oss.ContentLength(length)) },
+		"v2-put": func(key string) error {
+			_, err := v2.PutObject(ctx, &ossv2.PutObjectRequest{Bucket: ossv2.Ptr("bkt"), Key: ossv2.Ptr(key), Body: bytes.NewReader(plain), ContentLength: &length})
+			return err
+		},
+		"v1-multipart": func(key string) error { return multipartV1(v1, key, plain) },
+		"v2-multipart": func(key string) error { return multipartV2(ctx, v2, key, plain) },
+	} {
+		if err := write(key); err != nil {
+			t.Fatal(key, err)
+		}
+	}
+	s.Put("bkt", "plain", content)
+	keys := []string{"plain", "v1-multipart", "v1-put", "v2-multipart", "v2-put"}
+	pem, err := ossdl.ReadRSAKeys([]byte(private))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, master := range map[string][]ossdl.Unwrapper{"v1": {v1Cipher}, "v2": {v2Cipher}, "PEM": pem} {
+		d, err := ossdl.New(plainClient, ossdl.WithDecryption(master...), ossdl.WithPartSize(10_001), ossdl.WithRetry(ossdl.RetryPolicy{Attempts: 1}))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, key := range keys {
+			t.Run(name+" "+key, func(t *testing.T) { downloadEncrypted(t, s, d, key, plain) })
+		}
+		dir := t.TempDir()
+		res, err := d.DownloadPrefix(ctx, "bkt", "", dir)
+		if err != nil || res.Done != len(keys) || res.Encrypted != 0 || res.Unverified != 0 {
+			t.Errorf("%s: %+v, %v", name, res, err)
+		}
+		for _, key := range keys {
+			if got, err := os.ReadFile(filepath.Join(dir, key)); err != nil || !bytes.Equal(got, plain) {
+				t.Errorf("%s, %s: %d bytes, %v", name, key, len(got), err)
+			}
+		}
+	}
+	t.Run("another key", func(t *testing.T) {
+		private, public := rsaKey(t)
+		other, err := osscrypto.CreateMasterRsa(desc, public, private)
+		if err != nil {
+			t.Fatal(err)
+		}
+		d, err := ossdl.New(plainClient, ossdl.WithDecryption(other))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, key := range keys[1:] {
+			path := filepath.Join(t.TempDir(), "file")
+			res, err := d.Download(ctx, "bkt", key, path)
+			if !errors.Is(err, ossdl.ErrDecryption) || res.Requests != 1 || strings.Contains(err.Error(), private) {
+				t.Errorf("%+v, %v", res, err)
+			}
+			if _, err := os.Lstat(path); err == nil {
+				t.Error("there is a file")
+			}
+		}
+	})
+}
+
+// downloadEncrypted downloads an object to a file, with an interruption, and as a Reader, and parts of it.
+func downloadEncrypted(t *testing.T, s *osstest.Server, d *ossdl.Downloader, key string, plain []byte) {
+	ctx, path := t.Context(), filepath.Join(t.TempDir(), "file")
+	s.OnRequest(func(r *osstest.Request) *osstest.Fault {
+		if r.Start > 100_000 {
+			return osstest.Error(403, "AccessDenied")
+		}
+		return nil
+	})
+	_, err := d.Download(ctx, "bkt", key, path, ossdl.WithConcurrency(1))
+	s.ClearFaults()
+	if err == nil {
+		t.Fatal("the call that was to be interrupted was not")
+	}
+	res, err := d.Download(ctx, "bkt", key, path)
+	if err != nil || !res.Verified || res.Encrypted || res.ResumedBytes == 0 || res.Requests < 5 {
+		t.Errorf("%+v, %v", res, err)
+	}
+	if got, err := os.ReadFile(path); err != nil || !bytes.Equal(got, plain) {
+		t.Errorf("%d bytes, %v", len(got), err)
+	}
+	for _, off := range []int64{0, 1, 16, csePart - 1, csePart + 33} {
+		r, err := d.Open(ctx, "bkt", key, ossdl.WithRange(off, -1))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := readBody(t, r); !bytes.Equal(got, plain[off:]) {
+			t.Errorf("from %d: %d bytes, want %d", off, len(got), len(plain)-int(off))
+		}
 	}
 }
 

@@ -123,6 +123,9 @@ func (s *Server) Append(bucket, key string, more []byte) *Object {
 	return newObject(s.fake.Append(bucket, key, more))
 }
 
+// Restores returns how many restores of the object clients have begun, which is what OSS charges for.
+func (s *Server) Restores(bucket, key string) int { return s.fake.Restores(bucket, key) }
+
 // Restore makes a frozen object readable until expires, whether or not a client has asked for that. It panics if there is no
 // such object.
 func (s *Server) Restore(bucket, key string, expires time.Time) {

@@ -130,6 +130,9 @@ func TestStorageClasses(t *testing.T) {
 	if got, code := get(t, s.Client(), "DeepColdArchive"); string(got) != "DeepColdArchive" {
 		t.Errorf("restored: %q, %s", got, code)
 	}
+	if s.Restores("bkt", "DeepColdArchive") != 1 || s.Restores("bkt", "ColdArchive") != 0 {
+		t.Error("restores are not counted")
+	}
 }
 
 // TestSuspendedVersions checks that a suspended bucket keeps its versions and has one null version.

@@ -1,10 +1,13 @@
 package main
 
 import (
+	"crypto/tls"
 	"errors"
 	"fmt"
+	"net/http"
 	"net/url"
 	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/aliyun/aliyun-oss-go-sdk/oss"
@@ -18,20 +21,26 @@ func (c *command) access() error {
 		return err
 	}
 	if c.endpoint == "" {
-		return errors.New("no endpoint: give -endpoint, set OSS_ENDPOINT or add one to ~/.ossutilconfig, for example https://oss-cn-hangzhou.aliyuncs.com")
+		return errors.New("no endpoint: give --endpoint, set OSS_ENDPOINT or add one to ~/.ossutilconfig, for example https://oss-cn-hangzhou.aliyuncs.com")
 	}
-	u, err := parseEndpoint(c.endpoint)
-	if err != nil {
-		return fmt.Errorf("%s %q: %w", c.endpointBy, c.endpoint, err)
+	for text := range strings.SplitSeq(c.endpoint, ",") {
+		text = strings.TrimSpace(text)
+		u, err := parseEndpoint(text)
+		if err != nil {
+			return fmt.Errorf("%s %q: %w", c.endpointBy, text, err)
+		}
+		if !c.cname && strings.HasPrefix(u.Hostname(), c.source.bucket+".") {
+			return fmt.Errorf("%s %q begins with the bucket: omit that, or give --cname if that is a domain of your own", c.endpointBy, text)
+		}
+		if slices.Contains(c.endpoints, u.String()) {
+			return fmt.Errorf("%s %q: it is given twice", c.endpointBy, text)
+		}
+		c.endpoints = append(c.endpoints, u.String())
+		if c.region == "" {
+			c.region = regionOf(u.Hostname())
+		}
 	}
-	if !c.cname && strings.HasPrefix(u.Hostname(), c.source.bucket+".") {
-		return fmt.Errorf("%s %q begins with the bucket: omit that, or give -cname if that is a domain of your own",
-			c.endpointBy, c.endpoint)
-	}
-	c.endpoint = u.String()
-	if c.region == "" {
-		c.region = regionOf(u.Hostname())
-	}
+	c.endpoint = strings.Join(c.endpoints, ",")
 	if f := c.who.file; c.region == "" && f != nil && f.Region != "" {
 		c.region, c.regionBy = f.Region, f.RegionAt+": region"
 	}
@@ -72,10 +81,10 @@ func regionOf(host string) string {
 	return ""
 }
 
-// client returns a client for the endpoint. It signs with V4 if the region is known, otherwise with V1, and not at all
+// clients returns a client for each endpoint. They sign with V4 if the region is known, otherwise with V1, and not at all
 // without an access key. The HTTP client is the library's, which honours the proxies of the environment.
-func (c *command) client() (*oss.Client, error) {
-	options := []oss.ClientOption{oss.HTTPClient(ossdl.HTTPClient())}
+func (c *command) clients() ([]*oss.Client, error) {
+	options := []oss.ClientOption{oss.HTTPClient(c.httpClient())}
 	if c.region != "" {
 		options = append(options, oss.Region(c.region), oss.AuthVersion(oss.AuthV4))
 	}
@@ -88,5 +97,22 @@ func (c *command) client() (*oss.Client, error) {
 	if c.cname {
 		options = append(options, oss.UseCname(true))
 	}
-	return oss.New(c.endpoint, c.keyID, c.keySecret, options...)
+	var all []*oss.Client
+	for _, endpoint := range c.endpoints {
+		client, err := oss.New(endpoint, c.keyID, c.keySecret, options...)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, client)
+	}
+	return all, nil
+}
+
+// httpClient returns the library's client, which trusts the certificates of --ca as well.
+func (c *command) httpClient() *http.Client {
+	return ossdl.HTTPClient(func(t *http.Transport) {
+		if c.roots != nil {
+			t.TLSClientConfig = &tls.Config{RootCAs: c.roots}
+		}
+	})
 }

@@ -15,15 +15,15 @@ import (
 
 // identity is where the credentials come from, unless OSS_ACCESS_KEY_ID and its companions are set.
 type identity struct {
-	from   string // -credentials; one of identities, "": auto
-	config string // -config; "": the default, if it exists
+	from   string // --credentials; one of identities, "": auto
+	config string // --config; "": the default, if it exists
 	home   string
 
 	file     *credentials.Config   // nil if none was read
 	provider *credentials.Provider // nil: use the keys of the command, if any
 }
 
-// identities are the values of -credentials. Creating a provider makes no request.
+// identities are the values of --credentials. Creating a provider makes no request.
 var identities = []string{"auto", "env", "config", "profile", "ecs", "oidc", "chain", "none"}
 
 var providers = map[string]func() (*credentials.Provider, error){
@@ -99,7 +99,7 @@ func (c *command) readConfig() error {
 	case !wanted && (!useful || path == ""):
 		return nil
 	case path == "":
-		return errors.New("-credentials config: there is no home folder with .ossutilconfig; give -config FILE")
+		return errors.New("--credentials config: there is no home folder with .ossutilconfig; give --config FILE")
 	}
 	file, err := credentials.ReadConfig(path, c.source.bucket)
 	if !wanted && errors.Is(err, fs.ErrNotExist) {
@@ -139,7 +139,7 @@ func (c *command) provide(from func() (*credentials.Provider, error), ask bool) 
 		_, err = c.who.provider.GetCredentialsE()
 	}
 	if err != nil {
-		return fmt.Errorf("-credentials %s: %w", c.who.from, err)
+		return fmt.Errorf("--credentials %s: %w", c.who.from, err)
 	}
 	return nil
 }

@@ -365,17 +365,17 @@ func TestConfigPrecedence(t *testing.T) {
 		"no file":           {testEnv, nil, "https://oss-cn-hangzhou.aliyuncs.com cn-hangzhou id"},
 		"of the bucket":     {home(buckets), nil, "https://oss-cn-chengdu.aliyuncs.com cn-chengdu "},
 	} {
-		got, err := parse(append(c.args, src), c.e.get)
+		got, err := parse(t.Context(), append(c.args, src), c.e.get)
 		if s := got.endpoint + " " + got.region + " " + got.keyID; err != nil || s != c.want {
 			t.Errorf("%s: got %q, %v; want %q", name, s, err, c.want)
 		}
 	}
-	if got, err := parse([]string{"-config", buckets, "oss://third/key"}, env{}.get); err != nil || got.endpoint != "https://dl.example.com" || !got.cname {
+	if got, err := parse(t.Context(), []string{"-config", buckets, "oss://third/key"}, env{}.get); err != nil || got.endpoint != "https://dl.example.com" || !got.cname {
 		t.Errorf("domain of a bucket: got %q, %t, %v", got.endpoint, got.cname, err)
 	}
 }
 
-// TestMalformedConfigFile checks that a mistake in the file is reported with its line number, before any request, and
+// TestMalformedConfigFile checks that a mistake in the file is reported with its section or its line number, before any request, and
 // without the line itself.
 func TestMalformedConfigFile(t *testing.T) {
 	s := newServer(t)
@@ -385,18 +385,20 @@ func TestMalformedConfigFile(t *testing.T) {
 		lines      []string
 	}{
 		{"no assignment", ":3: neither a section nor NAME = VALUE; expected [Credentials]", []string{"[Credentials]", "accessKeyID=x", "accessKeySecret secret-1"}},
-		{"no section", ":1: stands before the first section; expected [Credentials]", []string{"accessKeySecret=secret-1"}},
+		{"no section", ": a line stands before the first section; expected [Credentials]", []string{"accessKeySecret=secret-1"}},
 		{"open section", ":1: a section is [NAME]", []string{"[Credentials", "accessKeySecret=secret-1"}},
-		{"twice", ":3: the same name as in ", []string{"[Credentials]", "accessKeySecret=secret-1", "AccessKeySecret=secret-2"}},
-		{"half a pair", ":2: accessKeyID without accessKeySecret; expected", []string{"[Credentials]", "accessKeyID=secret-1"}},
-		{"other half", ":2: accessKeySecret without accessKeyID; expected", []string{"[Credentials]", "accessKeySecret=secret-1"}},
-		{"token alone", ":2: stsToken without", []string{"[Credentials]", "stsToken=token-1"}},
-		{"two words", ":3: the value is not one word", []string{"[Credentials]", "accessKeyID=x", "accessKeySecret=secret-1 # mine"}},
+		{"twice", " [Credentials]: accessKeySecret stands there twice; expected", []string{"[Credentials]", "accessKeySecret=secret-1", "AccessKeySecret=secret-2"}},
+		{"half a pair", " [Credentials]: accessKeyID without accessKeySecret; expected", []string{"[Credentials]", "accessKeyID=secret-1"}},
+		{"other half", " [Credentials]: accessKeySecret without accessKeyID; expected", []string{"[Credentials]", "accessKeySecret=secret-1"}},
+		{"token alone", " [Credentials]: stsToken without", []string{"[Credentials]", "stsToken=token-1"}},
+		{"two words", " [Credentials]: the value of accessKeySecret is not one word", []string{"[Credentials]", "accessKeyID=x", "accessKeySecret=secret-1 # mine"}},
 		{"not text", ":1: neither", []string{"\x00\x01secret-1"}},
-		{"endpoint", `:2: endpoint "ftp://a.b": expected a host`, []string{"[Credentials]", "endpoint=ftp://a.b", "accessKeyID=x", "accessKeySecret=secret-1"}},
-		{"region", `:3: region "Hang_zhou"`, []string{"[default]", "endpoint=a.b", "region=Hang_zhou"}},
-		{"mode", ":2: mode EcsRamRole: give -credentials ecs", []string{"[default]", "mode=EcsRamRole"}},
-		{"other mode", ":2: of the modes AK, StsToken and Anonymous are read", []string{"[default]", "mode=Process"}},
+		{"endpoint", ` [Credentials]: endpoint "ftp://a.b": expected a host`, []string{"[Credentials]", "endpoint=ftp://a.b", "accessKeyID=x", "accessKeySecret=secret-1"}},
+		{"region", ` [default]: region "Hang_zhou"`, []string{"[default]", "endpoint=a.b", "region=Hang_zhou"}},
+		{"mode", " [default]: mode EcsRamRole: give --credentials ecs", []string{"[default]", "mode=EcsRamRole"}},
+		{"other mode", " [default]: of the modes AK, StsToken and Anonymous are read", []string{"[default]", "mode=Process"}},
+		{"no name", ":2: neither", []string{"[Credentials]", "=secret-1"}},
+		{"open quotes", ": neither", []string{"[Credentials]", "accessKeySecret=`secret-1", "secret-2"}},
 		{"too long", " is longer than", []string{strings.Repeat("# secret-1\n", 1<<17)}},
 	} {
 		path := configFile(t, c.lines...)
@@ -413,7 +415,7 @@ func TestMalformedConfigFile(t *testing.T) {
 	for _, c := range [][]string{
 		{"-config", filepath.Join(t.TempDir(), "missing"), "missing"},
 		{"-config", t.TempDir(), "directory"},
-		{"-credentials", "config", "-config FILE"},
+		{"-credentials", "config", "--config FILE"},
 		{"-credentials", "key", "auto, env, config, profile, ecs, oidc, chain, none"},
 	} {
 		r := runHere(t.Context(), place(s), c[0], c[1], "oss://bucket/key", t.TempDir())

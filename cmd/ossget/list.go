@@ -20,13 +20,13 @@ var errBadList = errors.New("not a key")
 // maxLine is the length of the longest line that is read, in bytes. No key is nearly as long.
 const maxLine = 64 << 10
 
-// downloadList downloads the objects whose keys -files-from lists.
+// downloadList downloads the objects whose keys --files-from lists.
 func (c command) downloadList(ctx context.Context, d *ossdl.Downloader, opts []ossdl.Option) (*ossdl.PrefixResult, error) {
 	in := os.Stdin
 	if c.filesFrom != stdoutName {
 		f, err := os.Open(c.filesFrom)
 		if err != nil {
-			return nil, usageError{fmt.Errorf("-files-from: %w", err)}
+			return nil, usageError{fmt.Errorf("--files-from: %w", err)}
 		}
 		defer f.Close()
 		in = f

@@ -5,17 +5,17 @@
 //	go install github.com/ossdl/ossdl/cmd/ossget@latest
 //	ossget [flags] SOURCE [DEST]
 //
-// Run ossget -h for the flags, the environment and the exit codes, and ossget -version for the installed version.
+// Run ossget -h for the flags, the environment and the exit codes, and ossget --version for the installed version.
 package main
 
 import (
 	"context"
 	"errors"
-	"flag"
 	"fmt"
 	"io"
 	"io/fs"
 	"log"
+	"log/slog"
 	"net/http"
 	"os"
 	"os/signal"
@@ -25,6 +25,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/spf13/cobra"
 
 	"github.com/ossdl/ossdl"
 	"github.com/ossdl/ossdl/cmd/ossget/internal/bar"
@@ -37,6 +39,7 @@ var prepare = credentials.Prepare
 func main() {
 	prepare(http.DefaultTransport.(*http.Transport)) // only credentials-go uses it
 	log.SetOutput(io.Discard)                        // net/http logs there what a server sends without a request
+	cobra.MousetrapHelpText = ""                     // on Windows cobra would wait if it took the desktop for the parent
 	ctx := interruptible()
 	os.Exit(run(ctx, os.Args[1:], os.Getenv, os.Stdout, os.Stderr))
 }
@@ -71,28 +74,41 @@ func signals() []os.Signal {
 // run executes the command and returns its exit code.
 func run(ctx context.Context, args []string, getenv func(string) string, stdout, stderr io.Writer) int {
 	defer holdBrokenPipe()()
-	c, err := parse(args, getenv)
-	if errors.Is(err, flag.ErrHelp) {
-		return write(stdout, stderr, usage)
+	c, err := parse(ctx, args, getenv)
+	if c.text != "" {
+		return write(stdout, stderr, c.text)
 	}
-	if c.version {
-		return write(stdout, stderr, version())
+	reports := stdout
+	if c.task == taskStdout {
+		reports = stderr // standard output is for the object alone
 	}
 	var o outcome
-	if err != nil {
+	switch {
+	case errors.Is(err, context.Canceled): // while it waited for standard input
+		o = outcome{err: err, interrupted: true, signal: signalOf(ctx)}
+	case err != nil:
 		o = outcome{err: usageError{err}}
-	} else {
-		o = c.download(ctx, stdout, stderr)
+	case c.task.looks():
+		o = c.look(ctx, stdout)
+	default:
+		o = c.download(ctx, stdout, stderr, reports)
 	}
 	o.print(stderr, c.quiet)
 	code := o.exitCode()
+	if c.metrics != "" {
+		if err := writeMetrics(c.metrics, c.metricsOf(o)); err != nil {
+			fmt.Fprintln(stderr, "ossget: --metrics:", err)
+			code = max(code, exitFailed)
+		}
+	}
 	if !c.json {
 		return code
 	}
-	if c.task == taskStdout {
-		stdout = stderr // standard output is for the object alone
+	line := o.json()
+	if c.events {
+		line = o.event()
 	}
-	if untold := write(stdout, stderr, o.json()); code == exitDone {
+	if untold := write(reports, stderr, line); code == exitDone {
 		return untold
 	}
 	return code
@@ -113,46 +129,29 @@ func write(stdout, stderr io.Writer, s string) int {
 	return exitDone
 }
 
-// download runs the download and shows its progress.
-func (c command) download(ctx context.Context, stdout, stderr io.Writer) outcome {
-	o := outcome{task: c.task, path: c.dest, dryRun: c.dryRun}
+// download runs the download and shows its progress. What happens is reported to reports, if that is asked for.
+func (c command) download(ctx context.Context, stdout, stderr, reports io.Writer) outcome {
+	o := c.newOutcome()
 	interrupt := ctx
-	if c.timeout > 0 {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeoutCause(ctx, c.timeout, timeoutError{c.timeout})
-		defer cancel()
-	}
+	ctx, cancel := c.within(ctx)
+	defer cancel()
 	d, err := c.downloader(ctx)
 	if err != nil {
-		ended := ctx.Err() != nil && errors.Is(err, ctx.Err())
-		o.interrupted, o.signal = ended && interrupt.Err() != nil, signalOf(interrupt)
-		if o.err = err; !ended && !errors.Is(err, credentials.ErrUnavailable) {
-			o.err = usageError{err}
-		}
-		return o
+		return o.without(ctx, interrupt, err)
 	}
+	ctx, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
 	if c.quiet || c.dryRun {
 		stderr = io.Discard
 	}
 	b := bar.New(stderr, c.title())
-	opts := append(c.call, ossdl.WithProgress(func(p ossdl.Progress) {
-		for i := range p.Objects {
-			p.Objects[i].Key = strings.TrimPrefix(p.Objects[i].Key, c.source.key) // all of them have it, and so does the title
-		}
-		b.Update(p)
-	}))
-	if c.mkdir && !c.task.many() { // those make it anyway
-		opts = append(opts, ossdl.WithMkdirAll())
+	var told *events
+	if c.events {
+		told = newEvents(c, reports, stop)
 	}
-	end := func(err error) error { return err }
-	if c.dryRun {
-		var stop context.CancelCauseFunc
-		ctx, stop = context.WithCancelCause(ctx)
-		defer stop(nil)
-		p := newPlan(stdout, c.json, stop)
-		opts, end = append(opts, ossdl.WithDryRun(), ossdl.WithObjectResult(p.add)), p.end
-	}
+	opts, end := c.reporting(b, told, stdout, stop)
 	o.noFolder = c.missingFolder()
+	told.start(c)
 	began := time.Now()
 	switch c.task {
 	case taskFile:
@@ -164,7 +163,7 @@ func (c command) download(ctx context.Context, stdout, stderr io.Writer) outcome
 	case taskList:
 		o.prefix, o.err = c.downloadList(ctx, d, opts)
 	case taskVerify, taskVerifyManifest:
-		o.compared, o.err = c.compare(ctx, d, stdout, opts)
+		o.compared, o.err = c.compare(ctx, d, stdout, told, opts)
 	case taskPrefix:
 		o.prefix, o.err = d.DownloadPrefix(ctx, c.source.bucket, c.source.key, c.dest, opts...)
 	}
@@ -177,25 +176,82 @@ func (c command) download(ctx context.Context, stdout, stderr io.Writer) outcome
 	b.Close()
 	last := b.Latest()
 	if c.task == taskStdout && o.result == nil && last.Requests > 0 {
-		o.result = &ossdl.Result{Path: c.dest, Requests: last.Requests, Retries: last.Retries, Duration: took}
+		o.result = &ossdl.Result{Path: c.dest, Bucket: o.bucket, Key: o.key, Requests: last.Requests, Retries: last.Retries, Duration: took}
 	}
 	o.anew = c.task == taskStdout || c.task.verifies() || c.noCheckpoint || errors.Is(o.err, ossdl.ErrObjectChanged) || errors.Is(o.err, ossdl.ErrChecksum)
 	if o.err != nil && !o.anew {
 		o.kept = last.Done
 	}
 	o.interrupted, o.signal = o.err != nil && interrupt.Err() != nil, signalOf(interrupt)
+	if !c.task.folder() {
+		told.only(o)
+		o.err = told.end(o.err)
+	}
 	return o
 }
 
-// timeoutError ends a download that takes longer than -timeout allows.
+// reporting returns the options of the call, among them those that report what happens, and what turns the error of the call into
+// the one to report. The call ends if nobody reads what a dry run or the events say.
+func (c command) reporting(b *bar.Bar, told *events, stdout io.Writer, stop context.CancelCauseFunc) (opts []ossdl.Option, end func(error) error) {
+	opts = append(c.call, ossdl.WithProgress(func(p ossdl.Progress) {
+		for i := range p.Objects {
+			p.Objects[i].Key = strings.TrimPrefix(p.Objects[i].Key, c.source.key) // all of them have it, and so does the title
+		}
+		b.Update(p)
+		told.update(p)
+	}))
+	if c.mkdir && !c.task.many() { // those make it anyway
+		opts = append(opts, ossdl.WithMkdirAll())
+	}
+	if c.dryRun {
+		opts = append(opts, ossdl.WithDryRun())
+	}
+	switch {
+	case told != nil:
+		opts = append(opts, ossdl.WithLogger(slog.New(noticer{events: told})))
+		if c.task.many() {
+			opts = append(opts, ossdl.WithObjectResult(told.object))
+		}
+		return opts, told.end
+	case c.dryRun:
+		p := newPlan(stdout, c.json, stop)
+		return append(opts, ossdl.WithObjectResult(p.add)), p.end
+	}
+	return opts, func(err error) error { return err }
+}
+
+// newOutcome returns the outcome of a command that has not done anything yet.
+func (c command) newOutcome() outcome {
+	return outcome{task: c.task, path: c.dest, bucket: c.source.bucket, key: c.source.key, dryRun: c.dryRun, about: c.circumstances()}
+}
+
+// within returns a context that ends with --timeout.
+func (c command) within(ctx context.Context) (context.Context, context.CancelFunc) {
+	if c.timeout == 0 {
+		return ctx, func() {}
+	}
+	return context.WithTimeoutCause(ctx, c.timeout, timeoutError{c.timeout})
+}
+
+// without is the outcome if there is no Downloader because of err.
+func (o outcome) without(ctx, interrupt context.Context, err error) outcome {
+	ended := ctx.Err() != nil && errors.Is(err, ctx.Err())
+	o.interrupted, o.signal = ended && interrupt.Err() != nil, signalOf(interrupt)
+	if o.err = err; !ended && !errors.Is(err, credentials.ErrUnavailable) {
+		o.err = usageError{err}
+	}
+	return o
+}
+
+// timeoutError ends a download that takes longer than --timeout allows.
 type timeoutError struct{ after time.Duration }
 
-func (e timeoutError) Error() string { return fmt.Sprintf("not done after %v (-timeout)", e.after) }
+func (e timeoutError) Error() string { return fmt.Sprintf("not done after %v (--timeout)", e.after) }
 
 // Is lets it count as the end of a context's time.
 func (e timeoutError) Is(target error) bool { return target == context.DeadlineExceeded }
 
-// missingFolder returns the folder of DEST if it is missing and -mkdir would have made it.
+// missingFolder returns the folder of DEST if it is missing and --mkdir would have made it.
 func (c command) missingFolder() string {
 	if c.mkdir || c.task != taskFile && c.task != taskURL {
 		return ""
@@ -219,17 +275,26 @@ func signalOf(ctx context.Context) os.Signal {
 // downloader returns a Downloader. It has a client of the SDK unless the source is a URL, which includes its own
 // authorization, and one for the comparison with a manifest has none.
 func (c command) downloader(ctx context.Context) (*ossdl.Downloader, error) {
-	if c.url != "" || c.task == taskVerifyManifest {
+	if c.task == taskVerifyManifest {
 		return ossdl.New(nil, c.shared...)
+	}
+	if c.url != "" {
+		return ossdl.New(nil, append(c.shared, ossdl.WithHTTPClient(c.httpClient()))...)
+	}
+	if c.roots != nil && c.who.provider != nil {
+		credentials.Trust(http.DefaultTransport.(*http.Transport), c.roots)
 	}
 	if err := c.who.answers(ctx); err != nil {
 		return nil, err
 	}
-	client, err := c.client()
+	clients, err := c.clients()
 	if err != nil {
 		return nil, err
 	}
-	return ossdl.New(client, c.shared...)
+	if len(clients) > 1 {
+		c.shared = append(c.shared, ossdl.WithFallback(clients[1:]...))
+	}
+	return ossdl.New(clients[0], c.shared...)
 }
 
 // title returns the name under which the progress is shown.

@@ -118,7 +118,12 @@ func TestRoleOfAPodIsRenewedInTheMiddle(t *testing.T) {
 	s.Put("bucket", "key", content)
 	file := filepath.Join(t.TempDir(), "token")
 	write := func(pod string) {
-		if err := os.WriteFile(file, []byte(pod), 0o600); err != nil {
+		// By a rename, as kubelet does it: the process must not read half of it.
+		err := os.WriteFile(file+".new", []byte(pod), 0o600)
+		if err == nil {
+			err = os.Rename(file+".new", file)
+		}
+		if err != nil {
 			t.Error(err)
 		}
 	}

@@ -60,7 +60,7 @@ func TestTimeoutWhileKeysAreAsked(t *testing.T) {
 		"ALIBABA_CLOUD_OIDC_PROVIDER_ARN": "acs:ram::1:oidc-provider/ack", "ALIBABA_CLOUD_OIDC_TOKEN_FILE": token,
 	}
 	r := runAsProcess(t, e, "-json", "-timeout", "100ms", "-endpoint", "https://oss.test", "-credentials", "oidc", "oss://bkt/key", filepath.Join(t.TempDir(), "file"))
-	if r.exit != exitFailed || !strings.Contains(r.stdout, `"code":"Timeout"`) || !strings.Contains(r.stderr, "not done after 100ms (-timeout)") {
+	if r.exit != exitFailed || !strings.Contains(r.stdout, `"code":"Timeout"`) || !strings.Contains(r.stderr, "not done after 100ms (--timeout)") {
 		t.Errorf("%+v", r)
 	}
 }

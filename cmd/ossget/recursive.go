@@ -55,6 +55,12 @@ func (o outcome) prefixLine() string {
 		s += fmt.Sprintf(", %s of it from an earlier run", bar.Bytes(p.ResumedBytes))
 	}
 	s += requestsMade(p.Requests, p.Retries)
+	if p.Restored > 0 {
+		s += fmt.Sprintf("; %d restores asked for", p.Restored)
+	}
+	if p.Restoring > 0 {
+		s += fmt.Sprintf("; %d still thaw", p.Restoring)
+	}
 	if p.Deleted > 0 {
 		s += fmt.Sprintf("; %d without a key deleted", p.Deleted)
 	}
@@ -103,7 +109,7 @@ func (o outcome) dryRunLine() string {
 	return s
 }
 
-// prefixReport is the line of -json for a prefix.
+// prefixReport is the line of --json for a prefix.
 type prefixReport struct {
 	Path            string       `json:"path"`
 	Done            int          `json:"done"`
@@ -117,8 +123,10 @@ type prefixReport struct {
 	DownloadedBytes int64        `json:"downloadedBytes"`
 	Requests        int          `json:"requests"`
 	Retries         int          `json:"retries"`
-	Deleted         int          `json:"deleted"` // files without a key
-	DryRun          bool         `json:"dryRun"`  // nothing was done: the counts are of what would be
+	Restored        int          `json:"restored"`  // archived objects whose restore was asked for
+	Restoring       int          `json:"restoring"` // archived objects that still thaw
+	Deleted         int          `json:"deleted"`   // files without a key
+	DryRun          bool         `json:"dryRun"`    // nothing was done: the counts are of what would be
 	Seconds         float64      `json:"seconds"`
 	Failures        []keyFailure `json:"failures"` // the first ones only
 	*Failure
@@ -138,11 +146,10 @@ func (o outcome) prefixReport() prefixReport {
 	r.Done, r.Skipped, r.Failed = o.prefix.Done, o.prefix.Skipped, o.prefix.Failed
 	r.Bytes, r.NotDurable, r.Encrypted = o.prefix.Bytes, o.prefix.NotDurable, o.prefix.Encrypted
 	r.Unverified, r.ResumedBytes, r.DownloadedBytes = o.prefix.Unverified, o.prefix.ResumedBytes, o.prefix.DownloadedBytes
-	r.Deleted = o.prefix.Deleted
+	r.Deleted, r.Restored, r.Restoring = o.prefix.Deleted, o.prefix.Restored, o.prefix.Restoring
 	r.Requests, r.Retries = o.prefix.Requests, o.prefix.Retries
 	for _, f := range o.prefix.Failures {
-		word, _ := o.kindOf(f.Err)
-		r.Failures = append(r.Failures, keyFailure{f.Key, *failureOf(f.Err, word)})
+		r.Failures = append(r.Failures, keyFailure{f.Key, *o.failureOf(f.Err)})
 	}
 	return r
 }

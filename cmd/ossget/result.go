@@ -9,6 +9,7 @@ import (
 	"io"
 	"net/http"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -28,6 +29,7 @@ const (
 	exitFailed      = 1 // the same command resumes later
 	exitUsage       = 2
 	exitHopeless    = 3 // the same command fails again
+	exitRestoring   = 4 // --restore-only: objects still thaw
 	exitHangup      = 129
 	exitInterrupted = 130
 	exitTerminated  = 143
@@ -43,11 +45,14 @@ func (e usageError) Unwrap() error { return e.error }
 type outcome struct {
 	task        task
 	path        string
+	bucket, key string              // what was asked for
 	noFolder    string              // the folder of path, if that is missing and could have been made
 	result      *ossdl.Result       // nil if no request was made
 	prefix      *ossdl.PrefixResult // the same, for a prefix
 	dryRun      bool
 	compared    *ossdl.VerifyResult // nil unless a folder was compared
+	listed      listing             // by ls
+	about       circumstances
 	seconds     float64
 	err         error
 	kept        int64 // bytes that the same command will not fetch again
@@ -75,18 +80,20 @@ var kinds = []struct {
 	word string
 	exit int
 }{
-	{credentials.ErrUnavailable, "NoCredentials", exitFailed},
-	{ossdl.ErrExpired, "Expired", exitFailed},
-	{ossdl.ErrInUse, "InUse", exitFailed},
-	{ossdl.ErrNoSpace, "NoSpace", exitFailed},
-	{ossdl.ErrObjectChanged, "ObjectChanged", exitFailed},
-	{ossdl.ErrNotFound, "NotFound", exitHopeless},
-	{ossdl.ErrArchived, "Archived", exitHopeless},
-	{ossdl.ErrRange, "RangeRefused", exitHopeless},
-	{ossdl.ErrChecksum, "ChecksumMismatch", exitHopeless},
-	{ossdl.ErrTooLarge, "TooLarge", exitHopeless},
-	{errBadList, "BadList", exitHopeless},
-	{errors.ErrUnsupported, "Local", exitHopeless}, // by the file system of the destination
+	{credentials.ErrUnavailable, codeNoCredentials, exitFailed},
+	{ossdl.ErrExpired, codeExpired, exitFailed},
+	{ossdl.ErrInUse, codeInUse, exitFailed},
+	{ossdl.ErrNoSpace, codeNoSpace, exitFailed},
+	{ossdl.ErrObjectChanged, codeObjectChanged, exitFailed},
+	{ossdl.ErrNotFound, codeNotFound, exitHopeless},
+	{ossdl.ErrRestoring, codeRestoring, exitRestoring},
+	{ossdl.ErrDecryption, codeDecryption, exitHopeless},
+	{ossdl.ErrArchived, codeArchived, exitHopeless},
+	{ossdl.ErrRange, codeRangeRefused, exitHopeless},
+	{ossdl.ErrChecksum, codeChecksumMismatch, exitHopeless},
+	{ossdl.ErrTooLarge, codeTooLarge, exitHopeless},
+	{errBadList, codeBadList, exitHopeless},
+	{errors.ErrUnsupported, codeLocal, exitHopeless}, // by the file system of the destination
 }
 
 // kind returns the exit code and a stable word. The word is for errors without a code of the service.
@@ -96,18 +103,18 @@ func (o outcome) kind() (word string, exit int) {
 	case o.err == nil:
 		return "", exitDone
 	case errors.As(o.err, &usage):
-		return "Usage", exitUsage
+		return codeUsage, exitUsage
 	case o.wasInterrupted():
-		return "Interrupted", o.interruptedExit()
+		return codeInterrupted, o.interruptedExit()
 	case errors.Is(o.err, errBrokenPipe):
-		return "BrokenPipe", exitBrokenPipe
+		return codeBrokenPipe, exitBrokenPipe
 	case o.task.verifies():
 		return o.verifyKind()
 	case o.someFailed():
 		if o.allFinal() {
-			return "SomeFailed", exitHopeless
+			return codeSomeFailed, exitHopeless
 		}
-		return "SomeFailed", exitFailed
+		return codeSomeFailed, exitFailed
 	}
 	return o.kindOf(o.err)
 }
@@ -118,7 +125,7 @@ func (o outcome) kindOf(err error) (word string, exit int) {
 	var service oss.ServiceError
 	var timeout timeoutError
 	if errors.As(err, &timeout) {
-		return "Timeout", exitFailed
+		return codeTimeout, exitFailed
 	}
 	for _, k := range kinds {
 		if errors.Is(err, k.err) {
@@ -126,33 +133,30 @@ func (o outcome) kindOf(err error) (word string, exit int) {
 		}
 	}
 	if o.result == nil && o.prefix == nil && o.compared == nil {
-		return "Local", exitHopeless // the destination or the checkpoint's folder cannot be used: no request was made yet
+		return codeLocal, exitHopeless // the destination or the checkpoint's folder cannot be used: no request was made yet
 	}
 	if !errors.As(err, &service) || service.StatusCode < 400 {
-		return "Failed", exitFailed
+		return codeFailed, exitFailed
 	}
 	status := "HTTP" + strconv.Itoa(service.StatusCode)
 	switch {
-	case service.Code == requestTimeout || service.StatusCode == http.StatusRequestTimeout:
-		return requestTimeout, exitFailed
+	case service.Code == codeRequestTimeout || service.StatusCode == http.StatusRequestTimeout:
+		return codeRequestTimeout, exitFailed
 	case !refused(service):
 		return status, exitFailed
 	case service.Code != "":
 		return service.Code, exitHopeless
 	case service.StatusCode == http.StatusForbidden:
-		return "AccessDenied", exitHopeless
+		return codeAccessDenied, exitHopeless
 	}
 	return status, exitHopeless
 }
-
-// requestTimeout is OSS's code for a request that came too slowly, with the status 400. It is about the network.
-const requestTimeout = "RequestTimeout"
 
 // refused reports whether the same request would get the same answer again.
 func refused(answer oss.ServiceError) bool {
 	status := answer.StatusCode
 	return status >= 400 && status < 500 && status != http.StatusRequestTimeout && status != http.StatusTooManyRequests &&
-		answer.Code != requestTimeout
+		answer.Code != codeRequestTimeout
 }
 
 func (o outcome) exitCode() int {
@@ -163,7 +167,7 @@ func (o outcome) exitCode() int {
 // print writes the outcome in one line, and one line for each object of a prefix that failed. Names are made printable. A
 // broken pipe is not reported.
 func (o outcome) print(w io.Writer, quiet bool) {
-	if quiet && o.err == nil || errors.Is(o.err, errBrokenPipe) {
+	if o.err == nil && (quiet || o.task == taskStat) || errors.Is(o.err, errBrokenPipe) {
 		return
 	}
 	if o.someFailed() {
@@ -178,13 +182,16 @@ func (o outcome) print(w io.Writer, quiet bool) {
 // line describes the outcome in one line.
 func (o outcome) line() string {
 	if o.prefix != nil {
-		return "ossget: " + o.prefixLine()
+		return o.hinted("ossget: " + o.prefixLine())
 	}
 	if o.compared != nil {
-		return "ossget: " + o.verifyLine()
+		return o.hinted("ossget: " + o.verifyLine())
+	}
+	if o.task == taskLs && o.err == nil {
+		return fmt.Sprintf("ossget: oss://%s/%s: %d objects, %s", o.bucket, o.key, o.listed.Objects, bar.Bytes(o.listed.Bytes))
 	}
 	continues := "; the same command continues"
-	if o.anew {
+	if o.anew || o.task.looks() {
 		continues = ""
 	}
 	if o.kept > 0 {
@@ -196,11 +203,11 @@ func (o outcome) line() string {
 	case o.wasInterrupted():
 		return "ossget: interrupted" + continues
 	case exit == exitFailed && o.kept > 0:
-		return "ossget: " + oneLine(o.err) + continues
+		return o.hinted("ossget: " + oneLine(o.err) + continues)
 	case o.noFolder != "":
-		return "ossget: " + oneLine(o.err) + "; -mkdir makes the folder"
+		return "ossget: " + oneLine(o.err) + "; --mkdir makes the folder"
 	default:
-		return "ossget: " + oneLine(o.err)
+		return o.hinted("ossget: " + oneLine(o.err))
 	}
 }
 
@@ -227,20 +234,25 @@ func (o outcome) summary() string {
 	return s
 }
 
-// report is the line of -json. Scripts rely on the names and their meanings.
+// report describes one object, in the line of --json and in the events. Scripts rely on the names and their meanings.
 type report struct {
-	Path            string  `json:"path"`
-	Size            int64   `json:"size"`
-	ETag            string  `json:"etag"`
-	CRC64           string  `json:"crc64"` // decimal: not every parser reads so large a number exactly
-	Verified        bool    `json:"verified"`
-	Durable         bool    `json:"durable"`
-	Encrypted       bool    `json:"encrypted"`
-	ResumedBytes    int64   `json:"resumedBytes"`
-	DownloadedBytes int64   `json:"downloadedBytes"`
-	Requests        int     `json:"requests"`
-	Retries         int     `json:"retries"`
-	Seconds         float64 `json:"seconds"`
+	Path            string    `json:"path"`
+	Bucket          string    `json:"bucket"`
+	Key             string    `json:"key"`
+	VersionID       string    `json:"versionId"`
+	ETag            string    `json:"etag"`
+	Size            int64     `json:"size"`
+	CRC64           string    `json:"crc64"` // decimal: not every parser reads so large a number exactly
+	Verified        bool      `json:"verified"`
+	Durable         bool      `json:"durable"`
+	Encrypted       bool      `json:"encrypted"`
+	Skipped         bool      `json:"skipped"`
+	ResumedBytes    int64     `json:"resumedBytes"`
+	DownloadedBytes int64     `json:"downloadedBytes"`
+	Requests        int       `json:"requests"`
+	Retries         int       `json:"retries"`
+	Seconds         float64   `json:"seconds"`
+	LastModified    time.Time `json:"lastModified,omitzero"`
 	*Failure
 }
 
@@ -249,6 +261,8 @@ type Failure struct {
 	Error     string `json:"error"`
 	Code      string `json:"code"`
 	RequestID string `json:"requestId"`
+	ExitCode  int    `json:"exitCode"`
+	Retryable bool   `json:"retryable"` // the same command may succeed
 }
 
 func (o outcome) json() string {
@@ -258,17 +272,49 @@ func (o outcome) json() string {
 	if o.task.verifies() {
 		return oneJSON(o.verifyReport())
 	}
+	if o.task == taskLs {
+		o.listed.Bucket, o.listed.Prefix, o.listed.Seconds, o.listed.Failure = o.bucket, o.key, o.seconds, o.failure()
+		return oneJSON(o.listed)
+	}
+	if o.task == taskStat && o.err == nil {
+		return "" // it was printed
+	}
+	return oneJSON(o.report())
+}
+
+// event is the line of json as the last event.
+func (o outcome) event() string {
+	switch {
+	case o.task.many():
+		return eventLine(eventDone, o.prefixReport())
+	case o.task.verifies():
+		return eventLine(eventDone, o.verifyReport())
+	}
+	return eventLine(eventDone, o.report())
+}
+
+// report describes the outcome for a single object.
+func (o outcome) report() report {
 	r := o.result
 	if r == nil {
-		r = &ossdl.Result{Path: o.path}
+		r = &ossdl.Result{Path: o.path, Bucket: o.bucket, Key: o.key}
 	}
-	line := report{
-		Path: r.Path, Size: r.Size, ETag: r.ETag, CRC64: strconv.FormatUint(r.CRC64, 10),
+	return report{
+		Path: r.Path, Bucket: r.Bucket, Key: r.Key, VersionID: r.VersionID, ETag: r.ETag, Size: r.Size, CRC64: strconv.FormatUint(r.CRC64, 10),
 		Verified: r.Verified, Durable: r.Durable, Encrypted: r.Encrypted,
 		ResumedBytes: r.ResumedBytes, DownloadedBytes: r.DownloadedBytes, Requests: r.Requests, Retries: r.Retries,
-		Seconds: r.Duration.Seconds(), Failure: o.failure(),
+		Seconds: r.Duration.Seconds(), LastModified: r.LastModified, Failure: o.failure(),
 	}
-	return oneJSON(line)
+}
+
+// reportOf describes one object of many.
+func reportOf(r ossdl.ObjectResult) report {
+	return report{
+		Path: r.Path, Key: r.Key, VersionID: r.VersionID, ETag: r.ETag, Size: r.Size, CRC64: strconv.FormatUint(r.CRC64, 10),
+		Verified: r.Verified, Durable: r.Durable, Encrypted: r.Encrypted, Skipped: r.Status == ossdl.ObjectSkipped,
+		ResumedBytes: r.ResumedBytes, DownloadedBytes: r.DownloadedBytes, Requests: r.Requests, Retries: r.Retries,
+		Seconds: r.Duration.Seconds(), LastModified: r.LastModified,
+	}
 }
 
 // oneJSON encodes a value as one line.
@@ -305,16 +351,22 @@ func (o outcome) failure() *Failure {
 	if o.err == nil {
 		return nil
 	}
-	word, _ := o.kind()
+	code, exit := o.kind()
+	f := newFailure(o.err, code, exit)
 	if o.wasInterrupted() || o.someFailed() {
-		return &Failure{Error: oneLine(o.err), Code: word} // not from an answer
+		f.RequestID = "" // not from an answer
 	}
-	return failureOf(o.err, word)
+	return f
 }
 
-// failureOf uses the service's own code, if there is one.
-func failureOf(err error, word string) *Failure {
-	f := &Failure{Error: oneLine(err), Code: word}
+// failureOf describes the error of one object.
+func (o outcome) failureOf(err error) *Failure {
+	code, exit := o.kindOf(err)
+	return newFailure(err, code, exit)
+}
+
+func newFailure(err error, code string, exit int) *Failure {
+	f := &Failure{Error: oneLine(err), Code: code, ExitCode: exit, Retryable: !slices.Contains([]int{exitUsage, exitHopeless}, exit)}
 	var service oss.ServiceError
 	if errors.As(err, &service) {
 		f.RequestID = service.RequestID

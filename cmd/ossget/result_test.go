@@ -135,13 +135,14 @@ func TestNothingContinuesWithoutACheckpoint(t *testing.T) {
 }
 
 func TestJSONHasTheNamedFieldsAndNoOther(t *testing.T) {
-	names := []string{"path", "size", "etag", "crc64", "verified", "durable", "encrypted", "resumedBytes", "downloadedBytes", "requests", "retries", "seconds"}
+	names := []string{"path", "bucket", "key", "versionId", "etag", "size", "crc64", "verified", "durable", "encrypted", "skipped", "resumedBytes",
+		"downloadedBytes", "requests", "retries", "seconds"} // and lastModified, if it is known
 	done := outcome{result: &ossdl.Result{
 		Path: "a<b>&", Size: 5, ETag: `"AB"`, CRC64: 1<<64 - 1, Verified: true, Durable: true, ResumedBytes: 2, DownloadedBytes: 3,
 		Requests: 4, Retries: 1, Duration: 1500 * time.Millisecond,
 	}}
-	want := `{"path":"a<b>&","size":5,"etag":"\"AB\"","crc64":"18446744073709551615","verified":true,` +
-		`"durable":true,"encrypted":false,"resumedBytes":2,"downloadedBytes":3,"requests":4,"retries":1,"seconds":1.5}` + "\n"
+	want := `{"path":"a<b>&","bucket":"","key":"","versionId":"","etag":"\"AB\"","size":5,"crc64":"18446744073709551615","verified":true,` +
+		`"durable":true,"encrypted":false,"skipped":false,"resumedBytes":2,"downloadedBytes":3,"requests":4,"retries":1,"seconds":1.5}` + "\n"
 	if got := done.json(); got != want {
 		t.Errorf("got  %swant %s", got, want)
 	}
@@ -152,7 +153,7 @@ func TestJSONHasTheNamedFieldsAndNoOther(t *testing.T) {
 	if err := json.Unmarshal([]byte(line), &fields); err != nil || strings.Count(line, "\n") != 1 {
 		t.Fatalf("%q: %v", line, err)
 	}
-	for _, name := range append(names, "error", "code", "requestId") {
+	for _, name := range append(names, "error", "code", "requestId", "exitCode", "retryable") {
 		if _, ok := fields[name]; !ok {
 			t.Errorf("%s is missing in %s", name, line)
 		}

@@ -33,9 +33,9 @@ func parseSource(s string) (source, error) {
 	case err != nil:
 		return source{}, err
 	case key == "":
-		return source{}, errors.New("the key is missing; expected oss://bucket/key, or -recursive for the whole bucket")
+		return source{}, errors.New("the key is missing; expected oss://bucket/key, or --recursive for the whole bucket")
 	case strings.HasSuffix(key, "/"):
-		return source{}, errors.New("a prefix needs -recursive; without it, oss://bucket/key is expected")
+		return source{}, errors.New("a prefix needs --recursive; without it, oss://bucket/key is expected")
 	case len(key) > maxKey || !utf8.ValidString(key):
 		return source{}, fmt.Errorf("a key is 1 to %d bytes of UTF-8", maxKey)
 	}
@@ -45,9 +45,9 @@ func parseSource(s string) (source, error) {
 // parsePrefix parses oss://bucket/prefix/. An empty prefix means the whole bucket.
 func parsePrefix(s string) (source, error) {
 	if isURL(s) {
-		return source{}, errors.New("a URL is of one object; with -recursive " + prefixForm)
+		return source{}, errors.New("a URL is of one object; with --recursive " + prefixForm)
 	}
-	bucket, prefix, err := parseOSS(s, "with -recursive "+prefixForm)
+	bucket, prefix, err := parseOSS(s, "with --recursive "+prefixForm)
 	switch {
 	case err != nil:
 		return source{}, err
@@ -59,7 +59,7 @@ func parsePrefix(s string) (source, error) {
 
 // parseBucket parses oss://bucket/ for a list of keys.
 func parseBucket(s string) (source, error) {
-	const form = "with -files-from expected oss://bucket/"
+	const form = "with --files-from expected oss://bucket/"
 	bucket, key, err := parseOSS(s, form)
 	if err == nil && key != "" {
 		err = errors.New(form + "; the list has whole keys")
@@ -125,13 +125,16 @@ var password = regexp.MustCompile(`(?s):.*@`)
 // redact removes from a message about the arguments what harmless removes from the arguments.
 func redact(err error, args []string) error {
 	text := err.Error()
-	for _, arg := range args {
-		if strings.HasPrefix(arg, "-") {
-			_, arg, _ = strings.Cut(arg, "=")
-		}
+	hide := func(arg string) {
 		if safe := harmless(arg); safe != arg {
 			text = strings.ReplaceAll(text, strconv.Quote(arg), strconv.Quote(safe))
 			text = strings.ReplaceAll(text, arg, safe)
+		}
+	}
+	for _, arg := range args {
+		hide(arg) // it may be a value, even if it begins with a dash
+		if _, value, ok := strings.Cut(arg, "="); ok && strings.HasPrefix(arg, "-") {
+			hide(value)
 		}
 	}
 	if text == err.Error() {
@@ -162,7 +165,7 @@ func folder(dest string) (string, error) {
 		return ".", nil
 	}
 	if _, err := os.Stat(dest); err == nil && !isFolder(dest) {
-		return "", fmt.Errorf("%q is no folder; -recursive needs one, which need not exist", dest)
+		return "", fmt.Errorf("%q is no folder; --recursive needs one, which need not exist", dest)
 	}
 	return dest, nil
 }

@@ -315,7 +315,7 @@ func TestTimeoutWhileNobodyReads(t *testing.T) {
 	var stderr bytes.Buffer
 	exit := run(t.Context(), []string{"-json", "-timeout", "1s", "oss://bucket/key", "-"}, envOf(s).get, unread, &stderr)
 	if got := lastLine(t, ran{stderr: stderr.String()}); exit != exitFailed || got.Failure == nil || got.Code != "Timeout" ||
-		!strings.Contains(stderr.String(), "not done after 1s (-timeout)") {
+		!strings.Contains(stderr.String(), "not done after 1s (--timeout)") {
 		t.Errorf("exit code %d: %s", exit, stderr.String())
 	}
 }

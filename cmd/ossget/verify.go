@@ -13,35 +13,35 @@ import (
 	"github.com/ossdl/ossdl/cmd/ossget/internal/bar"
 )
 
-// verifyOperands parses the operand of -verify with -manifest.
+// verifyOperands parses the operand of --verify with --manifest.
 func (c *command) verifyOperands(args []string) (err error) {
 	c.task = taskVerifyManifest
 	switch {
 	case len(args) == 0:
 		c.dest = "."
 	case len(args) > 1 || strings.HasPrefix(args[0], "oss://") || isURL(args[0]):
-		return errors.New("with -manifest, -verify compares a folder with FILE alone: the only operand is the folder")
+		return errors.New("with --manifest, --verify compares a folder with FILE alone: the only operand is the folder")
 	default:
 		c.dest, err = folder(args[0])
 	}
 	return err
 }
 
-// checkManifest checks which flags are given with -manifest and -verify.
+// checkManifest checks which flags are given with --manifest and --verify.
 func (c *command) checkManifest() error {
 	switch {
 	case c.verify && c.filesFrom != "":
-		return errors.New("-verify and -files-from exclude each other")
+		return errors.New("--verify and --files-from exclude each other")
 	case c.verify && c.manifestSHA256:
-		return errors.New("-manifest-sha256 does not apply to -verify: a SHA-256 in the manifest is always compared")
+		return errors.New("--manifest-sha256 does not apply to --verify: a SHA-256 in the manifest is always compared")
 	case c.verify:
 		return nil
 	case c.manifestSHA256 && c.manifest == "":
-		return errors.New("-manifest-sha256 requires -manifest")
+		return errors.New("--manifest-sha256 requires --manifest")
 	case c.manifest != "" && !c.recursive && c.filesFrom == "":
-		return errors.New("-manifest requires -recursive, -files-from or -verify")
+		return errors.New("--manifest requires --recursive, --files-from or --verify")
 	case c.manifest != "" && c.dryRun:
-		return errors.New("-manifest and -dry-run exclude each other: a dry run writes nothing")
+		return errors.New("--manifest and --dry-run exclude each other: a dry run writes nothing")
 	case c.manifest != "":
 		c.call = append(c.call, ossdl.WithManifest(c.manifest))
 	}
@@ -52,11 +52,15 @@ func (c *command) checkManifest() error {
 }
 
 // compare compares the folder, and prints a line for each difference.
-func (c command) compare(ctx context.Context, d *ossdl.Downloader, stdout io.Writer, opts []ossdl.Option) (*ossdl.VerifyResult, error) {
+func (c command) compare(ctx context.Context, d *ossdl.Downloader, stdout io.Writer, told *events, opts []ossdl.Option) (*ossdl.VerifyResult, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	var failed atomic.Pointer[error]
 	opts = append(opts, ossdl.WithDifference(func(d ossdl.Difference) {
+		if told != nil {
+			told.print(eventDifference, d)
+			return
+		}
 		out := &sink{w: stdout}
 		if _, err := io.WriteString(out, c.differenceLine(d)); err != nil {
 			err = out.explain(nil)
@@ -103,7 +107,7 @@ func (c command) differenceLine(d ossdl.Difference) string {
 // verifyKind is kind for a comparison: a folder that differs, differs again; anything else may be found out later.
 func (o outcome) verifyKind() (word string, exit int) {
 	if errors.Is(o.err, ossdl.ErrDifferent) {
-		return "Different", exitHopeless
+		return codeDifferent, exitHopeless
 	}
 	word, _ = o.kindOf(o.err)
 	return word, exitFailed
@@ -137,7 +141,7 @@ func (o outcome) verifyLine() string {
 	return oneLine(o.err) + "; " + s
 }
 
-// verifyReport is the last line of -json for a comparison.
+// verifyReport is the last line of --json for a comparison.
 type verifyReport struct {
 	Path       string       `json:"path"`
 	Same       int          `json:"same"`
@@ -163,8 +167,7 @@ func (o outcome) verifyReport() verifyReport {
 	r.Same, r.Unverified, r.Missing, r.Differing, r.Extra, r.Failed = v.Same, v.Unverified, v.Missing, v.Differing, v.Extra, v.Failed
 	r.Bytes, r.Requests, r.Retries = v.Bytes, v.Requests, v.Retries
 	for _, f := range v.Failures {
-		word, _ := o.kindOf(f.Err)
-		r.Failures = append(r.Failures, keyFailure{f.Key, *failureOf(f.Err, word)})
+		r.Failures = append(r.Failures, keyFailure{f.Key, *o.failureOf(f.Err)})
 	}
 	return r
 }

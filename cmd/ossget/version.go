@@ -11,7 +11,7 @@ import (
 // commit is set by the linker in the binaries of a release: -X main.commit=HASH.
 var commit string
 
-// version returns what -version prints: the version, the commit and Go's own version.
+// version returns what --version prints: the version, the commit and Go's own version.
 func version() string {
 	c := commit
 	if c == "" {

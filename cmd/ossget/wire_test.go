@@ -215,7 +215,7 @@ func TestTimeoutEndsTheCommand(t *testing.T) {
 	} {
 		s.Nth(0, c.held)
 		r := runHere(t.Context(), envOf(s), append([]string{"-timeout", "1s"}, args...)...)
-		if r.exit != exitFailed || !strings.Contains(r.stdout, `"code":"Timeout"`) || !strings.Contains(r.stderr, "not done after 1s (-timeout)") {
+		if r.exit != exitFailed || !strings.Contains(r.stdout, `"code":"Timeout"`) || !strings.Contains(r.stderr, "not done after 1s (--timeout)") {
 			t.Errorf("%s: code %d, %s%s", c.name, r.exit, r.stdout, r.stderr)
 		}
 		s.ClearFaults()

@@ -27,7 +27,7 @@ const (
 
 // demo is the other process: it holds the backup, kills the restore half-way, starts it again, and damages what was restored.
 func demo(ctx context.Context, out io.Writer) (err error) {
-	server, err := osstest.Start(osstest.WithRate(rate))
+	server, err := osstest.Start(osstest.WithRate(rate), osstest.WithThawTime(2*time.Second))
 	if err != nil {
 		return err
 	}
@@ -75,14 +75,60 @@ func demo(ctx context.Context, out io.Writer) (err error) {
 	if err := restored(ctx, server, dir, out, "-mirror"); err != nil {
 		return err
 	}
-	return verify(ctx, dir, out)
+	if err := verify(ctx, dir, out); err != nil {
+		return err
+	}
+	fmt.Fprintln(out, "\n5. An older backup, most of which has been archived. Here, objects thaw in two seconds.")
+	return thawed(ctx, server, filepath.Join(base, "older"), out)
+}
+
+// older is the prefix of the archived backup.
+const older = "older/"
+
+// thawed restores a backup of archived objects, interrupted and again, and compares how often their restores were asked for.
+func thawed(ctx context.Context, server *osstest.Server, dir string, out io.Writer) error {
+	classes := []string{"Standard", "Archive", "ColdArchive", "DeepColdArchive"}
+	for i, class := range classes {
+		server.Put(bucket, older+class, osstest.Random(uint64(i), 10_000), osstest.StorageClass(class))
+	}
+	first, err := child(ctx, server, older, dir, out, "-thaw")
+	if err != nil {
+		return err
+	}
+	asked := func() (n int) {
+		for _, class := range classes {
+			n += server.Restores(bucket, older+class)
+		}
+		return n
+	}
+	err = server.WaitFor(ctx, func() bool { return asked() == len(classes)-1 })
+	err = errors.Join(err, first.Process.Kill())
+	if first.Wait() == nil {
+		err = errors.Join(err, errors.New("the restore ended before it could be killed"))
+	}
+	if err != nil {
+		return err
+	}
+	fmt.Fprintln(out, "   Killed while objects thaw. The same command again:")
+	again, err := child(ctx, server, older, dir, out, "-thaw")
+	if err == nil {
+		err = again.Wait()
+	}
+	if err != nil {
+		return err
+	}
+	if n := asked(); n != len(classes)-1 {
+		return fmt.Errorf("%d restores were asked for, want %d", n, len(classes)-1)
+	}
+	fmt.Fprintf(out, "   All %d files are there, and each archived object was asked for once.\n", count(dir))
+	return nil
 }
 
 // killed kills a restore when enough files are there and half of the dump. Its end does not come, so the restore cannot end before.
 func killed(ctx context.Context, server *osstest.Server, dir string, out io.Writer) error {
 	hold.After(server, dump-64<<10, func(r *osstest.Request) bool { return strings.HasSuffix(r.Key, ".dump") })
 	defer server.ClearFaults()
-	restore, err := child(ctx, server, dir, out)
+	restore, err := child(ctx, server, prefix, dir, out)
 	if err != nil {
 		return err
 	}
@@ -109,7 +155,7 @@ const enough = 50
 
 // restored lets a restore run to its end, and compares the files with their objects.
 func restored(ctx context.Context, server *osstest.Server, dir string, out io.Writer, flags ...string) error {
-	restore, err := child(ctx, server, dir, out, flags...)
+	restore, err := child(ctx, server, prefix, dir, out, flags...)
 	if err == nil {
 		err = restore.Wait()
 	}
@@ -160,7 +206,7 @@ func fill(server *osstest.Server) (total int64) {
 }
 
 // child starts this program as its user would.
-func child(ctx context.Context, server *osstest.Server, dir string, out io.Writer, flags ...string) (*exec.Cmd, error) {
+func child(ctx context.Context, server *osstest.Server, prefix, dir string, out io.Writer, flags ...string) (*exec.Cmd, error) {
 	self, err := os.Executable()
 	if err != nil {
 		return nil, err

@@ -4,6 +4,7 @@
 //
 //	backup BUCKET PREFIX DIR            with OSS_ENDPOINT, OSS_REGION, OSS_ACCESS_KEY_ID and OSS_ACCESS_KEY_SECRET
 //	backup -mirror BUCKET PREFIX DIR    the same, and deletes files that the backup does not have, 100 at most
+//	backup -thaw BUCKET PREFIX DIR      the same, and restores archived objects first, which costs money
 //	backup -verify DIR                  compares DIR with its manifest
 //	backup                              a demonstration: a restore that is killed half-way, against a server in this process
 package main
@@ -42,11 +43,14 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 		return verify(ctx, args[1], out)
 	}
 	var opts []ossdl.Option
-	if args[0] == "-mirror" {
+	switch args[0] {
+	case "-mirror":
 		args, opts = args[1:], append(opts, ossdl.WithDelete(mostDeleted))
+	case "-thaw":
+		args, opts = args[1:], append(opts, ossdl.WithRestore(ossdl.RestorePolicy{Days: 2, PollMin: time.Second}))
 	}
 	if len(args) != 3 {
-		return errors.New("usage: backup [-mirror] BUCKET PREFIX DIR, or backup -verify DIR")
+		return errors.New("usage: backup [-mirror | -thaw] BUCKET PREFIX DIR, or backup -verify DIR")
 	}
 	client, err := oss.New(os.Getenv("OSS_ENDPOINT"), os.Getenv("OSS_ACCESS_KEY_ID"), os.Getenv("OSS_ACCESS_KEY_SECRET"),
 		oss.AuthVersion(oss.AuthV4), oss.Region(os.Getenv("OSS_REGION")), oss.HTTPClient(ossdl.HTTPClient()))
@@ -77,6 +81,9 @@ func restore(ctx context.Context, client *oss.Client, bucket, prefix, dir string
 	}
 	fmt.Fprintf(out, "%d files restored, %d were there already, %d failed; %s of %s kept from before; %.1f s\n",
 		res.Done, res.Skipped, res.Failed, show.Bytes(last.Resumed), show.Bytes(last.Total), time.Since(began).Seconds())
+	if res.Restored > 0 {
+		fmt.Fprintf(out, "%d of them were archived, and their restore was asked for\n", res.Restored)
+	}
 	if res.Deleted > 0 {
 		fmt.Fprintf(out, "%d files deleted that the backup does not have\n", res.Deleted)
 	}

@@ -8,7 +8,7 @@ import (
 
 // TestMain also runs the process that restores and is killed, if the arguments are those of the program and not flags.
 func TestMain(m *testing.M) {
-	if len(os.Args) == 4 && !strings.HasPrefix(os.Args[1], "-") || len(os.Args) == 5 && os.Args[1] == "-mirror" {
+	if len(os.Args) == 4 && !strings.HasPrefix(os.Args[1], "-") || len(os.Args) == 5 && (os.Args[1] == "-mirror" || os.Args[1] == "-thaw") {
 		main()
 		return
 	}
@@ -28,6 +28,7 @@ func TestDemo(t *testing.T) {
 		"differing: files/03/doc-003 CRC-64 is", "missing: files/04/doc-004", "extra: files/a copy of mine",
 		"99 files are as they were restored; 1 are missing, 1 differ, 1 are extra",
 		"2 files restored, 99 were there already", "1 files deleted that the backup does not have",
+		"Killed while objects thaw", "All 4 files are there, and each archived object was asked for once",
 	} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("%q is missing", want)

@@ -1,13 +1,14 @@
 // Package bucket makes the requests to one bucket; it alone knows the SDK's client, connection and options, and so
 // signatures and credentials. It must not know retries, slots or files, nor which call of the library led to a request. Its
 // invariant: no header and no error that leaves it holds a credential, and a request is sent again only if a new signature may
-// be accepted, or another address of the host may answer better.
+// be accepted, or another address of the host or another endpoint may answer better.
 package bucket
 
 import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"net/url"
 	"strings"
@@ -39,6 +40,8 @@ type Client struct {
 	answered atomic.Bool  // the credentials were accepted once
 
 	behind atomic.Pointer[noKeyError] // the last request that was given up while it waited for the credentials provider
+
+	ways *ways // all endpoints, of which this one is the first; nil: it is the only one
 }
 
 // New makes a client for the bucket name that adds extra to each request. It asks the credentials provider of client, and
@@ -59,6 +62,15 @@ func (c *Client) Object(key string) (*Source, error) {
 	if err := CheckKey(key); err != nil {
 		return nil, err
 	}
+	s, err := c.objectHere(key)
+	if err == nil && c.ways != nil {
+		s.over, err = newSeveral(c.ways, key)
+	}
+	return s, err
+}
+
+// objectHere returns the source of one object at this endpoint alone.
+func (c *Client) objectHere(key string) (*Source, error) {
 	s := &Source{client: c, id: object.Identity{Bucket: c.name, Key: key}}
 	if c.keys == noKey {
 		var err error
@@ -106,13 +118,22 @@ type outgoing struct {
 	url     string // of the key, used if there are no credentials
 	headers map[string]string
 	params  map[string]any
+	body    string
+}
+
+// data returns the reader that the SDK sends; nil: no body.
+func (o *outgoing) data() io.Reader {
+	if o.body == "" {
+		return nil
+	}
+	return strings.NewReader(o.body)
 }
 
 // send makes one request.
 func (c *Client) send(ctx context.Context, out outgoing) (resp *oss.Response, err error) {
 	if c.keys == noKey {
 		if perr := engine.Guard("the HTTP client", func() {
-			resp, err = c.client.Conn.DoURLWithContext(ctx, oss.HTTPMethod(out.method), addQuery(out.url, out.params), out.headers, nil, 0, nil)
+			resp, err = c.client.Conn.DoURLWithContext(ctx, oss.HTTPMethod(out.method), addQuery(out.url, out.params), out.headers, out.data(), 0, nil)
 		}); perr != nil {
 			return nil, perr
 		}
@@ -130,7 +151,7 @@ func (c *Client) send(ctx context.Context, out outgoing) (resp *oss.Response, er
 	var sent transport.Secrets
 	ctx = sent.Watch(ctx, c.client.HTTPClient)
 	resp, err = c.sign(ctx, func(signed oss.ProgressListener) (*oss.Response, error) {
-		return c.client.Conn.DoWithContext(ctx, out.method, c.name, out.key, out.params, out.headers, nil, 0, signed)
+		return c.client.Conn.DoWithContext(ctx, out.method, c.name, out.key, out.params, out.headers, out.data(), 0, signed)
 	})
 	return cleaned(&sent, resp, err)
 }
@@ -149,7 +170,7 @@ func (c *Client) sign(ctx context.Context, do func(oss.ProgressListener) (*oss.R
 		select {
 		case <-earlier.behind:
 		case <-ctx.Done():
-			return nil, &noKeyError{context.Cause(ctx), earlier.behind}
+			return nil, &unsentError{&noKeyError{context.Cause(ctx), earlier.behind}}
 		}
 	}
 	asked := newQuestion()
@@ -157,8 +178,17 @@ func (c *Client) sign(ctx context.Context, do func(oss.ProgressListener) (*oss.R
 	if e, ok := err.(*noKeyError); ok {
 		c.behind.Store(e)
 	}
+	if err != nil && !asked.isSigned() {
+		err = &unsentError{err}
+	}
 	return resp, err
 }
+
+// unsentError says that a request was not sent, since there were no credentials to sign it with.
+type unsentError struct{ err error }
+
+func (e *unsentError) Error() string { return e.err.Error() }
+func (e *unsentError) Unwrap() error { return e.err }
 
 // cleaned removes the secrets of a request from what the SDK returned for it.
 func cleaned(sent *transport.Secrets, resp *oss.Response, err error) (*oss.Response, error) {
@@ -175,6 +205,9 @@ func cleaned(sent *transport.Secrets, resp *oss.Response, err error) (*oss.Respo
 func addQuery(u string, params map[string]any) string {
 	q := url.Values{}
 	for k, v := range params {
+		if v == nil { // a parameter without a value
+			v = ""
+		}
 		q.Set(k, fmt.Sprint(v))
 	}
 	if len(q) == 0 {
@@ -204,6 +237,13 @@ func (c *Client) failure(ctx context.Context, resp *oss.Response, err error) err
 	var panicked *engine.Panic
 	if errors.As(err, &panicked) {
 		return err
+	}
+	var unsent *unsentError
+	if errors.As(err, &unsent) {
+		if cause := context.Cause(ctx); cause != nil {
+			return &unsentError{cause}
+		}
+		return &unsentError{object.WithoutURL(unsent.err)}
 	}
 	var proxy *transport.ProxyError
 	switch cause := context.Cause(ctx); {
@@ -235,13 +275,26 @@ func (c *Client) correct(err error) bool {
 	return refused.KeyEnded(c.answered.Load())
 }
 
-// open asks for something other than the bytes of an object. The answer is a success of OSS, with its body unread. Like
-// [Source.Get], it repeats the request if a new signature may be accepted, or another address may answer better.
-func (c *Client) open(ctx context.Context, method, key string, params map[string]any) (resp *oss.Response, err error) {
+// open asks for something other than the bytes of an object. The answer is a success of OSS, with its body unread.
+func (c *Client) open(ctx context.Context, method, key string, params map[string]any) (*oss.Response, error) {
+	return c.do(ctx, outgoing{method: method, key: key, params: params})
+}
+
+// do is open for a request that may have a body. If there are several endpoints, it asks the one that works.
+func (c *Client) do(ctx context.Context, out outgoing) (*oss.Response, error) {
+	if c.ways != nil {
+		return c.ways.do(ctx, out)
+	}
+	return c.doHere(ctx, out)
+}
+
+// doHere asks this endpoint. Like [Source.Get], it repeats the request if a new signature may be accepted, or another address may
+// answer better.
+func (c *Client) doHere(ctx context.Context, out outgoing) (resp *oss.Response, err error) {
 	doubt := func(err error) bool { return object.Doubtful(err) || errors.Is(err, errForeign) }
 	err = transport.Elsewhere(ctx, c.client.HTTPClient, doubt, func(ctx context.Context, _ *transport.Trace) error {
-		if resp, err = c.openOnce(ctx, method, key, params); err != nil && c.correct(err) {
-			resp, err = c.openOnce(ctx, method, key, params)
+		if resp, err = c.doOnce(ctx, out); err != nil && c.correct(err) {
+			resp, err = c.doOnce(ctx, out)
 		}
 		return err
 	})
@@ -251,19 +304,22 @@ func (c *Client) open(ctx context.Context, method, key string, params map[string
 // errForeign says that a success has no request ID, as every answer of OSS has.
 var errForeign = errors.New("not an answer of OSS")
 
-func (c *Client) openOnce(ctx context.Context, method, key string, params map[string]any) (*oss.Response, error) {
-	out := outgoing{method: method, key: key, params: params, headers: map[string]string{"Accept-Encoding": "identity"}}
+func (c *Client) doOnce(ctx context.Context, out outgoing) (*oss.Response, error) {
+	out.headers = map[string]string{"Accept-Encoding": "identity"}
 	for k, v := range c.extra.Headers {
 		if !strings.EqualFold(k, oss.HTTPHeaderOssTrafficLimit) { // meant for the bytes of objects
 			out.headers[k] = v
 		}
 	}
 	if payer, ok := c.extra.Params["x-oss-request-payer"]; ok {
-		params["x-oss-request-payer"] = payer
+		out.params["x-oss-request-payer"] = payer
+	}
+	if out.body != "" {
+		out.headers["Content-Type"] = "application/xml"
 	}
 	if c.keys == noKey {
 		var err error
-		if out.url, err = c.plainURL(key); err != nil {
+		if out.url, err = c.plainURL(out.key); err != nil {
 			return nil, err
 		}
 	}
@@ -271,7 +327,8 @@ func (c *Client) openOnce(ctx context.Context, method, key string, params map[st
 	if err != nil || resp == nil {
 		return nil, c.failure(ctx, resp, err)
 	}
-	if id := resp.Headers.Get("x-oss-request-id"); resp.StatusCode != http.StatusOK || id == "" {
+	id, accepted := resp.Headers.Get("x-oss-request-id"), out.method == http.MethodPost && resp.StatusCode == http.StatusAccepted
+	if resp.StatusCode != http.StatusOK && !accepted || id == "" {
 		resp.Body.Close()
 		return nil, fmt.Errorf("status %d, request ID %s, %s: %w", resp.StatusCode, object.OrNone(id), object.OrNone(resp.Headers.Get("Content-Type")), errForeign)
 	}

@@ -89,6 +89,16 @@ func (q *question) giveUp() (givenUp bool) {
 	return givenUp
 }
 
+// isSigned reports whether the request was signed.
+func (q *question) isSigned() bool {
+	select {
+	case <-q.signed:
+		return true
+	default:
+		return false
+	}
+}
+
 // ProgressChanged implements [oss.ProgressListener]. The SDK calls it between the signature and the sending. If the question
 // was given up, it ends the goroutine: the SDK has no other way to stop a request there.
 func (q *question) ProgressChanged(e *oss.ProgressEvent) {

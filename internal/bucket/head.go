@@ -10,9 +10,9 @@ import (
 	"github.com/ossdl/ossdl/internal/span"
 )
 
-// Head asks for the facts of an object, without its bytes; of its current version if version is "". Some CDNs refuse HEAD, so
-// Head then asks for the first byte.
-func (c *Client) Head(ctx context.Context, key, version string) (object.Facts, error) {
+// Head asks for the facts and the headers of an object, without its bytes; of its current version if version is "". Some CDNs
+// refuse HEAD, so Head then asks for the first byte.
+func (c *Client) Head(ctx context.Context, key, version string) (object.Facts, http.Header, error) {
 	params := map[string]any{}
 	if version != "" {
 		params["versionId"] = version
@@ -22,10 +22,21 @@ func (c *Client) Head(ctx context.Context, key, version string) (object.Facts, e
 		return c.firstByte(ctx, key, version)
 	}
 	if err != nil {
-		return object.Facts{}, err
+		return object.Facts{}, nil, err
 	}
 	resp.Body.Close()
-	return object.ReadHead(resp.Headers)
+	f, err := object.ReadHead(resp.Headers)
+	return f, resp.Headers, err
+}
+
+// HeadArchived is Head for an object that was refused as frozen, of which the state is wanted. If the answer does not say the
+// class, the first byte is asked for: some caches drop the headers.
+func (c *Client) HeadArchived(ctx context.Context, key, version string) (object.Facts, http.Header, error) {
+	f, h, err := c.Head(ctx, key, version)
+	if err == nil && f.Frost.Class == "" {
+		return c.firstByte(ctx, key, version)
+	}
+	return f, h, err
 }
 
 // refusesHead reports whether a server may have refused HEAD, and not the object. A refusal of OSS costs one request more,
@@ -42,11 +53,17 @@ func refusesHead(err error) bool {
 	return false
 }
 
-// firstByte asks for the first byte of an object, and returns the facts of the answer.
-func (c *Client) firstByte(ctx context.Context, key, version string) (object.Facts, error) {
+// Readable returns nil if the first byte of an object can be read, as that of an archived one in some buckets.
+func (c *Client) Readable(ctx context.Context, key, version string) error {
+	_, _, err := c.firstByte(ctx, key, version)
+	return err
+}
+
+// firstByte asks for the first byte of an object, and returns the facts and the headers of the answer.
+func (c *Client) firstByte(ctx context.Context, key, version string) (object.Facts, http.Header, error) {
 	src, err := c.Object(key)
 	if err != nil {
-		return object.Facts{}, err
+		return object.Facts{}, nil, err
 	}
 	var resent atomic.Int64
 	a, err := src.Get(ctx, object.Request{Span: span.Span{Off: 0, End: 1}, VersionID: version, Resent: &resent})
@@ -54,8 +71,10 @@ func (c *Client) firstByte(ctx context.Context, key, version string) (object.Fac
 		a, err = src.Get(ctx, object.Request{Whole: true, VersionID: version, Resent: &resent})
 	}
 	if err != nil {
-		return object.Facts{}, err
+		return object.Facts{}, nil, err
 	}
 	a.Body.Close()
-	return a.Facts, nil
+	a.Frost = object.ReadFrost(a.Header.Get("X-Oss-Storage-Class"), a.Header.Get("X-Oss-Restore"))
+	a.Frost.State = object.Restored // as good as: it was read
+	return a.Facts, a.Header, nil
 }

@@ -45,6 +45,8 @@ type Entry struct {
 	Symlink bool
 	// Appendable says that the object may grow. Whether its ETag changes then is not documented.
 	Appendable bool
+	Class      string       // the storage class
+	Frost      object.Frost // of objects of the archive classes; zero for others
 }
 
 // listPage is the part of ListObjectsV2's answer that is used here.
@@ -202,6 +204,18 @@ func (p *listPage) takeEntry(e *Entry, name, text []byte) (err error) {
 		e.Symlink, e.Appendable = bytes.EqualFold(text, []byte("Symlink")), bytes.EqualFold(text, []byte("Appendable"))
 	case "ETag":
 		e.ETag = p.strings.keep(text)
+	case "StorageClass":
+		if e.Class = classes[string(text)]; e.Class == "" {
+			e.Class = p.strings.keep(text)
+		}
+		if class := object.ArchiveClass(text); class != "" {
+			e.Frost.Class = class
+			e.Frost.State = max(e.Frost.State, object.Frozen)
+		}
+	case "RestoreInfo":
+		class := e.Frost.Class
+		e.Frost = object.ReadFrost(object.Archive, string(text))
+		e.Frost.Class = class // which may come after it
 	case "Size":
 		e.Size = 0
 		if text = bytes.TrimSpace(text); len(text) > 0 {
@@ -211,6 +225,11 @@ func (p *listPage) takeEntry(e *Entry, name, text []byte) (err error) {
 		e.Modified, err = parseTime(text)
 	}
 	return err
+}
+
+// classes are the storage classes: a listing of many keys need not keep each on its own.
+var classes = map[string]string{
+	"Standard": "Standard", "IA": "IA", "Archive": "Archive", "ColdArchive": "ColdArchive", "DeepColdArchive": "DeepColdArchive",
 }
 
 // parseTime parses a time as RFC 3339 has it. It does by itself the form that OSS uses, which time.Parse takes a while for.
@@ -320,6 +339,9 @@ func readPage(in *pageReader, at Cursor) (entries []Entry, next Cursor, err erro
 		}
 		next.after, next.empty = key, 0
 		c.Key = key
+		if c.Frost.Class == "" {
+			c.Frost = object.Frost{}
+		}
 	}
 	if !page.truncated {
 		return page.contents, next, nil

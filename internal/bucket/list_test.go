@@ -6,6 +6,9 @@ import (
 	"runtime"
 	"strings"
 	"testing"
+	"time"
+
+	"github.com/ossdl/ossdl/internal/object"
 )
 
 // pageOf returns the reader of a page.
@@ -78,6 +81,28 @@ func TestPageWithMoreThanAskedFor(t *testing.T) {
 		doc.WriteString("</ListBucketResult>")
 		if entries, _, err := readPage(pageOf([]byte(doc.String())), Cursor{}); (err == nil) != c.ok || c.ok && len(entries) != c.n {
 			t.Errorf("a page of %d: %d entries, %v", c.n, len(entries), err)
+		}
+	}
+}
+
+// TestListedFrost checks what a listing says of archived objects, in whichever order its elements come.
+func TestListedFrost(t *testing.T) {
+	until := time.Date(2017, 4, 16, 8, 12, 33, 0, time.UTC)
+	const restored = `<RestoreInfo>ongoing-request="false", expiry-date="Sun, 16 Apr 2017 08:12:33 GMT"</RestoreInfo>`
+	for elements, want := range map[string]object.Frost{
+		"":                                      {},
+		"<StorageClass>Standard</StorageClass>": {},
+		"<StorageClass>IA</StorageClass>" + restored:                                                              {},
+		"<StorageClass>Archive</StorageClass>":                                                                    {Class: object.Archive, State: object.Frozen},
+		"<StorageClass>COLDARCHIVE</StorageClass><RestoreInfo/>":                                                  {Class: object.ColdArchive, State: object.Frozen},
+		"<StorageClass>DeepColdArchive</StorageClass><RestoreInfo>ongoing-request=&quot;true&quot;</RestoreInfo>": {Class: object.DeepColdArchive, State: object.Thawing},
+		restored + "<StorageClass>Archive</StorageClass>":                                                         {Class: object.Archive, State: object.Restored, Until: until},
+		"<StorageClass>Archive</StorageClass>" + restored:                                                         {Class: object.Archive, State: object.Restored, Until: until},
+	} {
+		doc := "<ListBucketResult><Contents><Key>k</Key>" + elements + "</Contents></ListBucketResult>"
+		entries, _, err := readPage(pageOf([]byte(doc)), Cursor{})
+		if err != nil || len(entries) != 1 || entries[0].Frost != want {
+			t.Errorf("%s: %+v, %v; want %+v", elements, entries, err, want)
 		}
 	}
 }

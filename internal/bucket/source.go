@@ -15,7 +15,8 @@ var _ engine.Source = (*Source)(nil)
 type Source struct {
 	client *Client
 	id     object.Identity
-	url    string // for requests without credentials
+	url    string   // for requests without credentials
+	over   *several // at all endpoints; nil: there is only one
 }
 
 // String returns the name of the object for messages.
@@ -30,8 +31,17 @@ func (s *Source) Versions() bool { return s.client.keys != noKey }
 // Ready returns immediately, since each request has a new signature.
 func (s *Source) Ready(context.Context) error { return nil }
 
-// Get makes one request. It repeats the request if a new signature may be accepted, or another address may answer better.
-func (s *Source) Get(ctx context.Context, r object.Request) (a *object.Answer, err error) {
+// Get makes one request. It repeats the request if a new signature may be accepted, or another address or endpoint may answer
+// better.
+func (s *Source) Get(ctx context.Context, r object.Request) (*object.Answer, error) {
+	if s.over != nil {
+		return s.over.get(ctx, r)
+	}
+	return s.getHere(ctx, r)
+}
+
+// getHere makes one request to this endpoint.
+func (s *Source) getHere(ctx context.Context, r object.Request) (a *object.Answer, err error) {
 	sent := 0
 	err = transport.Elsewhere(ctx, s.client.client.HTTPClient, object.Doubtful, func(ctx context.Context, t *transport.Trace) error {
 		if sent++; sent > 1 {
@@ -47,6 +57,17 @@ func (s *Source) Get(ctx context.Context, r object.Request) (a *object.Answer, e
 		return err
 	})
 	return a, err
+}
+
+// Head asks for the facts of the object, which was refused as frozen; see [Client.HeadArchived].
+func (s *Source) Head(ctx context.Context, version string) (object.Facts, error) {
+	f, _, err := s.client.HeadArchived(ctx, s.id.Key, version)
+	return f, err
+}
+
+// Restore asks for a restore of the object; see [Client.Restore].
+func (s *Source) Restore(ctx context.Context, version string, days int, tier string) (begun bool, err error) {
+	return s.client.Restore(ctx, s.id.Key, version, days, tier)
 }
 
 func (s *Source) getOnce(ctx context.Context, r object.Request) (*object.Answer, error) {

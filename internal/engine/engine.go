@@ -118,6 +118,7 @@ type Engine struct {
 
 	checked chan struct{} // closed once the object is the one of which an earlier run left everything, or that run left less
 
+	billed       atomic.Bool   // each request costs what it asks for, even if another takes part of that over
 	firstByte    atomic.Int64  // nanoseconds from a request to the first byte of its body, smoothed
 	connRateBits atomic.Uint64 // see connRate
 }
@@ -368,8 +369,8 @@ func (e *Engine) RoomShare() int64 {
 
 // terms returns what taking over a part must be worth now.
 func (e *Engine) terms() parts.Terms {
-	if e.Lane.Limited() || e.strain.high() {
-		return parts.Terms{} // all requests share the rate limit, or the processor: taking over would gain nothing
+	if e.Lane.Limited() || e.strain.high() || e.billed.Load() {
+		return parts.Terms{} // all requests share the rate limit, or the processor: taking over would gain nothing, or costs money
 	}
 	tm := parts.Terms{Now: time.Now(), FirstByte: time.Duration(e.firstByte.Load()), Rate: e.connRate()}
 	if e.Room > 0 {

@@ -92,7 +92,8 @@ func (e *Engine) firstAnswer(a *object.Answer) error {
 	} else if err := e.fit(a.Size, a.Origin); err != nil {
 		return err
 	}
-	if object.IsEncrypted(a.Header) {
+	e.billed.Store(object.BilledByRange(a.Header))
+	if a.Envelope == "" && object.IsEncrypted(a.Header) {
 		e.Log.Warn("object was encrypted by its writer; it is not decrypted")
 	}
 	if ranges := e.pin.rangeSupport(); ranges == unsupported || ranges == untried && a.Size > 0 {

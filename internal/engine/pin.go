@@ -193,14 +193,14 @@ func (p *pin) compare(r object.Request, f object.Facts) error {
 		}
 		return changed(why, f.Origin)
 	}
+	if p.want.Check != nil { // before what an earlier run left is given up
+		if err := p.want.Check(f); err != nil {
+			return err
+		}
+	}
 	if known != nil {
 		if why := known.DiffersFromRecord(f); why != "" {
 			return fmt.Errorf("%w: %s", ErrStale, why)
-		}
-	}
-	if p.want.Check != nil {
-		if err := p.want.Check(f); err != nil {
-			return err
 		}
 	}
 	switch {

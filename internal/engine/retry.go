@@ -120,6 +120,9 @@ func (r *Retrier) crowded(s *streak, err error) (crowd slots.Crowd) {
 // tooMany reports whether an error of a request without an answer is one with which too many requests fail. Some proxies
 // accept them, and leave them without an answer.
 func tooMany(err error) bool {
+	if object.LeadsElsewhere(err) {
+		return false
+	}
 	return errors.Is(err, errStalled) || errors.Is(err, errSlow) || object.CrowdedOut(err)
 }
 

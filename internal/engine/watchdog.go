@@ -153,6 +153,9 @@ func (w *Watchdog) endStalled() {
 	}
 }
 
+// Stalled reports whether a request was ended since it stalled, by its error or the cause of the end of its context.
+func Stalled(err error) bool { return errors.Is(err, errStalled) }
+
 // Meter measures one request: how many bytes it received, and how long it waited for the network. The request's goroutine
 // writes it without locks while the watchdog reads it.
 type Meter struct {

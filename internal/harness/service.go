@@ -21,6 +21,7 @@ import (
 // Service is OSS as one bucket, without a network. A body comes a piece at a time, with a pause before each.
 type Service struct {
 	Objects map[string][]byte // by key
+	Sealed  map[string]Sealer // how objects are encrypted that are
 	Piece   int               // bytes
 	Flip    int64             // changes the byte at this offset, less one, of the first answer that has it; 0: none
 	flipped atomic.Bool
@@ -42,6 +43,10 @@ func (s *Service) RoundTrip(r *http.Request) (*http.Response, error) {
 		return s.List(r), nil
 	}
 	content := s.Objects[r.URL.Path[1:]]
+	sealer, sealed := s.Sealed[r.URL.Path[1:]]
+	if sealed {
+		content = sealer.Seal(content)
+	}
 	crc := crc64.Update(0, content)
 	etag := fmt.Sprintf(`"%016X"`, crc)
 	switch given := r.Header.Get("If-Match"); {
@@ -62,12 +67,18 @@ func (s *Service) RoundTrip(r *http.Request) (*http.Response, error) {
 		body = bytes.Clone(body)
 		body[at-off] ^= 1
 	}
-	return s.Answer(r, http.StatusPartialContent, body, map[string]string{
+	header := map[string]string{
 		"Content-Range":        fmt.Sprintf("bytes %d-%d/%d", off, end-1, len(content)),
 		"ETag":                 etag,
 		"X-Oss-Hash-Crc64ecma": strconv.FormatUint(crc, 10),
 		"Last-Modified":        ServiceTime.Format(http.TimeFormat),
-	}), nil
+	}
+	if sealed {
+		for name, value := range sealer.Meta() {
+			header["X-Oss-Meta-"+name] = value
+		}
+	}
+	return s.Answer(r, http.StatusPartialContent, body, header), nil
 }
 
 // refuse answers with an error document.

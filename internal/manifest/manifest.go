@@ -42,6 +42,7 @@ type Line struct {
 	CRC64        uint64    `json:"crc64,string"`
 	LastModified time.Time `json:"lastModified,omitzero"` // of the object
 	SHA256       string    `json:"sha256,omitempty"`      // hexadecimal
+	Restored     bool      `json:"restored,omitempty"`    // the download has asked for the restore of the object, which was archived
 }
 
 // Writer writes a manifest beside the one that it replaces. [Create] makes one. It is safe for concurrent use.

@@ -46,6 +46,9 @@ func ExplainDial(err error, host string) error {
 
 // UnknownHost reports whether the name of a host does not exist, as far as DNS knows.
 func UnknownHost(err error) bool {
+	if LeadsElsewhere(err) { // another host is
+		return false
+	}
 	var dns *net.DNSError
 	return errors.As(err, &dns) && dns.IsNotFound
 }

@@ -45,6 +45,8 @@ type Facts struct {
 	Symlink      bool // the headers may be those of the link and not of its target
 	Appendable   bool // the object can grow
 	Stored       Stored
+	Envelope     string // a name for how the writer encrypted the object, if the body is decrypted; "": it comes as it is stored
+	Frost        Frost  // only of a HEAD
 	Origin
 }
 
@@ -90,6 +92,8 @@ func (f Facts) Differs(g Facts) string {
 	switch {
 	case f.Size != g.Size && f.Size != UnknownSize && g.Size != UnknownSize:
 		return fmt.Sprintf("size %d, was %d", g.Size, f.Size)
+	case f.Envelope != g.Envelope: // the same ciphertext may then be of other bytes
+		return fmt.Sprintf("client-side encryption %.40q, was %.40q", OrNone(g.Envelope), OrNone(f.Envelope))
 	case bothCRCs && f.CRC == g.CRC && !f.Symlink && !g.Symlink: // a link's CRC-64 says nothing about its target
 		return ""
 	case f.ETag != "" && g.ETag != "" && !sameTag(f.ETag, g.ETag):
@@ -282,6 +286,7 @@ func (a *Answer) readWhole(r Request, length int64, hasLength bool) error {
 // ReadHead reads what the answer to a HEAD says of the object.
 func ReadHead(h http.Header) (Facts, error) {
 	f := readFacts(h)
+	f.Frost = ReadFrost(h.Get("X-Oss-Storage-Class"), h.Get("X-Oss-Restore"))
 	var ok bool
 	if f.Size, ok = contentLength(h); !ok {
 		return Facts{}, errors.New("answer to HEAD without Content-Length")

@@ -223,16 +223,21 @@ func (e *MismatchError) Unwrap() error { return e.service() }
 type FindingError struct {
 	Means error // such as ErrObjectChanged
 	Why   string
+	Cause error // that Why is the text of; nil: none
 	Origin
 }
 
 func (e *FindingError) Error() string { return fmt.Sprintf("%v: %s", e.Means, e.Why) + e.suffix() }
 
 func (e *FindingError) Unwrap() []error {
-	if service := e.service(); service != nil {
-		return []error{e.Means, service}
+	all := []error{e.Means}
+	if e.Cause != nil {
+		all = append(all, e.Cause)
 	}
-	return []error{e.Means}
+	if service := e.service(); service != nil {
+		all = append(all, service)
+	}
+	return all
 }
 
 // PermanentError is a failure that no further attempt can repair.
@@ -240,6 +245,13 @@ type PermanentError struct{ Err error }
 
 func (e *PermanentError) Error() string { return e.Err.Error() }
 func (e *PermanentError) Unwrap() error { return e.Err }
+
+// ElsewhereError is a failure of one of several endpoints, after which the next request goes to another one. So another attempt can
+// help, and need not wait for the server that has failed.
+type ElsewhereError struct{ Err error }
+
+func (e *ElsewhereError) Error() string { return e.Err.Error() }
+func (e *ElsewhereError) Unwrap() error { return e.Err }
 
 // ExpiredError says that the URL of a request has expired. The source can make requests again once it has a new one.
 type ExpiredError struct{ Err error }
@@ -253,9 +265,24 @@ type networkError struct{ err error }
 func (e *networkError) Error() string { return e.err.Error() }
 func (e *networkError) Unwrap() error { return e.err }
 
+// NetworkFailed reports whether an error is a failure below HTTP.
+func NetworkFailed(err error) bool {
+	var network *networkError
+	return errors.As(err, &network)
+}
+
+// LeadsElsewhere reports whether the next request goes to another endpoint than the one that has failed with err.
+func LeadsElsewhere(err error) bool {
+	var elsewhere *ElsewhereError
+	return errors.As(err, &elsewhere)
+}
+
 // Retryable reports whether another attempt can help. It is the only place that decides about retries; callers handle
 // errors of the context and the disk first.
 func Retryable(err error) bool {
+	if LeadsElsewhere(err) {
+		return true
+	}
 	var status *StatusError
 	if errors.As(err, &status) {
 		return status.temporary()
@@ -299,7 +326,7 @@ func Doubtful(err error) bool {
 // SlowDown returns how long the server asked to wait, or 0, and whether it asked for fewer requests.
 func SlowDown(err error) (after time.Duration, slow bool) {
 	var status *StatusError
-	if !errors.As(err, &status) {
+	if !errors.As(err, &status) || LeadsElsewhere(err) {
 		return 0, false
 	}
 	switch status.Status() {

@@ -34,6 +34,7 @@ type crashShelf struct {
 	partSize int64
 	extras   []string // files without a key, which are to be deleted
 	list     bool     // the objects are given in a list, rather than listed
+	sealed   bool     // one of the objects is encrypted
 }
 
 // The sizes of the requests for a shelf. An object of one request is committed together with others.
@@ -94,7 +95,7 @@ func (sh *crashShelf) mustKeepExtras(t *testing.T, disk fsys.FS) {
 // interrupted is a shelf on which a run has left a file half done.
 func (sh *crashShelf) interrupted(t *testing.T) *crashShelf {
 	t.Helper()
-	half := &crashShelf{objects: sh.objects, before: sh.before.Kill(), partSize: sh.partSize}
+	half := &crashShelf{objects: sh.objects, before: sh.before.Kill(), partSize: sh.partSize, sealed: sh.sealed}
 	f := faultfs.New(half.before, faultfs.Plan{Kind: faultfs.Write, Name: harness.TreePart, At: 5})
 	all := sh.missing(t, half.before)
 	_, sent, log, err := half.run(t, f)
@@ -131,6 +132,9 @@ func (sh *crashShelf) run(t *testing.T, on fsys.FS) (res *ossdl.PrefixResult, se
 		for name, content := range sh.objects {
 			s.Objects["p"+name] = content
 		}
+		if sh.sealed {
+			s.Sealed = map[string]harness.Sealer{"p/sub/b": stageSealer}
+		}
 		client, cerr := oss.New("http://service.test", osstest.AccessKeyID, osstest.AccessKeySecret, oss.HTTPClient(&http.Client{Transport: s}))
 		if cerr != nil {
 			t.Fatal(cerr)
@@ -144,6 +148,9 @@ func (sh *crashShelf) run(t *testing.T, on fsys.FS) (res *ossdl.PrefixResult, se
 		opts := []ossdl.Option{harness.WithFolderFS(func(*fsys.Root) fsys.FS { return files })}
 		if sh.extras != nil {
 			opts = append(opts, ossdl.WithDelete(len(sh.extras)))
+		}
+		if sh.sealed {
+			opts = append(opts, ossdl.WithDecryption(&harness.MasterKey{}))
 		}
 		if sh.list {
 			res, err = d.DownloadObjects(t.Context(), "bkt", sh.given(), t.TempDir(), opts...)
@@ -376,9 +383,12 @@ func TestMirrorEveryFileOperationFails(t *testing.T) {
 func TestPrefixEveryInstantIsACrash(t *testing.T) {
 	list := newCrashShelf(t, batched)
 	list.list = true
+	encrypted, sealedBatch := newCrashShelf(t, inParts), newCrashShelf(t, batched)
+	encrypted.sealed, sealedBatch.sealed = true, true
 	for name, sh := range map[string]*crashShelf{
 		"in parts": newCrashShelf(t, inParts), "batch": newCrashShelf(t, batched), "mixed": newCrashShelf(t, oneByOne),
 		"killed": newCrashShelf(t, batched).killed(t), "list": list, "mirror": newCrashShelf(t, batched).withExtras(t),
+		"encrypted": encrypted, "half, encrypted": encrypted.interrupted(t), "encrypted batch": sealedBatch,
 	} {
 		t.Run(name, sh.everyInstantIsACrash)
 	}

@@ -21,14 +21,17 @@
 //  7. Damaged, foreign, future or hostile checkpoints cost a fresh start at worst.
 //     TestHostileCheckpoints, FuzzHostileCheckpoint, TestPlantedAtTheWorkingFiles for links; FuzzCheckpoint of the library.
 //  8. Credentials and signatures are in no file, no error, no log.
-//     TestNoSecretAnywhere.
+//     TestNoSecretAnywhere; TestNoKeyAnywhere for the keys of encrypted objects.
+//  9. A restore, which costs money, is asked for once.
+//     TestRestorePrefix, TestRestoreFaults, TestRestoreLies.
 //
 // # Harnesses
 //
 // A serverStage is one object of a real server, on the wire, and the path that it is downloaded to. Lies are told to it.
 // A crashScene is a download in a synctest bubble, with a disk in memory and a service without a network: hours pass at once,
 // each file operation can fail, and the power can be taken away. A crashShelf is the same for a prefix. A wireScene fails
-// each event of a connection. A harness.BubbleClient is for what takes time and nothing else.
+// each event of a connection. A harness.BubbleClient is for what takes time and nothing else. A harness.Outside is a real server
+// for a bubble.
 //
 // Tests that measure time are in this one package, so that they do not run at the same time as each other's.
 // What the tests have tried is counted and appended to the file that OSSDL_COUNTS names. OSSDL_LONG asks for their long forms.

@@ -37,6 +37,8 @@ type wireFault struct {
 	at  int
 	err error
 
+	forever bool // all later events fail, too
+
 	mu   sync.Mutex
 	gone *sync.Cond // a connection
 	n    int
@@ -56,10 +58,10 @@ func (w *wireFault) next(what string) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.n++
-	if w.n-1 != w.at {
+	if again := w.hit != "" && w.forever; w.n-1 != w.at && !again {
 		return nil
 	}
-	w.hit = what
+	w.hit = cmp.Or(w.hit, what)
 	return &net.OpError{Op: what, Net: "tcp", Err: w.err}
 }
 
@@ -258,6 +260,7 @@ type wireScene struct {
 	// A part of the object; length 0: all of it.
 	offset, length int64
 	most           bool // for every cause also in the short form, over HTTP
+	sealed         bool // the object is encrypted
 }
 
 func wireScenes() []wireScene {
@@ -273,6 +276,11 @@ func wireScenes() []wireScene {
 		{name: "half, by URL", call: callURL, leave: (*serverStage).leaveHalf},
 		{name: "DownloadTo", call: callTo},
 		{name: "Open", call: callOpen},
+		{name: "encrypted", call: callDownload, sealed: true},
+		{name: "half of an encrypted one", call: callDownload, leave: (*serverStage).leaveHalf, sealed: true},
+		{name: "half of an encrypted one, partly false", call: callDownload, leave: (*serverStage).leavePartlyFalse, sealed: true},
+		{name: "half of a range of an encrypted one", call: callDownload, leave: (*serverStage).leaveHalf, offset: 101, length: wireSize - 200, sealed: true},
+		{name: "Open of an encrypted one", call: callOpen, sealed: true},
 	}
 }
 
@@ -390,7 +398,7 @@ func TestEveryNetworkEventFails(t *testing.T) {
 }
 
 func (sc wireScene) failEach(t *testing.T, server []osstest.Option, cause error, attempts int, hits *hits) {
-	st := newServerStage(t, stageConfig{size: wireSize, server: server, opts: []ossdl.Option{
+	st := newServerStage(t, stageConfig{size: wireSize, server: server, sealed: sc.sealed, opts: []ossdl.Option{
 		ossdl.WithPartSize(wirePart), ossdl.WithConcurrency(2), ossdl.WithRetry(ossdl.RetryPolicy{Attempts: attempts, MinDelay: time.Millisecond, MaxDelay: time.Millisecond}),
 	}})
 	liesTold.Add(-1) // it tells none
@@ -522,7 +530,9 @@ func (sc wireScene) fails(st *serverStage, w *wireFault, attempts int) {
 	sc.right(st)
 }
 
-func (sc wireScene) toFile() bool { return sc.name != "DownloadTo" && sc.name != "Open" }
+func (sc wireScene) toFile() bool {
+	return sc.name != "DownloadTo" && !strings.HasPrefix(sc.name, "Open")
+}
 
 // right asks for the new file where one was asked for.
 func (sc wireScene) right(st *serverStage) {

@@ -75,6 +75,7 @@ type crashScene struct {
 	keeps   bool   // with a checkpoint
 	opts    []ossdl.Option
 	url     bool         // by DownloadURL
+	sealed  bool         // the object is encrypted
 	before  *memfs.FS    // never written to: runs have copies of it
 	flip    int64        // what service.flip is in a run that is not healthy
 	decays  bool         // the disk changes a byte that was written, in a run that is not healthy
@@ -103,6 +104,21 @@ func (sc *crashScene) withRange(offset, length int64) *crashScene {
 	sc.want = sc.content[offset : offset+length]
 	sc.opts = append(sc.opts, ossdl.WithRange(offset, length))
 	return sc
+}
+
+// encrypted makes it a download of an encrypted object.
+func (sc *crashScene) encrypted() *crashScene {
+	sc.sealed = true
+	sc.opts = append(sc.opts, ossdl.WithDecryption(&harness.MasterKey{}))
+	return sc
+}
+
+// stored is the object as the service has it.
+func (sc *crashScene) stored() []byte {
+	if sc.sealed {
+		return stageSealer.Seal(sc.content)
+	}
+	return sc.content
 }
 
 func (sc *crashScene) withoutCheckpoint() *crashScene {
@@ -226,6 +242,8 @@ func scenes(t *testing.T) []*crashScene {
 	byURL.url = true
 	flipped := fresh("a byte is flipped on the way")
 	flipped.flip = 1
+	flippedSealed := fresh("a byte of an encrypted one is flipped on the way").encrypted()
+	flippedSealed.flip = 1
 	decayed := fresh("a byte is flipped on the way, and on the disk")
 	decayed.flip, decayed.decays = 1, true
 
@@ -240,6 +258,12 @@ func scenes(t *testing.T) []*crashScene {
 		fresh("half, checkpoint folder", ossdl.WithCheckpointDir("/cps")).interrupt(t, killedHalfway),
 		fresh("half of a range").withRange(1000, smallSize-2000).interrupt(t, killedHalfway),
 		byURL.interrupt(t, killedHalfway),
+		fresh("encrypted").encrypted(),
+		fresh("half of an encrypted one").encrypted().interrupt(t, killedHalfway),
+		fresh("an encrypted one, not committed").encrypted().interrupt(t, killedBefore),
+		fresh("half of an encrypted one, partly false").encrypted().interrupt(t, killedHalfway).falsify(t),
+		fresh("half of a range of an encrypted one").encrypted().withRange(1001, smallSize-2000).interrupt(t, killedHalfway),
+		flippedSealed,
 		flipped,
 		decayed,
 		newCrashScene(t, "no reservation", smallSize, memfs.Config{NoReserve: true, NoLocks: true}),
@@ -290,6 +314,9 @@ func (sc *crashScene) runInBubble(t *testing.T, ctx context.Context, on fsys.FS)
 func (sc *crashScene) download(t *testing.T, ctx context.Context, on fsys.FS) outcome {
 	t.Helper()
 	s := &harness.Service{Objects: map[string][]byte{"k": sc.content}, Piece: sc.piece(), Flip: sc.flip}
+	if sc.sealed {
+		s.Sealed = map[string]harness.Sealer{"k": stageSealer}
+	}
 	hc := &http.Client{Transport: s}
 	client, err := oss.New("http://service.test", osstest.AccessKeyID, osstest.AccessKeySecret, oss.HTTPClient(hc))
 	if err != nil {
@@ -398,7 +425,7 @@ func (sc *crashScene) checkpoint(t *testing.T, disk *memfs.FS) (name string, cp 
 func (sc *crashScene) holds(t *testing.T, disk *memfs.FS) (held []checkpoints.Span, have []byte) {
 	t.Helper()
 	_, cp := sc.checkpoint(t, disk)
-	if cp == nil || cp.CRC64 == nil || *cp.CRC64 != crc64.Update(0, sc.content) {
+	if cp == nil || cp.CRC64 == nil || *cp.CRC64 != crc64.Update(0, sc.stored()) {
 		return nil, nil
 	}
 	return holds(t, disk, cp, scenePath+harness.PartSuffix, scenePath)

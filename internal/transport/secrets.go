@@ -69,6 +69,14 @@ func (s *Secrets) addHeader(name string, values []string) {
 	}
 }
 
+// AddValue adds the value of a header that the caller has added, with and without the scheme before it.
+func (s *Secrets) AddValue(value string) {
+	s.add(value)
+	if _, v, ok := strings.Cut(value, " "); ok {
+		s.add(strings.TrimSpace(v))
+	}
+}
+
 // sentKey is the key of the Secrets in the context of a request, to which a [Transport] adds what it sends.
 type sentKey struct{}
 

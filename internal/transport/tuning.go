@@ -37,7 +37,7 @@ func (e *ProxyError) Error() string {
 	s := fmt.Sprintf("the proxy %s refused the connection: status %d %s", e.Host, e.Status, http.StatusText(e.Status))
 	switch e.Status {
 	case http.StatusProxyAuthRequired:
-		s += "; user and password belong in the URL of the proxy"
+		s += "; user and password belong in the URL of the proxy, for example in HTTPS_PROXY"
 	case http.StatusForbidden:
 		s += "; allow the endpoint in the proxy, or add it to NO_PROXY"
 	}

@@ -6,6 +6,7 @@ package weburl
 
 import (
 	"fmt"
+	"net/http"
 	"net/url"
 	"regexp"
 	"strconv"
@@ -24,15 +25,30 @@ type Address struct {
 	scheme    string
 	id        object.Identity
 	versionID string
-	process   string    // what OSS is to make of the object (x-oss-process in the query); "": nothing
-	signed    bool      // by OSS
-	token     bool      // signed with a temporary key, which may end before the URL does
-	expires   time.Time // according to the URL; zero: it does not say
-	expired   bool      // according to the server
+	process   string      // what OSS is to make of the object (x-oss-process in the query); "": nothing
+	signed    bool        // by OSS
+	token     bool        // signed with a temporary key, which may end before the URL does
+	expires   time.Time   // according to the URL; zero: it does not say
+	expired   bool        // according to the server
+	headers   http.Header // of the caller, which its answers must not show
 }
 
 // String returns the address without its query.
 func (a *Address) String() string { return a.scheme + "://" + a.id.Bucket + a.id.Key }
+
+// hide makes the headers of the caller secrets of the address.
+func (a *Address) hide(headers http.Header) {
+	a.headers = headers
+	a.hideIn(a.secret)
+}
+
+func (a *Address) hideIn(secret *transport.Secrets) {
+	for _, values := range a.headers {
+		for _, v := range values {
+			secret.AddValue(v)
+		}
+	}
+}
 
 // Version returns the version ID that the URL asks for, or "".
 func (a *Address) Version() string { return a.versionID }

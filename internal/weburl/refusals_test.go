@@ -63,7 +63,7 @@ func FuzzErrorBody(f *testing.F) {
 	if err != nil {
 		f.Fatal(err)
 	}
-	byURL := weburl.NewSource(hc, "agent", signed, nil)
+	byURL := weburl.NewSource(hc, "agent", signed, nil, nil)
 	f.Fuzz(func(t *testing.T, status int, code, message, element, rest, retryAfter string) {
 		if status/100 == 2 || status < 0 {
 			t.Skip("no refusal")

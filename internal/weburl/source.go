@@ -31,6 +31,7 @@ type Source struct {
 	client    *http.Client
 	userAgent string
 	first     *Address
+	headers   http.Header                           // for the host of first alone
 	refresh   func(context.Context) (string, error) // nil: there will be no new URL
 
 	mu           sync.Mutex
@@ -41,9 +42,11 @@ type Source struct {
 	answered     bool          // a URL got an answer
 }
 
-// NewSource makes the source of the object at a. When that URL has expired, refresh must return a new one; nil: there is none.
-func NewSource(client *http.Client, userAgent string, a *Address, refresh func(context.Context) (string, error)) *Source {
-	return &Source{client: client, userAgent: userAgent, first: a, now: a, refresh: refresh}
+// NewSource makes the source of the object at a. Its host also gets the headers, which are secret. When the URL has expired,
+// refresh must return a new one; nil: there is none.
+func NewSource(client *http.Client, userAgent string, a *Address, headers http.Header, refresh func(context.Context) (string, error)) *Source {
+	a.hide(headers)
+	return &Source{client: client, userAgent: userAgent, first: a, now: a, headers: headers, refresh: refresh}
 }
 
 // String returns the first URL without its query.
@@ -137,6 +140,7 @@ func (s *Source) renewURL(ctx context.Context) (*Address, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w: WithURLRefresh: %w", object.ErrExpired, err)
 	}
+	next.hide(s.headers)
 	if next.process != s.first.process {
 		return nil, fmt.Errorf("%w: WithURLRefresh: URL %s: x-oss-process is not that of the first URL", object.ErrExpired, next)
 	}
@@ -195,7 +199,7 @@ func (s *Source) getOnce(ctx context.Context, addr *Address, r object.Request) (
 	return s.judge(addr, r, resp)
 }
 
-// build makes the request. It adds no other headers, since they could break the signature.
+// build makes the request. It adds no headers but the caller's, since others could break the signature.
 func (s *Source) build(ctx context.Context, addr *Address, r object.Request) (*http.Request, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, addr.url, nil)
 	if err != nil {
@@ -208,6 +212,9 @@ func (s *Source) build(ctx context.Context, addr *Address, r object.Request) (*h
 	}
 	if r.IfMatch != "" {
 		req.Header.Set("If-Match", r.IfMatch)
+	}
+	if addr.id.Bucket == s.first.id.Bucket && (addr.scheme == s.first.scheme || addr.scheme == "https") {
+		req = transport.SetHeaders(req, s.headers)
 	}
 	return req, nil
 }
@@ -238,7 +245,7 @@ func (s *Source) send(req *http.Request, addr *Address) (*http.Response, error) 
 	body, _ := io.ReadAll(io.LimitReader(resp.Body, transport.ErrorBodyLimit))
 	resp.Body.Close()
 	refusal := object.NewStatusError(resp.StatusCode, resp.Header, secret.CleanError(object.ServiceErrorOf(body)))
-	if addr.query == "" {
+	if addr.query == "" && len(s.headers) == 0 {
 		refusal.MarkUnsigned("the URL is not signed")
 	}
 	// A permanent key that never worked is wrong. It has not ended.
@@ -293,6 +300,7 @@ func (a *Address) secretsOf(req *http.Request, resp *http.Response) *transport.S
 	all := new(transport.Secrets)
 	all.AddQuery(a.query, a.signed)
 	all.AddQuery(at.RawQuery, false)
+	a.hideIn(all)
 	return all
 }
 

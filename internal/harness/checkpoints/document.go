@@ -37,6 +37,7 @@ type Document struct {
 	Size         int64   `json:"size"` // of the object
 	Range        *Range  `json:"range,omitempty"`
 	CRC64        *uint64 `json:"crc64,string,omitempty"` // of the object, as the service says
+	Encryption   string  `json:"encryption,omitempty"`   // names how the object is encrypted, if the data is decrypted
 	Path         string  `json:"path"`                   // of the file, relative to the folder of the checkpoint
 	Parts        []Part  `json:"parts"`
 }

@@ -57,6 +57,8 @@ func Hostile(t testing.TB) map[string][]byte {
 		"claims the end":               func(c *Document) { c.Parts = []Part{{HonestSize - 1, 1, 1, 7}} },
 		"false sums":                   func(c *Document) { c.Parts[0].CRC64++ },
 		"the object's sum is false":    func(c *Document) { *c.CRC64++ },
+		"encrypted":                    func(c *Document) { c.Encryption = strings.Repeat("0", 32) },
+		"encrypted, half a megabyte":   func(c *Document) { c.Encryption = strings.Repeat("\x1b[2J", 125_000) },
 		"a path above":                 func(c *Document) { c.Path = "../../../../etc/passwd" },
 		"an absolute path":             func(c *Document) { c.Path = "/cps/x" },
 		"the checkpoint's own name":    func(c *Document) { c.Path = "checkpoint.json" },

@@ -1,5 +1,9 @@
 // Package bar shows the progress of a download. On a terminal it redraws one line, and one more for each object of a prefix
 // that is in flight. In a file or a pipe it writes plain lines.
+//
+// The lines are placed here and not by a library of bars. Those that were tried (mpb, v8.16.2) count lines and not rows, so
+// lines that wrap in a terminal made narrow stay there; they write escape sequences to any terminal, also to TERM=dumb; and
+// they cut off what does not fit instead of omitting the least important.
 package bar
 
 import (

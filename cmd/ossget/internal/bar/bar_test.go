@@ -206,6 +206,7 @@ func TestCutFront(t *testing.T) {
 	}{
 		{"abc", 5, "abc  "}, {"abc", 3, "abc"}, {"abcdef", 4, "…def"}, {"abcdef  ", 7, "abcdef "}, {"abc   ", 3, "abc"},
 		{"数据备份", 6, "…备份 "}, {"数据备份", 5, "…备份"}, {"abc", 1, "…"}, {"abc", 0, ""},
+		{"x/👨\u200d👩\u200d👧é.img", 9, "x/👨\u200d👩\u200d👧é.img"}, {"x/👨\u200d👩\u200d👧é.img", 8, "…👨\u200d👩\u200d👧é.img"}, {"x/e\u0301e\u0301", 3, "…e\u0301e\u0301"},
 	} {
 		if got := cutFront(c.s, c.columns); got != c.want {
 			t.Errorf("%q in %d: got %q, want %q", c.s, c.columns, got, c.want)

@@ -5,6 +5,8 @@ import (
 	"strings"
 	"time"
 	"unicode"
+
+	"github.com/mattn/go-runewidth"
 )
 
 // Bytes formats a size for people: 1023 B, 1.5 MiB.
@@ -46,64 +48,29 @@ func Printable(s string) string {
 	}, s)
 }
 
-// width returns how many columns s occupies on a terminal.
-func width(s string) int {
-	n := 0
-	for _, r := range s {
-		n += runeWidth(r)
-	}
-	return n
-}
+// cells counts the columns that text occupies on a terminal. It does not ask the locale, which terminals do not follow either.
+var cells = &runewidth.Condition{StrictEmojiNeutral: true}
 
-// runeWidth supports the East Asian scripts and emoji, which occupy two columns, and combining marks, which occupy none.
-func runeWidth(r rune) int {
-	switch {
-	case unicode.Is(unicode.Mn, r):
-		return 0
-	case r >= 0x1100 && r <= 0x115f, r >= 0x2e80 && r <= 0xa4cf, r >= 0xac00 && r <= 0xd7a3, r >= 0xf900 && r <= 0xfaff,
-		r >= 0xfe30 && r <= 0xfe6f, r >= 0xff00 && r <= 0xff60, r >= 0x1f300 && r <= 0x1faff, r >= 0x20000:
-		return 2
-	}
-	return 1
-}
+const ellipsis = "…"
+
+// width returns how many columns s occupies on a terminal.
+func width(s string) int { return cells.StringWidth(s) }
 
 // cut shortens s to columns, with an ellipsis at its end, or pads it to columns with spaces.
 func cut(s string, columns int) string {
-	if n := width(s); n <= columns {
-		return s + strings.Repeat(" ", columns-n)
+	if columns <= 0 {
+		return ""
 	}
-	var b strings.Builder
-	n := 0
-	for _, r := range s {
-		if n+runeWidth(r) > columns-1 {
-			break
-		}
-		b.WriteRune(r)
-		n += runeWidth(r)
-	}
-	if columns > 0 {
-		b.WriteRune('…')
-		n++
-	}
-	return b.String() + strings.Repeat(" ", max(0, columns-n))
+	return cells.FillRight(cells.Truncate(s, columns, ellipsis), columns)
 }
 
 // cutFront is like cut but keeps the end, which is the most specific part of a key.
 func cutFront(s string, columns int) string {
-	n := width(s)
-	if n <= columns || columns <= 0 {
-		return cut(s, columns)
+	if columns <= 0 {
+		return ""
 	}
-	s = strings.TrimRight(s, " ") // padding to the longest
-	pad := n - width(s)
-	if n -= pad; n <= columns {
-		return cut(s, columns)
+	if width(s) > columns {
+		s = strings.TrimRight(s, " ") // padding to the longest
 	}
-	for i, r := range s {
-		if n <= columns-1 {
-			return cut("…"+s[i:], columns)
-		}
-		n -= runeWidth(r)
-	}
-	return cut("…", columns)
+	return cells.FillRight(cells.TruncatePrefix(s, columns, ellipsis), columns)
 }

@@ -6,6 +6,8 @@
 package credentials
 
 import (
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"net/http"
@@ -65,6 +67,12 @@ func Prepare(t *http.Transport) {
 		}
 		return proxy(r)
 	}
+}
+
+// Trust makes credentials-go accept the certificates of roots. It changes the transport that Prepare has changed, before the first
+// question.
+func Trust(t *http.Transport, roots *x509.CertPool) {
+	t.TLSClientConfig = &tls.Config{RootCAs: roots}
 }
 
 var _ oss.CredentialsProviderE = (*Provider)(nil)

@@ -1,12 +1,13 @@
 package credentials
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"io"
 	"os"
 	"strings"
+
+	"gopkg.in/ini.v1"
 )
 
 // Config is the content of a configuration file of ossutil for one bucket. Settings that it omits are "".
@@ -15,7 +16,7 @@ type Config struct {
 	CNAME                               bool // Endpoint is a domain bound to the bucket
 	AccessKeyID, AccessKeySecret, Token string
 
-	EndpointAt, RegionAt, ModeAt string // FILE:LINE, for messages
+	EndpointAt, RegionAt, ModeAt string // the file and the section, for messages
 	Mode                         string // ossutil 2: AK, StsToken, EcsRamRole, …
 }
 
@@ -26,9 +27,15 @@ const maxConfig = 1 << 20
 const form = "expected [Credentials], and below it endpoint = HOST, accessKeyID = ID, accessKeySecret = SECRET, " +
 	"for temporary keys stsToken = TOKEN, one a line; lines that begin with # or ; say nothing"
 
+// options read the file as ossutil does: a value is what stands behind the first =, as it is.
+var options = ini.LoadOptions{
+	InsensitiveKeys: true, KeyValueDelimiters: "=", IgnoreInlineComment: true, IgnoreContinuation: true, PreserveSurroundedQuote: true,
+	AllowShadows: true, AllowDuplicateShadowValues: true, // otherwise the last of several values would count, silently
+}
+
 // ReadConfig reads the file for the bucket. It reads the section [Credentials] of ossutil 1 or, if there is none, [default]
 // of ossutil 2, and the sections [Bucket-Endpoint] and [Bucket-Cname]. Other sections and names are ignored. Errors name the
-// file and the line but never quote it.
+// file and the section, or the line, but never quote it.
 func ReadConfig(path, bucket string) (*Config, error) {
 	f, err := os.Open(path)
 	if err != nil {
@@ -42,91 +49,95 @@ func ReadConfig(path, bucket string) (*Config, error) {
 	if len(content) > maxConfig {
 		return nil, fmt.Errorf("%s is longer than %d bytes; %s", path, maxConfig, form)
 	}
-	sections, err := parseINI(path, string(bytes.TrimPrefix(content, []byte("\ufeff"))))
+	file, err := ini.LoadSources(options, content)
 	if err != nil {
-		return nil, err
+		return nil, malformed(path, string(content), err)
 	}
-	return configOf(sections, bucket)
+	if len(file.Section(ini.DefaultSection).Keys()) > 0 {
+		return nil, fmt.Errorf("%s: a line stands before the first section; %s", path, form)
+	}
+	return configOf(path, file, bucket)
 }
 
-// entry is a value and its position.
-type entry struct{ value, at string }
-
-// section maps names in lower case to their entries.
-type section map[string]entry
-
-// parseINI returns the sections by their name in lower case.
-func parseINI(path, content string) (map[string]section, error) {
-	sections := map[string]section{}
-	var now section
-	n := 0
-	for line := range strings.Lines(content) {
-		n++
-		at := fmt.Sprintf("%s:%d", path, n)
-		bad := func(what string) error { return fmt.Errorf("%s: %s; %s", at, what, form) }
-		line = strings.TrimSpace(line)
-		if line == "" || line[0] == '#' || line[0] == ';' {
-			continue
-		}
-		if line[0] == '[' {
-			name, ok := strings.CutSuffix(line[1:], "]")
-			if name = strings.ToLower(strings.TrimSpace(name)); !ok || name == "" {
-				return nil, bad("a section is [NAME]")
-			}
-			if sections[name] == nil {
-				sections[name] = section{}
-			}
-			now = sections[name]
-			continue
-		}
-		name, value, ok := strings.Cut(line, "=")
-		name, value = strings.ToLower(strings.TrimSpace(name)), strings.TrimSpace(value)
-		switch {
-		case !ok || name == "":
-			return nil, bad("neither a section nor NAME = VALUE")
-		case now == nil:
-			return nil, bad("stands before the first section")
-		case now[name].at != "":
-			return nil, bad("the same name as in " + now[name].at)
-		}
-		now[name] = entry{value, at}
+// malformed explains an error of the parser, which has the line in its text.
+func malformed(path, content string, err error) error {
+	text, line, _ := strings.Cut(err.Error(), ": ")
+	at := path
+	if i := strings.Index(content, line); i >= 0 && line != "" {
+		at = fmt.Sprintf("%s:%d", path, 1+strings.Count(content[:i], "\n"))
 	}
-	return sections, nil
+	what := "neither a section nor NAME = VALUE"
+	if text == "unclosed section" {
+		what = "a section is [NAME]"
+	}
+	return fmt.Errorf("%s: %s; %s", at, what, form)
+}
+
+// section is a section of the file. at is the file and the section, for messages.
+type section struct {
+	at   string
+	keys *ini.Section // nil: there is none
+}
+
+// find returns a section, whose name may have capitals. DefaultSection is the parser's name for what stands before the first.
+func find(path string, file *ini.File, name string) section {
+	for _, s := range file.Sections() {
+		if s.Name() != ini.DefaultSection && strings.EqualFold(s.Name(), name) {
+			return section{fmt.Sprintf("%s [%s]", path, name), s}
+		}
+	}
+	return section{}
+}
+
+// get returns the value of a name, "" if the section does not have it.
+func (s section) get(name string) (string, error) {
+	if s.keys == nil || !s.keys.HasKey(name) {
+		return "", nil
+	}
+	values := s.keys.Key(name).ValueWithShadows()
+	switch {
+	case len(values) == 0:
+		return "", nil
+	case len(values) > 1:
+		return "", fmt.Errorf("%s: %s stands there twice; %s", s.at, name, form)
+	case strings.ContainsFunc(values[0], func(r rune) bool { return r <= ' ' || r > '~' }):
+		return "", fmt.Errorf("%s: the value of %s is not one word of ASCII; %s", s.at, name, form)
+	}
+	return values[0], nil
 }
 
 // configOf returns the settings for the bucket.
-func configOf(sections map[string]section, bucket string) (*Config, error) {
-	main, ok := sections["credentials"]
-	if !ok {
-		main = sections["default"]
+func configOf(path string, file *ini.File, bucket string) (*Config, error) {
+	main := find(path, file, "Credentials")
+	if main.keys == nil {
+		main = find(path, file, "default")
 	}
-	for _, name := range []string{"endpoint", "region", "accesskeyid", "accesskeysecret", "ststoken", "mode"} {
-		e := main[name]
-		if strings.ContainsFunc(e.value, func(r rune) bool { return r <= ' ' || r > '~' }) {
-			return nil, fmt.Errorf("%s: the value is not one word of ASCII; %s", e.at, form)
+	c := &Config{EndpointAt: main.at, RegionAt: main.at, ModeAt: main.at}
+	for name, value := range map[string]*string{
+		"endpoint": &c.Endpoint, "region": &c.Region, "mode": &c.Mode,
+		"accessKeyID": &c.AccessKeyID, "accessKeySecret": &c.AccessKeySecret, "stsToken": &c.Token,
+	} {
+		var err error
+		if *value, err = main.get(name); err != nil {
+			return nil, err
 		}
 	}
-	id, secret, token := main["accesskeyid"], main["accesskeysecret"], main["ststoken"]
 	switch {
-	case id.value != "" && secret.value == "":
-		return nil, fmt.Errorf("%s: accessKeyID without accessKeySecret; %s", id.at, form)
-	case id.value == "" && secret.value != "":
-		return nil, fmt.Errorf("%s: accessKeySecret without accessKeyID; %s", secret.at, form)
-	case id.value == "" && token.value != "":
-		return nil, fmt.Errorf("%s: stsToken without accessKeyID and accessKeySecret; %s", token.at, form)
+	case c.AccessKeyID != "" && c.AccessKeySecret == "":
+		return nil, fmt.Errorf("%s: accessKeyID without accessKeySecret; %s", main.at, form)
+	case c.AccessKeyID == "" && c.AccessKeySecret != "":
+		return nil, fmt.Errorf("%s: accessKeySecret without accessKeyID; %s", main.at, form)
+	case c.AccessKeyID == "" && c.Token != "":
+		return nil, fmt.Errorf("%s: stsToken without accessKeyID and accessKeySecret; %s", main.at, form)
 	}
-	c := &Config{
-		Region: main["region"].value, RegionAt: main["region"].at, Mode: main["mode"].value, ModeAt: main["mode"].at,
-		AccessKeyID: id.value, AccessKeySecret: secret.value, Token: token.value,
+	for _, name := range []string{"Bucket-Endpoint", "Bucket-Cname"} {
+		s := find(path, file, name)
+		if endpoint, err := s.get(bucket); err != nil {
+			return nil, err
+		} else if endpoint != "" {
+			c.Endpoint, c.EndpointAt, c.CNAME = endpoint, s.at, name == "Bucket-Cname"
+		}
 	}
-	endpoint := main["endpoint"]
-	if e := sections["bucket-endpoint"][bucket]; e.value != "" {
-		endpoint = e
-	}
-	if e := sections["bucket-cname"][bucket]; e.value != "" {
-		endpoint, c.CNAME = e, true
-	}
-	c.Endpoint, c.EndpointAt = endpoint.value, endpoint.at
 	return c, nil
 }
 
@@ -139,8 +150,8 @@ func (c *Config) Keys() (id, secret, token string, err error) {
 	case "anonymous":
 		return "", "", "", nil
 	case "ecsramrole":
-		return "", "", "", errors.New(c.ModeAt + ": mode EcsRamRole: give -credentials ecs")
+		return "", "", "", errors.New(c.ModeAt + ": mode EcsRamRole: give --credentials ecs")
 	}
-	return "", "", "", errors.New(c.ModeAt + ": of the modes AK, StsToken and Anonymous are read, and EcsRamRole is -credentials ecs; " +
-		"for others make a profile and give -credentials profile")
+	return "", "", "", errors.New(c.ModeAt + ": of the modes AK, StsToken and Anonymous are read, and EcsRamRole is --credentials ecs; " +
+		"for others make a profile and give --credentials profile")
 }
