@@ -414,7 +414,7 @@ func keepWhat(err error) localfile.Keep {
 	switch {
 	case startsOver(err):
 		return localfile.AsFound
-	case errors.Is(err, ErrChecksum):
+	case errors.Is(err, ErrChecksum), errors.Is(err, errReplaced):
 		return localfile.Nothing
 	}
 	return localfile.Partial

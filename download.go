@@ -68,10 +68,10 @@
 //
 //   - requests: [WithPartSize], [WithConcurrency], [WithRateLimit], [WithRetry], [WithStallTimeout], [WithRequestOptions],
 //     [WithFallback]
-//   - what to download: [WithVersionID], [WithIfMatch], [WithRange], [WithGrowing], [WithChecksum],
+//   - what to download: [WithVersionID], [WithAsOf], [WithIfMatch], [WithRange], [WithSnapshot], [WithChecksum],
 //     [WithDecryption], [WithRestore]
 //   - files: [WithCheckpoint], [WithCheckpointDir], [WithoutCheckpoint], [WithoutPreallocation], [WithMkdirAll],
-//     [WithObjectTime], [WithMetadata]
+//     [WithObjectTime], [WithMetadata], [WithIfChanged], [WithWait]
 //   - URLs: [WithURLRefresh], [WithHTTPClient], [WithHeader]
 //   - readers: [WithReadAhead]
 //   - prefixes and lists: [WithInclude], [WithExclude], [WithShard], [WithKeyRange], [WithCompareCRC64], [WithDelete], [WithDryRun]
@@ -85,6 +85,7 @@ import (
 	"errors"
 	"fmt"
 	"hash"
+	"io"
 	"io/fs"
 	"net/http"
 	"runtime"
@@ -206,6 +207,9 @@ type call struct {
 	streamHash hash.Hash // of what a Reader returned; nil for other calls
 	passing    *passing  // the sink of the current attempt, if a SHA-256 is wanted
 
+	there  *present // the file that made the download needless; nil: there was none
+	waited *waited  // for another call; nil: this one has not
+
 	sealed *sealed.Source   // the source, if it decrypts; nil: it does not
 	memory *localfile.Small // of an object that stays in memory until it is verified; nil otherwise
 
@@ -216,6 +220,7 @@ type call struct {
 // job is what one call is to download, as far as its entry point knows.
 type job struct {
 	src           source
+	versions      *bucket.Client           // lists the versions, to find the one of a time; nil: it is known
 	objectOptions                          // as given, or as the entry point knows better: the version in a URL, the range that a suffix is
 	listed        *object.Facts            // what a listing said of the object; nil: it was not listed
 	check         func(object.Facts) error // what the caller said of it, but for its ETag; nil: nothing
@@ -240,10 +245,7 @@ func (c *call) downloadToFile(ctx context.Context, path string) (*Result, error)
 	ctx, done := c.panics.during(ctx)
 	defer done()
 	progress := startReporter(c.cfg.progress, c.snapshot, c.stats.Downloaded.Load)
-	dst, err := localfile.Check(c.fileConfig(path))
-	if err == nil {
-		path, err = dst.Path(), c.toFile(ctx, dst)
-	}
+	path, err := c.intoPlace(ctx, path)
 	progress.end(err)
 	c.panics.raise(err)
 	return c.result(ctx, path, err)
@@ -256,6 +258,14 @@ func (c *call) toFile(ctx context.Context, dst *localfile.Destination) error {
 		return err
 	}
 	defer unlock()
+	if c.cfg.ifChanged || c.waited != nil {
+		if done, err := c.skip(ctx, dst); done || err != nil {
+			return err
+		}
+	}
+	if err := c.findVersion(ctx); err != nil {
+		return err
+	}
 	cp, err := c.loadCheckpoint(dst) // after the lock: until then another call may be writing it
 	if err != nil {
 		return err
@@ -311,7 +321,7 @@ const maxRounds = 3
 // fetchUntilVerified fetches what is missing until the whole has the right checksum. After a mismatch it reads the disk. Ranges
 // that differ from their record are fetched again. If none does, the network delivered wrong bytes, and everything is fetched
 // once more. If they came from several addresses of the host, one of them is avoided then. If that does not help, it is another
-// one.
+// one. The mismatch of an object that has grown since an earlier run means that it is another object now.
 func (c *call) fetchUntilVerified(ctx context.Context, e *engine.Engine) (verdict, error) {
 	anew := false
 	for round := 1; ; round++ {
@@ -338,6 +348,9 @@ func (c *call) fetchUntilVerified(ctx context.Context, e *engine.Engine) (verdic
 				continue
 			}
 		}
+		if e.Outgrown() && e.Want.Earlier != nil {
+			return verdict{}, fmt.Errorf("%w: %w", engine.ErrStale, v.mismatch)
+		}
 		if another := e.Suspect(); anew && !another {
 			return verdict{}, v.mismatch
 		}
@@ -349,12 +362,17 @@ func (c *call) fetchUntilVerified(ctx context.Context, e *engine.Engine) (verdic
 
 // ask makes a request for anything but the object's bytes, by the same rules.
 func (c *call) ask(ctx context.Context, what string, request func(context.Context) error) error {
+	return c.askMetered(ctx, what, func(ctx context.Context, _ *engine.Meter) error { return request(ctx) })
+}
+
+// askMetered is ask for a request whose answer has a body.
+func (c *call) askMetered(ctx context.Context, what string, request func(context.Context, *engine.Meter) error) error {
 	dog := engine.NewWatchdog(c.cfg.stall)
 	defer dog.Start(c.d.gate.Tick)()
 	retrier := engine.NewRetrier(c.d.gate, c.lane, slots.Retry(c.cfg.retry), c.cfg.log, func() { c.stats.Retries.Add(1) })
 	_, err := retrier.TryUntil(ctx, func(ctx context.Context) error {
 		c.stats.Requests.Add(1)
-		return dog.Do(ctx, func(ctx context.Context, _ *engine.Meter) error { return request(ctx) })
+		return dog.Do(ctx, request)
 	}, "request", what)
 	return err
 }
@@ -400,11 +418,25 @@ func (d *Downloader) bucketCall(ctx context.Context, where entryPoints, verb, bu
 	if cfg.restore != nil && cfg.restore.StartOnly {
 		return nil, nameError(verb, bucket, key, fmt.Errorf("WithRestore: StartOnly applies to %v, which download nothing then", inMany))
 	}
-	src, err := d.bucketSource(ctx, bucket, key, &cfg)
+	if err := cfg.comparable(); err != nil {
+		return nil, nameError(verb, bucket, key, err)
+	}
+	if cfg.object.versionID != "" && !cfg.object.asOf.IsZero() {
+		return nil, nameError(verb, bucket, key, errors.New("WithAsOf and WithVersionID exclude each other"))
+	}
+	b, err := d.bucketClient(ctx, bucket, &cfg)
 	if err != nil {
 		return nil, nameError(verb, bucket, key, err)
 	}
-	return d.newCall(src, cfg), nil
+	src, err := b.Object(key)
+	if err != nil {
+		return nil, nameError(verb, bucket, key, err)
+	}
+	c := d.newCall(src, cfg)
+	if !c.asOf.IsZero() {
+		c.versions = b
+	}
+	return c, nil
 }
 
 // bucketSource makes the source for an object of a bucket.
@@ -414,6 +446,54 @@ func (d *Downloader) bucketSource(ctx context.Context, bucket, key string, cfg *
 		return nil, err
 	}
 	return b.Object(key)
+}
+
+// findVersion finds the version that was current at the time that the caller gave. It asks for no page beyond those with versions of
+// the key.
+func (c *call) findVersion(ctx context.Context) error {
+	if c.versions == nil {
+		return nil
+	}
+	key, when := c.src.Identity().Key, c.asOf.UTC().Format(time.RFC3339Nano)
+	for at := (bucket.Cursor{}).AsOf(c.asOf); ; {
+		var page []bucket.Entry
+		err := c.askMetered(ctx, "listing", func(ctx context.Context, m *engine.Meter) (err error) {
+			var next bucket.Cursor
+			page, next, err = c.versions.List(ctx, key, at, func(r io.Reader) io.Reader { return m.Reader(ctx, c.lane, r) })
+			if err == nil {
+				at = next
+			}
+			return err
+		})
+		switch {
+		case err != nil:
+			return fmt.Errorf("listing of the versions as of %s: %w", when, err)
+		case len(page) > 0 && page[0].Key == key:
+			c.versionID = page[0].Version
+			c.versions = nil
+			return nil
+		case at.Token == "" || at.Settled(key):
+			return fmt.Errorf("%w: it had no version as of %s", ErrNotFound, when)
+		}
+	}
+}
+
+// isAsOf returns an error if f are facts of another version than the one that was current at the time that the caller gave. The
+// version "null" may have been replaced since the listing.
+func (o *objectOptions) isAsOf(f object.Facts) error {
+	why := ""
+	switch {
+	case o.asOf.IsZero():
+	case o.versionID != "" && f.VersionID != "" && f.VersionID != o.versionID: // of a cache that drops the parameter
+		why = fmt.Sprintf("version %s, wanted %s", f.VersionID, o.versionID)
+	case f.Symlink: // the time may be that of the target
+	case f.LastModified.After(o.asOf):
+		why = fmt.Sprintf("written %s, wanted as of %s", f.LastModified.UTC().Format(time.RFC3339), o.asOf.UTC().Format(time.RFC3339Nano))
+	}
+	if why == "" {
+		return nil
+	}
+	return &object.FindingError{Means: ErrObjectChanged, Why: why, Origin: f.Origin}
 }
 
 // bucketClient returns a client for a bucket. It rejects names that no bucket can have.
@@ -513,7 +593,7 @@ func (c *call) engineConfig(to engine.Sink, cp *checkpoint) (engine.Config, erro
 	sizes := partSizer{c.cfg.partSize}
 	config := engine.Config{
 		Source: c.src, Sink: to, Gate: c.d.gate, Lane: c.lane, Buffers: &c.d.buffers, Length: -1,
-		Want: engine.Want{ETag: c.ifMatch, Version: c.versionID, Listed: c.listed, Check: c.fits, Growing: c.cfg.growing && c.asked == nil, Empty: c.knownEmpty, OneStream: c.oneStream},
+		Want: engine.Want{ETag: c.ifMatch, Version: c.versionID, Listed: c.listed, Check: c.fits, Snapshot: c.cfg.snapshot && c.asked == nil, Empty: c.knownEmpty, OneStream: c.oneStream},
 		Size: sizes.next, Workers: sizes.workers, RangeError: c.partError,
 		Retry: slots.Retry(c.cfg.retry), Stall: c.cfg.stall, Stats: &c.stats, Log: c.cfg.log,
 	}
@@ -532,6 +612,9 @@ func (c *call) engineConfig(to engine.Sink, cp *checkpoint) (engine.Config, erro
 
 // fits returns an error if f are facts of another object than the caller said, or of one that no key decrypts.
 func (c *call) fits(f object.Facts) error {
+	if err := c.isAsOf(f); err != nil {
+		return err
+	}
 	if c.check != nil {
 		if err := c.check(f); err != nil {
 			return err
@@ -661,6 +744,10 @@ func (c *call) compareCRC(ctx context.Context, e *engine.Engine) (verdict, error
 		// The headers of a symbolic link's answer are the link's, except those that the protocol names. Whether the CRC-64
 		// is one of them is not documented.
 		c.cfg.log.Warn("CRC-64 of the answer for a symbolic link does not match its content; not verified", "got", stored, "want", f.CRC)
+	case e.Outgrown():
+		v.mismatch = &object.FindingError{Means: errReplaced, Origin: f.Origin, Why: fmt.Sprintf(
+			"it has grown beyond %d bytes, but their CRC-64 is %d and was %d: it is another object", f.Size, stored, f.CRC,
+		)}
 	default:
 		v.mismatch = &object.FindingError{Means: ErrChecksum, Why: fmt.Sprintf("CRC-64 is %d, the service says %d", stored, f.CRC), Origin: f.Origin}
 	}
@@ -799,8 +886,11 @@ func (c *call) snapshot() Progress {
 		p.Restoring = 1
 	}
 	c.mu.Lock()
-	e := c.engine
+	e, there := c.engine, c.there
 	c.mu.Unlock()
+	if there != nil {
+		p.Done, p.Total = there.size, there.size
+	}
 	if e == nil {
 		return p
 	}

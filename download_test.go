@@ -446,6 +446,10 @@ func TestVersion(t *testing.T) {
 	}
 	harness.CheckFile(t, path, old)
 	marker := s.Delete("ver", "k")
+	if _, err = d.Download(t.Context(), "ver", "k", path, ossdl.WithVersionID(first.VersionID), ossdl.WithAsOf(time.Now())); err == nil ||
+		!strings.Contains(err.Error(), "WithAsOf and WithVersionID exclude each other") {
+		t.Errorf("both: %v", err)
+	}
 	for _, opts := range [][]ossdl.Option{nil, {ossdl.WithVersionID(marker)}, {ossdl.WithVersionID("none")}} {
 		if _, err := d.Download(t.Context(), "ver", "k", path, opts...); !errors.Is(err, ossdl.ErrNotFound) {
 			t.Errorf("deleted: %v", err)

@@ -26,7 +26,7 @@ var (
 	ErrNotFound = object.ErrNotFound
 	// ErrObjectChanged says that the object is not, or is no longer, the one that was asked for. It was replaced, appended to
 	// or deleted after this call's first answer, or it does not have the ETag given to [WithIfMatch]. The same call made again
-	// starts over; with WithIfMatch it fails until the object has that ETag again. [WithGrowing] accepts what was appended.
+	// starts over; with WithIfMatch it fails until the object has that ETag again. [WithSnapshot] accepts what was appended.
 	ErrObjectChanged = object.ErrObjectChanged
 	// ErrChecksum says that the bytes do not have the checksum that the service or the caller named, even after they were
 	// fetched once more. A download to a file leaves neither partial file nor checkpoint. What DownloadTo wrote, or a Reader
@@ -55,6 +55,10 @@ var (
 	// ErrDifferent says that a folder is not as [Downloader.VerifyPrefix] or [Downloader.VerifyManifest] should find it.
 	ErrDifferent = errors.New("the folder differs")
 )
+
+// errReplaced says that an object that seemed to grow was replaced by another one. It is ErrObjectChanged; what came of the two
+// cannot be told apart, so nothing is kept.
+var errReplaced = fmt.Errorf("%w", ErrObjectChanged)
 
 // KeyError is the failure of one object of a prefix. An error of [Downloader.DownloadPrefix] holds a *KeyError.
 // [PrefixResult].Failures holds values, which are errors as well.
@@ -87,23 +91,18 @@ func (e KeyError) MarshalJSON() ([]byte, error) {
 	type fields KeyError
 	return marshal(struct {
 		fields
-		Err string `json:"error"`
-	}{fields(e), errorText(e.Err)})
+		Err jsonError `json:"error"`
+	}{fields(e), jsonError{&e.Err}})
 }
 
 // UnmarshalJSON reads what MarshalJSON writes. Err is then an error with the same text, and [errors.Is] no longer finds what
 // it wrapped.
 func (e *KeyError) UnmarshalJSON(b []byte) error {
 	type fields KeyError
-	in := struct {
+	return json.Unmarshal(b, &struct {
 		*fields
-		Err string `json:"error"`
-	}{(*fields)(e), errorText(e.Err)}
-	if err := json.Unmarshal(b, &in); err != nil {
-		return err
-	}
-	e.Err = textError(in.Err)
-	return nil
+		Err jsonError `json:"error"`
+	}{(*fields)(e), jsonError{&e.Err}})
 }
 
 // LogValue returns the text, so that a log line has the same kind of value for every error.
@@ -159,30 +158,25 @@ func (e *ArchivedError) MarshalJSON() ([]byte, error) {
 	type fields ArchivedError
 	return marshal(struct {
 		*fields
-		Err string `json:"error"`
-	}{(*fields)(e), errorText(e.Err)})
+		Err jsonError `json:"error"`
+	}{(*fields)(e), jsonError{&e.Err}})
 }
 
 // UnmarshalJSON reads what MarshalJSON writes. Err is then an error with the same text, and [errors.Is] no longer finds what
 // it wrapped.
 func (e *ArchivedError) UnmarshalJSON(b []byte) error {
 	type fields ArchivedError
-	in := struct {
+	return json.Unmarshal(b, &struct {
 		*fields
-		Err string `json:"error"`
-	}{(*fields)(e), errorText(e.Err)}
-	if err := json.Unmarshal(b, &in); err != nil {
-		return err
-	}
-	e.Err = textError(in.Err)
-	return nil
+		Err jsonError `json:"error"`
+	}{(*fields)(e), jsonError{&e.Err}})
 }
 
 // LogValue returns the text, so that a log line has the same kind of value for every error.
 func (e *ArchivedError) LogValue() slog.Value { return slog.StringValue(e.Error()) }
 
 // archived adds class and state to an error that wraps ErrArchived. Other errors are returned as they are.
-func archived(f object.Frost, err error) error {
+func archived(f object.ArchiveStatus, err error) error {
 	var known *ArchivedError
 	if !errors.Is(err, ErrArchived) || errors.As(err, &known) {
 		return err
@@ -195,7 +189,7 @@ func archived(f object.Frost, err error) error {
 }
 
 // archiveState is the public name of a state.
-func archiveState(f object.Frost) ArchiveState {
+func archiveState(f object.ArchiveStatus) ArchiveState {
 	switch f.State {
 	case object.Frozen:
 		return ArchiveFrozen

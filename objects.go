@@ -125,7 +125,7 @@ func (e entry) hasTime() bool { return e.given == nil || !e.Modified.IsZero() }
 // version returns the version to ask for; "" means the current one.
 func (e entry) version() string {
 	if e.given == nil {
-		return ""
+		return e.Version
 	}
 	return e.given.VersionID
 }

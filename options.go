@@ -182,6 +182,32 @@ func WithVersionID(id string) Option {
 	}}
 }
 
+// WithAsOf asks for what was current at a time: of each key the newest version that was not written after it. What was deleted
+// since comes back, and what was deleted by then does not exist: as a single object it is [ErrNotFound].
+//
+// It is for buckets with versioning. The versions are listed, of a single object its own alone, and each object is downloaded by its
+// version. That needs the permissions oss:ListObjectVersions and oss:GetObjectVersion. The times of versions are in whole seconds,
+// by the clock of OSS.
+//
+// Versions that are no longer there are unknown. In a bucket without versioning each object has one version, "null", with the time
+// of its last write. While versioning is suspended, a write replaces the version "null". If that happens during the call, or if
+// something is appended to an Appendable object, the object is [ErrObjectChanged]. A symbolic link leads to the current version of
+// its target.
+//
+// It excludes [WithVersionID].
+//
+// It applies to [Downloader.Download], [Downloader.DownloadTo], [Downloader.Open], [Downloader.DownloadPrefix] and
+// [Downloader.VerifyPrefix].
+func WithAsOf(t time.Time) Option {
+	return Option{"WithAsOf", inDownload | inDownloadTo | inOpen | inDownloadPrefix | inVerifyPrefix, func(s *settings) error {
+		if t.IsZero() {
+			return errors.New("zero time; omit the option for the current versions")
+		}
+		s.object.asOf = t
+		return nil
+	}}
+}
+
 // WithIfMatch downloads the object only while it has this ETag; otherwise the call fails with [ErrObjectChanged]. The ETag is
 // written as the service sends it; its quotes may be omitted.
 //
@@ -223,16 +249,20 @@ func WithRange(offset, length int64) Option {
 	}}
 }
 
-// WithGrowing accepts that an Appendable object grows while it is downloaded. The result is its first bytes, as many as it had at
-// this call's first answer, and they are verified with the CRC-64 of that answer. Without the option such an object is
-// [ErrObjectChanged] as soon as something was appended to it.
+// WithSnapshot downloads of an Appendable object, such as a log, the bytes that it had at the first answer, whatever is appended
+// meanwhile. They are verified with the CRC-64 of that answer. Without the option such an object is [ErrObjectChanged] as soon as
+// something was appended to it.
 //
-// It has no effect on other objects, on answers without a CRC-64, and together with [WithRange].
+// A download to a file that is resumed finishes the snapshot of the call that began it, even if the object has grown since; the
+// call after that downloads what is there then. An object that was replaced meanwhile, be it by a shorter one, by one that is not
+// Appendable, or by one with other bytes, is [ErrObjectChanged]. If that has happened between two calls, the download starts over.
+//
+// It has no effect on other objects, on symbolic links, on answers without a CRC-64, and together with [WithRange].
 //
 // It applies to [New] and all downloads.
-func WithGrowing() Option {
-	return Option{"WithGrowing", inNew | inDownloads, func(s *settings) error {
-		s.growing = true
+func WithSnapshot() Option {
+	return Option{"WithSnapshot", inNew | inDownloads, func(s *settings) error {
+		s.snapshot = true
 		return nil
 	}}
 }
@@ -919,6 +949,43 @@ func WithMkdirAll() Option {
 	}}
 }
 
+// WithIfChanged downloads nothing if the file at the path is what would be downloaded. Result.Skipped says so then, and the file is
+// synced. It must be a regular file. Its time and mode stay as they are, whatever other options say of them.
+//
+// With [WithChecksum] the file is compared by that digest, and no request is made. Otherwise one HEAD request asks for the object's
+// CRC-64. Of a URL, which may be good for GET alone, and with [WithDecryption], the first byte is asked for instead. If the object
+// has no CRC-64, the file must have its size and its Last-Modified; see [WithObjectTime]. For a symbolic link these are not enough:
+// its time may be older than what it leads to. A file of the right size is read in full. If it differs, the object is downloaded as
+// without the option.
+//
+// With [WithRange], and for a URL with x-oss-process, WithChecksum is needed: the CRC-64 of the object is not that of the file.
+//
+// It applies to [New], [Downloader.Download] and [Downloader.DownloadURL]. Prefixes and lists compare in their own way.
+func WithIfChanged() Option {
+	return Option{"WithIfChanged", inNew | inFile, func(s *settings) error {
+		s.ifChanged = true
+		return nil
+	}}
+}
+
+// WithWait waits up to d if another call or process is writing the file. If that succeeds, and the file is what this call was to
+// download, it is taken without bytes: it is compared as by [WithIfChanged], and Result.Skipped says so. If the other one fails or is
+// killed, this call goes on where that has ended. After d, and without the option at once, the error is [ErrInUse].
+//
+// With [WithChecksum], a file that another one has brought meanwhile without that digest is [ErrChecksum]. It is left alone, because
+// two calls that want different files at one path would otherwise take turns.
+//
+// It applies to [New], [Downloader.Download] and [Downloader.DownloadURL].
+func WithWait(d time.Duration) Option {
+	return Option{"WithWait", inNew | inFile, func(s *settings) error {
+		if d <= 0 {
+			return fmt.Errorf("%v is no time to wait; omit the option", d)
+		}
+		s.wait = d
+		return nil
+	}}
+}
+
 // WithLogger sets the logger. Without it nothing is logged.
 //
 // Resumed downloads and retries are logged as Info. Ignored checkpoints, a missing permission to ask for the version of the
@@ -989,7 +1056,7 @@ type fetchOptions struct {
 	retry       RetryPolicy
 	stall       time.Duration
 	readAhead   int64          // bytes, for a Reader
-	growing     bool           // accept what is appended to an object
+	snapshot    bool           // of an object that grows, the bytes that it had at first
 	keys        []sealed.Key   // for encrypted objects; nil: those come as they are stored
 	restore     *RestorePolicy // of archived objects; nil: they are not restored
 }
@@ -1001,6 +1068,7 @@ func (o *fetchOptions) startsOnly() bool { return o.restore != nil && o.restore.
 type objectOptions struct {
 	asked     *rangeAsked // nil: the whole object
 	versionID string      // "": the current one
+	asOf      time.Time   // the version that was current then; zero: the current one
 	ifMatch   string      // the only ETag to accept, in quotes; "": any
 	newHash   func() hash.Hash
 	want      []byte // digest by newHash
@@ -1009,10 +1077,12 @@ type objectOptions struct {
 // fileOptions say how files are written.
 type fileOptions struct {
 	checkpoint  checkpointPlace
-	sparse      bool     // do not reserve space
-	mkdir       bool     // make the folder of the file
-	objectTimes bool     // Download gives the file the object's Last-Modified, as DownloadPrefix does
-	metadata    Metadata // what the file gets from the object's metadata
+	sparse      bool          // do not reserve space
+	mkdir       bool          // make the folder of the file
+	ifChanged   bool          // download nothing if the file is there
+	wait        time.Duration // for another call that writes the file; 0: not at all
+	objectTimes bool          // Download gives the file the object's Last-Modified, as DownloadPrefix does
+	metadata    Metadata      // what the file gets from the object's metadata
 }
 
 // wantsTime reports whether a file gets the time in its object's metadata.

@@ -189,9 +189,10 @@ func TestEveryOptionAtEveryEntryPoint(t *testing.T) {
 		"WithCheckpointDir": {"New Download DownloadURL", func(e *entry) ossdl.Option { return ossdl.WithCheckpointDir(filepath.Join(e.dir, "cps")) }},
 		"WithoutCheckpoint": {"New Download DownloadURL DownloadPrefix DownloadObjects", func(*entry) ossdl.Option { return ossdl.WithoutCheckpoint() }},
 		"WithVersionID":     {"Download DownloadTo Open", func(e *entry) ossdl.Option { return ossdl.WithVersionID(e.object.VersionID) }},
+		"WithAsOf":          {"Download DownloadTo Open DownloadPrefix VerifyPrefix", func(*entry) ossdl.Option { return ossdl.WithAsOf(time.Now().Add(time.Hour)) }},
 		"WithIfMatch":       {one, func(e *entry) ossdl.Option { return ossdl.WithIfMatch(e.object.ETag) }},
 		"WithRange":         {one, func(*entry) ossdl.Option { return ossdl.WithRange(1, 2) }},
-		"WithGrowing":       {downloads, func(*entry) ossdl.Option { return ossdl.WithGrowing() }},
+		"WithSnapshot":      {downloads, func(*entry) ossdl.Option { return ossdl.WithSnapshot() }},
 		"WithRestore": {"New Download DownloadTo Open DownloadPrefix DownloadObjects", func(*entry) ossdl.Option {
 			return ossdl.WithRestore(ossdl.RestorePolicy{Days: 7, Tier: "Bulk"})
 		}},
@@ -228,6 +229,8 @@ func TestEveryOptionAtEveryEntryPoint(t *testing.T) {
 		"WithManifestSHA256":   {prefix, func(*entry) ossdl.Option { return ossdl.WithManifestSHA256() }},
 		"WithDifference":       {verify, func(*entry) ossdl.Option { return ossdl.WithDifference(func(ossdl.Difference) {}) }},
 		"WithoutPreallocation": {"New Download DownloadURL DownloadPrefix DownloadObjects", func(*entry) ossdl.Option { return ossdl.WithoutPreallocation() }},
+		"WithIfChanged":        {"New Download DownloadURL", func(*entry) ossdl.Option { return ossdl.WithIfChanged() }},
+		"WithWait":             {"New Download DownloadURL", func(*entry) ossdl.Option { return ossdl.WithWait(time.Minute) }},
 		"WithMkdirAll":         {"New Download DownloadURL", func(*entry) ossdl.Option { return ossdl.WithMkdirAll() }},
 		"WithObjectTime":       {"New Download DownloadURL", func(*entry) ossdl.Option { return ossdl.WithObjectTime() }},
 		"WithMetadata": {"New Download DownloadURL DownloadPrefix DownloadObjects VerifyPrefix", func(*entry) ossdl.Option {
@@ -284,6 +287,7 @@ func TestBadOptionsTouchNothing(t *testing.T) {
 		{"WithCheckpoint", ossdl.WithCheckpoint(""), file, "empty"},
 		{"WithCheckpointDir", ossdl.WithCheckpointDir(""), "New " + file, "empty"},
 		{"WithVersionID", ossdl.WithVersionID(""), "Download DownloadTo Open", "empty"},
+		{"WithAsOf", ossdl.WithAsOf(time.Time{}), "Download DownloadTo Open DownloadPrefix VerifyPrefix", "zero"},
 		{"WithIfMatch", ossdl.WithIfMatch(""), one, "strong"},
 		{"WithIfMatch", ossdl.WithIfMatch("a\r\nHost: b"), one, "strong"},
 		{"WithRange", ossdl.WithRange(-1, 1), one, "offset"},

@@ -109,23 +109,18 @@ func (e *PartError) MarshalJSON() ([]byte, error) {
 	type fields PartError
 	return marshal(struct {
 		*fields
-		Err string `json:"error"`
-	}{(*fields)(e), errorText(e.Err)})
+		Err jsonError `json:"error"`
+	}{(*fields)(e), jsonError{&e.Err}})
 }
 
 // UnmarshalJSON reads what MarshalJSON writes. Err is then an error with the same text, and [errors.Is] no longer finds what
 // it wrapped.
 func (e *PartError) UnmarshalJSON(b []byte) error {
 	type fields PartError
-	in := struct {
+	return json.Unmarshal(b, &struct {
 		*fields
-		Err string `json:"error"`
-	}{(*fields)(e), errorText(e.Err)}
-	if err := json.Unmarshal(b, &in); err != nil {
-		return err
-	}
-	e.Err = textError(in.Err)
-	return nil
+		Err jsonError `json:"error"`
+	}{(*fields)(e), jsonError{&e.Err}})
 }
 
 // LogValue returns the text, so that a log line has the same kind of value for every error.

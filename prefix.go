@@ -193,6 +193,7 @@ type sums struct {
 
 // newPrefixCall prepares a call. It returns the errors that do not depend on what bucket and folder contain.
 func (d *Downloader) newPrefixCall(ctx context.Context, name, prefix, dir string, cfg settings) (*prefixCall, error) {
+	cfg.ifChanged, cfg.wait = false, 0 // of New, for calls for one file; a prefix has its own ways
 	b, err := d.bucketClient(ctx, name, &cfg)
 	switch {
 	case err != nil:
@@ -397,7 +398,7 @@ func (p *prefixCall) listed(ctx context.Context) iter.Seq2[[]entry, error] {
 
 // list reads the pages of the listing, one after the other.
 func (p *prefixCall) list(ctx context.Context, pages chan<- []bucket.Entry) error {
-	for at := bucket.After(p.cfg.after); ; {
+	for at := bucket.After(p.cfg.after).AsOf(p.cfg.object.asOf); ; {
 		var page []bucket.Entry
 		var next bucket.Cursor
 		err := p.ask(ctx, "listing", func(ctx context.Context, m *engine.Meter) (err error) {
@@ -407,26 +408,24 @@ func (p *prefixCall) list(ctx context.Context, pages chan<- []bucket.Entry) erro
 		if err != nil {
 			return fmt.Errorf("listing: %w", err)
 		}
-		page, whole := p.withinRange(page)
 		select {
-		case pages <- page:
+		case pages <- p.withinRange(page):
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		}
-		if next.Token == "" || !whole {
+		if next.Token == "" || p.cfg.until != "" && next.Last() > p.cfg.until {
 			return nil
 		}
 		at = next
 	}
 }
 
-// withinRange returns the entries of a page that are within the range of keys, and whether all of them are.
-func (p *prefixCall) withinRange(page []bucket.Entry) (within []bucket.Entry, whole bool) {
+// withinRange returns the entries of a page that are within the range of keys.
+func (p *prefixCall) withinRange(page []bucket.Entry) []bucket.Entry {
 	if p.cfg.until == "" || len(page) == 0 || page[len(page)-1].Key <= p.cfg.until {
-		return page, true
+		return page
 	}
-	end := slices.IndexFunc(page, func(o bucket.Entry) bool { return o.Key > p.cfg.until })
-	return page[:end], false
+	return page[:slices.IndexFunc(page, func(o bucket.Entry) bool { return o.Key > p.cfg.until })]
 }
 
 // dispatch starts with each wanted object that is not there as soon as there is room for it. It returns once all have ended.

@@ -42,11 +42,11 @@ type item struct {
 	sha256   []byte        // of that file; nil: not computed
 	call     *call         // its download; nil until that has begun
 	header   http.Header   // of the HEAD request, if the object was encrypted and is to be decrypted; else nil
-	frost    frost
+	restore  restoreWork
 }
 
-// frost is what a call has done for an object that is archived.
-type frost struct {
+// restoreWork is what a call has done for an object that is archived.
+type restoreWork struct {
 	asked   thaw.Asked
 	apart   bool  // it is looked at apart from the objects that are downloaded, and must not be downloaded there
 	refused uint8 // how often it was refused as frozen
@@ -58,8 +58,8 @@ func (o *item) isFolder() bool { return o.name == "" || strings.HasSuffix(o.name
 // objectResult describes what became of an object.
 func (p *prefixCall) objectResult(o *item, status ObjectStatus, durable bool, err error) ObjectResult {
 	r := ObjectResult{
-		Status: status, Key: o.Key, ETag: o.ETag, Size: o.Size, LastModified: o.Modified, Durable: durable,
-		Requests: o.asked, Retries: o.retried, Restored: o.frost.asked.Begun, Duration: time.Since(o.start), Err: err,
+		Status: status, Key: o.Key, VersionID: o.Version, ETag: o.ETag, Size: o.Size, LastModified: o.Modified, Durable: durable,
+		Requests: o.asked, Retries: o.retried, Restored: o.restore.asked.Begun, Duration: time.Since(o.start), Err: err,
 	}
 	if o.named {
 		r.Name, r.Path = o.name, filepath.Join(p.dir, filepath.FromSlash(o.name))
@@ -252,12 +252,15 @@ func (p *prefixCall) headBy(ctx context.Context, o *item, head func(context.Cont
 		err = o.contradicts(f)
 	}
 	if err == nil {
+		err = (&objectOptions{versionID: o.Version, asOf: p.cfg.object.asOf}).isAsOf(f)
+	}
+	if err == nil {
 		o.found = &f
 		if p.cfg.keys != nil && object.IsEncrypted(h) {
 			o.header = h
 		}
-		if f.Frost.Class != "" {
-			o.Frost = f.Frost
+		if f.ArchiveStatus.Class != "" {
+			o.ArchiveStatus = f.ArchiveStatus
 		}
 	}
 	return f, err
@@ -400,6 +403,9 @@ func (p *prefixCall) fetchReadable(ctx context.Context, o *item, replaces bool) 
 		return err
 	}
 	c.knownEmpty = o.hasSize() && o.Size == 0 && !o.Symlink
+	if o.given == nil {
+		c.versionID = o.Version
+	}
 	if o.given == nil && !o.Symlink && !o.Appendable {
 		c.listed = &object.Facts{Size: o.Size, ETag: o.ETag, LastModified: o.Modified}
 	}
@@ -429,15 +435,15 @@ func (p *prefixCall) fetchReadable(ctx context.Context, o *item, replaces bool) 
 // frozenAfterAll returns the error of an object that was refused as frozen. If the call restores objects, it waits with those
 // that thaw, and the next look decides.
 func (p *prefixCall) frozenAfterAll(ctx context.Context, o *item, err error) error {
-	if p.restoring != nil && o.frost.refused < maxRefused {
-		o.frost.refused++
+	if p.restoring != nil && o.restore.refused < maxRefused {
+		o.restore.refused++
 		o.asked += int(o.call.stats.Requests.Load())
 		o.retried += int(o.call.stats.Retries.Load())
 		o.call = nil
 		p.restoring.queue.Add(o)
 		return errThaws
 	}
-	f := o.Frost
+	f := o.ArchiveStatus
 	if f.Class == "" || p.restoring != nil {
 		f, _ = (&frozenItem{p, o}).Look(ctx)
 	}

@@ -76,6 +76,11 @@ func (d *Downloader) Open(ctx context.Context, bucket, key string, opts ...Optio
 
 // openReader starts the fetching and waits for the first answer.
 func (c *call) openReader(ctx context.Context) (*Reader, error) {
+	if err := c.findVersion(ctx); err != nil {
+		err = c.withNames(ctx, "", err)
+		c.panics.raise(err)
+		return nil, err
+	}
 	r, err := c.newReader()
 	if err != nil {
 		return nil, err

@@ -12,6 +12,7 @@ import (
 
 	"github.com/ossdl/ossdl/internal/engine"
 	"github.com/ossdl/ossdl/internal/object"
+	"github.com/ossdl/ossdl/internal/slots"
 	"github.com/ossdl/ossdl/internal/thaw"
 )
 
@@ -21,7 +22,7 @@ import (
 // run fetches what is missing. An object that is frozen is restored meanwhile, if the caller wants that; nothing else of the call
 // is running as long as it thaws.
 func (c *call) run(ctx context.Context, e *engine.Engine) error {
-	src, ok := c.src.(frozenSource)
+	src, ok := c.stored().(frozenSource)
 	t := &thaw.Thaw{Object: &frozenCall{c, src}, Log: c.cfg.log}
 	if c.cfg.restore != nil {
 		t.Policy = c.cfg.restore.thaw()
@@ -32,7 +33,7 @@ func (c *call) run(ctx context.Context, e *engine.Engine) error {
 		case c.parks || !errors.Is(err, ErrArchived):
 			return err
 		case !ok:
-			return archived(object.Frost{}, err)
+			return archived(object.ArchiveStatus{}, err)
 		}
 		if c.cfg.restore == nil {
 			f, _ := t.Object.Look(ctx)
@@ -50,6 +51,14 @@ func (c *call) run(ctx context.Context, e *engine.Engine) error {
 	}
 }
 
+// stored is the source of the object as it is stored.
+func (c *call) stored() source {
+	if c.sealed != nil {
+		return c.sealed.Inner
+	}
+	return c.src
+}
+
 // frozenSource is a source whose object may have to be restored.
 type frozenSource interface {
 	Head(ctx context.Context, version string) (object.Facts, error)
@@ -63,13 +72,13 @@ type frozenCall struct {
 }
 
 // Look implements [thaw.Object].
-func (f *frozenCall) Look(ctx context.Context) (frost object.Frost, err error) {
+func (f *frozenCall) Look(ctx context.Context) (status object.ArchiveStatus, err error) {
 	err = f.c.ask(ctx, "HEAD", func(ctx context.Context) error {
 		facts, err := f.src.Head(ctx, f.c.versionID)
-		frost = facts.Frost
+		status = facts.ArchiveStatus
 		return err
 	})
-	return frost, err
+	return status, err
 }
 
 // Restore implements [thaw.Object].
@@ -148,10 +157,10 @@ func (p *prefixCall) dispatchRestoring(ctx context.Context, groups iter.Seq2[[]e
 // admit begins with an object: apart if it is frozen, or may be, and in the order of the others if it is not.
 func (p *prefixCall) admit(ctx context.Context, o *item, missing bool) error {
 	p.restoring.queue.Hold()
-	if o.given == nil && (o.Frost.State == object.NotArchived || o.Frost.State == object.Restored) {
+	if o.given == nil && (o.ArchiveStatus.State == object.NotArchived || o.ArchiveStatus.State == object.Restored) {
 		return p.hand(ctx, readable{o, missing})
 	}
-	o.frost.apart = true
+	o.restore.apart = true
 	p.restoring.apart.Go(func() error {
 		p.fetchObject(ctx, o, missing)
 		return nil
@@ -174,8 +183,8 @@ func (p *prefixCall) hand(ctx context.Context, next readable) error {
 // restoreFirst asks for the restore of an object that is frozen, and lets it wait until it can be read. The error is errThaws
 // then, or if another goroutine has to download the object. It is nil if the object can be downloaded.
 func (p *prefixCall) restoreFirst(ctx context.Context, o *item) error {
-	apart := o.frost.apart
-	o.frost.apart = false
+	apart := o.restore.apart
+	o.restore.apart = false
 	frozen, err := p.isFrozen(ctx, o)
 	switch {
 	case err != nil:
@@ -196,15 +205,15 @@ func (p *prefixCall) isFrozen(ctx context.Context, o *item) (bool, error) {
 	if o.given != nil && o.found == nil {
 		_, err := p.head(ctx, o)
 		if errors.Is(err, ErrArchived) { // HEAD was refused, and then the first byte
-			o.Frost = object.Frost{State: object.Frozen}
+			o.ArchiveStatus = object.ArchiveStatus{State: object.Frozen}
 		} else if err != nil {
 			return false, err
 		}
 	}
 	switch {
-	case o.Frost.State == object.NotArchived || o.Frost.State == object.Restored:
+	case o.ArchiveStatus.State == object.NotArchived || o.ArchiveStatus.State == object.Restored:
 		return false, nil
-	case o.Frost.State == object.Thawing || o.Frost.Class != object.Archive:
+	case o.ArchiveStatus.State == object.Thawing || o.ArchiveStatus.Class != object.Archive:
 		return true, nil
 	}
 	direct, err := p.readsDirectly(ctx, o)
@@ -233,13 +242,13 @@ func (p *prefixCall) readsDirectly(ctx context.Context, o *item) (bool, error) {
 
 // thaw asks for the restore of an object unless it is under way, and lets it wait. If the call only asks, it is settled.
 func (p *prefixCall) thaw(ctx context.Context, o *item) error {
-	if o.Frost.State == object.Frozen {
-		f, err := p.restoring.policy.Ask(ctx, &frozenItem{p, o}, o.Frost, &o.frost.asked)
-		if o.Frost = f; err != nil {
+	if o.ArchiveStatus.State == object.Frozen {
+		f, err := p.restoring.policy.Ask(ctx, &frozenItem{p, o}, o.ArchiveStatus, &o.restore.asked)
+		if o.ArchiveStatus = f; err != nil {
 			return archived(f, err)
 		}
 	}
-	if o.Frost.State == object.Thawing && p.cfg.startsOnly() {
+	if o.ArchiveStatus.State == object.Thawing && p.cfg.startsOnly() {
 		p.leftThawing(1)
 		p.settled(o, ObjectRestoring, false, nil)
 		return errHandedOver // to a later call
@@ -250,8 +259,8 @@ func (p *prefixCall) thaw(ctx context.Context, o *item) error {
 
 // lookAgain looks at an object that thaws.
 func (p *prefixCall) lookAgain(ctx context.Context, o *item) thaw.Outcome {
-	f, err := p.restoring.policy.Look(ctx, &frozenItem{p, o}, &o.frost.asked)
-	switch o.Frost = f; {
+	f, err := p.restoring.policy.Look(ctx, &frozenItem{p, o}, &o.restore.asked)
+	switch o.ArchiveStatus = f; {
 	case ctx.Err() != nil:
 		return thaw.StillThawing
 	case err != nil:
@@ -261,7 +270,7 @@ func (p *prefixCall) lookAgain(ctx context.Context, o *item) thaw.Outcome {
 		return thaw.StillThawing
 	}
 	p.cfg.log.Debug("object restored", "bucket", p.bucket.Name(), "key", o.Key, "class", f.Class, "until", f.Until)
-	o.Frost.State = object.Restored
+	o.ArchiveStatus.State = object.Restored
 	if o.given == nil {
 		o.found = nil // which takes more memory than all else
 	}
@@ -282,18 +291,18 @@ type frozenItem struct {
 }
 
 // Look implements [thaw.Object].
-func (f *frozenItem) Look(ctx context.Context) (object.Frost, error) {
+func (f *frozenItem) Look(ctx context.Context) (object.ArchiveStatus, error) {
 	facts, err := f.p.headBy(ctx, f.o, f.p.bucket.HeadArchived)
-	return facts.Frost, err
+	return facts.ArchiveStatus, err
 }
 
 // Restore implements [thaw.Object].
 func (f *frozenItem) Restore(ctx context.Context, days int, tier string) (begun bool, err error) {
 	p := f.p
-	if err := thaw.Sleep(ctx, p.restoring.pace.Reserve().Delay()); err != nil {
+	if err := slots.Sleep(ctx, p.restoring.pace.Reserve().Delay()); err != nil {
 		return false, err
 	}
-	p.cfg.log.Info("asking for the restore", "bucket", p.bucket.Name(), "key", f.o.Key, "class", f.o.Frost.Class, "days", days, "tier", tier)
+	p.cfg.log.Info("asking for the restore", "bucket", p.bucket.Name(), "key", f.o.Key, "class", f.o.ArchiveStatus.Class, "days", days, "tier", tier)
 	err = p.askAbout(ctx, f.o, "restore", func(ctx context.Context) (err error) {
 		begun, err = p.bucket.Restore(ctx, f.o.Key, f.o.version(), days, tier)
 		return err

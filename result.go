@@ -14,7 +14,8 @@ import (
 	"github.com/ossdl/ossdl/internal/object"
 )
 
-// Result describes what a call did. It is non-nil as soon as one request has been made, even if the error is non-nil.
+// Result describes what a call did. It is non-nil as soon as one request has been made, even if the error is non-nil, and if the
+// file was there already.
 //
 // Its JSON has the names of ossget's -json line; see [Result.MarshalJSON].
 type Result struct {
@@ -28,6 +29,7 @@ type Result struct {
 	Verified        bool          `json:"verified"`              // the service's CRC-64, or the caller's digest, matched
 	Durable         bool          `json:"durable"`               // the file and its name are on stable storage; see [Downloader.Download]
 	Encrypted       bool          `json:"encrypted"`             // by the writer of the object, and not decrypted: the bytes are ciphertext
+	Skipped         bool          `json:"skipped"`               // the file was there already; see [WithIfChanged]
 	ResumedBytes    int64         `json:"resumedBytes"`          // kept from an earlier run
 	DownloadedBytes int64         `json:"downloadedBytes"`       // body bytes read from the network, including those that came twice
 	Requests        int           `json:"requests"`              // made, including those that were tried again
@@ -76,7 +78,7 @@ func (r *Result) LogValue() slog.Value {
 		slog.String("path", r.Path), slog.String("bucket", r.Bucket), slog.String("key", r.Key),
 		slog.String("versionId", r.VersionID), slog.String("etag", r.ETag), slog.Int64("size", r.Size),
 		slog.String("crc64", strconv.FormatUint(r.CRC64, 10)), slog.Bool("verified", r.Verified), slog.Bool("durable", r.Durable),
-		slog.Bool("encrypted", r.Encrypted),
+		slog.Bool("encrypted", r.Encrypted), slog.Bool("skipped", r.Skipped),
 		slog.Int64("resumedBytes", r.ResumedBytes), slog.Int64("downloadedBytes", r.DownloadedBytes),
 		slog.Int("requests", r.Requests), slog.Int("retries", r.Retries), slog.Bool("restored", r.Restored),
 		slog.Float64("seconds", r.Duration.Seconds()),
@@ -125,23 +127,18 @@ func (r PrefixResult) MarshalJSON() ([]byte, error) {
 	}
 	return marshal(struct {
 		fields
-		Listing string `json:"listing,omitempty"`
-	}{fields(r), errorText(r.Listing)})
+		Listing jsonError `json:"listing,omitzero"`
+	}{fields(r), jsonError{&r.Listing}})
 }
 
 // UnmarshalJSON reads what MarshalJSON writes. The errors then have the same texts, and [errors.Is] no longer finds what they
 // wrapped.
 func (r *PrefixResult) UnmarshalJSON(b []byte) error {
 	type fields PrefixResult
-	in := struct {
+	return json.Unmarshal(b, &struct {
 		*fields
-		Listing string `json:"listing"`
-	}{(*fields)(r), errorText(r.Listing)}
-	if err := json.Unmarshal(b, &in); err != nil {
-		return err
-	}
-	r.Listing = textError(in.Listing)
-	return nil
+		Listing jsonError `json:"listing"`
+	}{(*fields)(r), jsonError{&r.Listing}})
 }
 
 // LogValue returns a group with the counts, and the texts of the first failure and of the error of the listing, if any. The
@@ -222,9 +219,9 @@ func (r ObjectResult) MarshalJSON() ([]byte, error) {
 	type fields ObjectResult
 	return marshal(struct {
 		fields
-		Seconds float64 `json:"seconds"`
-		Err     string  `json:"error,omitempty"`
-	}{fields(r), r.Duration.Seconds(), errorText(r.Err)})
+		Seconds float64   `json:"seconds"`
+		Err     jsonError `json:"error,omitzero"`
+	}{fields(r), r.Duration.Seconds(), jsonError{&r.Err}})
 }
 
 // UnmarshalJSON reads what MarshalJSON writes. Err is then an error with the same text, and [errors.Is] no longer finds what
@@ -233,14 +230,14 @@ func (r *ObjectResult) UnmarshalJSON(b []byte) error {
 	type fields ObjectResult
 	in := struct {
 		*fields
-		Seconds float64 `json:"seconds"`
-		Err     string  `json:"error"`
-	}{(*fields)(r), r.Duration.Seconds(), errorText(r.Err)}
+		Seconds float64   `json:"seconds"`
+		Err     jsonError `json:"error"`
+	}{(*fields)(r), r.Duration.Seconds(), jsonError{&r.Err}}
 	if err := json.Unmarshal(b, &in); err != nil {
 		return err
 	}
 	d, err := secondsToDuration(in.Seconds)
-	r.Duration, r.Err = d, textError(in.Err)
+	r.Duration = d
 	return err
 }
 
@@ -287,6 +284,9 @@ func (c *call) figures(path string) *Result {
 	if res == nil {
 		return nil
 	}
+	if c.engine == nil { // the call ended before it asked for bytes
+		return res
+	}
 	if f, fixed := c.engine.Facts(); fixed {
 		res.Header = objectHeader(c.engine.Header(), f.Size)
 	}
@@ -295,7 +295,7 @@ func (c *call) figures(path string) *Result {
 
 // figuresWithoutHeader does the same, but for the headers of the object.
 func (c *call) figuresWithoutHeader(path string) *Result {
-	if c.stats.Requests.Load() == 0 {
+	if c.stats.Requests.Load() == 0 && c.there == nil {
 		return nil
 	}
 	id := c.src.Identity()
@@ -303,6 +303,13 @@ func (c *call) figuresWithoutHeader(path string) *Result {
 		Path: path, Bucket: id.Bucket, Key: id.Key, CRC64: c.crc, Verified: c.verified, Durable: c.durable,
 		ResumedBytes: c.stats.Resumed.Load(), DownloadedBytes: c.stats.Downloaded.Load(),
 		Requests: int(c.stats.Requests.Load()), Retries: int(c.stats.Retries.Load()), Restored: c.restored.Load(), Duration: time.Since(c.start),
+	}
+	if c.there != nil {
+		f := c.there.facts
+		res.Skipped, res.Size, res.VersionID, res.ETag, res.LastModified = true, c.there.size, f.VersionID, f.ETag, f.LastModified
+	}
+	if c.engine == nil {
+		return res // its requests were for anything but bytes
 	}
 	if f, fixed := c.engine.Facts(); fixed {
 		res.VersionID, res.ETag, res.LastModified = f.VersionID, f.ETag, f.LastModified
@@ -346,20 +353,31 @@ var notOfTheObject = [...]string{
 	"Transfer-Encoding", "Upgrade", "Set-Cookie", "Content-Range",
 }
 
-// errorText returns the text of an error; "" if there is none.
-func errorText(err error) string {
-	if err == nil {
-		return ""
+// jsonError is an error in JSON: its text. What is read is another error with that text; an empty one is nil.
+type jsonError struct{ err *error }
+
+// IsZero reports whether there is no error, for omitzero.
+func (e jsonError) IsZero() bool { return *e.err == nil }
+
+func (e jsonError) MarshalJSON() ([]byte, error) { return marshal(e.text()) }
+
+func (e jsonError) UnmarshalJSON(b []byte) error {
+	text := e.text()
+	if err := json.Unmarshal(b, &text); err != nil {
+		return err
 	}
-	return err.Error()
+	*e.err = nil
+	if text != "" {
+		*e.err = errors.New(text)
+	}
+	return nil
 }
 
-// textError returns an error with a text; nil if it is "".
-func textError(text string) error {
-	if text == "" {
-		return nil
+func (e jsonError) text() string {
+	if e.IsZero() {
+		return ""
 	}
-	return errors.New(text)
+	return (*e.err).Error()
 }
 
 // marshal encodes v and leaves <, > and & as they are. The encoder that called MarshalJSON escapes them if it is to.

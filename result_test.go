@@ -445,7 +445,7 @@ func TestKeyErrorByPointerAndByValue(t *testing.T) {
 func someResult() *ossdl.Result {
 	return &ossdl.Result{
 		Path: "/data/a<b>&c", Bucket: "bkt", Key: "dir/k", VersionID: "v1", ETag: `"0A1B"`, Size: 1 << 40, CRC64: math.MaxUint64,
-		Verified: true, Durable: true, Encrypted: true, ResumedBytes: 1, DownloadedBytes: 2, Requests: 3, Retries: 4, Restored: true, Duration: 1500 * time.Millisecond,
+		Verified: true, Durable: true, Encrypted: true, Skipped: true, ResumedBytes: 1, DownloadedBytes: 2, Requests: 3, Retries: 4, Restored: true, Duration: 1500 * time.Millisecond,
 		LastModified: time.Unix(1_600_000_000, 0).UTC(), Header: http.Header{"X-Oss-Meta-Colour": {"blue"}},
 	}
 }
@@ -482,10 +482,10 @@ func TestGoldenJSON(t *testing.T) {
 		want string
 	}{
 		"Result": {someResult(), `{"path":"/data/a<b>&c","bucket":"bkt","key":"dir/k","versionId":"v1","etag":"\"0A1B\"","size":1099511627776,` +
-			`"crc64":"18446744073709551615","verified":true,"durable":true,"encrypted":true,"resumedBytes":1,"downloadedBytes":2,"requests":3,"retries":4,"restored":true,` +
+			`"crc64":"18446744073709551615","verified":true,"durable":true,"encrypted":true,"skipped":true,"resumedBytes":1,"downloadedBytes":2,"requests":3,"retries":4,"restored":true,` +
 			`"lastModified":"2020-09-13T12:26:40Z","header":{"X-Oss-Meta-Colour":["blue"]},"seconds":1.5}`},
 		"empty Result": {ossdl.Result{}, `{"path":"","bucket":"","key":"","versionId":"","etag":"","size":0,"crc64":"0","verified":false,` +
-			`"durable":false,"encrypted":false,"resumedBytes":0,"downloadedBytes":0,"requests":0,"retries":0,"restored":false,"seconds":0}`},
+			`"durable":false,"encrypted":false,"skipped":false,"resumedBytes":0,"downloadedBytes":0,"requests":0,"retries":0,"restored":false,"seconds":0}`},
 		"no Result": {(*ossdl.Result)(nil), `null`},
 		"PrefixResult": {somePrefixResult(), `{"done":1,"skipped":2,"failed":3,"bytes":4,"notDurable":6,"encrypted":5,"unverified":7,"requests":8,"retries":9,"resumedBytes":10,"downloadedBytes":11,"deleted":12,"restored":13,"restoring":14,"failures":[{"key":"a","error":` + string(serviceText) +
 			`},{"key":"b&c","error":"checksum mismatch"}],"listing":"listing: no answer"}`},
@@ -614,10 +614,10 @@ func TestLogValue(t *testing.T) {
 	}{
 		"Result": {someResult(),
 			`{"v":{"path":"/data/a<b>&c","bucket":"bkt","key":"dir/k","versionId":"v1","etag":"\"0A1B\"","size":1099511627776,` +
-				`"crc64":"18446744073709551615","verified":true,"durable":true,"encrypted":true,"resumedBytes":1,"downloadedBytes":2,"requests":3,"retries":4,"restored":true,"seconds":1.5,` +
+				`"crc64":"18446744073709551615","verified":true,"durable":true,"encrypted":true,"skipped":true,"resumedBytes":1,"downloadedBytes":2,"requests":3,"retries":4,"restored":true,"seconds":1.5,` +
 				`"lastModified":"2020-09-13T12:26:40Z"}}`,
 			`v.path=/data/a<b>&c v.bucket=bkt v.key=dir/k v.versionId=v1 v.etag="\"0A1B\"" v.size=1099511627776 ` +
-				`v.crc64=18446744073709551615 v.verified=true v.durable=true v.encrypted=true v.resumedBytes=1 v.downloadedBytes=2 v.requests=3 v.retries=4 v.restored=true v.seconds=1.5 ` +
+				`v.crc64=18446744073709551615 v.verified=true v.durable=true v.encrypted=true v.skipped=true v.resumedBytes=1 v.downloadedBytes=2 v.requests=3 v.retries=4 v.restored=true v.seconds=1.5 ` +
 				`v.lastModified=2020-09-13T12:26:40.000Z`},
 		"no Result": {(*ossdl.Result)(nil), `{"v":null}`, `v=<nil>`},
 		"PrefixResult": {prefix,

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"hash"
 	"io"
 	"iter"
 	"net/http"
@@ -40,6 +41,8 @@ type ObjectInfo struct {
 	Encrypted    bool         `json:"encrypted"`            // by its writer
 	// Header holds the object's headers, as Result.Header does. It is nil from a listing.
 	Header http.Header `json:"-"`
+
+	link bool // a symbolic link, whose time may be older than what it leads to
 }
 
 // LocalInfo says what is at the path of a download; see [ObjectInfo.Local].
@@ -60,8 +63,8 @@ type LocalInfo struct {
 // Stat returns what the service says about an object, without its bytes. It makes one HEAD request, repeated as those of
 // downloads are. Some servers refuse HEAD; then the first byte is asked for.
 //
-// Its options are those of [Downloader.Download]. Those that have an effect are [WithVersionID], [WithRequestOptions], [WithRetry],
-// [WithStallTimeout] and [WithLogger].
+// Its options are those of [Downloader.Download]. Those that have an effect are [WithVersionID], [WithAsOf], [WithRequestOptions],
+// [WithRetry], [WithStallTimeout] and [WithLogger].
 //
 // The errors are those of Download: [ErrNotFound], and an oss.ServiceError wherever the service answered. An archived object is no
 // error.
@@ -76,10 +79,15 @@ func (d *Downloader) Stat(ctx context.Context, bucket, key string, opts ...Optio
 	}
 	var f object.Facts
 	var header http.Header
-	err = c.inquire(ctx, "HEAD", func(ctx context.Context) (err error) {
-		f, header, err = b.Head(ctx, key, c.versionID)
-		return err
-	})
+	if err = withContextError(ctx, c.findVersion(ctx)); err == nil {
+		err = c.inquire(ctx, "HEAD", func(ctx context.Context) (err error) {
+			f, header, err = b.Head(ctx, key, c.versionID)
+			return err
+		})
+	}
+	if err == nil {
+		err = c.isAsOf(f)
+	}
 	if err != nil {
 		return nil, nameError("stat", bucket, key, err)
 	}
@@ -136,7 +144,7 @@ func (c *call) inquire(ctx context.Context, what string, once func(context.Conte
 // while the one before is read. The permission oss:ListObjects is needed.
 //
 // Its options are those of [Downloader.VerifyPrefix]. Those that have an effect are [WithInclude], [WithExclude], [WithShard],
-// [WithKeyRange], [WithRequestOptions], [WithRetry], [WithStallTimeout] and [WithLogger].
+// [WithKeyRange], [WithAsOf], [WithRequestOptions], [WithRetry], [WithStallTimeout] and [WithLogger].
 //
 // An error is the last that it yields, with an ObjectInfo that is zero.
 func (d *Downloader) List(ctx context.Context, bucket, prefix string, opts ...Option) iter.Seq2[ObjectInfo, error] {
@@ -184,23 +192,23 @@ func (p *prefixCall) yieldAll(ctx context.Context, yield func(ObjectInfo, error)
 func infoOf(id object.Identity, f object.Facts, header http.Header) *ObjectInfo {
 	i := &ObjectInfo{
 		Bucket: id.Bucket, Key: id.Key, URL: id.URL, VersionID: f.VersionID, ETag: f.ETag, Size: f.Size, CRC64: f.CRC, HasCRC64: f.HasCRC,
-		LastModified: f.LastModified, Header: objectHeader(header, f.Size), Encrypted: object.IsEncrypted(header),
+		LastModified: f.LastModified, Header: objectHeader(header, f.Size), Encrypted: object.IsEncrypted(header), link: f.Symlink,
 	}
-	frost := object.ReadFrost(header.Get("X-Oss-Storage-Class"), header.Get("X-Oss-Restore"))
-	i.StorageClass = frost.Class
-	i.setFrost(frost)
+	status := object.ReadArchiveStatus(header.Get("X-Oss-Storage-Class"), header.Get("X-Oss-Restore"))
+	i.StorageClass = status.Class
+	i.setArchiveStatus(status)
 	return i
 }
 
 // entryInfo describes an object as a listing does.
 func entryInfo(bucket string, e bucket.Entry) ObjectInfo {
-	i := ObjectInfo{Bucket: bucket, Key: e.Key, ETag: e.ETag, Size: e.Size, LastModified: e.Modified, StorageClass: e.Class}
-	i.setFrost(e.Frost)
+	i := ObjectInfo{Bucket: bucket, Key: e.Key, VersionID: e.Version, ETag: e.ETag, Size: e.Size, LastModified: e.Modified, StorageClass: e.Class, link: e.Symlink}
+	i.setArchiveStatus(e.ArchiveStatus)
 	return i
 }
 
-// setFrost sets the state of an object of an archive class.
-func (i *ObjectInfo) setFrost(f object.Frost) {
+// setArchiveStatus sets the state of an object of an archive class.
+func (i *ObjectInfo) setArchiveStatus(f object.ArchiveStatus) {
 	if f.Archived() {
 		i.ArchiveState, i.ThawedUntil = archiveState(f), f.Until
 	}
@@ -226,9 +234,9 @@ func (i *ObjectInfo) Local(ctx context.Context, path string) (*LocalInfo, error)
 	switch {
 	case l.Size != i.Size:
 	case !i.HasCRC64:
-		l.Same = !i.LastModified.IsZero() && l.ModTime.Sub(i.LastModified).Abs() < timeError
+		l.Same = !i.link && !i.LastModified.IsZero() && l.ModTime.Sub(i.LastModified).Abs() < timeError
 	default:
-		crc, err := fileCRC(ctx, files, found.Path)
+		crc, err := fileCRC(ctx, files, found.Path, nil)
 		if err != nil {
 			return l, fmt.Errorf("ossdl: %w", withContextError(ctx, err))
 		}
@@ -270,8 +278,8 @@ func (i *ObjectInfo) isOf(cp *checkpoint) bool {
 	return !f.LastModified.IsZero() && f.LastModified.Equal(i.LastModified)
 }
 
-// fileCRC returns the CRC-64 of a file.
-func fileCRC(ctx context.Context, files fsys.FS, path string) (crc uint64, err error) {
+// fileCRC returns the CRC-64 of a file. Its bytes are written to also, too, unless that is nil.
+func fileCRC(ctx context.Context, files fsys.FS, path string, also hash.Hash) (crc uint64, err error) {
 	f, err := files.OpenFile(path, os.O_RDONLY, 0)
 	if err != nil {
 		return 0, err
@@ -284,6 +292,9 @@ func fileCRC(ctx context.Context, files fsys.FS, path string) (crc uint64, err e
 		}
 		n, err := f.ReadAt(buf, off)
 		crc = crc64.Update(crc, buf[:n])
+		if also != nil {
+			also.Write(buf[:n]) // never returns an error
+		}
 		off += int64(n)
 		if err == io.EOF {
 			return crc, nil

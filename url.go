@@ -104,8 +104,13 @@ func (d *Downloader) urlCall(where entryPoints, signedURL string, opts []Option)
 			return nil, fmt.Errorf("%s: WithRange does not apply to a URL with x-oss-process", addr)
 		case cfg.object.ifMatch != "":
 			return nil, fmt.Errorf("%s: WithIfMatch does not apply to a URL with x-oss-process", addr)
+		case cfg.ifChanged && cfg.object.newHash == nil:
+			return nil, fmt.Errorf("%s: WithIfChanged applies to a URL with x-oss-process only with WithChecksum", addr)
 		}
 		cfg.keys = nil
+	}
+	if err := cfg.comparable(); err != nil {
+		return nil, fmt.Errorf("%s: %w", addr, err)
 	}
 	p := &panics{}
 	src := weburl.NewSource(d.clientForURLs(&cfg), userAgent, addr, cfg.headers, p.refresh(cfg.refresh))

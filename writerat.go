@@ -43,6 +43,10 @@ func (d *Downloader) DownloadTo(ctx context.Context, bucket, key string, w io.Wr
 func (c *call) downloadToWriter(ctx context.Context, to *writerSink) (*Result, error) {
 	ctx, done := c.panics.during(ctx)
 	defer done()
+	if err := c.findVersion(ctx); err != nil {
+		c.panics.raise(err)
+		return c.result(ctx, "", err)
+	}
 	config, err := c.engineConfig(to, nil)
 	if err != nil {
 		return c.result(ctx, "", err)

@@ -150,24 +150,8 @@ func TestEncryptedBySDKs(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	private, public := rsaKey(t)
-	desc := map[string]string{"b": "2", "a": "1"}
-	v1Cipher, err := osscrypto.CreateMasterRsa(desc, public, private)
-	if err != nil {
-		t.Fatal(err)
-	}
-	v1, err := osscrypto.GetCryptoBucket(v1Client, "bkt", osscrypto.CreateAesCtrCipher(v1Cipher))
-	if err != nil {
-		t.Fatal(err)
-	}
-	v2Cipher, err := cryptov2.CreateMasterRsa(desc, public, private)
-	if err != nil {
-		t.Fatal(err)
-	}
-	v2, err := ossv2.NewEncryptionClient(client, v2Cipher)
-	if err != nil {
-		t.Fatal(err)
-	}
+	w := newWriters(t, v1Client, client)
+	v1, v2 := w.v1, w.v2
 
 	plain := readBody(t, io.NopCloser(io.NewSectionReader(osstest.Random(1, 2*csePart+17), 0, 2*csePart+17)))
 	for key, write := range map[string]func(key string) error{
@@ -275,24 +259,8 @@ func TestDownloadsWhatSDKsEncrypted(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	private, public := rsaKey(t)
-	desc := map[string]string{"b": "2", "a": "1"}
-	v1Cipher, err := osscrypto.CreateMasterRsa(desc, public, private)
-	if err != nil {
-		t.Fatal(err)
-	}
-	v1, err := osscrypto.GetCryptoBucket(plainClient, "bkt", osscrypto.CreateAesCtrCipher(v1Cipher))
-	if err != nil {
-		t.Fatal(err)
-	}
-	v2Cipher, err := cryptov2.CreateMasterRsa(desc, public, private)
-	if err != nil {
-		t.Fatal(err)
-	}
-	v2, err := ossv2.NewEncryptionClient(client, v2Cipher)
-	if err != nil {
-		t.Fatal(err)
-	}
+	w := newWriters(t, plainClient, client)
+	v1, v2 := w.v1, w.v2
 	content := osstest.Random(1, 2*csePart+17)
 	plain := readBody(t, io.NopCloser(io.NewSectionReader(content, 0, content.Size())))
 	length := int64(len(plain))
@@ -311,11 +279,11 @@ func TestDownloadsWhatSDKsEncrypted(t *testing.T) {
 	}
 	s.Put("bkt", "plain", content)
 	keys := []string{"plain", "v1-multipart", "v1-put", "v2-multipart", "v2-put"}
-	pem, err := ossdl.ReadRSAKeys([]byte(private))
+	pem, err := ossdl.ReadRSAKeys([]byte(w.private))
 	if err != nil {
 		t.Fatal(err)
 	}
-	for name, master := range map[string][]ossdl.Unwrapper{"v1": {v1Cipher}, "v2": {v2Cipher}, "PEM": pem} {
+	for name, master := range map[string][]ossdl.Unwrapper{"v1": {w.v1Key}, "v2": {w.v2Key}, "PEM": pem} {
 		d, err := ossdl.New(plainClient, ossdl.WithDecryption(master...), ossdl.WithPartSize(10_001), ossdl.WithRetry(ossdl.RetryPolicy{Attempts: 1}))
 		if err != nil {
 			t.Fatal(err)
@@ -336,7 +304,7 @@ func TestDownloadsWhatSDKsEncrypted(t *testing.T) {
 	}
 	t.Run("another key", func(t *testing.T) {
 		private, public := rsaKey(t)
-		other, err := osscrypto.CreateMasterRsa(desc, public, private)
+		other, err := osscrypto.CreateMasterRsa(masterDesc, public, private)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -411,6 +379,38 @@ func multipartV2(ctx context.Context, c *ossv2.EncryptionClient, key string, pla
 	_, err := c.NewUploader(func(o *ossv2.UploaderOptions) { o.PartSize = csePart }).UploadFrom(ctx,
 		&ossv2.PutObjectRequest{Bucket: ossv2.Ptr("bkt"), Key: ossv2.Ptr(key)}, bytes.NewReader(plain))
 	return err
+}
+
+// masterDesc describes master keys.
+var masterDesc = map[string]string{"b": "2", "a": "1"}
+
+// writers are the encryption clients of both SDKs, with one master key.
+type writers struct {
+	v1      *osscrypto.CryptoBucket
+	v2      *ossv2.EncryptionClient
+	v1Key   osscrypto.MasterCipher
+	v2Key   cryptov2.MasterCipher
+	private string // the key, in PEM
+}
+
+func newWriters(t *testing.T, v1Client *oss.Client, v2Client *ossv2.Client) (w writers) {
+	t.Helper()
+	var public string
+	var err error
+	w.private, public = rsaKey(t)
+	if w.v1Key, err = osscrypto.CreateMasterRsa(masterDesc, public, w.private); err != nil {
+		t.Fatal(err)
+	}
+	if w.v1, err = osscrypto.GetCryptoBucket(v1Client, "bkt", osscrypto.CreateAesCtrCipher(w.v1Key)); err != nil {
+		t.Fatal(err)
+	}
+	if w.v2Key, err = cryptov2.CreateMasterRsa(masterDesc, public, w.private); err != nil {
+		t.Fatal(err)
+	}
+	if w.v2, err = ossv2.NewEncryptionClient(v2Client, w.v2Key); err != nil {
+		t.Fatal(err)
+	}
+	return w
 }
 
 func rsaKey(t *testing.T) (private, public string) {

@@ -3,6 +3,8 @@ package recipes
 
 import (
 	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
 	"fmt"
 	"io"
 	"net"
@@ -271,6 +273,47 @@ func TestRecipes(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestSharedCache runs the recipe for a cache in two jobs at once, one of which is killed, and in a third one that has nothing to do.
+func TestSharedCache(t *testing.T) {
+	bin := ossget(t)
+	s, _ := server(t)
+	content := bytes.Repeat([]byte("an SDK in a cache\n"), 1<<20)
+	s.Put("artifacts", "sdk.tar.gz", osstest.Bytes(content))
+	sum := sha256.Sum256(content)
+	recipe := script{shell: block(t, "fetch.sh")}
+	job := t.TempDir()
+	env := []string{"OSS_ENDPOINT=" + s.Endpoint(), "OSS_ACCESS_KEY_ID=" + accessKeyID, "OSS_ACCESS_KEY_SECRET=" + accessKeySecret, "SHA256=" + hex.EncodeToString(sum[:])}
+	asked, goOn := make(chan struct{}), make(chan struct{})
+	s.Nth(0, osstest.Inject().Before(func() { close(asked) }).Gate(1<<20, goOn))
+	first, _ := recipe.command(t, bin, job, env...)
+	if err := first.Start(); err != nil {
+		t.Fatal(err)
+	}
+	<-asked
+	second, out := recipe.command(t, bin, job, env...)
+	if err := second.Start(); err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Kill(-first.Process.Pid, syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	close(goOn)
+	if err := first.Wait(); err == nil {
+		t.Error("the first job was not killed")
+	}
+	if err := second.Wait(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	s.ResetLog()
+	third, out := recipe.command(t, bin, job, env...)
+	if err := third.Run(); err != nil || len(s.Requests()) > 0 {
+		t.Errorf("%v, %d requests\n%s", err, len(s.Requests()), out)
+	}
+	if got, err := os.ReadFile(filepath.Join(job, "cache", "sdk.tar.gz")); err != nil || !bytes.Equal(got, content) {
+		t.Errorf("%d bytes, %v", len(got), err)
 	}
 }
 

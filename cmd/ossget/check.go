@@ -149,20 +149,20 @@ func (t task) verifies() bool { return t == taskVerify || t == taskVerifyManifes
 
 // foreign are the flags that do not apply to a task.
 var foreign = [...][]string{
-	taskURL:    {"endpoint", "region", "cname", "config", "credentials", "version-id", "restore", "restore-tier", "restore-only"},
-	taskStdout: {"checkpoint", "checkpoint-dir", "no-checkpoint", "mkdir", "object-time", "metadata"},
+	taskURL:    {"endpoint", "region", "cname", "config", "credentials", "version-id", "as-of", "restore", "restore-tier", "restore-only"},
+	taskStdout: {"checkpoint", "checkpoint-dir", "no-checkpoint", "mkdir", "update", "wait", "object-time", "metadata"},
 	taskPrefix: notForMany,
-	taskList:   notForMany,
+	taskList:   append([]string{"as-of"}, notForMany...),
 
 	taskStat: nil, // it has no others
 
 	taskVerify:         notForVerify,
-	taskVerifyManifest: append([]string{"endpoint", "region", "cname", "config", "credentials", "rate-limit", "retries", "retry-for", "stall-timeout", "ca", "shard", "start-after", "until", "recursive", "metadata", "decrypt-key"}, notForVerify...),
+	taskVerifyManifest: append([]string{"endpoint", "region", "cname", "config", "credentials", "rate-limit", "retries", "retry-for", "stall-timeout", "ca", "shard", "start-after", "until", "recursive", "metadata", "decrypt-key", "as-of"}, notForVerify...),
 }
 
-var notForMany = []string{"range", "version-id", "if-match", "sha256", "checksum", "checkpoint", "checkpoint-dir", "object-time"}
+var notForMany = []string{"range", "version-id", "if-match", "sha256", "checksum", "checkpoint", "checkpoint-dir", "update", "wait", "object-time"}
 
-var notForVerify = append([]string{"restore", "restore-tier", "restore-only", "growing", "mkdir", "part-size", "no-checkpoint", "delete", "dry-run"}, notForMany...)
+var notForVerify = append([]string{"restore", "restore-tier", "restore-only", "snapshot", "mkdir", "part-size", "no-checkpoint", "delete", "dry-run"}, notForMany...)
 
 // applicable refuses flags that would have no effect.
 func (c *command) applicable(flags *pflag.FlagSet) (err error) {
@@ -231,6 +231,9 @@ func (c *command) combinations(flags *pflag.FlagSet) (err error) {
 	if given["sha256"] && given["checksum"] {
 		return errors.New("--sha256 and --checksum exclude each other")
 	}
+	if given["as-of"] && given["version-id"] {
+		return errors.New("--as-of and --version-id exclude each other")
+	}
 	if c.urlFile == stdoutName && c.headerFile == stdoutName {
 		return errors.New("--url-file - and --header-file - exclude each other: standard input is read once")
 	}
@@ -259,8 +262,14 @@ func (c *command) combinations(flags *pflag.FlagSet) (err error) {
 	if err == nil {
 		err = c.checkRestore(flags)
 	}
-	if c.growing {
-		c.call = append(c.call, ossdl.WithGrowing())
+	if c.snapshot {
+		c.call = append(c.call, ossdl.WithSnapshot())
+	}
+	if c.update {
+		c.call = append(c.call, ossdl.WithIfChanged())
+	}
+	if c.wait > 0 {
+		c.call = append(c.call, ossdl.WithWait(c.wait))
 	}
 	if c.objectTime {
 		c.call = append(c.call, ossdl.WithObjectTime())

@@ -43,10 +43,12 @@ type command struct {
 	dryRun                    bool          // print what would be done
 	after, until              string        // the range of keys; "": no bound
 	objectTime                bool          // give the file the object's time
+	update                    bool          // download nothing if the file is there
+	wait                      time.Duration // for another command that writes the file; 0: not at all
 	manifest                  string        // the file to write, or to compare with; "": none
 	manifestSHA256            bool          // with a SHA-256 of each file
 	verify                    bool          // compare and fetch nothing
-	growing                   bool          // accept what is appended to an object meanwhile
+	snapshot                  bool          // accept what is appended to an object meanwhile
 	timeout                   time.Duration // of the whole command; 0: none
 	retry                     ossdl.RetryPolicy
 	restore                   ossdl.RestorePolicy
@@ -270,8 +272,8 @@ var firstPart = regexp.MustCompile(`[;.] | \(`)
 // completeFlags says what a shell offers for the values of flags. It offers files for those that are not named here.
 func completeFlags(cmd *cobra.Command) {
 	values := map[string][]string{"credentials": identities, "restore-tier": {"Expedited", "Standard", "Bulk"}, "metadata": {"mtime", "mode", "mtime,mode"}}
-	none := []string{"endpoint", "region", "range", "version-id", "if-match", "sha256", "checksum", "header", "include", "exclude", "shard", "start-after", "until", "restore",
-		"delete", "part-size", "concurrency", "rate-limit", "retries", "retry-for", "stall-timeout", "timeout"}
+	none := []string{"endpoint", "region", "range", "version-id", "as-of", "if-match", "sha256", "checksum", "header", "include", "exclude", "shard", "start-after", "until", "restore",
+		"delete", "part-size", "concurrency", "rate-limit", "retries", "retry-for", "stall-timeout", "timeout", "wait"}
 	for _, name := range none {
 		values[name] = nil
 	}

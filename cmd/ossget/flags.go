@@ -89,11 +89,12 @@ func (c *command) objectGroup() group {
 	option(g, &c.call, "range", "OFFSET:LENGTH", "only these bytes; an empty LENGTH, or -1, means to the end", parseRange,
 		func(r byteRange) ossdl.Option { return ossdl.WithRange(r.offset, r.length) })
 	option(g, &c.call, "version-id", "ID", "this version (default: the current one)", parseText, ossdl.WithVersionID)
+	option(g, &c.call, "as-of", "TIME", "the version that was current at this time (default: the current one), such as 2026-11-01T00:00:00Z. The bucket must have versions. Also for a prefix", parseInstant, ossdl.WithAsOf)
 	option(g, &c.call, "if-match", "ETAG", "only while the object has this ETag; otherwise exit code 1", parseETag, ossdl.WithIfMatch)
 	option(g, &c.call, "checksum", "ALGORITHM:DIGEST", "the digest that the file must have: sha256:HEX, md5:HEX or crc64:NUMBER, in decimal as OSS and --json write it", parseChecksum, digest.option)
 	option(g, &c.call, "sha256", "HEX", "the same as --checksum sha256:HEX", parseSHA256,
 		func(sum []byte) ossdl.Option { return digest{sha256.New, sum}.option() })
-	g.flags.BoolVar(&c.growing, "growing", false, "of an object to which something is appended meanwhile, the bytes that it had at the beginning; otherwise it counts as changed. Also for a prefix or a list")
+	g.flags.BoolVar(&c.snapshot, "snapshot", false, "of an object to which something is appended meanwhile, the bytes that it had at the beginning; otherwise it counts as changed. Also for a prefix or a list")
 	return g
 }
 
@@ -141,6 +142,8 @@ func (c *command) transferGroup() group {
 	g := newGroup("How to download")
 	g.flags.BoolVar(&c.mkdir, "mkdir", false, "make the folder of DEST, with its parents, if it is missing; --recursive and --files-from always do")
 	g.flags.BoolVar(&c.objectTime, "object-time", false, "the file gets the time of the object; with --recursive and --files-from it always does")
+	g.flags.BoolVar(&c.update, "update", false, "download nothing if the file is there: with --checksum if it has that digest, without a request; otherwise if it has the CRC-64 of the object, or its size and time if it has no CRC-64. --json says skipped")
+	store(g, &c.wait, "wait", "TIME", "wait so long for another command that writes the file, and take what it brings, if that is the same (default: fail)", parseSpan)
 	option(g, &c.call, "metadata", "WHAT", "the file gets what rclone or ossfs has kept in the object's metadata: mtime, mode, or mtime,mode", parseMetadata, ossdl.WithMetadata)
 	option(g, &c.shared, "part-size", "SIZE", "one request asks for at most this much, 1 to 5GiB (default: chosen by ossget)", parsePartSize, ossdl.WithPartSize)
 	option(g, &c.shared, "concurrency", "N", fmt.Sprintf("requests in flight at most, 1 to %d (default: adaptive)", ossdl.MaxConcurrency), parseConcurrency, ossdl.WithConcurrency)

@@ -54,7 +54,7 @@ func (o outcome) hint() string {
 func (o outcome) hintOfCause(err error) string {
 	switch {
 	case errors.Is(err, ossdl.ErrInUse):
-		return "run it again once the other command has ended"
+		return "run it again once the other command has ended, or wait for that with --wait"
 	case errors.Is(err, ossdl.ErrArchived):
 		if o.about.url {
 			return "restore it first"

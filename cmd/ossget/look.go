@@ -43,7 +43,7 @@ const lsForm = "expected oss://bucket/prefix/"
 // statCommand returns the command that describes an object.
 func (c *command) statCommand() manual {
 	groups := []group{
-		c.serviceGroup(), pick("One object", c.objectGroup(), "version-id"), c.urlGroup(), c.lookTransferGroup(), c.lookOutputGroup(),
+		c.serviceGroup(), pick("One object", c.objectGroup(), "version-id", "as-of"), c.urlGroup(), c.lookTransferGroup(), c.lookOutputGroup(),
 	}
 	return subcommand(&cobra.Command{
 		Use:   "stat [flags] SOURCE [DEST]",

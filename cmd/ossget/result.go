@@ -213,6 +213,9 @@ func (o outcome) line() string {
 
 func (o outcome) summary() string {
 	r := o.result
+	if r.Skipped {
+		return fmt.Sprintf("%s: there already, %s; nothing was downloaded", r.Path, bar.Bytes(r.Size))
+	}
 	s := fmt.Sprintf("%s: %s in %s", r.Path, bar.Bytes(r.Size), r.Duration.Round(time.Millisecond))
 	if seconds := r.Duration.Seconds(); seconds > 0 && r.DownloadedBytes > 0 {
 		s += fmt.Sprintf(" (%s/s)", bar.Bytes(int64(float64(r.DownloadedBytes)/seconds)))
@@ -301,7 +304,7 @@ func (o outcome) report() report {
 	}
 	return report{
 		Path: r.Path, Bucket: r.Bucket, Key: r.Key, VersionID: r.VersionID, ETag: r.ETag, Size: r.Size, CRC64: strconv.FormatUint(r.CRC64, 10),
-		Verified: r.Verified, Durable: r.Durable, Encrypted: r.Encrypted,
+		Verified: r.Verified, Durable: r.Durable, Encrypted: r.Encrypted, Skipped: r.Skipped,
 		ResumedBytes: r.ResumedBytes, DownloadedBytes: r.DownloadedBytes, Requests: r.Requests, Retries: r.Retries,
 		Seconds: r.Duration.Seconds(), LastModified: r.LastModified, Failure: o.failure(),
 	}

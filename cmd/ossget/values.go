@@ -212,6 +212,15 @@ func parseStall(s string) (time.Duration, error) {
 	return d, err
 }
 
+// parseInstant parses a point in time.
+func parseInstant(s string) (time.Time, error) {
+	t, err := time.Parse(time.RFC3339, s)
+	if err != nil || t.IsZero() {
+		return t, errors.New("it must be a time as in RFC 3339, such as 2026-11-01T00:00:00Z or 2026-11-01T08:00:00+08:00")
+	}
+	return t, nil
+}
+
 func parseSpan(s string) (time.Duration, error) {
 	d, err := parseTime(s)
 	if err == nil && d <= 0 {

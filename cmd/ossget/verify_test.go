@@ -168,7 +168,7 @@ func TestVerifyFlags(t *testing.T) {
 		"-verify -mkdir oss://bucket/p/":                                  "-mkdir does not apply to --verify",
 		"-verify -part-size 1MiB oss://bucket/p/":                         "-part-size does not apply to --verify",
 		"-verify -no-checkpoint oss://bucket/p/":                          "-no-checkpoint does not apply to --verify",
-		"-verify -growing oss://bucket/p/":                                "-growing does not apply to --verify",
+		"-verify -snapshot oss://bucket/p/":                               "-snapshot does not apply to --verify",
 		"-verify -manifest m -endpoint http://h dir":                      "-endpoint does not apply to --verify with --manifest",
 		"-verify -manifest m -shard 0/2 dir":                              "-shard does not apply to --verify with --manifest",
 		"-verify -manifest m -retries 1 dir":                              "-retries does not apply to --verify with --manifest",

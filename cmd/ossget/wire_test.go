@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/ossdl/ossdl/internal/osstest"
 )
@@ -48,6 +49,51 @@ func TestVersionIDReachesTheWire(t *testing.T) {
 	sameAs(t, path, c)
 	if r := runHere(t.Context(), envOf(s), "-version-id", old.VersionID, "oss://bucket/key", "-"); r.exit != 0 || r.stdout != string(all(t, c)) {
 		t.Errorf("standard output: exit code %d, %s", r.exit, r.stderr)
+	}
+}
+
+// TestAsOf checks that --as-of downloads what was current then, one object and a prefix, and what it refuses.
+func TestAsOf(t *testing.T) {
+	s := newServer(t)
+	s.CreateBucket("bucket", osstest.Versioning(osstest.Enabled))
+	when := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	c := osstest.Random(1, 1000)
+	s.Put("bucket", "p/key", c, osstest.LastModified(when))
+	s.Put("bucket", "p/key", osstest.Random(2, 1000), osstest.LastModified(when.Add(time.Second)))
+	s.Delete("bucket", "p/key")
+	dir := t.TempDir()
+	path := filepath.Join(dir, "file")
+	for _, text := range []string{"2026-01-02T03:04:05Z", "2026-01-02T11:04:05.9+08:00"} {
+		if r := runHere(t.Context(), envOf(s), "-as-of", text, "oss://bucket/p/key", path); r.exit != 0 {
+			t.Fatalf("%+v", r)
+		}
+		sameAs(t, path, c)
+	}
+	if r := runHere(t.Context(), envOf(s), "-as-of", "2026-01-02T03:04:05Z", "oss://bucket/p/key", "-"); r.exit != 0 || r.stdout != string(all(t, c)) {
+		t.Errorf("standard output: exit code %d, %s", r.exit, r.stderr)
+	}
+	if r := runHere(t.Context(), envOf(s), "-as-of", "2026-01-02T03:04:05Z", "-recursive", "oss://bucket/p/", filepath.Join(dir, "all")); r.exit != 0 {
+		t.Errorf("%+v", r)
+	}
+	sameAs(t, filepath.Join(dir, "all", "key"), c)
+	if r := runHere(t.Context(), envOf(s), "-as-of", "2026-01-02T03:04:04Z", "oss://bucket/p/key", path); r.exit == 0 || !strings.Contains(r.stderr, "as of 2026-01-02T03:04:04Z") {
+		t.Errorf("%+v", r)
+	}
+	s.ResetLog()
+	for args, says := range map[string]string{
+		"-as-of yesterday oss://bucket/p/key":                            "RFC 3339",
+		"-as-of 2026-01-02 oss://bucket/p/key":                           "RFC 3339",
+		"-as-of 2026-01-02T03:04:05Z -version-id v oss://bucket/p/key":   "exclude each other",
+		"-as-of 2026-01-02T03:04:05Z -files-from list oss://bucket/":     "-as-of does not apply to a list of keys",
+		"-as-of 2026-01-02T03:04:05Z https://h.example/k":                "-as-of does not apply to a URL",
+		"-as-of 2026-01-02T03:04:05Z -verify -manifest m " + t.TempDir(): "-as-of does not apply to --verify with --manifest",
+	} {
+		if r := runHere(t.Context(), envOf(s), strings.Fields(args)...); r.exit != 2 || !strings.Contains(r.stderr, says) {
+			t.Errorf("%s: %+v; want %q", args, r, says)
+		}
+	}
+	if n := len(s.Requests()); n > 0 {
+		t.Errorf("%d requests", n)
 	}
 }
 

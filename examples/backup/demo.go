@@ -79,7 +79,49 @@ func demo(ctx context.Context, out io.Writer) (err error) {
 		return err
 	}
 	fmt.Fprintln(out, "\n5. An older backup, most of which has been archived. Here, objects thaw in two seconds.")
-	return thawed(ctx, server, filepath.Join(base, "older"), out)
+	if err := thawed(ctx, server, filepath.Join(base, "older"), out); err != nil {
+		return err
+	}
+	fmt.Fprintln(out, "\n6. Another backup, as it was yesterday. Since then one object was overwritten, one deleted and one added.")
+	return yesterday(ctx, server, filepath.Join(base, "yesterday"), out)
+}
+
+// daily is the prefix of the backup whose objects have changed since yesterday.
+const daily = "daily/"
+
+// yesterday restores a backup as it was a day ago, and compares it with what was stored then.
+func yesterday(ctx context.Context, server *osstest.Server, dir string, out io.Writer) error {
+	when := time.Now().Add(-24 * time.Hour)
+	then := osstest.LastModified(when.Add(-time.Hour))
+	stored := map[string]uint64{}
+	for i, name := range []string{"overwritten", "deleted", "untouched"} {
+		stored[name] = server.Put(bucket, daily+name, osstest.Random(uint64(i), 10_000), then).CRC64()
+	}
+	server.Put(bucket, daily+"overwritten", osstest.Random(10, 5_000))
+	server.Delete(bucket, daily+"deleted")
+	server.Put(bucket, daily+"added", osstest.Random(11, 10_000))
+	restore, err := child(ctx, server, daily, dir, out, "-as-of", when.Format(time.RFC3339))
+	if err == nil {
+		err = restore.Wait()
+	}
+	if err != nil {
+		return err
+	}
+	table := crc64.MakeTable(crc64.ECMA)
+	for name, want := range stored {
+		content, err := os.ReadFile(filepath.Join(dir, name))
+		if err != nil {
+			return err
+		}
+		if crc64.Checksum(content, table) != want {
+			return fmt.Errorf("%s is not what was stored yesterday", name)
+		}
+	}
+	if n := count(dir); n != len(stored) {
+		return fmt.Errorf("there are %d files, want %d", n, len(stored))
+	}
+	fmt.Fprintf(out, "   All %d files are there, as they were yesterday.\n", len(stored))
+	return nil
 }
 
 // older is the prefix of the archived backup.
@@ -193,7 +235,7 @@ const (
 )
 
 func fill(server *osstest.Server) (total int64) {
-	server.CreateBucket(bucket)
+	server.CreateBucket(bucket, osstest.Versioned())
 	for i := range objects {
 		key, size := fmt.Sprintf("%sfiles/%02d/doc-%03d", prefix, i%10, i), int64(2_000*(i+1))
 		if i == 0 {

@@ -5,6 +5,7 @@
 //	backup BUCKET PREFIX DIR            with OSS_ENDPOINT, OSS_REGION, OSS_ACCESS_KEY_ID and OSS_ACCESS_KEY_SECRET
 //	backup -mirror BUCKET PREFIX DIR    the same, and deletes files that the backup does not have, 100 at most
 //	backup -thaw BUCKET PREFIX DIR      the same, and restores archived objects first, which costs money
+//	backup -as-of TIME BUCKET PREFIX DIR    what was there at a time, such as 2026-11-01T00:00:00Z, in a bucket with versions
 //	backup -verify DIR                  compares DIR with its manifest
 //	backup                              a demonstration: a restore that is killed half-way, against a server in this process
 package main
@@ -46,11 +47,20 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	switch args[0] {
 	case "-mirror":
 		args, opts = args[1:], append(opts, ossdl.WithDelete(mostDeleted))
+	case "-as-of":
+		if len(args) < 2 {
+			break
+		}
+		when, err := time.Parse(time.RFC3339, args[1])
+		if err != nil {
+			return fmt.Errorf("-as-of: %w", err)
+		}
+		args, opts = args[2:], append(opts, ossdl.WithAsOf(when))
 	case "-thaw":
 		args, opts = args[1:], append(opts, ossdl.WithRestore(ossdl.RestorePolicy{Days: 2, PollMin: time.Second}))
 	}
 	if len(args) != 3 {
-		return errors.New("usage: backup [-mirror | -thaw] BUCKET PREFIX DIR, or backup -verify DIR")
+		return errors.New("usage: backup [-mirror | -thaw | -as-of TIME] BUCKET PREFIX DIR, or backup -verify DIR")
 	}
 	client, err := oss.New(os.Getenv("OSS_ENDPOINT"), os.Getenv("OSS_ACCESS_KEY_ID"), os.Getenv("OSS_ACCESS_KEY_SECRET"),
 		oss.AuthVersion(oss.AuthV4), oss.Region(os.Getenv("OSS_REGION")), oss.HTTPClient(ossdl.HTTPClient()))

@@ -8,7 +8,8 @@ import (
 
 // TestMain also runs the process that restores and is killed, if the arguments are those of the program and not flags.
 func TestMain(m *testing.M) {
-	if len(os.Args) == 4 && !strings.HasPrefix(os.Args[1], "-") || len(os.Args) == 5 && (os.Args[1] == "-mirror" || os.Args[1] == "-thaw") {
+	if len(os.Args) == 4 && !strings.HasPrefix(os.Args[1], "-") || len(os.Args) == 5 && (os.Args[1] == "-mirror" || os.Args[1] == "-thaw") ||
+		len(os.Args) == 6 && os.Args[1] == "-as-of" {
 		main()
 		return
 	}
@@ -29,6 +30,7 @@ func TestDemo(t *testing.T) {
 		"99 files are as they were restored; 1 are missing, 1 differ, 1 are extra",
 		"2 files restored, 99 were there already", "1 files deleted that the backup does not have",
 		"Killed while objects thaw", "All 4 files are there, and each archived object was asked for once",
+		"All 3 files are there, as they were yesterday",
 	} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("%q is missing", want)
@@ -52,6 +54,8 @@ func TestRefused(t *testing.T) {
 		{"bucket name", []string{"B", "p/", t.TempDir()}},
 		{"empty destination", []string{"bucket", "p/", ""}},
 		{"no such file", []string{"-verify", t.TempDir()}},
+		{"usage", []string{"-as-of"}},
+		{"yesterday", []string{"-as-of", "yesterday", "bucket", "p/", t.TempDir()}},
 	} {
 		if err := run(t.Context(), c.args, nil); err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%q: %v, want %q", c.args, err, c.want)

@@ -91,7 +91,7 @@ func takeByXML(p *listPage, path []string, text string) (err error) {
 // checkAgainstXML compares what a document and encoding/xml make of the same bytes. The document has a buffer of window bytes.
 func checkAgainstXML(t *testing.T, doc []byte, window int) {
 	want, wantErr := parseByXML(bytes.NewReader(doc))
-	got, err := parsePage(&document{in: iotest.HalfReader(bytes.NewReader(doc)), buf: make([]byte, window)})
+	got, err := parsePage(&document{in: iotest.HalfReader(bytes.NewReader(doc)), buf: make([]byte, window)}, false)
 	switch {
 	case errors.Is(err, errPageBounds) && window < len(doc):
 		return
@@ -137,7 +137,7 @@ func TestDocument(t *testing.T) {
 			doc = append(doc, "</Key></Contents></ListBucketResult>"...)
 		}
 		checkAgainstXML(t, doc, 40+random.IntN(200))
-		if _, err := parsePage(newDocument(bytes.NewReader(doc))); err == nil {
+		if _, err := parsePage(newDocument(bytes.NewReader(doc)), false); err == nil {
 			parsed++
 		}
 	}
@@ -162,7 +162,7 @@ func TestDocumentSaysWhere(t *testing.T) {
 		"<ListBucketResult><Contents><Key>a</Key":   "byte 34: unexpected EOF",
 		"<ListBucketResult><Contents><Key>a&b</Key": `byte 36: "&b" is not a reference to a character`,
 	} {
-		if _, err := parsePage(newDocument(strings.NewReader(doc))); err == nil || err.Error() != want {
+		if _, err := parsePage(newDocument(strings.NewReader(doc)), false); err == nil || err.Error() != want {
 			t.Errorf("%s: %v, want %s", doc, err, want)
 		}
 	}

@@ -33,7 +33,7 @@ func (c *Client) Head(ctx context.Context, key, version string) (object.Facts, h
 // class, the first byte is asked for: some caches drop the headers.
 func (c *Client) HeadArchived(ctx context.Context, key, version string) (object.Facts, http.Header, error) {
 	f, h, err := c.Head(ctx, key, version)
-	if err == nil && f.Frost.Class == "" {
+	if err == nil && f.ArchiveStatus.Class == "" {
 		return c.firstByte(ctx, key, version)
 	}
 	return f, h, err
@@ -74,7 +74,7 @@ func (c *Client) firstByte(ctx context.Context, key, version string) (object.Fac
 		return object.Facts{}, nil, err
 	}
 	a.Body.Close()
-	a.Frost = object.ReadFrost(a.Header.Get("X-Oss-Storage-Class"), a.Header.Get("X-Oss-Restore"))
-	a.Frost.State = object.Restored // as good as: it was read
+	a.ArchiveStatus = object.ReadArchiveStatus(a.Header.Get("X-Oss-Storage-Class"), a.Header.Get("X-Oss-Restore"))
+	a.ArchiveStatus.State = object.Restored // as good as: it was read
 	return a.Facts, a.Header, nil
 }

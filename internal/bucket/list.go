@@ -44,19 +44,23 @@ type Entry struct {
 	// Symlink says that size and time may be those of the link and not of its target.
 	Symlink bool
 	// Appendable says that the object may grow. Whether its ETag changes then is not documented.
-	Appendable bool
-	Class      string       // the storage class
-	Frost      object.Frost // of objects of the archive classes; zero for others
+	Appendable    bool
+	Version       string               // of a listing of versions; "": it has none
+	Class         string               // the storage class
+	ArchiveStatus object.ArchiveStatus // of objects of the archive classes; zero for others
+	deleted       bool                 // a delete marker
 }
 
-// listPage is the part of ListObjectsV2's answer that is used here.
+// listPage is the part that is used here of the answer of ListObjectsV2, or of ListObjectVersions.
 type listPage struct {
+	versions  bool
 	encoding  string
 	truncated bool
-	next      string
+	next      string  // the token for the next page; of versions, the marker of the key
+	version   string  // the marker of the version
 	contents  []Entry // with keys as they are encoded
 
-	inContents bool // the last element below the root was one
+	inContents bool // the last element below the root was an object, a version or a delete marker
 	strings    keeper
 }
 
@@ -65,6 +69,9 @@ type Cursor struct {
 	Token string // asks for the next page; "": the first one
 	after string // the last key so far; "": none
 	empty int    // pages in a row without a key
+
+	asOf time.Time // the versions of this time are listed; zero: the current ones
+	versionCursor
 }
 
 // After returns the cursor of the keys that come after one; that key need not exist. "" means from the beginning.
@@ -73,18 +80,14 @@ func After(key string) Cursor { return Cursor{after: key} }
 // List asks for the page at a cursor of the keys that begin with prefix. It returns the page's entries and the cursor of the
 // next page, whose token is "" if there is none. The answer is read through the reader that body returns for it.
 func (c *Client) List(ctx context.Context, prefix string, at Cursor, body func(io.Reader) io.Reader) ([]Entry, Cursor, error) {
-	params := map[string]any{"list-type": "2", "encoding-type": "url", "max-keys": pageKeys}
+	params := at.params()
+	params["encoding-type"], params["max-keys"] = "url", pageKeys
 	if prefix != "" {
 		params["prefix"] = prefix
 	}
-	if at.Token != "" {
-		params["continuation-token"] = at.Token
-	} else if at.after != "" {
-		params["start-after"] = at.after
-	}
 	resp, err := c.open(ctx, http.MethodGet, "", params)
 	if err != nil {
-		return nil, Cursor{}, err
+		return nil, Cursor{}, at.explain(err)
 	}
 	defer resp.Body.Close()
 	in := &pageReader{from: body(resp.Body), left: pageLimit}
@@ -93,6 +96,20 @@ func (c *Client) List(ctx context.Context, prefix string, at Cursor, body func(i
 		return nil, Cursor{}, fmt.Errorf("body of the listing: %w", object.WithoutURL(in.err))
 	}
 	return entries, next, err
+}
+
+// params returns the parameters that ask for the page at the cursor.
+func (c *Cursor) params() map[string]any {
+	if !c.asOf.IsZero() {
+		return c.versionParams()
+	}
+	params := map[string]any{"list-type": "2"}
+	if c.Token != "" {
+		params["continuation-token"] = c.Token
+	} else if c.after != "" {
+		params["start-after"] = c.after
+	}
+	return params
 }
 
 // pageReader reads a page within its bounds.
@@ -117,8 +134,8 @@ func (r *pageReader) Read(b []byte) (int, error) {
 }
 
 // parsePage reads the document of a page, up to the end of its root.
-func parsePage(d *document) (*listPage, error) {
-	page := &listPage{}
+func parsePage(d *document, versions bool) (*listPage, error) {
+	page := &listPage{versions: versions}
 	var text []byte // of the innermost element
 	for range maxTokens {
 		kind, said, err := d.next()
@@ -160,18 +177,35 @@ func (p *listPage) begin(depth int, name []byte) error {
 	switch {
 	case depth > maxDepth:
 		return errPageBounds
-	case depth == 1 && string(name) != "ListBucketResult":
+	case depth == 1 && string(name) != p.root():
 		return fmt.Errorf("its root is <%.20s>", name)
 	case depth == 2:
-		if p.inContents = string(name) == "Contents"; !p.inContents {
+		deleted := p.versions && string(name) == "DeleteMarker"
+		if p.inContents = deleted || string(name) == p.element(); !p.inContents {
 			return nil
 		}
 		if len(p.contents) == maxEntries {
 			return errPageBounds
 		}
-		p.contents = append(p.contents, Entry{})
+		p.contents = append(p.contents, Entry{deleted: deleted})
 	}
 	return nil
+}
+
+// root returns the name of the root.
+func (p *listPage) root() string {
+	if p.versions {
+		return "ListVersionsResult"
+	}
+	return "ListBucketResult"
+}
+
+// element returns the name of the element of an object.
+func (p *listPage) element() string {
+	if p.versions {
+		return "Version"
+	}
+	return "Contents"
 }
 
 // take sets what the text of an element says, which ends.
@@ -186,8 +220,12 @@ func (p *listPage) take(depth int, name, text []byte) (err error) {
 			if text = bytes.TrimSpace(text); len(text) > 0 {
 				p.truncated, err = strconv.ParseBool(string(text))
 			}
-		case "NextContinuationToken":
-			p.next = string(text)
+		case "NextContinuationToken", "NextKeyMarker":
+			if p.versions == (string(name) == "NextKeyMarker") {
+				p.next = string(text)
+			}
+		case "NextVersionIdMarker":
+			p.version = string(text)
 		}
 	case depth == 3 && p.inContents:
 		err = p.takeEntry(&p.contents[len(p.contents)-1], name, text)
@@ -204,18 +242,22 @@ func (p *listPage) takeEntry(e *Entry, name, text []byte) (err error) {
 		e.Symlink, e.Appendable = bytes.EqualFold(text, []byte("Symlink")), bytes.EqualFold(text, []byte("Appendable"))
 	case "ETag":
 		e.ETag = p.strings.keep(text)
+	case "VersionId":
+		if p.versions {
+			e.Version = p.strings.keep(text)
+		}
 	case "StorageClass":
 		if e.Class = classes[string(text)]; e.Class == "" {
 			e.Class = p.strings.keep(text)
 		}
 		if class := object.ArchiveClass(text); class != "" {
-			e.Frost.Class = class
-			e.Frost.State = max(e.Frost.State, object.Frozen)
+			e.ArchiveStatus.Class = class
+			e.ArchiveStatus.State = max(e.ArchiveStatus.State, object.Frozen)
 		}
 	case "RestoreInfo":
-		class := e.Frost.Class
-		e.Frost = object.ReadFrost(object.Archive, string(text))
-		e.Frost.Class = class // which may come after it
+		class := e.ArchiveStatus.Class
+		e.ArchiveStatus = object.ReadArchiveStatus(object.Archive, string(text))
+		e.ArchiveStatus.Class = class // which may come after it
 	case "Size":
 		e.Size = 0
 		if text = bytes.TrimSpace(text); len(text) > 0 {
@@ -319,13 +361,16 @@ func hexDigit(c byte) int {
 // Keys must come in the order of their bytes, each once, as OSS lists them. A listing that goes back might never end, and
 // a single pass could not find out whether one key lies below another.
 func readPage(in *pageReader, at Cursor) (entries []Entry, next Cursor, err error) {
-	page, err := parsePage(newDocument(in))
+	page, err := parsePage(newDocument(in), !at.asOf.IsZero())
 	if err != nil {
 		return nil, Cursor{}, fmt.Errorf("the answer is no listing: %w", err)
 	}
 	unescape := func(s string) (string, error) { return s, nil }
 	if page.encoding == "url" {
 		unescape = page.strings.unescape
+	}
+	if page.versions {
+		return page.asOf(at, unescape)
 	}
 	next = Cursor{after: at.after, empty: at.empty + 1}
 	for i := range page.contents {
@@ -339,8 +384,8 @@ func readPage(in *pageReader, at Cursor) (entries []Entry, next Cursor, err erro
 		}
 		next.after, next.empty = key, 0
 		c.Key = key
-		if c.Frost.Class == "" {
-			c.Frost = object.Frost{}
+		if c.ArchiveStatus.Class == "" {
+			c.ArchiveStatus = object.ArchiveStatus{}
 		}
 	}
 	if !page.truncated {

@@ -85,11 +85,11 @@ func TestPageWithMoreThanAskedFor(t *testing.T) {
 	}
 }
 
-// TestListedFrost checks what a listing says of archived objects, in whichever order its elements come.
-func TestListedFrost(t *testing.T) {
+// TestListedArchiveStatus checks what a listing says of archived objects, in whichever order its elements come.
+func TestListedArchiveStatus(t *testing.T) {
 	until := time.Date(2017, 4, 16, 8, 12, 33, 0, time.UTC)
 	const restored = `<RestoreInfo>ongoing-request="false", expiry-date="Sun, 16 Apr 2017 08:12:33 GMT"</RestoreInfo>`
-	for elements, want := range map[string]object.Frost{
+	for elements, want := range map[string]object.ArchiveStatus{
 		"":                                      {},
 		"<StorageClass>Standard</StorageClass>": {},
 		"<StorageClass>IA</StorageClass>" + restored:                                                              {},
@@ -101,7 +101,7 @@ func TestListedFrost(t *testing.T) {
 	} {
 		doc := "<ListBucketResult><Contents><Key>k</Key>" + elements + "</Contents></ListBucketResult>"
 		entries, _, err := readPage(pageOf([]byte(doc)), Cursor{})
-		if err != nil || len(entries) != 1 || entries[0].Frost != want {
+		if err != nil || len(entries) != 1 || entries[0].ArchiveStatus != want {
 			t.Errorf("%s: %+v, %v; want %+v", elements, entries, err, want)
 		}
 	}
@@ -121,7 +121,7 @@ func FuzzListing(f *testing.F) {
 		f.Add([]byte(doc), "u", "a", maxEmpty-1)
 	}
 	f.Fuzz(func(t *testing.T, doc []byte, token, after string, empty int) {
-		at := Cursor{token, after, empty}
+		at := Cursor{Token: token, after: after, empty: empty}
 		objects, next, err := readPage(pageOf(doc), at)
 		if err != nil {
 			if objects != nil || next != (Cursor{}) {

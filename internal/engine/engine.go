@@ -60,7 +60,7 @@ type Want struct {
 	Earlier   *object.Facts            // the object that the claims in the map are of; nil: there are none
 	Listed    *object.Facts            // what a listing said of the object, with ETag, time and size; nil: it was not listed
 	Check     func(object.Facts) error // what else the caller knows of the object: an error if these are facts of another; nil: nothing
-	Growing   bool                     // an Appendable object may grow: its bytes are those of the first answer
+	Snapshot  bool                     // an Appendable object may grow: its bytes are those of the first answer, or of Earlier
 	Empty     bool                     // the object is said to have no bytes: no range is asked for
 	OneStream bool                     // the server accepts neither ranges nor conditions
 }
@@ -226,6 +226,10 @@ func (e *Engine) startRest(ctx context.Context, group *errgroup.Group, worker fu
 
 // Facts returns the facts of the object, once an answer has fixed them.
 func (e *Engine) Facts() (f object.Facts, fixed bool) { return e.pin.current() }
+
+// Outgrown reports whether an answer said that the object has more bytes than are wanted, because something was appended. Whether
+// it is still the same object shows the CRC-64 of the whole.
+func (e *Engine) Outgrown() bool { return e.pin.isOutgrown() }
 
 // Total returns how many bytes there are to download in all. That is known from the first answer on or, if the server does not
 // say how long the object is, at its end.

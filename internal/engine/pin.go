@@ -41,6 +41,7 @@ type pin struct {
 	versions   support // requests with the pinned version
 	respelled  bool    // the caller's ETag is sent as the server spells it
 	ignored    int     // ranges answered with the whole object before any 206
+	outgrown   bool    // an answer was longer than the object that is wanted, by what was appended
 }
 
 // newPin makes a pin that no answer has fixed. versions reports whether requests may carry a version ID.
@@ -72,7 +73,7 @@ func (p *pin) requestFor(sp span.Span) object.Request {
 		if p.facts.Strong() && !p.mayGrow() {
 			r.IfMatch = p.facts.ETag
 		}
-	case p.want.Growing && p.want.Earlier != nil && p.want.ETag == "":
+	case p.want.Snapshot && p.want.Earlier != nil && p.want.ETag == "":
 	case p.want.Earlier != nil && p.want.Earlier.Strong():
 		r.IfMatch = p.want.Earlier.ETag
 	default:
@@ -95,8 +96,10 @@ func (p *pin) accept(r object.Request, a *object.Answer) (first bool, err error)
 	switch {
 	case a.Size == object.UnknownSize:
 		p.withoutLength(a)
-	case p.fixed && p.grown(a.Facts): // what was appended is not wanted
-		a.Size, a.End = p.facts.Size, min(a.End, p.facts.Size)
+	case p.grown(a.Facts): // what was appended is not wanted
+		p.outgrown = true
+		a.Facts = p.known().Before(a.Facts)
+		a.End = min(a.End, a.Size)
 	}
 	first = !p.fixed
 	if first {
@@ -118,10 +121,10 @@ func (p *pin) accept(r object.Request, a *object.Answer) (first bool, err error)
 	return first, nil
 }
 
-// keepCRC keeps the CRC-64 that an earlier run knew of a growing object, if the first answer has none. Claims that were carried
-// over a growth are safe only while the whole is compared with one.
+// keepCRC keeps the CRC-64 that an earlier run knew of a growing object, if the first answer has none. What came before and after
+// a growth is safe only while the whole is compared with one.
 func (p *pin) keepCRC() {
-	if k := p.want.Earlier; p.want.Growing && k != nil && k.HasCRC && !p.facts.HasCRC && k.Size == p.facts.Size && !p.facts.Symlink {
+	if k := p.want.Earlier; p.want.Snapshot && k != nil && k.HasCRC && !p.facts.HasCRC && k.Size == p.facts.Size && !p.facts.Symlink {
 		p.facts.CRC, p.facts.HasCRC = k.CRC, true
 	}
 }
@@ -183,6 +186,9 @@ func (p *pin) compare(r object.Request, f object.Facts) error {
 	if known != nil && known.Outranks(f) {
 		return object.Mismatch(r, f.Origin, "%s with %s: too little to be the object with %s", f.SizeText(), f.Names(), known.Names())
 	}
+	if p.want.Snapshot && f.Torn() {
+		return object.Mismatch(r, f.Origin, "%s with X-Oss-Next-Append-Position %d", f.SizeText(), f.NextAppend)
+	}
 	if p.grown(f) && (p.fixed || p.want.ETag == "") {
 		return nil
 	}
@@ -218,12 +224,19 @@ func (p *pin) compare(r object.Request, f object.Facts) error {
 // object, the CRC-64 of the whole will show that.
 func (p *pin) grown(f object.Facts) bool {
 	known := p.known()
-	return p.want.Growing && known != nil && known.GrownTo(f) && known.HasCRC && f.HasCRC && (p.mayGrow() || !p.fixed)
+	return p.want.Snapshot && known != nil && known.GrownTo(f) && known.HasCRC && f.HasCRC && (p.mayGrow() || !p.fixed)
+}
+
+// isOutgrown reports whether an answer was longer than the object that is wanted.
+func (p *pin) isOutgrown() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.outgrown
 }
 
 // mayGrow reports whether the run may go on if something is appended to the object that it has pinned.
 func (p *pin) mayGrow() bool {
-	return p.want.Growing && p.facts.Appendable && p.facts.HasCRC && !p.facts.Symlink
+	return p.want.Snapshot && p.facts.Appendable && p.facts.HasCRC && !p.facts.Symlink
 }
 
 // known returns what is known of the object, from this run or an earlier one; nil: nothing.

@@ -10,8 +10,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/aliyun/aliyun-oss-go-sdk/oss"
-
 	"github.com/ossdl/ossdl"
 	"github.com/ossdl/ossdl/internal/osstest"
 )
@@ -153,13 +151,5 @@ func (c *cutReader) Read(b []byte) (int, error) {
 func (o *Outside) Downloader(t testing.TB, opts ...ossdl.Option) *ossdl.Downloader {
 	t.Helper()
 	o.now.Store(time.Now().UnixNano())
-	client, err := o.server.Client(oss.HTTPClient(&http.Client{Transport: o}))
-	if err != nil {
-		t.Fatal(err)
-	}
-	d, err := ossdl.New(client, opts...)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return d
+	return NewDownloaderOver(t, o.server, &http.Client{Transport: o}, opts...)
 }

@@ -2,6 +2,7 @@ package harness
 
 import (
 	"context"
+	"net/http"
 	"slices"
 	"strings"
 	"testing"
@@ -38,7 +39,13 @@ func NewDownloader(t testing.TB, s *osstest.Server, opts ...ossdl.Option) *ossdl
 	t.Helper()
 	hc := ossdl.HTTPClient()
 	t.Cleanup(hc.CloseIdleConnections)
-	client, err := s.Client(oss.HTTPClient(hc))
+	return NewDownloaderOver(t, s, hc, opts...)
+}
+
+// NewDownloaderOver makes a Downloader for the server that makes its requests with a client.
+func NewDownloaderOver(t testing.TB, s *osstest.Server, over *http.Client, opts ...ossdl.Option) *ossdl.Downloader {
+	t.Helper()
+	client, err := s.Client(oss.HTTPClient(over))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -116,6 +116,18 @@ func (d *Destination) DropCheckpoint() {
 	}
 }
 
+// Discard removes what an earlier call has left of a download that is not needed any more. The lock must be held, and there must
+// be no attempt.
+func (d *Destination) Discard() {
+	if fi, err := d.ourFile(d.work.data); err == nil && fi != nil {
+		d.removePartial()
+	}
+	if d.checkpoint != "" && d.checkCheckpoint(d.checkpoint) == nil {
+		d.DropCheckpoint()
+	}
+	d.dropStray()
+}
+
 // dropStray removes the checkpoint that an earlier call with other options left at the default place, because the file that
 // it describes is gone. Anything there that is not a checkpoint is left alone.
 func (d *Destination) dropStray() {

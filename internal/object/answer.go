@@ -36,17 +36,18 @@ type Peer interface {
 
 // Facts are what an answer says about the object.
 type Facts struct {
-	Size         int64  // in bytes, or UnknownSize
-	ETag         string // as received, with its quotes; "": there was none
-	VersionID    string // "": there was none
-	CRC          uint64 // CRC-64 of the whole object, if HasCRC
-	HasCRC       bool
-	LastModified time.Time
-	Symlink      bool // the headers may be those of the link and not of its target
-	Appendable   bool // the object can grow
-	Stored       Stored
-	Envelope     string // a name for how the writer encrypted the object, if the body is decrypted; "": it comes as it is stored
-	Frost        Frost  // only of a HEAD
+	Size          int64  // in bytes, or UnknownSize
+	ETag          string // as received, with its quotes; "": there was none
+	VersionID     string // "": there was none
+	CRC           uint64 // CRC-64 of the whole object, if HasCRC
+	HasCRC        bool
+	LastModified  time.Time
+	Symlink       bool  // the headers may be those of the link and not of its target
+	Appendable    bool  // the object can grow
+	NextAppend    int64 // where the next append begins: the length of an Appendable object; 0: it was not said
+	Stored        Stored
+	Envelope      string        // a name for how the writer encrypted the object, if the body is decrypted; "": it comes as it is stored
+	ArchiveStatus ArchiveStatus // only of a HEAD
 	Origin
 }
 
@@ -122,7 +123,19 @@ func (f Facts) DiffersFromRecord(g Facts) string {
 // GrownTo reports whether another answer may be of this object after something was appended to it. The target of a link may
 // have been replaced: the CRC-64 of a link, which need not be that of its target, would not show that.
 func (f Facts) GrownTo(g Facts) bool {
-	return g.Appendable && !f.Symlink && !g.Symlink && f.Size != UnknownSize && f.Size < g.Size
+	return g.Appendable && !f.Symlink && !g.Symlink && f.Envelope == g.Envelope && f.Size != UnknownSize && f.Size < g.Size
+}
+
+// Before returns what is known of this object if g is of the same one, after something was appended to it.
+func (f Facts) Before(g Facts) Facts {
+	f.Appendable, f.VersionID, f.Stored, f.Origin = true, g.VersionID, g.Stored, g.Origin
+	return f
+}
+
+// Torn reports whether an answer says two things about the length of an Appendable object: what is appended came in between, or a
+// cache has mixed two answers. Its CRC-64 may not be of the bytes that it announces.
+func (f Facts) Torn() bool {
+	return f.NextAppend != 0 && !f.Symlink && f.Size != UnknownSize && f.NextAppend != f.Size
 }
 
 // SameButSize reports whether an answer has ETag and time of this object and another size. Something on the way has replaced
@@ -286,7 +299,7 @@ func (a *Answer) readWhole(r Request, length int64, hasLength bool) error {
 // ReadHead reads what the answer to a HEAD says of the object.
 func ReadHead(h http.Header) (Facts, error) {
 	f := readFacts(h)
-	f.Frost = ReadFrost(h.Get("X-Oss-Storage-Class"), h.Get("X-Oss-Restore"))
+	f.ArchiveStatus = ReadArchiveStatus(h.Get("X-Oss-Storage-Class"), h.Get("X-Oss-Restore"))
 	var ok bool
 	if f.Size, ok = contentLength(h); !ok {
 		return Facts{}, errors.New("answer to HEAD without Content-Length")
@@ -303,7 +316,11 @@ func readFacts(h http.Header) Facts {
 		Stored:    Stored{MTime: h.Get("X-Oss-Meta-Mtime"), Mode: h.Get("X-Oss-Meta-Mode")},
 		Origin:    Origin{RequestID: h.Get("X-Oss-Request-Id")},
 	}
-	f.Appendable = strings.EqualFold(h.Get("X-Oss-Object-Type"), "Appendable") || h.Get("X-Oss-Next-Append-Position") != ""
+	position := h.Get("X-Oss-Next-Append-Position")
+	f.Appendable = strings.EqualFold(h.Get("X-Oss-Object-Type"), "Appendable") || position != ""
+	if n, err := strconv.ParseInt(position, 10, 64); err == nil {
+		f.NextAppend = n
+	}
 	if v, err := strconv.ParseUint(h.Get("X-Oss-Hash-Crc64ecma"), 10, 64); err == nil {
 		f.CRC, f.HasCRC = v, true
 	}

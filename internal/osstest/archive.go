@@ -39,13 +39,13 @@ type thaw struct {
 	expires time.Time // zero: days after ready
 }
 
-// frostState is what a restore has brought about.
-type frostState int
+// archiveState is what a restore has brought about.
+type archiveState int
 
 const (
-	frozen   frostState = iota
-	thawing             // x-oss-restore: ongoing-request="true"
-	restored            // readable
+	frozen   archiveState = iota
+	thawing               // x-oss-restore: ongoing-request="true"
+	restored              // readable
 )
 
 // end is when the object freezes again.
@@ -56,8 +56,8 @@ func (t *thaw) end() time.Time {
 	return t.expires
 }
 
-// frost returns the state of an object of an archive class, and its x-oss-restore. Objects of other classes have none.
-func (s *Server) frost(o *Object) (state frostState, header string) {
+// archiveState returns the state of an object of an archive class, and its x-oss-restore. Objects of other classes have none.
+func (s *Server) archiveState(o *Object) (state archiveState, header string) {
 	switch {
 	case strings.Contains(o.RestoreState, `ongoing-request="false"`):
 		return restored, o.RestoreState
@@ -85,7 +85,7 @@ func (s *Server) unreadable(b *bucket, o *Object) bool {
 	if !archived(o.Class) || o.Class == Archive && b.directRead {
 		return false
 	}
-	state, _ := s.frost(o)
+	state, _ := s.archiveState(o)
 	return state != restored
 }
 
@@ -165,7 +165,7 @@ func (s *Server) restore(q *query, b *bucket) (*reply, *apiError) {
 	if e != nil {
 		return nil, e
 	}
-	state, _ := s.frost(o)
+	state, _ := s.archiveState(o)
 	status := http.StatusAccepted
 	switch {
 	case state == frozen:

@@ -30,8 +30,8 @@ func newArchive(t *testing.T, opts ...osstest.Option) (*osstest.Server, *virtual
 	return s, c
 }
 
-// frost is what HEAD, GET and the listing say of an object.
-func frost(t *testing.T, b *oss.Bucket, key string) string {
+// stateOf is what HEAD, GET and the listing say of an object.
+func stateOf(t *testing.T, b *oss.Bucket, key string) string {
 	t.Helper()
 	h, err := b.GetObjectDetailedMeta(key)
 	if err != nil {
@@ -86,7 +86,7 @@ func TestRestore(t *testing.T) {
 			}
 			check := func(want string) {
 				t.Helper()
-				if got := frost(t, b, "k"); got != want {
+				if got := stateOf(t, b, "k"); got != want {
 					t.Errorf("%s, want %s", got, want)
 				}
 			}
@@ -202,11 +202,11 @@ func TestRestoreTiers(t *testing.T) {
 				t.Errorf("%d, %v", status, err)
 			}
 			clock.advance(c.ready - time.Second)
-			if got := frost(t, b, "k"); got != `refused ongoing-request="true"` {
+			if got := stateOf(t, b, "k"); got != `refused ongoing-request="true"` {
 				t.Errorf("before: %s", got)
 			}
 			clock.advance(time.Second)
-			if got := frost(t, b, "k"); !strings.HasPrefix(got, "readable") {
+			if got := stateOf(t, b, "k"); !strings.HasPrefix(got, "readable") {
 				t.Errorf("after: %s", got)
 			}
 			if n := s.Restores("bkt", "k"); n != 1 {
@@ -230,7 +230,7 @@ func TestThawTime(t *testing.T) {
 		if err := b.RestoreObject(key); err != nil {
 			t.Fatal(err)
 		}
-		if got := frost(t, b, key); !strings.HasPrefix(got, wantBefore) {
+		if got := stateOf(t, b, key); !strings.HasPrefix(got, wantBefore) {
 			t.Errorf("%s: %s", key, got)
 		}
 	}
@@ -238,21 +238,21 @@ func TestThawTime(t *testing.T) {
 	s.SetThawTime(func(*osstest.Object, string) time.Duration { return osstest.Never })
 	restore("by the test", `refused ongoing-request="true"`)
 	clock.advance(1000 * time.Hour)
-	if got := frost(t, b, "by the test"); got != `refused ongoing-request="true"` {
+	if got := stateOf(t, b, "by the test"); got != `refused ongoing-request="true"` {
 		t.Error(got)
 	}
 	s.Restore("bkt", "by the test", clock.now().Add(time.Hour))
-	if got := frost(t, b, "by the test"); !strings.HasPrefix(got, "readable") {
+	if got := stateOf(t, b, "by the test"); !strings.HasPrefix(got, "readable") {
 		t.Error(got)
 	}
 	clock.advance(time.Hour)
-	if got := frost(t, b, "by the test"); got != "refused" {
+	if got := stateOf(t, b, "by the test"); got != "refused" {
 		t.Error(got)
 	}
 	s.SetThawTime(nil)
 	restore("by class", `refused ongoing-request="true"`)
 	clock.advance(48 * time.Hour)
-	if got := frost(t, b, "by class"); !strings.HasPrefix(got, "readable") {
+	if got := stateOf(t, b, "by class"); !strings.HasPrefix(got, "readable") {
 		t.Error(got)
 	}
 }
@@ -328,11 +328,11 @@ func TestArchiveDirectRead(t *testing.T) {
 	if doc := setting(); !strings.Contains(doc, "<ArchiveDirectReadConfiguration><Enabled>true</Enabled>") {
 		t.Error(doc)
 	}
-	if got := frost(t, b, "Archive"); got != "readable " {
+	if got := stateOf(t, b, "Archive"); got != "readable " {
 		t.Error(got)
 	}
 	for _, class := range []string{"ColdArchive", "DeepColdArchive"} {
-		if got := frost(t, b, class); got != "refused" {
+		if got := stateOf(t, b, class); got != "refused" {
 			t.Errorf("%s: %s", class, got)
 		}
 	}
@@ -351,7 +351,7 @@ func TestArchiveDirectRead(t *testing.T) {
 		}
 	}
 	s.CreateBucket("bkt", osstest.ArchiveDirectRead(false))
-	if got := frost(t, b, "Archive"); got != "refused" {
+	if got := stateOf(t, b, "Archive"); got != "refused" {
 		t.Error(got)
 	}
 }

@@ -250,7 +250,7 @@ func (s *Server) describe(r *reply, f *found, objectMeta bool) {
 	set("Content-Md5", o.md5)
 	set("X-Oss-Object-Type", own.Type)
 	set("X-Oss-Storage-Class", o.Class)
-	_, restore := s.frost(o)
+	_, restore := s.archiveState(o)
 	set("X-Oss-Restore", restore)
 	if !s.quirk(NoRanges) {
 		set("Accept-Ranges", "bytes")

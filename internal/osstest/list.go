@@ -183,7 +183,7 @@ func (s *Server) walk(b *bucket, l *listing, after string, wasPrefix bool) {
 			c.seek(beyond(common))
 			continue
 		}
-		_, restoreInfo := s.frost(o)
+		_, restoreInfo := s.archiveState(o)
 		l.Contents = append(l.Contents, listed1{
 			Key: key, LastModified: iso(o.LastModified), ETag: o.ETag, Type: o.Type, Size: o.Size(),
 			StorageClass: o.Class, RestoreInfo: restoreInfo,

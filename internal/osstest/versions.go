@@ -173,7 +173,7 @@ func (s *Server) listVersion(l *versionListing, o *Object, id string, latest boo
 	if o.Marker {
 		return listedMarker{Key: key, VersionID: id, IsLatest: latest, LastModified: iso(o.LastModified), Owner: theOwner}
 	}
-	_, restoreInfo := s.frost(o)
+	_, restoreInfo := s.archiveState(o)
 	return listedVersion{
 		Key: key, VersionID: id, IsLatest: latest, LastModified: iso(o.LastModified), ETag: o.ETag, Type: o.Type,
 		Size: o.Size(), StorageClass: o.Class, RestoreInfo: restoreInfo, Owner: theOwner,

@@ -54,11 +54,11 @@ func (g *Gate) BackOff(ctx context.Context, r Retry, fails int, h Hint) error {
 	if h.Most > 0 {
 		wait = min(wait, h.Most)
 	}
-	return sleep(ctx, wait)
+	return Sleep(ctx, wait)
 }
 
-// sleep waits for d, or for the end of ctx, whose cause it returns.
-func sleep(ctx context.Context, d time.Duration) error {
+// Sleep waits for d, or for the end of ctx, whose cause it returns.
+func Sleep(ctx context.Context, d time.Duration) error {
 	if d <= 0 {
 		return nil
 	}

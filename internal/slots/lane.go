@@ -108,7 +108,7 @@ func (l *Lane) ReadLimit(most int) int {
 func (l *Lane) Throttle(ctx context.Context, n int) error {
 	for _, limit := range l.limits {
 		r := limit.ReserveN(time.Now(), n)
-		if err := sleep(ctx, r.Delay()); err != nil {
+		if err := Sleep(ctx, r.Delay()); err != nil {
 			r.Cancel()
 			return err
 		}

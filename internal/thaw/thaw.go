@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/ossdl/ossdl/internal/object"
+	"github.com/ossdl/ossdl/internal/slots"
 )
 
 // Policy says how objects are restored. It has no zero fields but Tier.
@@ -57,7 +58,7 @@ func (p Policy) forClass(class string) (tier string, err error) {
 // Object is an object that may be frozen. Its methods make requests, and retry them.
 type Object interface {
 	// Look returns the state of the object. An error that wraps [object.ErrArchived] says that it cannot be read, and no more.
-	Look(ctx context.Context) (object.Frost, error)
+	Look(ctx context.Context) (object.ArchiveStatus, error)
 	// Restore asks for a restore. It does so even if one is under way; begun is false then.
 	Restore(ctx context.Context, days int, tier string) (begun bool, err error)
 }
@@ -73,7 +74,7 @@ type Asked struct {
 }
 
 // Look looks at an object that was refused as frozen, and asks for its restore if it is. The state is Thawing after that.
-func (p Policy) Look(ctx context.Context, o Object, asked *Asked) (object.Frost, error) {
+func (p Policy) Look(ctx context.Context, o Object, asked *Asked) (object.ArchiveStatus, error) {
 	f, err := look(ctx, o)
 	if err != nil || f.State != object.Frozen {
 		return f, err
@@ -87,16 +88,16 @@ func (p Policy) Look(ctx context.Context, o Object, asked *Asked) (object.Frost,
 
 // look returns the state of an object. If the answers do not say it, the object counts as frozen: some CDNs refuse HEAD, and then
 // only a GET can tell.
-func look(ctx context.Context, o Object) (object.Frost, error) {
+func look(ctx context.Context, o Object) (object.ArchiveStatus, error) {
 	f, err := o.Look(ctx)
 	if errors.Is(err, object.ErrArchived) {
-		return object.Frost{State: object.Frozen}, nil
+		return object.ArchiveStatus{State: object.Frozen}, nil
 	}
 	return f, err
 }
 
 // Ask asks for the restore of an object that is frozen.
-func (p Policy) Ask(ctx context.Context, o Object, f object.Frost, asked *Asked) (object.Frost, error) {
+func (p Policy) Ask(ctx context.Context, o Object, f object.ArchiveStatus, asked *Asked) (object.ArchiveStatus, error) {
 	tier, err := p.forClass(f.Class)
 	if err == nil && asked.Times == maxAsked {
 		err = fmt.Errorf("it is frozen again after %d restores", maxAsked)
@@ -116,7 +117,7 @@ func (p Policy) Ask(ctx context.Context, o Object, f object.Frost, asked *Asked)
 
 // refused decides about a restore that was refused. Another one may have begun meanwhile: how OSS refuses a slower tier then is not
 // documented, so the state of the object decides.
-func (p Policy) refused(ctx context.Context, o Object, f object.Frost, refusal error) (object.Frost, error) {
+func (p Policy) refused(ctx context.Context, o Object, f object.ArchiveStatus, refusal error) (object.ArchiveStatus, error) {
 	var said *object.StatusError
 	if !errors.As(refusal, &said) || object.Retryable(refusal) || said.Means() != nil {
 		return f, refusal
@@ -159,13 +160,13 @@ type Thaw struct {
 
 // Wait returns once the object can be read, as far as its state says. It is to be called each time a GET was refused because the
 // object is frozen; progress says that bytes have come since the last time. With an error it returns the state seen last.
-func (t *Thaw) Wait(ctx context.Context, progress bool) (f object.Frost, err error) {
+func (t *Thaw) Wait(ctx context.Context, progress bool) (f object.ArchiveStatus, err error) {
 	var pauses Pauses
 	if progress {
 		t.refused, t.Asked.Times = 0, 0
 	}
 	if t.refused++; t.refused > 1 { // state and answer differ: the next one must not follow at once
-		if err := Sleep(ctx, pauses.Next(t.Policy)); err != nil {
+		if err := slots.Sleep(ctx, pauses.Next(t.Policy)); err != nil {
 			return f, err
 		}
 	}
@@ -182,23 +183,8 @@ func (t *Thaw) Wait(ctx context.Context, progress bool) (f object.Frost, err err
 		}
 		pause := pauses.Next(t.Policy)
 		t.Log.Info("waiting for the restore", "class", f.Class, "next", pause)
-		if err := Sleep(ctx, pause); err != nil {
+		if err := slots.Sleep(ctx, pause); err != nil {
 			return f, err
 		}
-	}
-}
-
-// Sleep waits for d, or for the end of ctx, whose cause it returns.
-func Sleep(ctx context.Context, d time.Duration) error {
-	if d <= 0 {
-		return context.Cause(ctx)
-	}
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return nil
-	case <-ctx.Done():
-		return context.Cause(ctx)
 	}
 }

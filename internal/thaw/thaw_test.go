@@ -70,18 +70,18 @@ func TestPauses(t *testing.T) {
 
 // fakeObject answers looks in order; the last answer stays.
 type fakeObject struct {
-	looks []any // of type object.Frost or error
+	looks []any // of type object.ArchiveStatus or error
 	asked []any // of type bool or error
 	n, m  int
 }
 
-func (f *fakeObject) Look(context.Context) (object.Frost, error) {
+func (f *fakeObject) Look(context.Context) (object.ArchiveStatus, error) {
 	is := f.looks[min(f.n, len(f.looks)-1)]
 	f.n++
 	if err, ok := is.(error); ok {
-		return object.Frost{}, err
+		return object.ArchiveStatus{}, err
 	}
-	return is.(object.Frost), nil
+	return is.(object.ArchiveStatus), nil
 }
 
 func (f *fakeObject) Restore(context.Context, int, string) (bool, error) {
@@ -95,7 +95,9 @@ func (f *fakeObject) Restore(context.Context, int, string) (bool, error) {
 
 // TestLook checks when a restore is asked for, and how its refusal is understood.
 func TestLook(t *testing.T) {
-	cold := func(s object.RestoreState) object.Frost { return object.Frost{Class: object.ColdArchive, State: s} }
+	cold := func(s object.RestoreState) object.ArchiveStatus {
+		return object.ArchiveStatus{Class: object.ColdArchive, State: s}
+	}
 	network := errors.New("no network")
 	refusal := object.NewStatusError(400, nil, refusedBy("OperationNotSupported"))
 	for name, c := range map[string]struct {

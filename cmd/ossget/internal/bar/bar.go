@@ -53,8 +53,11 @@ func New(w io.Writer, name string) *Bar {
 // Update shows p. Pass it to ossdl.WithProgress. It shows nothing until there is something to show.
 func (b *Bar) Update(p ossdl.Progress) {
 	b.latest = p
-	if p.Done == 0 && p.Total == 0 {
+	if p.Done == 0 && p.Total == 0 && p.Restoring == 0 {
 		return
+	}
+	if b.size == nil && p.Restoring > 0 && plain("", p) == plain("", b.shown) {
+		return // hours may pass until there is something new
 	}
 	if b.size != nil || b.at.IsZero() || time.Since(b.at) >= plainEvery {
 		b.show()
@@ -97,17 +100,17 @@ func (b *Bar) show() {
 
 // over returns the output that replaces the lines on the terminal by new ones.
 func (b *Bar) over(lines []string, columns int) string {
-	if len(lines) == 1 && len(b.drawn) < 2 {
+	up := -1 // rows from the last to the first
+	for _, cells := range b.drawn {
+		up += max(1, (cells+columns-1)/columns) // more than one if the terminal was made narrow and has wrapped them
+	}
+	if len(lines) == 1 && len(b.drawn) < 2 && (up < 1 || !b.many) {
 		// Spaces overwrite the rest of an older, longer line. That works on a console without escape sequences.
 		older := 0
 		if len(b.drawn) == 1 {
 			older = min(b.drawn[0], columns-1)
 		}
 		return "\r" + lines[0] + strings.Repeat(" ", max(0, older-width(lines[0])))
-	}
-	up := -1 // rows from the last to the first
-	for _, cells := range b.drawn {
-		up += max(1, (cells+columns-1)/columns) // more than one if the terminal was made narrow and has wrapped them
 	}
 	const clearLine, clearBelow = "\x1b[K", "\x1b[J"
 	s := "\r"
@@ -128,6 +131,9 @@ func plain(name string, p ossdl.Progress) string {
 	}
 	if p.Remaining >= 0 && p.Done < p.Total {
 		s += fmt.Sprintf(", %s left", Duration(p.Remaining))
+	}
+	if p.Restoring > 0 {
+		s += fmt.Sprintf(", %d being restored", p.Restoring)
 	}
 	return s
 }
@@ -186,12 +192,15 @@ func arrange(name string, fit func(string, int) string, p ossdl.Progress, column
 // fields returns the columns of a line. Their widths do not change during the download.
 func fields(p ossdl.Progress) (share, sizes, speed, left string) {
 	share, sizes, left = "   ?", fmt.Sprintf("%9s", Bytes(p.Done)), strings.Repeat(" ", len("12m34s left"))
-	if p.Total > 0 || p.Done == 0 {
+	if p.Total > 0 || p.Done == 0 && p.Restoring == 0 {
 		share = fmt.Sprintf("%3d%%", percent(p))
 		sizes += fmt.Sprintf(" / %-9s", Bytes(p.Total))
 	}
 	if p.Remaining >= 0 && p.Done < p.Total {
 		left = fmt.Sprintf("%6s left", Duration(p.Remaining))
+	}
+	if p.Restoring > 0 { // when that ends is not known
+		left = fmt.Sprintf("%3d thawing", p.Restoring)
 	}
 	return share, sizes, fmt.Sprintf("%11s", Bytes(int64(p.BytesPerSecond))+"/s"), left
 }

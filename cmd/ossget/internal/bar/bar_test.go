@@ -27,6 +27,7 @@ func TestDraw(t *testing.T) {
 		{"disk.img", half, 99, "disk.img   44%  [==============>                 ]  230.0 MiB / 512.0 MiB   98.2 MiB/s      3s left"},
 		{"disk.img", half, 79, "disk.img   44%  [=====>      ]  230.0 MiB / 512.0 MiB   98.2 MiB/s      3s left"},
 		{"a-very-long-name-of-a-file.tar.gz", half, 79, "a-very-long…   44%  [===>    ]  230.0 MiB / 512.0 MiB   98.2 MiB/s      3s left"},
+		{"disk.img", ossdl.Progress{Restoring: 1}, 60, "disk.img     ?        0 B        0 B/s    1 thawing"},
 		{"disk.img", half, 60, "disk.img   44%  230.0 MiB / 512.0 MiB      3s left"},
 		{"disk.img", half, 30, "disk.img   44%      3s left"},
 		{"disk.img", half, 15, "disk.img   44%"},
@@ -60,6 +61,23 @@ func TestGauge(t *testing.T) {
 			t.Errorf("%+v: got %q, want %q", c.p, got, c.want)
 		}
 	}
+}
+
+// TestPlainLinesWhileObjectsThaw checks that there is a line when objects begin to thaw, and no other until something changes.
+func TestPlainLinesWhileObjectsThaw(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var out bytes.Buffer
+		b := New(&out, "p")
+		for range 3600 {
+			b.Update(ossdl.Progress{Restoring: 2, Remaining: -1})
+			time.Sleep(time.Second) // of the bubble's clock
+		}
+		b.Update(ossdl.Progress{Restoring: 1, Done: 1, Total: 2, Remaining: -1})
+		b.Close()
+		if want := "p: 0 B, 2 being restored\np: 1 B of 2 B (50%), 1 being restored\n"; out.String() != want {
+			t.Errorf("%q, want %q", out.String(), want)
+		}
+	})
 }
 
 func TestPlainLinesAreFewAndEndWithTheLastState(t *testing.T) {
@@ -97,6 +115,22 @@ func TestTerminalLineIsRedrawnInPlace(t *testing.T) {
 	}
 	if want := "disk.img   44%     \n"; lines[2] != want {
 		t.Errorf("got %q, want %q", lines[2], want)
+	}
+}
+
+// TestLineThatHasWrappedIsReplaced checks that nothing is left of the line when the terminal was made narrow and has wrapped it.
+func TestLineThatHasWrappedIsReplaced(t *testing.T) {
+	screen := vt.New(40, 24) // it wraps what was written before it was made narrow
+	columns := 80
+	b := New(screen, "disk.img")
+	b.size, b.many = func() (int, int) { return columns, 24 }, true
+	fmt.Fprintln(screen, "$ ossget")
+	b.Update(half)
+	columns = 40
+	b.Update(half)
+	const want = "$ ossget\ndisk.img   44%  [===>    ]      3s left"
+	if got := strings.Join(screen.Lines(), "\n"); got != want || screen.Unknown != nil {
+		t.Errorf("got\n%s\nwant\n%s\n%q", got, want, screen.Unknown)
 	}
 }
 

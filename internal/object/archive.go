@@ -30,17 +30,17 @@ const (
 	DeepColdArchive = "DeepColdArchive"
 )
 
-// Frost says of an object how it is stored, and whether it can be read.
-type Frost struct {
+// ArchiveStatus says of an object how it is stored, and whether it can be read.
+type ArchiveStatus struct {
 	Class string // the storage class; "" if it is not known
 	State RestoreState
 	Until time.Time // when a restored object freezes again; zero if that is not known
 }
 
-// ReadFrost reads a storage class and the text of x-oss-restore or RestoreInfo, which have the same form. Without that text, an
+// ReadArchiveStatus reads a storage class and the text of x-oss-restore or RestoreInfo, which have the same form. Without that text, an
 // object of an archive class was never restored, or is frozen again.
-func ReadFrost(class, restore string) Frost {
-	f := Frost{Class: className(class)}
+func ReadArchiveStatus(class, restore string) ArchiveStatus {
+	f := ArchiveStatus{Class: className(class)}
 	switch {
 	case strings.Contains(restore, `ongoing-request="true"`):
 		f.State = Thawing
@@ -79,10 +79,10 @@ func ArchiveClass(text []byte) string {
 }
 
 // Archived reports whether objects of the class must be restored.
-func (f Frost) Archived() bool { return ArchiveClass([]byte(f.Class)) != "" }
+func (f ArchiveStatus) Archived() bool { return ArchiveClass([]byte(f.Class)) != "" }
 
 // String describes class and state for messages.
-func (f Frost) String() string {
+func (f ArchiveStatus) String() string {
 	class, until := f.Class, ""
 	if class == "" {
 		class = "an archive class"
