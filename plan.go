@@ -30,7 +30,7 @@ type KeyRange struct {
 //
 // A prefix of up to 16,000 keys is listed. Then the numbers differ by one key at most, no range is empty, and of fewer than n keys
 // there are as many ranges as keys. Of a larger prefix PlanRanges asks for pages here and there, and estimates what lies between
-// them. It makes 2048 requests at most, 64 for each range if that is more, and 8192 for any number of ranges. A prefix of so
+// them. It makes 4096 requests at most for up to 64 ranges, 64 for each of more, and 8192 for any number. A prefix of so
 // many pages, which have 1000 keys each, is mostly counted; docs/design.md says how far off ranges of a larger one are.
 //
 // Keys count, and not their sizes. Up to 16 requests are made at once, and 16 keys of each page are kept in memory.

@@ -1,9 +1,11 @@
 package ossdl_test
 
 import (
+	"errors"
 	"fmt"
-	"hash/fnv"
-	"math/rand/v2"
+	"net/url"
+	"os"
+	"runtime"
 	"slices"
 	"sort"
 	"strings"
@@ -14,113 +16,84 @@ import (
 	"github.com/ossdl/ossdl/internal/osstest"
 )
 
-// planned plans ranges of keys that are sorted, and returns how many keys each has. It checks that they are what PlanRanges promises.
-func planned(t *testing.T, keys []string, prefix string, n int) (counts []int, requests int) {
-	t.Helper()
-	s := harness.NewServer(t)
+// serveKeys makes the keys of a bucket out of their numbers.
+func serveKeys(s *osstest.Server, n int, key func(i int) string) {
 	content := osstest.Random(1, 1)
-	s.SetVirtual("bkt", len(keys), func(i int) (string, osstest.Content) { return keys[i], content })
-	ranges, err := harness.NewDownloader(t, s).PlanRanges(t.Context(), "bkt", prefix, n)
-	if err != nil {
-		t.Fatal(err)
-	}
-	first := sort.SearchStrings(keys, prefix)
-	mine := keys[first:]
-	mine = mine[:sort.Search(len(mine), func(i int) bool { return !strings.HasPrefix(mine[i], prefix) })]
-	if want := max(1, min(n, len(mine))); len(ranges) > n || len(mine) <= 16000 && len(ranges) != want {
-		t.Errorf("%d ranges of %d keys, want %d", len(ranges), len(mine), n)
-	}
-	after, share := "", 0.0
+	s.SetVirtual("bkt", n, func(i int) (string, osstest.Content) { return key(i), content })
+}
+
+// keysIn returns how many keys each range has, out of n sorted ones with the prefix, and checks that each key is in one range.
+func keysIn(t *testing.T, ranges []ossdl.KeyRange, n int, key func(i int) string) (counts []int) {
+	t.Helper()
+	after, from := "", 0
 	for i, r := range ranges {
 		if r.After != after || (r.Until == "") != (i == len(ranges)-1) || r.Until != "" && r.Until <= r.After {
 			t.Fatalf("range %d is %+v, behind one until %q", i, r, after)
 		}
-		from := sort.Search(len(mine), func(i int) bool { return mine[i] > r.After })
-		to := sort.Search(len(mine), func(i int) bool { return r.Until != "" && mine[i] > r.Until || i == len(mine) })
-		if r.Until == "" {
-			to = len(mine)
+		if err := ossdl.WithKeyRange(r.After, r.Until).Check(); err != nil {
+			t.Errorf("range %d: %v", i, err)
 		}
-		if from == to && len(mine) > 0 {
-			t.Errorf("range %d is empty: %+v", i, r)
+		to := n
+		if r.Until != "" {
+			to = sort.Search(n, func(i int) bool { return key(i) > r.Until })
 		}
 		counts = append(counts, to-from)
-		after, share = r.Until, share+r.Share
+		after, from = r.Until, to
 	}
-	if share < 0.999 || share > 1.001 {
-		t.Errorf("the shares sum up to %g", share)
-	}
-	return counts, len(s.Requests())
+	return counts
 }
 
-func sortedKeys(n int, key func(i int) string) []string {
-	keys := make([]string, n)
-	for i := range keys {
-		keys[i] = key(i)
+// TestPlanRanges checks ranges of a prefix beside others, over the wire: they are balanced, and DownloadPrefix takes them.
+func TestPlanRanges(t *testing.T) {
+	const n = 60_000
+	key := func(i int) string {
+		return fmt.Sprintf("p/2026/%02d/%02d/\u7167\u7247-%05d", i/6000+1, i/300%20+1, i%300)
 	}
-	slices.Sort(keys)
-	return slices.Compact(keys)
-}
-
-// hashed is a number without order.
-func hashed(i int) uint64 {
-	h := fnv.New64a()
-	fmt.Fprint(h, i)
-	return h.Sum64() * 0x9e3779b97f4a7c15
-}
-
-// TestPlanRangesBalance checks how equal ranges are for keys as they are found in buckets, and how many requests that takes.
-func TestPlanRangesBalance(t *testing.T) {
-	const total, n = 200_000, 16
-	for name, key := range map[string]func(i int) string{
-		"sequential": func(i int) string { return fmt.Sprintf("p/%09d", i) },
-		"unpadded":   func(i int) string { return fmt.Sprintf("p/%d", i) },
-		"hashes":     func(i int) string { return fmt.Sprintf("p/%016x", hashed(i)) },
-		"dates":      func(i int) string { return fmt.Sprintf("p/2024/%02d/%02d/%06d.log", 1+i%12, 1+i/12%28, i) },
-		"recent dates": func(i int) string {
-			return fmt.Sprintf("p/%d/%02d/%06d", 2024-int(hashed(i)%1000*hashed(i+1e6)%1000/300), 1+i%12, i)
-		},
-		"one prefix": func(i int) string { return "p/" + strings.Repeat("deep/", 100*min(1, i%100)) + fmt.Sprintf("%08d", i) },
-		"folders":    func(i int) string { return fmt.Sprintf("p/user-%04x/photos/%03d.jpg", uint16(hashed(i%700)), i/700) },
-		"unicode": func(i int) string {
-			return fmt.Sprintf("p/%c%c/%d", rune(0x4e00+hashed(i)%3000), rune(0x1f600+hashed(i)>>20%60), i)
-		},
-	} {
-		t.Run(name, func(t *testing.T) {
-			counts, requests := planned(t, sortedKeys(total, key), "p/", n)
-			t.Logf("%d requests, ranges of %v", requests, counts)
-			if len(counts) != n || slices.Max(counts) > 2*total/n || requests > 512 {
-				t.Errorf("%d ranges, the largest of %d keys for an ideal %d, after %d requests", len(counts), slices.Max(counts), total/n, requests)
-			}
-		})
+	s := harness.NewServer(t)
+	serveKeys(s, n+2, func(i int) string {
+		switch i {
+		case 0:
+			return "a"
+		case n + 1:
+			return "q"
+		}
+		return key(i - 1)
+	})
+	d := harness.NewDownloader(t, s)
+	ranges, err := d.PlanRanges(t.Context(), "bkt", "p/", 16)
+	if err != nil {
+		t.Fatal(err)
 	}
-}
-
-// TestPlanRangesAnyKeys checks that ranges of any keys cover them once and none is empty.
-func TestPlanRangesAnyKeys(t *testing.T) {
-	runes := []rune("\x01\t /09az~%+\u00e9\u4e00\ufffd\U0001f600\U0010ffff")
-	for seed := range uint64(4) {
-		r := rand.New(rand.NewPCG(seed, 1))
-		few := runes[:1+r.IntN(len(runes))]
-		keys := sortedKeys(r.IntN(20_000), func(int) string {
-			key := "p"
-			for range 1 + r.IntN(12) {
-				key += string(few[r.IntN(len(few))])
-			}
-			return key
-		})
-		planned(t, append(append([]string{"a"}, keys...), "q"), []string{"", "p"}[r.IntN(2)], 1+r.IntN(40))
-		if t.Failed() {
-			t.Fatalf("seed %d, %d keys", seed, len(keys))
+	counts := keysIn(t, ranges, n, key)
+	t.Logf("%d requests, ranges of %v", len(s.Requests()), counts)
+	if len(counts) != 16 || slices.Min(counts) < n/16/2 || slices.Max(counts) > 2*n/16 {
+		t.Errorf("%d ranges, of %v", len(counts), counts)
+	}
+	for _, r := range s.Requests() {
+		if q, err := url.ParseQuery(r.Query); err != nil || q.Get("prefix") != "p/" || q.Get("max-keys") != "1000" {
+			t.Fatalf("request %v", r.Query)
 		}
 	}
+	r := ranges[7]
+	res, err := d.DownloadPrefix(t.Context(), "bkt", "p/", t.TempDir(), ossdl.WithKeyRange(r.After, r.Until), ossdl.WithDryRun())
+	if err != nil || res.Done != counts[7] {
+		t.Errorf("%+v, %v, want %d keys", res, err, counts[7])
+	}
 }
 
-// TestPlanRangesOfFewKeys checks prefixes that have fewer keys than ranges were asked for.
+// TestPlanRangesOfFewKeys checks prefixes that have fewer keys than ranges were asked for, and none.
 func TestPlanRangesOfFewKeys(t *testing.T) {
-	for keys := range 5 {
-		counts, requests := planned(t, sortedKeys(keys, func(i int) string { return fmt.Sprint("p/", i) }), "p/", 3)
-		if slices.Max(counts)-slices.Min(counts) > 1 || requests != 1 {
-			t.Errorf("%d keys: ranges of %v, %d requests", keys, counts, requests)
+	for n := range 5 {
+		key := func(i int) string { return fmt.Sprint("p/\x01'", i) }
+		s := harness.NewServer(t)
+		serveKeys(s, n, key)
+		ranges, err := harness.NewDownloader(t, s).PlanRanges(t.Context(), "bkt", "p/", 3)
+		if err != nil {
+			t.Fatal(err)
+		}
+		counts := keysIn(t, ranges, n, key)
+		if len(counts) != max(1, min(n, 3)) || slices.Max(counts)-slices.Min(counts) > 1 || len(s.Requests()) != 1 {
+			t.Errorf("%d keys: ranges of %v, %d requests", n, counts, len(s.Requests()))
 		}
 	}
 }
@@ -135,9 +108,11 @@ func TestPlanRangesFaults(t *testing.T) {
 		want  string
 	}{
 		"another prefix": {page("<Contents><Key>q</Key></Contents>"), "does not begin with the prefix"},
+		"not UTF-8":      {page("<EncodingType>url</EncodingType><Contents><Key>p/%FF</Key></Contents>"), "UTF-8"},
 		"out of order":   {page("<Contents><Key>p/b</Key></Contents><Contents><Key>p/a</Key></Contents>"), "out of order"},
-		"no keys":        {page("<IsTruncated>true</IsTruncated><NextContinuationToken>x</NextContinuationToken>"), "no key"},
+		"no end":         {page("<IsTruncated>true</IsTruncated><NextContinuationToken>x</NextContinuationToken>"), "token"},
 		"no listing":     {page("<Contents>"), "no listing"},
+		"refused":        {osstest.Inject().Error(403, "AccessDenied"), "AccessDenied"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := harness.NewServer(t)
@@ -151,6 +126,54 @@ func TestPlanRangesFaults(t *testing.T) {
 	for _, n := range []int{-1, 0, ossdl.MaxRanges + 1} {
 		if _, err := harness.NewDownloader(t, harness.NewServer(t)).PlanRanges(t.Context(), "bkt", "", n); err == nil {
 			t.Errorf("%d ranges: no error", n)
+		}
+	}
+	if _, err := harness.NewDownloader(t, harness.NewServer(t)).PlanRanges(t.Context(), "absent", "", 2); !errors.Is(err, ossdl.ErrNotFound) {
+		t.Errorf("no such bucket: %v", err)
+	}
+}
+
+// TestPlanRangesOfTenMillion checks ranges of ten million keys that a server generates, and prints what finding them took, if
+// OSSDL_LONG is set.
+func TestPlanRangesOfTenMillion(t *testing.T) {
+	if os.Getenv("OSSDL_LONG") == "" {
+		t.Skip("it takes minutes; OSSDL_LONG=1 runs it")
+	}
+	const n = 10_000_000
+	for name, key := range map[string]func(i int) string{
+		"counter": func(i int) string { return fmt.Sprintf("p/%012d", i) },
+		"hex": func(i int) string {
+			return fmt.Sprintf("p/%016x", uint64(i)*1844674407370+uint64(i*7919%1000)*1_000_000_000)
+		},
+		"dates": func(i int) string { // 720 days with as many hours; each has 578 or 579 keys
+			hour, at := i/579, i%579
+			return fmt.Sprintf("p/logs/%d/%02d/%02d/%02d/host-%03d.log.gz", 2024+hour/8640, hour/720%12+1, hour/24%30+1, hour%24, at)
+		},
+	} {
+		for _, shards := range []int{16, 64, 1000} {
+			t.Run(fmt.Sprint(name, " ", shards), func(t *testing.T) {
+				s := harness.NewServer(t)
+				serveKeys(s, n, key)
+				d := harness.NewDownloader(t, s)
+				var before, after runtime.MemStats
+				runtime.GC()
+				runtime.ReadMemStats(&before)
+				ranges, err := d.PlanRanges(t.Context(), "bkt", "p/", shards)
+				if err != nil {
+					t.Fatal(err)
+				}
+				runtime.ReadMemStats(&after)
+				counts := keysIn(t, ranges, n, key)
+				ideal := n / shards
+				t.Logf("%d keys, %d ranges: %d requests, %d MiB of heap at the end, the server's among them; ranges of %.2f to %.2f of the share", n, len(ranges), len(s.Requests()),
+					(int64(after.HeapAlloc)-int64(before.HeapAlloc))>>20, float64(slices.Min(counts))/float64(ideal), float64(slices.Max(counts))/float64(ideal))
+				if shards == 16 {
+					t.Logf("keys for each worker: %v", counts)
+				}
+				if shards < 1000 && (slices.Min(counts) < ideal/2 || slices.Max(counts) > 2*ideal) {
+					t.Errorf("ranges of %v, want %d", counts, ideal)
+				}
+			})
 		}
 	}
 }

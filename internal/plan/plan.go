@@ -53,7 +53,8 @@ const (
 	// guess is the size of a node if nothing is known of any node like it.
 	guess = 4000
 
-	perRange, least, most = 64, 2048, 8192
+	// A plan makes perRange requests for each range, but no fewer than least and no more than most.
+	perRange, least, most = 64, 4096, 8192
 )
 
 // Requests returns how many requests a plan for n ranges makes at most.
@@ -109,8 +110,11 @@ func (p *planner) explore(ctx context.Context, prefix string) error {
 	p.top = node{prefix: prefix, expanded: true}
 	for after, more := "", true; more; {
 		keys, goesOn, err := p.page(ctx, after)
-		if err != nil || len(keys) == 0 {
+		if err != nil {
 			return err
+		}
+		if len(keys) == 0 {
+			break
 		}
 		if more = goesOn; more && len(p.top.items) == exactPages {
 			p.top.items = append(p.top.items, item{child: &node{prefix: prefix, level: 1, head: newRun(keys, samples)}})

@@ -2,14 +2,17 @@ package plan
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
+	"os"
 	"slices"
 	"sort"
 	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
+	"unicode/utf8"
 )
 
 // listing is sorted keys that are listed by pages.
@@ -148,20 +151,163 @@ func families(n int) map[string][]string {
 	return f
 }
 
+// within checks that each range has half of its share at least, and twice as much at most.
+func (l *listing) within(t *testing.T, n int) {
+	t.Helper()
+	ranges, err := Ranges(t.Context(), l.list, "", 1023, n)
+	if err != nil {
+		t.Fatal(err)
+	}
+	counts := l.counts(t, ranges, n)
+	ideal := float64(l.keys) / float64(n)
+	fewest, most := float64(slices.Min(counts))/ideal, float64(slices.Max(counts))/ideal
+	asked := l.asked.Swap(0)
+	t.Logf("%d keys in pages of %d, %d of %d ranges: %d requests, %.2f to %.2f of the share", l.keys, l.page, len(ranges), n, asked, fewest, most)
+	if len(ranges) != n || fewest < 0.5 || most > 2 || asked > int64(Requests(n)) {
+		t.Errorf("%d ranges of %d, with %.2f to %.2f of the share, after %d requests", len(ranges), n, fewest, most, asked)
+	}
+}
+
+// TestBalance checks how equal ranges of a thousand pages are, which a million keys have, and of ten thousand pages. Pages
+// are smaller here, which changes nothing for the planner. So many pages as the latter cannot all be asked for.
 func TestBalance(t *testing.T) {
+	for name, keys := range families(100_000) {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			l := &listing{keys: len(keys), key: of(keys), page: 100}
+			for _, n := range []int{16, 64, 1000} {
+				l.within(t, n)
+			}
+			if slices.Contains([]string{"users", "mixed", "nasty", "zipf"}, name) {
+				return // nothing is promised for so many of them; see docs/design.md
+			}
+			l.page = 10
+			l.within(t, 16)
+			l.within(t, 64)
+		})
+	}
+}
+
+// TestBalanceOfAThousand checks a thousand ranges of more pages than are asked for.
+func TestBalanceOfAThousand(t *testing.T) {
+	all := families(100_000)
+	for _, name := range []string{"counter", "unpadded", "hex", "uuid", "one huge", "chinese"} {
+		l := &listing{keys: len(all[name]), key: of(all[name]), page: 10}
+		l.within(t, 1000)
+	}
+}
+
+// TestMillions checks ranges of a million and of ten million keys, in pages of a thousand, if OSSDL_LONG is set.
+func TestMillions(t *testing.T) {
+	if os.Getenv("OSSDL_LONG") == "" {
+		t.Skip("it takes minutes; OSSDL_LONG=1 runs it")
+	}
 	for name, keys := range families(1_000_000) {
 		t.Run(name, func(t *testing.T) {
+			l := &listing{keys: len(keys), key: of(keys), page: 1000}
 			for _, n := range []int{16, 64, 1000} {
-				l := &listing{keys: len(keys), key: of(keys), page: 100}
-				ranges, err := Ranges(t.Context(), l.list, "", 1023, n)
-				if err != nil {
-					t.Fatal(err)
-				}
-				counts := l.counts(t, ranges, n)
-				ideal := float64(len(keys)) / float64(n)
-				least, most := float64(slices.Min(counts))/ideal, float64(slices.Max(counts))/ideal
-				t.Logf("%-14s %8d keys, n %4d: %4d ranges, %5d requests, %.2f to %.2f of the share", name, len(keys), n, len(ranges), l.asked.Load(), least, most)
+				l.within(t, n)
 			}
 		})
+	}
+}
+
+// TestFewKeys checks that ranges of few keys are exact, and that there are no more of them than keys.
+func TestFewKeys(t *testing.T) {
+	for keys := range 60 {
+		for n := 1; n <= 20; n++ {
+			l := &listing{keys: keys, key: func(i int) string { return fmt.Sprintf("p/%02d", i) }, page: 7}
+			ranges, err := Ranges(t.Context(), l.list, "p/", 1023, n)
+			if err != nil {
+				t.Fatal(err)
+			}
+			counts := l.counts(t, ranges, n)
+			if want := max(1, min(n, keys)); len(counts) != want || slices.Max(counts)-slices.Min(counts) > 1 {
+				t.Errorf("%d keys, %d ranges: %v", keys, n, counts)
+			}
+		}
+	}
+}
+
+// TestAnyKeys checks that ranges cover all keys once, whatever the keys are, how few requests may be made, and what happens in
+// the bucket meanwhile.
+func TestAnyKeys(t *testing.T) {
+	runes := []rune("\x01\t /09az~%+\u00e9\u4e00\ud7ff\ue000\ufffd\U0001f600\U0010ffff")
+	for seed := range uint64(300) {
+		r := rand.New(rand.NewPCG(seed, 1))
+		few := runes[r.IntN(len(runes)):]
+		keys := make([]string, r.IntN(3000))
+		for i := range keys {
+			keys[i] = "p"
+			for range 1 + r.IntN(12) {
+				keys[i] += string(few[r.IntN(len(few))])
+			}
+		}
+		slices.Sort(keys)
+		keys = slices.Compact(keys)
+		l := &listing{keys: len(keys), key: of(keys), page: 1 + r.IntN(30)}
+		changes := r.IntN(2) == 0
+		p := &planner{maxKey: 10 + r.IntN(50), list: func(ctx context.Context, after string) ([]string, bool, error) {
+			page, more, err := l.list(ctx, after)
+			if changes && len(page) > 1 { // some are deleted, and some are there again
+				from := int(l.asked.Load()) % len(page)
+				page = page[from:]
+			}
+			return page, more, err
+		}}
+		n := 1 + r.IntN(40)
+		p.budget.Store(int64(r.IntN(400)))
+		if err := p.explore(t.Context(), "p"); err != nil {
+			t.Fatal(err)
+		}
+		ranges := p.cut(n)
+		l.counts(t, ranges, n)
+		for _, rg := range ranges {
+			if !utf8.ValidString(rg.Until) || len(rg.Until) > p.maxKey {
+				t.Errorf("bound %q", rg.Until)
+			}
+		}
+		if t.Failed() {
+			t.Fatalf("seed %d, %d keys", seed, len(keys))
+		}
+	}
+}
+
+// TestCeiling checks that a ceiling comes after the keys that begin as it says, before others, and can be sent.
+func TestCeiling(t *testing.T) {
+	p := &planner{maxKey: 1023}
+	for _, r := range "\x01a~\u0080\u00e9\u07ff\u0800\u4e00\ud7ff\ue000\uffff\U00010000\U0001f600\U0010ffff" {
+		key := "k" + string(r)
+		for i := range len(key) + 1 {
+			c := p.ceiling(key[:i])
+			if !utf8.ValidString(c) || c <= key+"\U0010ffff" || i > 0 && key[i-1] < 0xf4 && c >= key[:i-1]+string([]byte{key[i-1] + 1}) {
+				t.Errorf("%q has the ceiling %q", key[:i], c)
+			}
+		}
+	}
+	if c := p.ceiling(strings.Repeat("x", 1020)); c != "" {
+		t.Errorf("it is longer than a key: %d bytes", len(c))
+	}
+}
+
+// TestRequestsBound checks that a plan makes no more requests than it says, and that an error of one of them is that of the plan.
+func TestRequestsBound(t *testing.T) {
+	for n, want := range map[int]int{1: 4096, 64: 4096, 100: 6400, 1000: 8192, 10000: 8192} {
+		if got := Requests(n); got != want {
+			t.Errorf("%d ranges: %d requests", n, got)
+		}
+	}
+	failure := errors.New("listing")
+	for at := range int64(40) {
+		l := &listing{keys: 1_000_000, key: func(i int) string { return fmt.Sprintf("%07d", i) }, page: 10}
+		ranges, err := Ranges(t.Context(), func(ctx context.Context, after string) ([]string, bool, error) {
+			if l.asked.Load() == at {
+				return nil, false, failure
+			}
+			return l.list(ctx, after)
+		}, "", 1023, 4)
+		if !errors.Is(err, failure) || ranges != nil {
+			t.Errorf("request %d fails: %v, %d ranges", at, err, len(ranges))
+		}
 	}
 }
