@@ -113,9 +113,9 @@ func WithConcurrency(n int) Option {
 // WithRateLimit limits how many bytes per second are read from the network. The minimum is 1; without the option there is no
 // limit. Given to [New], it limits all calls of the Downloader together, and one given to a call limits that call further.
 //
-// It applies to [New], all downloads and [Downloader.VerifyPrefix].
+// It applies to [New], all downloads, [Downloader.VerifyPrefix] and [Downloader.PlanRanges].
 func WithRateLimit(bytesPerSecond int64) Option {
-	return Option{"WithRateLimit", inNew | inDownloads | inVerifyPrefix, func(s *settings) error {
+	return Option{"WithRateLimit", inNew | inDownloads | inListing, func(s *settings) error {
 		if bytesPerSecond < 1 {
 			return fmt.Errorf("rate limit %d is below 1 byte per second", bytesPerSecond)
 		}
@@ -561,9 +561,9 @@ func WithDifference(fn func(Difference)) Option {
 // WithRetry replaces the retry policy. A zero field keeps its default; a negative one is an error, and so is a MinDelay above
 // MaxDelay.
 //
-// It applies to [New], all downloads and [Downloader.VerifyPrefix].
+// It applies to [New], all downloads, [Downloader.VerifyPrefix] and [Downloader.PlanRanges].
 func WithRetry(p RetryPolicy) Option {
-	return Option{"WithRetry", inNew | inDownloads | inVerifyPrefix, func(s *settings) error {
+	return Option{"WithRetry", inNew | inDownloads | inListing, func(s *settings) error {
 		r, err := p.withDefaults()
 		s.retry = r
 		return err
@@ -624,9 +624,9 @@ func (p RetryPolicy) withDefaults() (RetryPolicy, error) {
 // request that stalled without a byte, the next ones ask for less and have more time, up to four times as much: a virus scanner
 // on the way may forward a body once it has all of it.
 //
-// It applies to [New], all downloads and [Downloader.VerifyPrefix].
+// It applies to [New], all downloads, [Downloader.VerifyPrefix] and [Downloader.PlanRanges].
 func WithStallTimeout(d time.Duration) Option {
-	return Option{"WithStallTimeout", inNew | inDownloads | inVerifyPrefix, func(s *settings) error {
+	return Option{"WithStallTimeout", inNew | inDownloads | inListing, func(s *settings) error {
 		if d < MinStallTimeout {
 			return fmt.Errorf("time-out %v is below %v", d, MinStallTimeout)
 		}
@@ -641,9 +641,10 @@ func WithStallTimeout(d time.Duration) Option {
 // processing, the context, progress, pointers to response headers, and whatever belongs to signatures.
 //
 // It applies to [New], [Downloader.Download], [Downloader.DownloadTo], [Downloader.Open], [Downloader.DownloadPrefix],
-// [Downloader.DownloadObjects], [Downloader.DownloadAll] and [Downloader.VerifyPrefix]. A URL is sent as it was signed.
+// [Downloader.DownloadObjects], [Downloader.DownloadAll], [Downloader.VerifyPrefix] and [Downloader.PlanRanges]. A URL is sent as
+// it was signed.
 func WithRequestOptions(opts ...oss.Option) Option {
-	return Option{"WithRequestOptions", inNew | inSDK | inDownloadAll | inVerifyPrefix, func(s *settings) error {
+	return Option{"WithRequestOptions", inNew | inSDK | inDownloadAll | inListing, func(s *settings) error {
 		r, err := bucket.ReadExtra(opts)
 		if err != nil {
 			return err
@@ -1207,6 +1208,7 @@ const (
 	inDownloadAll
 	inVerifyPrefix
 	inVerifyManifest
+	inPlanRanges
 
 	inFile      = inDownload | inDownloadURL
 	inFiles     = inFile | inDownloadAll
@@ -1217,11 +1219,13 @@ const (
 	inOne       = inFile | inDownloadTo | inReader
 	inDownloads = inOne | inMany | inDownloadAll
 	inVerify    = inVerifyPrefix | inVerifyManifest
-	inAll       = inDownloads | inVerify
+	inListing   = inVerifyPrefix | inPlanRanges
+	inAll       = inDownloads | inVerify | inPlanRanges
 )
 
 var entryPointNames = [...]string{
-	"New", "Download", "DownloadURL", "DownloadTo", "Open", "OpenURL", "DownloadPrefix", "DownloadObjects", "DownloadAll", "VerifyPrefix", "VerifyManifest",
+	"New", "Download", "DownloadURL", "DownloadTo", "Open", "OpenURL", "DownloadPrefix", "DownloadObjects", "DownloadAll", "VerifyPrefix",
+	"VerifyManifest", "PlanRanges",
 }
 
 // names returns the names of the functions, in the order of the constants.

@@ -31,7 +31,7 @@ import (
 )
 
 // allEntryPoints are the ways in, by the names that errors have for them.
-var allEntryPoints = []string{"New", "Download", "DownloadURL", "DownloadTo", "Open", "OpenURL", "DownloadPrefix", "DownloadObjects", "DownloadAll", "VerifyPrefix", "VerifyManifest"}
+var allEntryPoints = []string{"New", "Download", "DownloadURL", "DownloadTo", "Open", "OpenURL", "DownloadPrefix", "DownloadObjects", "DownloadAll", "VerifyPrefix", "VerifyManifest", "PlanRanges"}
 
 // entry is the object "ver/k" with a way to give an option to each entry point. Everything local is in dir, which is empty.
 type entry struct {
@@ -108,6 +108,9 @@ func (e *entry) through(entryPoint string, o ossdl.Option) (result bool, err err
 	case "VerifyPrefix":
 		res, err := d.VerifyPrefix(e.t.Context(), "ver", "", e.verified(), o)
 		return res != nil, err
+	case "PlanRanges":
+		ranges, err := d.PlanRanges(e.t.Context(), "ver", "", 2, o)
+		return ranges != nil, err
 	case "VerifyManifest":
 		manifest := filepath.Join(e.t.TempDir(), "m")
 		harness.WriteFile(e.t, manifest, fmt.Sprintf(`{"name":"k","size":100,"crc64":"%d"}`+"\n", e.object.CRC64()))
@@ -171,7 +174,7 @@ func exportedOptions(t *testing.T) (names []string) {
 func TestEveryOptionAtEveryEntryPoint(t *testing.T) {
 	const (
 		downloads  = "New Download DownloadURL DownloadTo Open OpenURL DownloadPrefix DownloadObjects DownloadAll"
-		network    = downloads + " VerifyPrefix"
+		network    = downloads + " VerifyPrefix PlanRanges"
 		everywhere = network + " VerifyManifest"
 		one        = "Download DownloadURL DownloadTo Open OpenURL"
 		prefix     = "New DownloadPrefix DownloadObjects"
@@ -197,7 +200,7 @@ func TestEveryOptionAtEveryEntryPoint(t *testing.T) {
 			return ossdl.WithRestore(ossdl.RestorePolicy{Days: 7, Tier: "Bulk"})
 		}},
 		"WithChecksum":     {one, func(e *entry) ossdl.Option { return ossdl.WithChecksum(sha256.New, e.sum[:]) }},
-		"WithDecryption":   {network, func(*entry) ossdl.Option { return ossdl.WithDecryption(&harness.MasterKey{}) }},
+		"WithDecryption":   {downloads + " VerifyPrefix", func(*entry) ossdl.Option { return ossdl.WithDecryption(&harness.MasterKey{}) }},
 		"WithProgress":     {everywhere, func(*entry) ossdl.Option { return ossdl.WithProgress(func(ossdl.Progress) {}) }},
 		"WithRetry":        {network, func(*entry) ossdl.Option { return ossdl.WithRetry(ossdl.RetryPolicy{Attempts: 1}) }},
 		"WithStallTimeout": {network, func(*entry) ossdl.Option { return ossdl.WithStallTimeout(time.Minute) }},
@@ -208,7 +211,7 @@ func TestEveryOptionAtEveryEntryPoint(t *testing.T) {
 			}
 			return ossdl.WithFallback(other)
 		}},
-		"WithRequestOptions": {"New Download DownloadTo Open DownloadPrefix DownloadObjects DownloadAll VerifyPrefix", func(*entry) ossdl.Option {
+		"WithRequestOptions": {"New Download DownloadTo Open DownloadPrefix DownloadObjects DownloadAll VerifyPrefix PlanRanges", func(*entry) ossdl.Option {
 			return ossdl.WithRequestOptions(oss.RequestPayer(oss.Requester))
 		}},
 		"WithURLRefresh": {"DownloadURL OpenURL", func(e *entry) ossdl.Option {
@@ -323,7 +326,7 @@ func TestBadOptionsTouchNothing(t *testing.T) {
 		url        = "DownloadURL OpenURL"
 		one        = "Download DownloadURL DownloadTo Open OpenURL"
 		downloads  = "New " + one + " DownloadPrefix DownloadObjects DownloadAll"
-		network    = downloads + " VerifyPrefix"
+		network    = downloads + " VerifyPrefix PlanRanges"
 		everywhere = network + " VerifyManifest"
 		restores   = "New Download DownloadTo Open DownloadPrefix DownloadObjects"
 	)
@@ -349,8 +352,8 @@ func TestBadOptionsTouchNothing(t *testing.T) {
 		{"WithRange", ossdl.WithRange(0, -2), one, "length"},
 		{"WithChecksum", ossdl.WithChecksum(nil, nil), one, "nil"},
 		{"WithChecksum", ossdl.WithChecksum(sha256.New, []byte("short")), one, "32"},
-		{"WithDecryption", ossdl.WithDecryption(), network, "no keys"},
-		{"WithDecryption", ossdl.WithDecryption(&harness.MasterKey{}, nil), network, "nil key"},
+		{"WithDecryption", ossdl.WithDecryption(), downloads + " VerifyPrefix", "no keys"},
+		{"WithDecryption", ossdl.WithDecryption(&harness.MasterKey{}, nil), downloads + " VerifyPrefix", "nil key"},
 		{"WithRestore", ossdl.WithRestore(ossdl.RestorePolicy{Days: -1}), restores, "1 to 365"},
 		{"WithRestore", ossdl.WithRestore(ossdl.RestorePolicy{Days: ossdl.MaxRestoreDays + 1}), restores, "1 to 365"},
 		{"WithRestore", ossdl.WithRestore(ossdl.RestorePolicy{Tier: "fast"}), restores, "Expedited, Standard and Bulk"},

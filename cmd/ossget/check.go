@@ -119,10 +119,11 @@ const (
 	taskVerifyManifest
 	taskLs
 	taskStat
+	taskPlan
 )
 
 func (t task) String() string {
-	return [...]string{"an object", "a URL", "standard output", "a prefix", "a list of keys", "several sources", "--verify", "--verify with --manifest", "ls", "stat"}[t]
+	return [...]string{"an object", "a URL", "standard output", "a prefix", "a list of keys", "several sources", "--verify", "--verify with --manifest", "ls", "stat", "plan"}[t]
 }
 
 // word is the task in the events; url says whether SOURCE is a URL.
@@ -143,7 +144,7 @@ func (t task) word(url bool) string {
 }
 
 // looks reports whether nothing is downloaded or compared.
-func (t task) looks() bool { return t == taskLs || t == taskStat }
+func (t task) looks() bool { return t == taskLs || t == taskStat || t == taskPlan }
 
 // many reports whether objects are downloaded to a folder.
 func (t task) many() bool { return t == taskPrefix || t == taskList || t == taskSources }
@@ -163,7 +164,7 @@ var foreign = [...][]string{
 
 	taskSources: {"range", "version-id", "as-of", "if-match", "sha256", "checksum", "checkpoint", "restore", "restore-tier", "restore-only", "manifest", "manifest-sha256"},
 
-	taskStat: nil, // it has no others
+	taskPlan: nil, // it has no others, nor has stat
 
 	taskVerify:         notForVerify,
 	taskVerifyManifest: append([]string{"endpoint", "region", "cname", "config", "credentials", "rate-limit", "retries", "retry-for", "stall-timeout", "ca", "shard", "start-after", "until", "recursive", "metadata", "decrypt-key", "as-of"}, notForVerify...),

@@ -43,6 +43,7 @@ type command struct {
 	nul                       bool          // keys in it end in a NUL
 	dryRun                    bool          // print what would be done
 	after, until              string        // the range of keys; "": no bound
+	shards                    int           // how many workers plan is for
 	objectTime                bool          // give the file the object's time
 	update                    bool          // download nothing if the file is there
 	wait                      time.Duration // for another command that writes the file; 0: not at all
@@ -122,9 +123,9 @@ func (c *command) root() *cobra.Command {
 		root.Flags().AddFlagSet(g.flags)
 	}
 	completeFlags(root)
-	top, ls, stat := manual{root, helpPage{rootIntro, groups, rootOutro}}, c.lsCommand(), c.statCommand()
+	top, ls, stat, plan := manual{root, helpPage{rootIntro, groups, rootOutro}}, c.lsCommand(), c.statCommand(), c.planCommand()
 	help(top.cmd, top.page)
-	root.AddCommand(ls.cmd, stat.cmd, manCommand(top, ls, stat))
+	root.AddCommand(ls.cmd, stat.cmd, plan.cmd, manCommand(top, ls, stat, plan))
 	return root
 }
 
@@ -287,7 +288,7 @@ var firstPart = regexp.MustCompile(`[;.] | \(`)
 // completeFlags says what a shell offers for the values of flags. It offers files for those that are not named here.
 func completeFlags(cmd *cobra.Command) {
 	values := map[string][]string{"credentials": identities, "restore-tier": {"Expedited", "Standard", "Bulk"}, "metadata": {"mtime", "mode", "mtime,mode"}}
-	none := []string{"endpoint", "region", "range", "version-id", "as-of", "if-match", "sha256", "checksum", "header", "include", "exclude", "shard", "start-after", "until", "restore",
+	none := []string{"endpoint", "region", "range", "version-id", "as-of", "if-match", "sha256", "checksum", "header", "include", "exclude", "shard", "shards", "start-after", "until", "restore",
 		"delete", "part-size", "concurrency", "rate-limit", "retries", "retry-for", "stall-timeout", "timeout", "wait"}
 	for _, name := range none {
 		values[name] = nil

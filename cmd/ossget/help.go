@@ -49,6 +49,8 @@ resume.
   ossget [flags] -i LIST [DIR]
   ossget ls oss://bucket/prefix/
   ossget stat SOURCE [DEST]     size, class, version; would it resume, or be skipped?
+  ossget plan --shards N oss://bucket/prefix/
+                                a range of keys for each of N workers
   ossget completion SHELL       for bash, zsh, fish or powershell: what its shell
                                 completes flags with
   ossget man                    the manual page: ossget man | man -l -

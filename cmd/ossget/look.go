@@ -113,7 +113,7 @@ func (c *command) lookOutputGroup() group {
 	return g
 }
 
-// look lists a prefix or describes an object.
+// look lists a prefix, divides it among workers, or describes an object.
 func (c command) look(ctx context.Context, stdout io.Writer) outcome {
 	o := c.newOutcome()
 	interrupt := ctx
@@ -124,9 +124,12 @@ func (c command) look(ctx context.Context, stdout io.Writer) outcome {
 		return o.without(ctx, interrupt, err)
 	}
 	began := time.Now()
-	if c.task == taskLs {
+	switch c.task {
+	case taskLs:
 		o.listed, o.err = c.list(ctx, d, stdout)
-	} else {
+	case taskPlan:
+		o.planned, o.err = c.plan(ctx, d, stdout)
+	default:
 		o.err = c.describe(ctx, d, stdout)
 	}
 	o.result = new(ossdl.Result) // a request was made: the error is not about this machine

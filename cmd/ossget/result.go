@@ -52,6 +52,7 @@ type outcome struct {
 	dryRun      bool
 	compared    *ossdl.VerifyResult // nil unless a folder was compared
 	listed      listing             // by ls
+	planned     planned             // by plan
 	about       circumstances
 	seconds     float64
 	err         error
@@ -190,6 +191,9 @@ func (o outcome) line() string {
 	if o.task == taskLs && o.err == nil {
 		return fmt.Sprintf("ossget: oss://%s/%s: %d objects, %s", o.bucket, o.key, o.listed.Objects, bar.Bytes(o.listed.Bytes))
 	}
+	if o.task == taskPlan && o.err == nil {
+		return fmt.Sprintf("ossget: oss://%s/%s: %d ranges", o.bucket, o.key, o.planned.Ranges)
+	}
 	continues := "; the same command continues"
 	if o.anew || o.task.looks() {
 		continues = ""
@@ -278,6 +282,10 @@ func (o outcome) json() string {
 	if o.task == taskLs {
 		o.listed.Bucket, o.listed.Prefix, o.listed.Seconds, o.listed.Failure = o.bucket, o.key, o.seconds, o.failure()
 		return oneJSON(o.listed)
+	}
+	if o.task == taskPlan {
+		o.planned.Bucket, o.planned.Prefix, o.planned.Seconds, o.planned.Failure = o.bucket, o.key, o.seconds, o.failure()
+		return oneJSON(o.planned)
 	}
 	if o.task == taskStat && o.err == nil {
 		return "" // it was printed

@@ -17,9 +17,12 @@ import (
 	"github.com/ossdl/ossdl/internal/object"
 )
 
+// PageKeys is how many keys a page has at most.
+const PageKeys = 1000
+
 const (
-	pageKeys = "1000" // in one page, the most that OSS returns
-	maxKeys  = 1000
+	pageKeys = "1000" // PageKeys, as it is sent
+	maxKeys  = PageKeys
 	// maxEntries bounds the entries of one page. Servers other than OSS may return more than they are asked for.
 	maxEntries = 10 * maxKeys
 	// pageLimit bounds how much of a page is read, in bytes. A thousand keys of 1023 bytes, all escaped, need half of it.
