@@ -59,6 +59,7 @@ type job struct {
 	Skipped    int      // and how many are there
 	V4         bool     // ossdl signs with V4
 	CPUProfile string   // of ossdl; "": none
+	Counted    bool     // its allocations are counted, and no garbage is collected
 
 	AccessKeyID, AccessKeySecret string
 }
@@ -69,6 +70,9 @@ type report struct {
 	CPU     float64 // user and system seconds
 	Peak    int64   // most resident memory, bytes
 	Err     string  // "": done
+
+	// If they are counted: what is allocated, its bytes, and what of it the library allocates.
+	Mallocs, Allocated, Ours int64
 }
 
 // started is the line a client's child writes when the measured part begins.
@@ -99,6 +103,10 @@ func clientChild(in io.Reader, out io.Writer) error {
 		defer pprof.StopCPUProfile()
 	}
 	runtime.GC()
+	allocated := func(*report) {}
+	if j.Counted {
+		allocated = countAllocations()
+	}
 	answer := json.NewEncoder(out)
 	if err := answer.Encode(started); err != nil {
 		return err
@@ -106,6 +114,7 @@ func clientChild(in io.Reader, out io.Writer) error {
 	cpu, start := cpuSeconds(), time.Now()
 	err = fetch(context.Background(), &j)
 	r := report{Seconds: time.Since(start).Seconds(), CPU: cpuSeconds() - cpu, Peak: peakMemory(os.Getpid())}
+	allocated(&r)
 	if p := (*outside)(nil); errors.As(err, &p) {
 		r.Peak, err = p.peak, p.err
 	}

@@ -33,6 +33,9 @@ type result struct {
 	Checkpoint int64   `json:"checkpointBytes"`
 	Written    int64   `json:"writtenBytes"` // given to write calls, the object and the requests included
 	Kills      int     `json:"kills"`
+	Mallocs    int64   `json:"allocations,omitempty"` // in the client's process
+	Allocated  int64   `json:"allocatedBytes,omitempty"`
+	Ours       int64   `json:"allocationsOfOurs,omitempty"` // by the library: without the SDK and net/http
 	TimedOut   bool    `json:"timedOut"`
 	Rate       float64 `json:"bytesPerSecond,omitempty"` // of the scenario crc
 	Err        string  `json:"error,omitempty"`
@@ -234,7 +237,7 @@ var errLimit = errors.New("the time for this run is over")
 func (b *bench) job(s *scenario, e entry, round int, dir string, info *serverInfo) (*job, error) {
 	j := &job{
 		Client: e.client, Endpoint: info.Endpoint, Bucket: bucketName, Keys: info.Keys, Size: s.sizeFor(e.client),
-		Dir: dir, Include: s.include, Done: s.toFetch(), Skipped: s.objects - s.toFetch(), Warm: e.warm, Conns: s.conns, V4: b.v4, PartSize: s.parts[e.client], Scratch: filepath.Join(dir, "scratch"),
+		Dir: dir, Include: s.include, Done: s.toFetch(), Skipped: s.objects - s.toFetch(), Counted: s.counted, Warm: e.warm, Conns: s.conns, V4: b.v4, PartSize: s.parts[e.client], Scratch: filepath.Join(dir, "scratch"),
 		AccessKeyID: osstest.AccessKeyID, AccessKeySecret: osstest.AccessKeySecret,
 	}
 	if err := os.Mkdir(j.Scratch, 0o700); err != nil {
@@ -320,6 +323,7 @@ func (r *result) child(ctx context.Context, j *job, kill time.Duration) (ended b
 	}
 	r.Seconds += rep.Seconds
 	r.CPU, r.Peak, r.Err = rep.CPU, rep.Peak, rep.Err
+	r.Mallocs, r.Allocated, r.Ours = rep.Mallocs, rep.Allocated, rep.Ours
 	return true, p.wait()
 }
 

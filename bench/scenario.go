@@ -46,6 +46,7 @@ type scenario struct {
 	goals   []goal
 	special func(ctx context.Context, s *scenario, n int) ([]result, error) // instead of runs of clients
 	shrink  int64                                                           // by how much -quick divides the size
+	counted bool                                                            // its allocations are counted, and no garbage is collected
 }
 
 // sizeFor is what a client downloads of each object.
