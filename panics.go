@@ -44,6 +44,9 @@ func (p *panics) guard(what string, fn func()) error {
 
 // note records the panic in an error, if there is one.
 func (p *panics) note(err error) {
+	if err == nil { // as after each write: errors.As would cost an allocation
+		return
+	}
 	var panicked *engine.Panic
 	if !errors.As(err, &panicked) {
 		return

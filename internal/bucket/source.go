@@ -87,9 +87,12 @@ func (s *Source) getVersion(ctx context.Context, r object.Request) (*object.Answ
 
 // build makes the request with the headers that OSS expects.
 func (s *Source) build(r object.Request) outgoing {
-	out := outgoing{method: http.MethodGet, key: s.id.Key, url: s.url, headers: map[string]string{"Accept-Encoding": "identity"}, params: map[string]any{}}
+	out := outgoing{method: http.MethodGet, key: s.id.Key, url: s.url, headers: map[string]string{"Accept-Encoding": "identity"}}
 	for k, v := range s.client.extra.Headers {
 		out.headers[k] = v
+	}
+	if len(s.client.extra.Params) > 0 || r.VersionID != "" {
+		out.params = map[string]any{}
 	}
 	for k, v := range s.client.extra.Params {
 		out.params[k] = v
