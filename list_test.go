@@ -397,3 +397,24 @@ func (c *countedTransport) RoundTrip(r *http.Request) (*http.Response, error) {
 	c.n++
 	return c.s.HTTPClient().Transport.RoundTrip(r)
 }
+
+// TestDownloadAllRestoresNothing checks that a default of New that costs money has no effect on a list.
+func TestDownloadAllRestoresNothing(t *testing.T) {
+	s := harness.NewServer(t)
+	s.Put("bkt", "frozen", osstest.Random(1, 1000), osstest.StorageClass("Archive"))
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	s.OnRequest(func(r *osstest.Request) *osstest.Fault {
+		if r.Method == http.MethodPost {
+			t.Error("a restore was asked for")
+			cancel() // it takes a minute
+		}
+		return nil
+	})
+	d := harness.NewDownloader(t, s, ossdl.WithRestore(ossdl.RestorePolicy{}))
+	res, err := d.DownloadAll(ctx, harness.Items(ossdl.Item{Source: "oss://bkt/frozen", Path: filepath.Join(t.TempDir(), "f")}))
+	harness.CheckCounts(t, res, err, 0, 0, 1)
+	if !errors.Is(err, ossdl.ErrArchived) {
+		t.Error(err)
+	}
+}
