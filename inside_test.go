@@ -73,6 +73,26 @@ func TestPrefixProgressOfTheOldest(t *testing.T) {
 	}
 }
 
+// TestListSharesItsLane checks that the requests for all items of a list share one bound, that of the call.
+func TestListSharesItsLane(t *testing.T) {
+	d, _ := plainDownloader(t)
+	l := d.newListCall(d.cfg)
+	err := l.read(t.Context(), func(yield func(Item, error) bool) {
+		_ = yield(Item{Source: "oss://bkt/a", Path: "a"}, nil) && yield(Item{Source: "https://h.test/b", Path: "b"}, nil)
+	})
+	if err == nil {
+		err = l.reachBuckets(t.Context())
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, it := range l.items {
+		if c, err := l.newCall(it); err != nil || c.lane != l.lane || c.panics != l.panics {
+			t.Errorf("%s: a lane or a record of panics of its own, %v", it.name(), err)
+		}
+	}
+}
+
 // TestWithoutCheckpointPartsAreJoined checks that parts are joined without a checkpoint. No sync says then what may be
 // joined, and nothing is to be lost. Otherwise there would be a part for every 8 MiB in the end, however large the object.
 func TestWithoutCheckpointPartsAreJoined(t *testing.T) {

@@ -337,7 +337,6 @@ func (l *listCall) fetch(ctx context.Context, it *listed) {
 // newCall makes the call for an item. Beside an error it is nil.
 func (l *listCall) newCall(it *listed) (*call, error) {
 	cfg := l.cfg
-	cfg.progress = nil // that of the list reports
 	if it.SHA256 != nil {
 		cfg.object.newHash, cfg.object.want = sha256.New, it.SHA256
 	}

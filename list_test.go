@@ -136,6 +136,7 @@ func TestDownloadAllIsChecked(t *testing.T) {
 		"digest":              {ossdl.Item{Source: "oss://bkt/k", Path: path + "2", SHA256: []byte{1}}, "32", nil},
 		"version of a URL":    {ossdl.Item{Source: s.URL("bkt", "k"), Path: path + "2", VersionID: "v"}, "VersionID", nil},
 		"twin":                {ossdl.Item{Source: "oss://bkt/l", Path: dir + "/./file"}, "an earlier item", nil},
+		"twin of a URL":       {ossdl.Item{Source: s.URL("bkt", "k") + "?token=SECRET", Path: path}, s.URL("bkt", "k"), nil},
 		"below":               {ossdl.Item{Source: "oss://bkt/l", Path: path + "/x"}, "would lie below", nil},
 		"header of two hosts": {at("http://other.test/k"), "WithHeader", []ossdl.Option{ossdl.WithHeader("Private-Token", "SECRET")}},
 		"processed":           {at(s.URL("bkt", "k") + "?x-oss-process=image/info"), "WithIfChanged", []ossdl.Option{ossdl.WithIfChanged()}},
@@ -272,6 +273,14 @@ func TestDownloadAllIfChangedEncrypted(t *testing.T) {
 	if !errors.Is(err, ossdl.ErrChecksum) {
 		t.Error(err)
 	}
+	bare := sealer.Put(s, "bare", plain, osstest.NoCRC()) // size and time are not enough, since the list has a CRC-64
+	harness.WriteFile(t, path, strings.Repeat("x", len(plain)))
+	if err := os.Chtimes(path, bare.LastModified, bare.LastModified); err != nil {
+		t.Fatal(err)
+	}
+	res, err = d.DownloadAll(t.Context(), harness.Items(ossdl.Item{Source: "oss://bkt/bare", Path: path, CRC64: crc}))
+	harness.CheckCounts(t, res, err, 1, 0, 0)
+	harness.CheckFile(t, path, osstest.Bytes(plain))
 }
 
 // TestDownloadAllVersions checks that items can be versions of one object.
@@ -396,4 +405,25 @@ type countedTransport struct {
 func (c *countedTransport) RoundTrip(r *http.Request) (*http.Response, error) {
 	c.n++
 	return c.s.HTTPClient().Transport.RoundTrip(r)
+}
+
+// TestDownloadAllRestoresNothing checks that a default of New that costs money has no effect on a list.
+func TestDownloadAllRestoresNothing(t *testing.T) {
+	s := harness.NewServer(t)
+	s.Put("bkt", "frozen", osstest.Random(1, 1000), osstest.StorageClass("Archive"))
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	s.OnRequest(func(r *osstest.Request) *osstest.Fault {
+		if r.Method == http.MethodPost {
+			t.Error("a restore was asked for")
+			cancel() // it takes a minute
+		}
+		return nil
+	})
+	d := harness.NewDownloader(t, s, ossdl.WithRestore(ossdl.RestorePolicy{}))
+	res, err := d.DownloadAll(ctx, harness.Items(ossdl.Item{Source: "oss://bkt/frozen", Path: filepath.Join(t.TempDir(), "f")}))
+	harness.CheckCounts(t, res, err, 0, 0, 1)
+	if !errors.Is(err, ossdl.ErrArchived) {
+		t.Error(err)
+	}
 }

@@ -367,11 +367,16 @@ func TestSourcesHeader(t *testing.T) {
 	s.CreateBucket("open", osstest.PublicRead())
 	s.Put("open", "a", osstest.Random(1, 10))
 	s.Put("bucket", "b", osstest.Random(2, 10))
-	e := envOf(s)
-	e["OSSGET_HEADER"] = "Private-Token: SECRET"
-	r := runHere(t.Context(), e, s.URL("open", "a"), "oss://bucket/b", t.TempDir())
-	if r.exit != exitDone || strings.Contains(r.stdout+r.stderr, "SECRET") {
-		t.Errorf("%+v", r)
+	with := envOf(s)
+	with["OSSGET_HEADER"] = "Private-Token: SECRET"
+	for _, test := range []struct {
+		env  env
+		args []string
+	}{{with, nil}, {envOf(s), []string{"-header", "Private-Token: SECRET"}}} {
+		r := runHere(t.Context(), test.env, append(test.args, s.URL("open", "a"), "oss://bucket/b", t.TempDir())...)
+		if r.exit != exitDone || strings.Contains(r.stdout+r.stderr, "SECRET") {
+			t.Errorf("%+v", r)
+		}
 	}
 	for _, q := range s.Requests() {
 		if with := q.Header.Get("Private-Token") == "SECRET"; with != (q.Bucket == "open") {
