@@ -33,7 +33,7 @@ func TestPlan(t *testing.T) {
 		t.Errorf("no keys: exit code %d, %q", r.exit, r.stdout)
 	}
 	r = runHere(t.Context(), envOf(s), "plan", "-json", "-shards", "3", "oss://absent/p/")
-	if r.exit != exitHopeless || !strings.Contains(r.stdout, `"code":"NoSuchBucket"`) {
+	if r.exit != exitHopeless || !strings.Contains(r.stdout, `"code":"NotFound"`) {
 		t.Errorf("no such bucket: exit code %d, %q", r.exit, r.stdout)
 	}
 	for _, args := range [][]string{

@@ -139,7 +139,7 @@ func TestBadShares(t *testing.T) {
 		"2 ranges for 1 pods":         first + second + last,
 		"unexpected EOF":              first + second + last[:10],
 		"range 1 does not begin":      first + strings.Replace(second, "1", "2", 1) + last,
-		"it does not have all ranges": `{"bucket":"backups","prefix":"nightly/","ranges":0,"code":"NoSuchBucket"}`,
+		"it does not have all ranges": `{"bucket":"backups","prefix":"nightly/","ranges":0,"code":"NotFound"}`,
 	} {
 		count := 2
 		if strings.Contains(want, "1 pods") {
@@ -151,7 +151,7 @@ func TestBadShares(t *testing.T) {
 		}
 	}
 	for want, rows := range map[string]string{
-		"of the bucket": `"other","k"`, "no key": `"backups"`, "invalid URL escape": `"backups","nightly/%zz"`, "quote": `"backups,"`,
+		"of the bucket": `"other","k"`, "no key": `"backups"`, "invalid URL escape": `"backups","nightly/%zz"`, "extraneous": `"backups"x,"k"`,
 	} {
 		inventory := t.TempDir()
 		writeGzip(t, filepath.Join(inventory, "f.csv.gz"), rows)
