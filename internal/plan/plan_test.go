@@ -311,3 +311,33 @@ func TestRequestsBound(t *testing.T) {
 		}
 	}
 }
+
+// TestPartialNodes checks that a node of which a part was counted with others is known as such, and says nothing of its siblings.
+func TestPartialNodes(t *testing.T) {
+	l := &listing{keys: 2003, page: 10, key: func(i int) string {
+		if i < 3 {
+			return fmt.Sprint("a", i)
+		}
+		return fmt.Sprintf("%c%04d", 'b'+(i-3)/1000, i)
+	}}
+	p := &planner{list: l.list, maxKey: 1023}
+	p.budget.Store(100)
+	first, _, _ := l.list(t.Context(), "")
+	p.top = node{level: 1, head: newRun(first, samples)}
+	if err := p.expand(t.Context(), &p.top); err != nil {
+		t.Fatal(err)
+	}
+	if items := p.top.items; len(items) != 3 || items[0].n != 10 || !items[1].child.partial || items[2].child.partial {
+		t.Fatalf("%+v", items)
+	}
+	counted := func(c *node, n int) {
+		c.expanded, c.items = true, []item{{run: run{n: n}}}
+	}
+	unknown := &node{prefix: "d", level: 2, head: run{n: 10}}
+	p.top.items = append(p.top.items, item{child: unknown})
+	counted(p.top.items[1].child, 20)
+	counted(p.top.items[2].child, 1000)
+	if p.measure(); unknown.size != 1000 {
+		t.Errorf("a sibling is taken for %g keys", unknown.size)
+	}
+}
