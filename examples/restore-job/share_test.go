@@ -97,8 +97,9 @@ func TestInventoryRestoresEverythingOnce(t *testing.T) {
 		}
 		writeGzip(t, filepath.Join(inventory, fmt.Sprintf("f-%d.csv.gz", part)), rows.String())
 	}
-	for i := range 2 {
-		if out, err := runPod(t, server, i, 2, "-inventory", inventory, bucket, prefix, dir); err != nil {
+	for i, files := range []int{160, 80} {
+		out, err := runPod(t, server, i, 2, "-inventory", inventory, bucket, prefix, dir)
+		if err != nil || !strings.Contains(out, fmt.Sprintf("%d files restored, 0 were there already", files)) {
 			t.Errorf("pod %d: %v: %s", i, err, out)
 		}
 	}
