@@ -341,3 +341,25 @@ func TestPartialNodes(t *testing.T) {
 		t.Errorf("a sibling is taken for %g keys", unknown.size)
 	}
 }
+
+// TestLastBytesCount checks that a node which is not expanded is compared with nodes that have the same last byte elsewhere, as
+// the months of a year that begin with 1 are always fewer than those that begin with 0.
+func TestLastBytesCount(t *testing.T) {
+	counted := func(prefix string, n int) item {
+		return item{child: &node{prefix: prefix, level: 2, expanded: true, items: []item{{run: run{n: n}}}}}
+	}
+	p := &planner{maxKey: 1023, top: node{expanded: true}}
+	for i := range 40 {
+		year := fmt.Sprint(1980 + i)
+		p.top.items = append(p.top.items, item{child: &node{prefix: year, level: 1, expanded: true, items: []item{
+			counted(year+"0", 90), counted(year+"1", 30),
+		}}})
+	}
+	unknown := &node{prefix: "20201", level: 2, head: run{n: 10}}
+	p.top.items = append(p.top.items, item{child: &node{prefix: "2020", level: 1, expanded: true, items: []item{counted("20200", 900), {child: unknown}}}})
+	p.measure()
+	p.measure() // with what the first one has learned
+	if unknown.size < 250 || unknown.size > 450 {
+		t.Errorf("%g keys, want about 300", unknown.size)
+	}
+}
