@@ -858,7 +858,7 @@ func WithShard(index, count int) Option {
 // bytes: after is not in the range, until is. An empty one means no bound. Both are whole keys, and need not exist.
 //
 // Only that part is listed, so many workers share a large prefix without each listing all of it, as they do with [WithShard]. Ranges
-// of which each begins with the until of the one before cover all keys once. A call does not know the keys of other ranges:
+// of which each begins with the until of the one before cover all keys once; [Downloader.PlanRanges] finds balanced ones. A call does not know the keys of other ranges:
 //
 //   - of a key that is a file and one that would lie below it, in different ranges, whichever comes later finds what the other
 //     has made, and fails

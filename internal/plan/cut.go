@@ -21,11 +21,19 @@ type mean struct {
 
 func (m *mean) add(size float64) { m.sum, m.n = m.sum+size, m.n+1 }
 
+func (l *level) add(n *node) {
+	l.chain = n.chain
+	l.all.add(n.size)
+	if n.prefix != "" {
+		l.by[n.prefix[len(n.prefix)-1]].add(n.size)
+	}
+}
+
 // ratio says how large nodes are whose prefix ends as that of n does, compared with all of the level. In a date, the children of "1"
 // are not as many as those of "0" are, each time. Few nodes prove little, so it tends to 1 then.
 func (l *level) ratio(n *node) float64 {
 	const doubt = 10
-	if l.all.n == 0 {
+	if l.all.n == 0 || n.prefix == "" {
 		return 1
 	}
 	by, all := l.by[n.prefix[len(n.prefix)-1]], l.all.sum/float64(l.all.n)
@@ -58,12 +66,9 @@ func (p *planner) measureNode(n *node, before []level) {
 		}
 		if c.expanded {
 			p.measureNode(c, before)
-			known, at = append(known, c), append(at, place)
-			l := &p.levels[c.level]
-			l.chain = c.chain
-			l.all.add(c.size)
-			if c.prefix != "" {
-				l.by[c.prefix[len(c.prefix)-1]].add(c.size)
+			if !c.partial {
+				known, at = append(known, c), append(at, place)
+				p.levels[c.level].add(c)
 			}
 		}
 		place++

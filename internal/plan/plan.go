@@ -94,6 +94,7 @@ type node struct {
 	head     run    // its first keys; there may be more
 	items    []item // of an expanded node, in the order of keys
 	expanded bool
+	partial  bool    // keys that begin with the prefix come before it, too: it says nothing of its siblings
 	size     float64 // estimated; see measure
 	chain    int     // how many bytes behind the prefix all keys have in common; if it is not expanded, a guess
 	shape    []point // of an expanded node: some of its points, once they were needed
@@ -108,6 +109,7 @@ type item struct {
 // explore expands nodes until all keys are counted, or the requests are used up.
 func (p *planner) explore(ctx context.Context, prefix string) error {
 	p.top = node{prefix: prefix, expanded: true}
+	var first run
 	for after, more := "", true; more; {
 		keys, goesOn, err := p.page(ctx, after)
 		if err != nil {
@@ -116,8 +118,11 @@ func (p *planner) explore(ctx context.Context, prefix string) error {
 		if len(keys) == 0 {
 			break
 		}
+		if first.n == 0 {
+			first = newRun(keys, samples)
+		}
 		if more = goesOn; more && len(p.top.items) == exactPages {
-			p.top.items = append(p.top.items, item{child: &node{prefix: prefix, level: 1, head: newRun(keys, samples)}})
+			p.top.items = []item{{child: &node{prefix: prefix, level: 1, head: first}}}
 			break
 		}
 		r := newRun(keys, len(keys))
@@ -207,7 +212,7 @@ func (p *planner) dive(ctx context.Context, n *node) error {
 		}
 		var children []*node
 		for i := range n.items {
-			if c := n.items[i].child; c != nil && !c.expanded {
+			if c := n.items[i].child; c != nil && !c.partial {
 				children = append(children, c)
 			}
 		}
@@ -229,7 +234,8 @@ func (p *planner) expand(ctx context.Context, n *node) error {
 		after := page.last
 		if inside := common(page.first, page.last); more && inside > depth {
 			child := page.last[:depth+1]
-			n.items = append(n.items, item{child: &node{prefix: child, level: n.level + 1, head: page, chain: p.chainOf(n.level + 1)}})
+			partial := len(n.items) > 0 && strings.HasPrefix(n.items[len(n.items)-1].last, child)
+			n.items = append(n.items, item{child: &node{prefix: child, level: n.level + 1, head: page, chain: p.chainOf(n.level + 1), partial: partial}})
 			after = max(after, p.ceiling(child))
 		} else {
 			n.items = append(n.items, item{run: page})

@@ -311,3 +311,55 @@ func TestRequestsBound(t *testing.T) {
 		}
 	}
 }
+
+// TestPartialNodes checks that a node of which a part was counted with others is known as such, and says nothing of its siblings.
+func TestPartialNodes(t *testing.T) {
+	l := &listing{keys: 2003, page: 10, key: func(i int) string {
+		if i < 3 {
+			return fmt.Sprint("a", i)
+		}
+		return fmt.Sprintf("%c%04d", 'b'+(i-3)/1000, i)
+	}}
+	p := &planner{list: l.list, maxKey: 1023}
+	p.budget.Store(100)
+	first, _, _ := l.list(t.Context(), "")
+	p.top = node{level: 1, head: newRun(first, samples)}
+	if err := p.expand(t.Context(), &p.top); err != nil {
+		t.Fatal(err)
+	}
+	if items := p.top.items; len(items) != 3 || items[0].n != 10 || !items[1].child.partial || items[2].child.partial {
+		t.Fatalf("%+v", items)
+	}
+	counted := func(c *node, n int) {
+		c.expanded, c.items = true, []item{{run: run{n: n}}}
+	}
+	unknown := &node{prefix: "d", level: 2, head: run{n: 10}}
+	p.top.items = append(p.top.items, item{child: unknown})
+	counted(p.top.items[1].child, 20)
+	counted(p.top.items[2].child, 1000)
+	if p.measure(); unknown.size != 1000 {
+		t.Errorf("a sibling is taken for %g keys", unknown.size)
+	}
+}
+
+// TestLastBytesCount checks that a node which is not expanded is compared with nodes that have the same last byte elsewhere, as
+// the months of a year that begin with 1 are always fewer than those that begin with 0.
+func TestLastBytesCount(t *testing.T) {
+	counted := func(prefix string, n int) item {
+		return item{child: &node{prefix: prefix, level: 2, expanded: true, items: []item{{run: run{n: n}}}}}
+	}
+	p := &planner{maxKey: 1023, top: node{expanded: true}}
+	for i := range 40 {
+		year := fmt.Sprint(1980 + i)
+		p.top.items = append(p.top.items, item{child: &node{prefix: year, level: 1, expanded: true, items: []item{
+			counted(year+"0", 90), counted(year+"1", 30),
+		}}})
+	}
+	unknown := &node{prefix: "20201", level: 2, head: run{n: 10}}
+	p.top.items = append(p.top.items, item{child: &node{prefix: "2020", level: 1, expanded: true, items: []item{counted("20200", 900), {child: unknown}}}})
+	p.measure()
+	p.measure() // with what the first one has learned
+	if unknown.size < 250 || unknown.size > 450 {
+		t.Errorf("%g keys, want about 300", unknown.size)
+	}
+}
