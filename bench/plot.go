@@ -169,9 +169,20 @@ func newPlot(title, x, y string) *plot.Plot {
 	p := plot.New()
 	p.Title.Text, p.X.Label.Text, p.Y.Label.Text = title, x, y
 	p.Y.Min = 0
-	p.Legend.Top = true
+	p.Legend.Left, p.Legend.XOffs, p.Legend.YOffs = true, vg.Points(5), vg.Points(5)
 	p.Add(plotter.NewGrid())
 	return p
+}
+
+// seconds makes the axis one of seconds, with room at its end.
+func seconds(a *plot.Axis) {
+	a.Min, a.Max = 0, a.Max*1.03
+	a.Tick.Marker = plot.TickerFunc(func(least, most float64) (ticks []plot.Tick) {
+		for s := math.Ceil(least); s <= most; s++ {
+			ticks = append(ticks, plot.Tick{Value: s, Label: fmt.Sprint(s)})
+		}
+		return ticks
+	})
 }
 
 // addLine draws a client's points.
@@ -207,8 +218,13 @@ func throughput(results []result) (*plot.Plot, error) {
 			return nil, err
 		}
 	}
+	seconds(&p.X)
+	p.Y.Max *= 1.05
 	return p, nil
 }
+
+// leastLeft is where the axis of what is left begins, in MiB: it is logarithmic.
+const leastLeft = 0.1
 
 // remaining draws how the end of a download comes if a connection is slow.
 func remaining(results []result) (*plot.Plot, error) {
@@ -216,7 +232,7 @@ func remaining(results []result) (*plot.Plot, error) {
 	for _, r := range firsts(results) {
 		var points plotter.XYs
 		for _, at := range r.Samples {
-			points = append(points, plotter.XY{X: at.Seconds, Y: max(0, float64(r.Size-at.Sent)/mib)})
+			points = append(points, plotter.XY{X: at.Seconds, Y: max(leastLeft, float64(r.Size-at.Sent)/mib)})
 			if at.Sent >= r.Size {
 				break
 			}
@@ -225,6 +241,8 @@ func remaining(results []result) (*plot.Plot, error) {
 			return nil, err
 		}
 	}
+	seconds(&p.X)
+	p.Y.Scale, p.Y.Tick.Marker, p.Y.Min = plot.LogScale{}, plot.LogTicks{Prec: -1}, leastLeft
 	return p, nil
 }
 
@@ -246,6 +264,7 @@ func bars(t *table) (*plot.Plot, error) {
 		names = append(names, fmt.Sprintf("%s: %s", r.Client, number(v)))
 	}
 	p.NominalX(names...)
+	p.X.Min, p.X.Max, p.Y.Max = -0.5, float64(len(names))-0.5, max(1, p.Y.Max*1.1)
 	return p, nil
 }
 
@@ -280,5 +299,6 @@ func objectsASecond(bySize map[int64][]result) (*plot.Plot, error) {
 			return nil, err
 		}
 	}
+	p.X.Max *= 1.1
 	return p, nil
 }
