@@ -197,7 +197,7 @@ func (c *call) hasDigest(ctx context.Context, path string, size int64) (same boo
 	if c.check != nil && c.check(object.Facts{Size: size}) != nil {
 		return false, nil
 	}
-	perr := c.panics.guard("the hash of WithChecksum", func() {
+	perr := c.panics.Guard("the hash of WithChecksum", func() {
 		var h hash.Hash
 		if c.newHash != nil {
 			if h, err = c.makeHash(); err != nil {

@@ -99,6 +99,7 @@ import (
 	"golang.org/x/time/rate"
 
 	"github.com/ossdl/ossdl/internal/bucket"
+	"github.com/ossdl/ossdl/internal/callers"
 	"github.com/ossdl/ossdl/internal/engine"
 	"github.com/ossdl/ossdl/internal/localfile"
 	"github.com/ossdl/ossdl/internal/object"
@@ -204,7 +205,7 @@ type call struct {
 	thawing  atomic.Bool // the object is being restored
 	restored atomic.Bool // a restore that this call has asked for was accepted
 
-	panics *panics // of the caller's functions
+	panics *callers.Panics // of the caller's functions
 
 	verdict              // on the whole; zero until it is verified
 	durable    bool      // a power loss leaves the file as it is
@@ -246,12 +247,12 @@ type source interface {
 
 // downloadToFile downloads to the file path, if something can be written there.
 func (c *call) downloadToFile(ctx context.Context, path string) (*Result, error) {
-	ctx, done := c.panics.during(ctx)
+	ctx, done := c.panics.During(ctx)
 	defer done()
 	progress := startReporter(c.cfg.progress, c.snapshot, c.stats.Downloaded.Load)
 	path, err := c.intoPlace(ctx, path)
 	progress.end(err)
-	c.panics.raise(err)
+	c.panics.Raise(err)
 	return c.result(ctx, path, err)
 }
 
@@ -504,7 +505,7 @@ func (d *Downloader) bucketClient(ctx context.Context, name string, cfg *setting
 		return cfg.request.WithAgent(c.Config.UserAgent + " ossdl/" + Version)
 	}
 	b, err := bucket.New(ctx, d.client, name, extra(d.client))
-	new(panics).raise(err) // of the credentials provider; nothing has begun
+	new(callers.Panics).Raise(err) // of the credentials provider; nothing has begun
 	if err == nil && d.route != nil {
 		b.UseRoute(d.route, extra, cfg.log)
 	}
@@ -521,14 +522,14 @@ func checkBucketName(name string) error {
 
 // newCall makes a call with a lane of its own.
 func (d *Downloader) newCall(src source, cfg settings) *call {
-	return d.newCallIn(d.newLane(cfg.concurrency, cfg.rateLimit), src, cfg, &panics{})
+	return d.newCallIn(d.newLane(cfg.concurrency, cfg.rateLimit), src, cfg, &callers.Panics{})
 }
 
 // newCallIn makes one of several calls that share a lane and a record of panics.
-func (d *Downloader) newCallIn(lane *slots.Lane, src source, cfg settings, p *panics) *call {
+func (d *Downloader) newCallIn(lane *slots.Lane, src source, cfg settings, p *callers.Panics) *call {
 	id := src.Identity()
-	cfg.log = p.logger(cfg.log).With("bucket", id.Bucket, "key", id.Key)
-	cfg.progress = p.progress(cfg.progress)
+	cfg.log = p.Logger(cfg.log).With("bucket", id.Bucket, "key", id.Key)
+	cfg.progress = callers.Until(p, "the function of WithProgress", cfg.progress)
 	c := &call{
 		job: job{src: src, objectOptions: cfg.object, objectTimes: cfg.objectTimes},
 		d:   d, lane: lane, cfg: cfg, start: time.Now(), panics: p,
@@ -541,8 +542,8 @@ func (d *Downloader) newCallIn(lane *slots.Lane, src source, cfg settings, p *pa
 }
 
 // newOpener makes what opens encrypted objects with keys of the caller.
-func newOpener(keys []sealed.Key, p *panics) *sealed.Opener {
-	return &sealed.Opener{Keys: keys, Guard: func(fn func()) error { return p.guard("a key of WithDecryption", fn) }}
+func newOpener(keys []sealed.Key, p *callers.Panics) *sealed.Opener {
+	return &sealed.Opener{Keys: keys, Guard: func(fn func()) error { return p.Guard("a key of WithDecryption", fn) }}
 }
 
 // newLane makes a lane with a call's own limits; 0: none.
@@ -794,7 +795,7 @@ func (c *call) sumKeystream(ctx context.Context, e *engine.Engine) {
 func (c *call) digest(ctx context.Context, e *engine.Engine) ([]byte, error) {
 	var sum []byte
 	var err error
-	if perr := c.panics.guard("the hash of WithChecksum", func() { sum, err = c.computeDigest(ctx, e) }); perr != nil {
+	if perr := c.panics.Guard("the hash of WithChecksum", func() { sum, err = c.computeDigest(ctx, e) }); perr != nil {
 		return nil, perr
 	}
 	return sum, err

@@ -76,8 +76,12 @@ func TestPrefixProgressOfTheOldest(t *testing.T) {
 // TestListSharesItsLane checks that the requests for all items of a list share one bound, that of the call.
 func TestListSharesItsLane(t *testing.T) {
 	d, _ := plainDownloader(t)
-	l := d.newListCall(d.cfg)
-	err := l.read(t.Context(), func(yield func(Item, error) bool) {
+	cfg, err := d.settings(inDownloadAll, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := d.newListCall(cfg)
+	err = l.read(t.Context(), func(yield func(Item, error) bool) {
 		_ = yield(Item{Source: "oss://bkt/a", Path: "a"}, nil) && yield(Item{Source: "https://h.test/b", Path: "b"}, nil)
 	})
 	if err == nil {

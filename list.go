@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sync/semaphore"
 
 	"github.com/ossdl/ossdl/internal/bucket"
+	"github.com/ossdl/ossdl/internal/callers"
 	"github.com/ossdl/ossdl/internal/slots"
 	"github.com/ossdl/ossdl/internal/tree"
 	"github.com/ossdl/ossdl/internal/weburl"
@@ -100,7 +101,7 @@ func (d *Downloader) DownloadAll(ctx context.Context, items iter.Seq2[Item, erro
 		return nil, fmt.Errorf("ossdl: download list: %w", err)
 	}
 	l := d.newListCall(cfg)
-	ctx, done := l.panics.during(ctx)
+	ctx, done := l.panics.During(ctx)
 	defer done()
 	err = l.read(ctx, items)
 	if err == nil {
@@ -109,7 +110,7 @@ func (d *Downloader) DownloadAll(ctx context.Context, items iter.Seq2[Item, erro
 	if err == nil {
 		err = l.run(ctx)
 	}
-	l.panics.raise(err)
+	l.panics.Raise(err)
 	if err = withContextError(ctx, err); err != nil {
 		return l.result(err), fmt.Errorf("ossdl: download list: %w", err)
 	}
@@ -122,7 +123,7 @@ type listCall struct {
 	d         *Downloader
 	cfg       settings
 	lane      *slots.Lane
-	panics    *panics // of the caller's functions
+	panics    *callers.Panics // of the caller's functions
 	items     []*listed
 	buckets   map[string]*bucket.Client // by name; nil: not needed yet
 	urlClient *http.Client              // nil: not needed yet
@@ -144,13 +145,13 @@ func (it *listed) name() string {
 }
 
 func (d *Downloader) newListCall(cfg settings) *listCall {
-	caught := &panics{}
-	cfg.log = caught.logger(cfg.log)
+	caught := &callers.Panics{}
+	cfg.log = caught.Logger(cfg.log)
 	l := &listCall{
 		account: account{calls: map[*call]int64{}}, d: d, panics: caught, buckets: map[string]*bucket.Client{},
 		lane: d.newLane(cfg.concurrency, cfg.rateLimit),
 	}
-	cfg.progress, cfg.objectResult = caught.progress(cfg.progress), oneByOne(caught, "the function of WithObjectResult", cfg.objectResult)
+	cfg.progress, cfg.objectResult = callers.Until(caught, "the function of WithProgress", cfg.progress), callers.OneByOne(caught, "the function of WithObjectResult", cfg.objectResult)
 	l.cfg = cfg
 	return l
 }
@@ -159,7 +160,7 @@ func (d *Downloader) newListCall(cfg settings) *listCall {
 func (l *listCall) read(ctx context.Context, items iter.Seq2[Item, error]) (err error) {
 	files := tree.NewDestinations(l.cfg.fs, runtime.GOOS == "windows" || runtime.GOOS == "darwin")
 	origin := "" // of the URLs
-	perr := l.panics.guard("the list of DownloadAll", func() {
+	perr := l.panics.Guard("the list of DownloadAll", func() {
 		for item, ierr := range items {
 			if err = context.Cause(ctx); err == nil && ierr != nil {
 				err = ierr
@@ -327,7 +328,7 @@ func (l *listCall) fetch(ctx context.Context, it *listed) {
 		}
 		l.settled(it, c, path, ObjectDone, nil)
 	case ctx.Err() != nil:
-		l.panics.note(err)
+		l.panics.Note(err)
 		l.cutOff(ctx)
 	default:
 		l.failed(it, c, path, err)
@@ -360,7 +361,7 @@ func (l *listCall) newCall(it *listed) (*call, error) {
 
 // failed records and logs the failure of an item. c may be nil.
 func (l *listCall) failed(it *listed, c *call, path string, err error) {
-	l.panics.note(err)
+	l.panics.Note(err)
 	bucket, key := it.identity()
 	l.cfg.log.Error("object failed", "bucket", bucket, "key", key, "path", path, "error", err)
 	l.countFailure(KeyError{Key: it.name(), Err: err})

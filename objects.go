@@ -86,7 +86,7 @@ func (d *Downloader) DownloadObjects(ctx context.Context, bucket string, objects
 func (p *prefixCall) given(ctx context.Context, objects iter.Seq2[Object, error]) iter.Seq2[[]entry, error] {
 	return func(yield func([]entry, error) bool) {
 		wanted := true
-		err := p.panics.guard("the list of DownloadObjects", func() {
+		err := p.panics.Guard("the list of DownloadObjects", func() {
 			for o, err := range objects {
 				if err != nil {
 					err = fmt.Errorf("list of objects: %w", err)

@@ -56,12 +56,12 @@ func (d *Downloader) PlanRanges(ctx context.Context, bucket, prefix string, n in
 }
 
 func (p *prefixCall) plan(ctx context.Context, n int) ([]KeyRange, error) {
-	ctx, done := p.panics.during(ctx)
+	ctx, done := p.panics.During(ctx)
 	defer done()
 	stop := p.watchdog.Start(p.d.gate.Tick)
 	defer stop()
 	found, err := plan.Ranges(ctx, p.keysAfter, p.prefix, bucket.MaxKey, n)
-	p.panics.raise(err)
+	p.panics.Raise(err)
 	if err != nil {
 		return nil, err
 	}

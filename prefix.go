@@ -24,6 +24,7 @@ import (
 	"golang.org/x/sync/semaphore"
 
 	"github.com/ossdl/ossdl/internal/bucket"
+	"github.com/ossdl/ossdl/internal/callers"
 	"github.com/ossdl/ossdl/internal/engine"
 	"github.com/ossdl/ossdl/internal/fsys"
 	"github.com/ossdl/ossdl/internal/localfile"
@@ -137,10 +138,10 @@ func (d *Downloader) DownloadPrefix(ctx context.Context, bucket, prefix, dir str
 
 // download downloads what source yields. Objects that source has together are yielded together.
 func (p *prefixCall) download(ctx context.Context, source func(context.Context) iter.Seq2[[]entry, error]) (*PrefixResult, error) {
-	ctx, done := p.panics.during(ctx)
+	ctx, done := p.panics.During(ctx)
 	defer done()
 	err := p.run(ctx, source)
-	p.panics.raise(err)
+	p.panics.Raise(err)
 	if err != nil {
 		return p.result(err), fmt.Errorf("ossdl: download %s to %s: %w", objectName(p.bucket.Name(), p.prefix), p.dir, err)
 	}
@@ -162,7 +163,7 @@ type prefixCall struct {
 	dir       string
 	unordered bool // objects come in any order, and two may have one name
 	lane      *slots.Lane
-	panics    *panics          // of the caller's functions
+	panics    *callers.Panics  // of the caller's functions
 	retrier   *engine.Retrier  // of requests for anything but an object's bytes
 	watchdog  *engine.Watchdog // of the same
 	folder    *tree.Folder     // dir; nil until it is open
@@ -220,9 +221,9 @@ func (d *Downloader) newPrefixCall(ctx context.Context, name, prefix, dir string
 		cfg.restore = nil
 	}
 	cfg.dryRun = cfg.dryRun || cfg.startsOnly()
-	caught := &panics{}
-	cfg.log, cfg.progress = caught.logger(cfg.log), caught.progress(cfg.progress)
-	cfg.objectResult = oneByOne(caught, "the function of WithObjectResult", cfg.objectResult)
+	caught := &callers.Panics{}
+	cfg.log, cfg.progress = caught.Logger(cfg.log), callers.Until(caught, "the function of WithProgress", cfg.progress)
+	cfg.objectResult = callers.OneByOne(caught, "the function of WithObjectResult", cfg.objectResult)
 	p := &prefixCall{
 		d: d, cfg: cfg, panics: caught, bucket: b, prefix: prefix, dir: dir, lane: d.newLane(cfg.concurrency, cfg.rateLimit),
 		watchdog: engine.NewWatchdog(cfg.stall), account: account{calls: map[*call]int64{}},
@@ -696,7 +697,7 @@ func (a *account) cutOff(ctx context.Context) {
 
 // failed records and logs the failure of an object.
 func (p *prefixCall) failed(o *item, err error) {
-	p.panics.note(err)
+	p.panics.Note(err)
 	p.cfg.log.Error("object failed", "bucket", p.bucket.Name(), "key", o.Key, "error", err)
 	p.countFailure(KeyError{Key: o.Key, Err: err})
 	p.settled(o, ObjectFailed, false, err)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 
+	"github.com/ossdl/ossdl/internal/callers"
 	"github.com/ossdl/ossdl/internal/slots"
 	"github.com/ossdl/ossdl/internal/transport"
 	"github.com/ossdl/ossdl/internal/weburl"
@@ -110,15 +111,15 @@ func (d *Downloader) urlCall(where entryPoints, signedURL string, opts []Option)
 			return nil, fmt.Errorf("%s: WithIfMatch does not apply to a URL with x-oss-process", addr)
 		}
 	}
-	return d.urlCallIn(d.newLane(cfg.concurrency, cfg.rateLimit), d.clientForURLs(&cfg), addr, cfg, &panics{}), nil
+	return d.urlCallIn(d.newLane(cfg.concurrency, cfg.rateLimit), d.clientForURLs(&cfg), addr, cfg, &callers.Panics{}), nil
 }
 
 // urlCallIn makes one of several calls for objects of URLs that share a lane, a client and a record of panics.
-func (d *Downloader) urlCallIn(lane *slots.Lane, client *http.Client, addr *weburl.Address, cfg settings, p *panics) *call {
+func (d *Downloader) urlCallIn(lane *slots.Lane, client *http.Client, addr *weburl.Address, cfg settings, p *callers.Panics) *call {
 	if addr.Processed() {
 		cfg.keys = nil
 	}
-	src := weburl.NewSource(client, userAgent, addr, cfg.headers, p.refresh(cfg.refresh))
+	src := weburl.NewSource(client, userAgent, addr, cfg.headers, p.Refresh(cfg.refresh))
 	c := d.newCallIn(lane, src, cfg, p)
 	c.versionID = addr.Version()
 	c.oneStream = addr.Processed()
