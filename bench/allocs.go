@@ -50,9 +50,11 @@ func countAllocations() func(*report) {
 
 // allocations are those that were recorded, by the places where they were made.
 func allocations() []runtime.MemProfileRecord {
-	for n, ok := runtime.MemProfile(nil, true); ; {
-		records := make([]runtime.MemProfileRecord, n+100)
-		if n, ok = runtime.MemProfile(records, true); ok {
+	n, _ := runtime.MemProfile(nil, true)
+	for {
+		records := make([]runtime.MemProfileRecord, n+100) // more may come meanwhile
+		var whole bool
+		if n, whole = runtime.MemProfile(records, true); whole {
 			return records[:n]
 		}
 	}
