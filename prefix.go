@@ -169,6 +169,7 @@ type prefixCall struct {
 	folder    *tree.Folder     // dir; nil until it is open
 	fs        fsys.FS          // within dir; nil until then
 	notices   localfile.Notices
+	trials    localfile.Trials
 	manifest  *manifest.Writer // nil: none is wanted
 	root      *fsys.Root       // dir; nil until it is open, and if it is missing for a dry run
 	smallCall
@@ -226,7 +227,7 @@ func (d *Downloader) newPrefixCall(ctx context.Context, name, prefix, dir string
 	cfg.objectResult = callers.OneByOne(caught, "the function of WithObjectResult", cfg.objectResult)
 	p := &prefixCall{
 		d: d, cfg: cfg, panics: caught, bucket: b, prefix: prefix, dir: dir, lane: d.newLane(cfg.concurrency, cfg.rateLimit),
-		watchdog: engine.NewWatchdog(cfg.stall), account: account{calls: map[*call]int64{}},
+		watchdog: engine.NewWatchdog(cfg.stall), trials: localfile.Trials{Dir: dir}, account: account{calls: map[*call]int64{}},
 	}
 	if cfg.mirror {
 		p.keep = tree.NewKeep()

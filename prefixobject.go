@@ -514,7 +514,7 @@ func (p *prefixCall) fileConfig(name string) (localfile.Config, error) {
 	return localfile.Config{
 		FS: p.fs, Log: p.cfg.log, Path: filepath.FromSlash(name), Folder: work,
 		Base:   filepath.Join(work, hex.EncodeToString(sum[:16])),
-		Sparse: p.cfg.sparse, KeepPartial: !p.cfg.checkpoint.none(), IsCheckpoint: isCheckpoint, Notices: &p.notices,
+		Sparse: p.cfg.sparse, KeepPartial: !p.cfg.checkpoint.none(), IsCheckpoint: isCheckpoint, Notices: &p.notices, Trials: &p.trials,
 		Left: left, AreLeft: known,
 		Backlog: &p.d.backlog,
 	}, nil
