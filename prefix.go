@@ -179,6 +179,8 @@ type prefixCall struct {
 	present int // files of keys that were there already; account.mu guards it
 
 	keep *tree.Keep // the names of the keys, if files without one are to be deleted; nil otherwise
+
+	fetchedAgain sync.Once // see sayFetchedAgain
 }
 
 // account is what a call for many objects has done so far.
