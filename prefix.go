@@ -169,6 +169,7 @@ type prefixCall struct {
 	folder    *tree.Folder     // dir; nil until it is open
 	fs        fsys.FS          // within dir; nil until then
 	notices   localfile.Notices
+	trials    localfile.Trials
 	manifest  *manifest.Writer // nil: none is wanted
 	root      *fsys.Root       // dir; nil until it is open, and if it is missing for a dry run
 	smallCall
@@ -178,6 +179,8 @@ type prefixCall struct {
 	present int // files of keys that were there already; account.mu guards it
 
 	keep *tree.Keep // the names of the keys, if files without one are to be deleted; nil otherwise
+
+	fetchedAgain sync.Once // see sayFetchedAgain
 }
 
 // account is what a call for many objects has done so far.
@@ -226,7 +229,7 @@ func (d *Downloader) newPrefixCall(ctx context.Context, name, prefix, dir string
 	cfg.objectResult = callers.OneByOne(caught, "the function of WithObjectResult", cfg.objectResult)
 	p := &prefixCall{
 		d: d, cfg: cfg, panics: caught, bucket: b, prefix: prefix, dir: dir, lane: d.newLane(cfg.concurrency, cfg.rateLimit),
-		watchdog: engine.NewWatchdog(cfg.stall), account: account{calls: map[*call]int64{}},
+		watchdog: engine.NewWatchdog(cfg.stall), trials: localfile.Trials{Dir: dir}, account: account{calls: map[*call]int64{}},
 	}
 	if cfg.mirror {
 		p.keep = tree.NewKeep()
