@@ -138,6 +138,7 @@ func TestDownloadAllIsChecked(t *testing.T) {
 		"twin":                {ossdl.Item{Source: "oss://bkt/l", Path: dir + "/./file"}, "an earlier item", nil},
 		"twin of a URL":       {ossdl.Item{Source: s.URL("bkt", "k") + "?token=SECRET", Path: path}, s.URL("bkt", "k"), nil},
 		"below":               {ossdl.Item{Source: "oss://bkt/l", Path: path + "/x"}, "would lie below", nil},
+		"working folder":      {ossdl.Item{Source: "oss://bkt/l", Path: path + ".cp/checkpoint.json"}, "download works in", nil},
 		"header of two hosts": {at("http://other.test/k"), "WithHeader", []ossdl.Option{ossdl.WithHeader("Private-Token", "SECRET")}},
 		"processed":           {at(s.URL("bkt", "k") + "?x-oss-process=image/info"), "WithIfChanged", []ossdl.Option{ossdl.WithIfChanged()}},
 	} {
