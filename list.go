@@ -74,8 +74,9 @@ func (e *ItemError) Unwrap() error { return e.Err }
 //
 // The whole list is read and checked before the first request: it is kept in memory, some hundred bytes and the texts for each
 // item. An item with a malformed source, digest or path is an [*ItemError], and nothing is downloaded then. So is one whose file
-// is that of an earlier item, also by a link, or if names are case-insensitive there; and one whose file would have to be a folder for
-// that of another. If the list yields an error, nothing is downloaded, and the call returns that error.
+// is that of an earlier item, also by a link, or if names are case-insensitive there; one whose file would have to be a folder for
+// that of another; and one whose file would lie in the folder that another download works in, Path + ".cp". If the list yields an
+// error, nothing is downloaded, and the call returns that error.
 //
 // # Results
 //

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"slices"
@@ -138,6 +139,7 @@ func TestDownloadAllIsChecked(t *testing.T) {
 		"twin":                {ossdl.Item{Source: "oss://bkt/l", Path: dir + "/./file"}, "an earlier item", nil},
 		"twin of a URL":       {ossdl.Item{Source: s.URL("bkt", "k") + "?token=SECRET", Path: path}, s.URL("bkt", "k"), nil},
 		"below":               {ossdl.Item{Source: "oss://bkt/l", Path: path + "/x"}, "would lie below", nil},
+		"working folder":      {ossdl.Item{Source: "oss://bkt/l", Path: path + ".cp/checkpoint.json"}, "download works in", nil},
 		"header of two hosts": {at("http://other.test/k"), "WithHeader", []ossdl.Option{ossdl.WithHeader("Private-Token", "SECRET")}},
 		"processed":           {at(s.URL("bkt", "k") + "?x-oss-process=image/info"), "WithIfChanged", []ossdl.Option{ossdl.WithIfChanged()}},
 	} {
@@ -193,6 +195,29 @@ func TestDownloadAllIsChecked(t *testing.T) {
 		t.Errorf("%d requests", n)
 	}
 	harness.CheckTree(t, dir, nil)
+}
+
+// TestDownloadAllSizeWithoutLength checks that Size is compared even if no answer says the length.
+func TestDownloadAllSizeWithoutLength(t *testing.T) {
+	web := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		if f, ok := w.(http.Flusher); ok {
+			f.Flush()
+		}
+		if _, err := w.Write(make([]byte, 1000)); err != nil {
+			t.Error(err)
+		}
+	}))
+	defer web.Close()
+	dir := t.TempDir()
+	d := harness.NewURLDownloader(t)
+	res, err := d.DownloadAll(t.Context(), harness.Items(
+		ossdl.Item{Source: web.URL + "/a", Path: filepath.Join(dir, "right"), Size: 1000},
+		ossdl.Item{Source: web.URL + "/a", Path: filepath.Join(dir, "wrong"), Size: 999},
+	))
+	harness.CheckCounts(t, res, err, 1, 0, 1)
+	if !errors.Is(err, ossdl.ErrObjectChanged) || !strings.Contains(err.Error(), "size 1000, wanted 999") || harness.Exists(filepath.Join(dir, "wrong")) {
+		t.Error(err)
+	}
 }
 
 // TestDownloadAllEmpty checks that a list without items is done.

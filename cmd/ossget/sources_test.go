@@ -201,6 +201,7 @@ func TestSourcesRefused(t *testing.T) {
 		"version of a URL":       {"https://h/k version=1\n", "", []string{"-i", list, folder}, []string{list + ", line 1:", "oss://"}},
 		"..":                     {"oss://bucket/a\noss://bucket/a ../b\n", "", []string{"-i", list, folder}, []string{list + ", line 2:", `".."`, "below the folder"}},
 		".. of a key":            {"oss://bucket/x/..\n", "", []string{"-i", list, folder}, []string{list + ", line 1:", "no file name"}},
+		". of a key":             {"oss://bucket/x/.\n", "", []string{"-i", list, folder}, []string{list + ", line 1:", "no file name"}},
 		".. of a URL":            {"https://h/a%2f%2e%2e\n", "", []string{"-i", list, folder}, []string{list + ", line 1:", "no file name"}},
 		"absolute":               {"oss://bucket/a /etc/passwd\n", "", []string{"-i", list, folder}, []string{list + ", line 1:", "absolute"}},
 		"drive":                  {`oss://bucket/a C:\a` + "\n", "", []string{"-i", list, folder}, []string{list + ", line 1:", "a drive"}},

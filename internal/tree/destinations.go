@@ -18,6 +18,7 @@ type Destinations struct {
 	byPath  map[string]int      // folders that exist, by path without links: their numbers
 	folders []destinationFolder // by number
 	taken   map[destination]bool
+	owners  map[destination]bool // the files whose working folders would have one of the files in them
 }
 
 // destinationFolder is a folder that exists.
@@ -35,18 +36,28 @@ type destination struct {
 // NewDestinations returns the Destinations for files on f. foldsCase says whether a folder is taken to be case-insensitive if
 // nothing in it shows that.
 func NewDestinations(f fsys.FS, foldsCase bool) *Destinations {
-	return &Destinations{fs: f, folds: foldsCase, byPath: map[string]int{}, taken: map[destination]bool{}}
+	return &Destinations{fs: f, folds: foldsCase, byPath: map[string]int{}, taken: map[destination]bool{}, owners: map[destination]bool{}}
 }
 
 // The errors of Add.
 var (
 	errTwin  = errors.New("an earlier item has the same file; each needs one of its own")
 	errBelow = errors.New("it would lie below the file of an earlier item, or that below this one")
+	errInner = errors.New("it would lie in the folder that another item's download works in, or that in the folder of this one")
 )
 
-// Add remembers the file that a path names. It returns an error if that is the file of an earlier path, or if one of the two would
-// have to be a folder for the other. It makes and changes nothing.
+// workSuffix is what the folder that a download works in is named behind its file. It may also have another name, which begins
+// with otherWork.
+const (
+	workSuffix = ".cp"
+	otherWork  = ".ossdl-"
+)
+
+// Add remembers the file that a path names. It returns an error if that is the file of an earlier path, if one of the two would
+// have to be a folder for the other, or if one lies in the folder that the download of the other works in. It makes and changes
+// nothing.
 func (d *Destinations) Add(path string) error {
+	path = d.real(path)
 	at := d.find(path)
 	isFile, seen := d.taken[at]
 	switch {
@@ -54,6 +65,11 @@ func (d *Destinations) Add(path string) error {
 		return errTwin
 	case seen:
 		return errBelow
+	case d.owners[at]:
+		return errInner
+	}
+	if err := d.checkFolder(filepath.Dir(path)); err != nil {
+		return err
 	}
 	for dir := filepath.Dir(at.name); dir != filepath.Dir(dir); dir = filepath.Dir(dir) {
 		above := destination{at.folder, dir}
@@ -66,13 +82,33 @@ func (d *Destinations) Add(path string) error {
 	return nil
 }
 
-// find returns the destination that a path names.
-func (d *Destinations) find(path string) destination {
-	if real, err := d.fs.Resolve(path); err == nil {
-		path = real
-	} else if abs, err := filepath.Abs(path); err == nil {
-		path = abs
+// checkFolder returns an error if a download works in the folder of a file. It remembers the file whose download would do that.
+func (d *Destinations) checkFolder(dir string) error {
+	base := filepath.Base(dir)
+	at := len(base) - len(workSuffix)
+	if at <= 0 || !strings.EqualFold(base[at:], workSuffix) {
+		return nil
 	}
+	owner := d.find(d.real(dir[:len(dir)-len(workSuffix)]))
+	if d.taken[owner] || strings.HasPrefix(strings.ToLower(base), otherWork) {
+		return errInner
+	}
+	d.owners[owner] = true
+	return nil
+}
+
+// real returns a path without links, as far as it exists.
+func (d *Destinations) real(path string) string {
+	if real, err := d.fs.Resolve(path); err == nil {
+		return real
+	} else if abs, err := filepath.Abs(path); err == nil {
+		return abs
+	}
+	return path
+}
+
+// find returns the destination that a path without links names.
+func (d *Destinations) find(path string) destination {
 	dir, name := filepath.Dir(path), filepath.Base(path)
 	for {
 		if n, found := d.number(dir); found {

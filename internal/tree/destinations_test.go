@@ -16,12 +16,12 @@ func TestDestinations(t *testing.T) {
 		t.Skip("links need a privilege")
 	}
 	top := t.TempDir()
-	for _, dir := range []string{"a", "b"} {
+	for _, dir := range []string{"a", "b", "a/old.cp"} {
 		if err := os.Mkdir(filepath.Join(top, dir), 0o700); err != nil {
 			t.Fatal(err)
 		}
 	}
-	for link, target := range map[string]string{"link": "a", "a/file": "../b/target", "dangling": "none"} {
+	for link, target := range map[string]string{"link": "a", "a/file": "../b/target", "dangling": "none", "work": "a/old.cp"} {
 		if err := os.Symlink(filepath.FromSlash(target), filepath.Join(top, filepath.FromSlash(link))); err != nil {
 			t.Fatal(err)
 		}
@@ -50,6 +50,18 @@ func TestDestinations(t *testing.T) {
 		{true, "b/New/x", "b/nEW/X", errTwin},
 		{true, "b/New", "b/nEW/X", errBelow},
 		{false, "dangling/x", "dangling/x", errTwin},
+		{false, "a/x", "a/x.cp/data", errInner},
+		{false, "a/x.cp/data", "a/x", errInner},
+		{false, "a/new/x", "link/new/x.cp/lock", errInner},
+		{false, "a/old", "a/old.cp/data", errInner},
+		{false, "a/old.cp/data", "link/old", errInner},
+		{false, "a/old", "work/data", errInner},
+		{false, "a/file", "b/target.cp/data", errInner},
+		{true, "b/x", "b/X.CP/data", errInner},
+		{false, "a/x", "a/.ossdl-0123456789abcdef.cp/data", errInner},
+		{false, "a/x", "a/y.cp/data", nil},
+		{false, "a/x", "a/x.cp", nil},
+		{false, "a/x", "a/.cp/data", nil},
 	} {
 		d := NewDestinations(fsys.OS(), test.folds)
 		if err := d.Add(filepath.Join(top, "a") + "/../" + test.first); err != nil {

@@ -137,13 +137,13 @@ func parseObject(line string) (e Entry, err error) {
 		if err := d.Decode(&raw); err != nil {
 			return malformed()
 		}
+		if !slices.Contains(names, key) {
+			return e, unknown(key)
+		}
 		if given[key] {
 			return e, fmt.Errorf("%s is given twice", key)
 		}
 		given[key] = true
-		if !slices.Contains(names, key) {
-			return e, unknown(key)
-		}
 		value, err := valueOf(key, raw)
 		if err == nil {
 			err = e.set(key, value)
@@ -213,7 +213,14 @@ func (e *Entry) set(name, value string) (err error) {
 // names are those of the fields.
 var names = []string{"source", "dest", "sha256", "crc64", "size", "version"}
 
-func unknown(name string) error { return fmt.Errorf("%q is none of the names; %s", name, entryForm) }
+// unknown is the error of a name that is none of names. It is quoted only if it cannot be a part of a URL with a secret.
+func unknown(name string) error {
+	const longest = 30
+	if !isWord(name) || len(name) > longest {
+		return errors.New("a name is unknown; " + entryForm)
+	}
+	return fmt.Errorf("%q is none of the names; %s", name, entryForm)
+}
 
 func parseSHA256(s string) ([]byte, error) {
 	const size = 32
@@ -249,6 +256,9 @@ func CheckName(name string) error {
 		if element == ".." {
 			return errors.New(`it has ".."; ` + form)
 		}
+	}
+	if path.Clean(name) == "." && !strings.HasSuffix(name, "/") {
+		return errors.New("it is the folder itself; " + form)
 	}
 	if !filepath.IsLocal(filepath.FromSlash(name)) {
 		return errors.New("it is no name on this system; " + form)

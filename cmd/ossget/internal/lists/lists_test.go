@@ -77,6 +77,9 @@ func TestReadSourcesMalformed(t *testing.T) {
 		"oss://b/k a/../../b":                     `".."`,
 		`oss://b/k a\..\..\b`:                     `".."`,
 		"oss://b/k ..":                            `".."`,
+		"oss://b/k .":                             "the folder itself",
+		"oss://b/k a/..":                          `".."`,
+		"oss://b/k ./.":                           "the folder itself",
 		"oss://b/k /etc/passwd":                   "absolute",
 		`oss://b/k \\server\share`:                "absolute",
 		`oss://b/k C:\a`:                          "a drive",
@@ -113,7 +116,8 @@ func TestReadSourcesMalformed(t *testing.T) {
 
 // TestMalformedLineIsNotQuoted checks that an error shows nothing of a URL.
 func TestMalformedLineIsNotQuoted(t *testing.T) {
-	for _, line := range []string{"https://h/p?Signature=SECRET a b", "https://h/p?Signature=SECRET size=x", "oss://b/k https://h/p?Signature=SECRET", `{"source":"https://h/p?Signature=SECRET"`, `{"source":"https://h/p?Signature=SECRET","size":"x"}`} {
+	for _, line := range []string{"https://h/p?Signature=SECRET a b", "https://h/p?Signature=SECRET size=x", "oss://b/k https://h/p?Signature=SECRET", `{"source":"https://h/p?Signature=SECRET"`, `{"source":"https://h/p?Signature=SECRET","size":"x"}`,
+		`{"https://h/p?Signature=SECRET":""}`, "oss://b/k a " + strings.Repeat("SECRET", 10) + "=="} {
 		if _, err := ReadSources("list", []byte(line)); err == nil || strings.Contains(err.Error(), "SECRET") {
 			t.Errorf("%q: %v", line, err)
 		}
