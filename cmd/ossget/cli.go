@@ -52,6 +52,7 @@ type command struct {
 	verify                    bool          // compare and fetch nothing
 	snapshot                  bool          // accept what is appended to an object meanwhile
 	timeout                   time.Duration // of the whole command; 0: none
+	began                     time.Time
 	retry                     ossdl.RetryPolicy
 	restore                   ossdl.RestorePolicy
 	roots                     *x509.CertPool // what --ca adds to the system's; nil: nothing
@@ -78,6 +79,7 @@ func parse(ctx context.Context, args []string, getenv func(string) string) (comm
 		who:       identity{home: homeOf(getenv)},
 
 		headerText: getenv("OSSGET_HEADER"),
+		began:      time.Now(),
 
 		endpointBy: "OSS_ENDPOINT",
 		regionBy:   "OSS_REGION",
@@ -132,17 +134,19 @@ func (c *command) root() *cobra.Command {
 // check checks what was requested as a whole, and completes it.
 func (c *command) check(cmd *cobra.Command, operands []string) error {
 	flags := cmd.Flags()
+	ctx, cancel := c.within(cmd.Context())
+	defer cancel()
 	err := c.combinations(flags)
 	if err == nil && c.urlFile != "" {
-		operands, err = c.fromFile(cmd.Context(), operands)
+		operands, err = c.fromFile(ctx, operands)
 	}
 	if err == nil {
-		err = c.readChecksums(cmd.Context())
+		err = c.readChecksums(ctx)
 	}
 	switch {
 	case err != nil:
 	case c.hasSeveral(operands):
-		err = c.readSources(cmd.Context(), operands)
+		err = c.readSources(ctx, operands)
 	default:
 		err = meant(cmd, operands, c.operands(operands))
 	}
@@ -150,7 +154,7 @@ func (c *command) check(cmd *cobra.Command, operands []string) error {
 		err = c.checkSingle()
 	}
 	if err == nil {
-		err = c.addHeaders(cmd.Context())
+		err = c.addHeaders(ctx)
 	}
 	if err == nil {
 		err = c.applicable(flags)

@@ -153,9 +153,12 @@ func (e *events) object(r ossdl.ObjectResult) {
 
 // only prints what became of the only object.
 func (e *events) only(o outcome) {
-	if o.err != nil {
+	switch {
+	case o.err != nil:
 		e.print(eventFailed, o.report())
-	} else {
+	case o.result != nil && o.result.Skipped:
+		e.print(eventSkipped, o.report())
+	default:
 		e.print(eventFile, o.report())
 	}
 }

@@ -49,8 +49,10 @@ func (c *command) statCommand() manual {
 		Use:   "stat [flags] SOURCE [DEST]",
 		Short: "describe an object, and what a download of it would find",
 		RunE: func(cmd *cobra.Command, operands []string) (err error) {
+			ctx, cancel := c.within(cmd.Context())
+			defer cancel()
 			if c.urlFile != "" {
-				if operands, err = c.fromFile(cmd.Context(), operands); err != nil {
+				if operands, err = c.fromFile(ctx, operands); err != nil {
 					return err
 				}
 			}
@@ -61,7 +63,7 @@ func (c *command) statCommand() manual {
 				return errors.New("DEST -: standard output is for what stat prints")
 			}
 			c.task = taskStat
-			if err := c.addHeaders(cmd.Context()); err != nil {
+			if err := c.addHeaders(ctx); err != nil {
 				return err
 			}
 			return c.checkLook(cmd)

@@ -83,8 +83,11 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdout,
 		reports = stderr // standard output is for the object alone
 	}
 	var o outcome
+	var late timeoutError
 	switch {
-	case errors.Is(err, context.Canceled): // while it waited for standard input
+	case errors.As(err, &late): // while it waited for standard input
+		o = outcome{err: err}
+	case errors.Is(err, context.Canceled): // the same
 		o = outcome{err: err, interrupted: true, signal: signalOf(ctx)}
 	case err != nil:
 		o = outcome{err: usageError{err}}
@@ -149,7 +152,7 @@ func (c command) download(ctx context.Context, stdout, stderr, reports io.Writer
 	if c.events {
 		told = newEvents(c, reports, stop)
 	}
-	opts, end := c.reporting(b, told, stdout, stop)
+	opts, end := c.reporting(b, told, stdout, stop, &o.final)
 	o.noFolder = c.missingFolder()
 	if c.task != taskSources {
 		told.start(c)
@@ -195,8 +198,8 @@ func (c command) download(ctx context.Context, stdout, stderr, reports io.Writer
 }
 
 // reporting returns the options of the call, among them those that report what happens, and what turns the error of the call into
-// the one to report. The call ends if nobody reads what a dry run or the events say.
-func (c command) reporting(b *bar.Bar, told *events, stdout io.Writer, stop context.CancelCauseFunc) (opts []ossdl.Option, end func(error) error) {
+// the one to report. The call ends if nobody reads what a dry run or the events say. The objects whose failures are final are counted.
+func (c command) reporting(b *bar.Bar, told *events, stdout io.Writer, stop context.CancelCauseFunc, final *int) (opts []ossdl.Option, end func(error) error) {
 	opts = append(c.call, ossdl.WithProgress(func(p ossdl.Progress) {
 		for i := range p.Objects {
 			p.Objects[i].Key = strings.TrimPrefix(p.Objects[i].Key, c.source.key) // all of them have it, and so does the title
@@ -210,18 +213,25 @@ func (c command) reporting(b *bar.Bar, told *events, stdout io.Writer, stop cont
 	if c.dryRun {
 		opts = append(opts, ossdl.WithDryRun())
 	}
+	object := func(ossdl.ObjectResult) {}
+	end = func(err error) error { return err }
 	switch {
 	case told != nil:
 		opts = append(opts, ossdl.WithLogger(slog.New(noticer{events: told})))
-		if c.task.many() {
-			opts = append(opts, ossdl.WithObjectResult(told.object))
-		}
-		return opts, told.end
+		object, end = told.object, told.end
 	case c.dryRun:
 		p := newPlan(stdout, c.json, stop)
-		return append(opts, ossdl.WithObjectResult(p.add)), p.end
+		object, end = p.add, p.end
 	}
-	return opts, func(err error) error { return err }
+	if c.task.many() {
+		opts = append(opts, ossdl.WithObjectResult(func(r ossdl.ObjectResult) {
+			if r.Err != nil && isFinal(r.Err) {
+				*final++
+			}
+			object(r)
+		}))
+	}
+	return opts, end
 }
 
 // newOutcome returns the outcome of a command that has not done anything yet.
@@ -234,7 +244,7 @@ func (c command) within(ctx context.Context) (context.Context, context.CancelFun
 	if c.timeout == 0 {
 		return ctx, func() {}
 	}
-	return context.WithTimeoutCause(ctx, c.timeout, timeoutError{c.timeout})
+	return context.WithDeadlineCause(ctx, c.began.Add(c.timeout), timeoutError{c.timeout})
 }
 
 // without is the outcome if there is no Downloader because of err.

@@ -49,6 +49,7 @@ type outcome struct {
 	noFolder    string              // the folder of path, if that is missing and could have been made
 	result      *ossdl.Result       // nil if no request was made
 	prefix      *ossdl.PrefixResult // the same, for a prefix
+	final       int                 // objects that failed and would fail again
 	dryRun      bool
 	compared    *ossdl.VerifyResult // nil unless a folder was compared
 	listed      listing             // by ls

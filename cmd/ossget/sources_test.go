@@ -153,6 +153,7 @@ func TestSourcesOfAList(t *testing.T) {
 	}{
 		"wrong digest": {"oss://bucket/a wrong sha256=" + sumOf(t, b), exitHopeless, codeChecksumMismatch, false},
 		"wrong CRC-64": {"oss://bucket/a wrong crc64=1", exitHopeless, codeChecksumMismatch, false},
+		"not empty":    {"oss://bucket/a wrong size=0", exitHopeless, codeChecksumMismatch, false},
 		"none":         {"oss://bucket/none wrong", exitHopeless, codeNotFound, false},
 		"may go away":  {"oss://bucket/unavailable wrong", exitFailed, "HTTP503", true},
 	} {
@@ -173,6 +174,25 @@ func TestSourcesOfAList(t *testing.T) {
 			}
 			tree{"a": a}.isIn(t, dir)
 		})
+	}
+}
+
+// TestSourcesWithManyFailures checks the exit code if more sources fail than the result has.
+func TestSourcesWithManyFailures(t *testing.T) {
+	s := newServer(t)
+	var list strings.Builder
+	for i := range 1001 {
+		fmt.Fprintf(&list, "oss://bucket/k%d\n", i)
+	}
+	path := writeText(t, filepath.Join(t.TempDir(), "list"), list.String())
+	if r := runHere(t.Context(), envOf(s), "-json", "-i", path, t.TempDir()); r.exit != exitHopeless || prefixLine(t, r).Failed != 1001 || !strings.Contains(r.stderr, "would fail again") {
+		t.Errorf("all are missing: exit code %d, %.200s", r.exit, r.stdout)
+	}
+	list.WriteString("oss://bucket/unavailable\n")
+	writeText(t, path, list.String())
+	failKey(s, "unavailable")
+	if r := runHere(t.Context(), envOf(s), "-json", "-retries", "0", "-i", path, t.TempDir()); r.exit != exitFailed || prefixLine(t, r).Failed != 1002 {
+		t.Errorf("one may come: exit code %d, %.200s", r.exit, r.stdout)
 	}
 }
 

@@ -5,6 +5,7 @@ package lists
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
@@ -12,6 +13,7 @@ import (
 	"io"
 	"path"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -24,9 +26,10 @@ type Entry struct {
 	Source  string
 	Dest    string // relative, slash-separated; "": not given. One that ends in a slash is a folder
 	SHA256  []byte // nil: not given
-	CRC64   uint64 // 0: not given
-	Size    int64  // bytes; 0: not given
+	CRC64   uint64 // 0: not given, or the file is empty; then it has a SHA256
+	Size    int64  // bytes; 0: the same
 	Version string // "": not given
+	empty   bool   // size or crc64 is 0, as of an empty file
 }
 
 // maxLine is the length of the longest line, in bytes. Signed URLs have some hundred.
@@ -196,10 +199,12 @@ func (e *Entry) set(name, value string) (err error) {
 		if e.CRC64, err = strconv.ParseUint(value, 10, 64); err != nil || value[0] == '+' {
 			err = errors.New("crc64: expected a decimal number below 2^64")
 		}
+		e.empty = e.empty || e.CRC64 == 0
 	case "size":
 		if e.Size, err = strconv.ParseInt(value, 10, 64); err != nil || e.Size < 0 || value[0] == '+' {
 			err = errors.New("size: expected a number of bytes")
 		}
+		e.empty = e.empty || e.Size == 0
 	case "version":
 		if e.Version = value; value == "" {
 			err = errors.New("version: it is empty; omit it for the current one")
@@ -231,10 +236,20 @@ func parseSHA256(s string) ([]byte, error) {
 	return sum, nil
 }
 
-// check returns an error if a field is missing.
+// check returns an error if a field is missing, or if what is said of the file contradicts itself. An empty file has the digest of
+// one: a size and a CRC-64 of 0 would mean that they are not known.
 func (e *Entry) check() error {
-	if e.Source == "" {
+	none := sha256.Sum256(nil)
+	switch {
+	case e.Source == "":
 		return errors.New("the source is missing; " + entryForm)
+	case !e.empty:
+	case e.Size != 0 || e.CRC64 != 0:
+		return errors.New("size and crc64 contradict each other: 0 is that of an empty file")
+	case e.SHA256 != nil && !bytes.Equal(e.SHA256, none[:]):
+		return errors.New("sha256 is not that of an empty file, and size or crc64 is")
+	default:
+		e.SHA256 = none[:]
 	}
 	return nil
 }
@@ -260,10 +275,24 @@ func CheckName(name string) error {
 	if path.Clean(name) == "." && !strings.HasSuffix(name, "/") {
 		return errors.New("it is the folder itself; " + form)
 	}
+	if runtime.GOOS == "windows" && windowsShortens(name) {
+		return errors.New("Windows drops a dot or space at the end of a name; " + form)
+	}
 	if !filepath.IsLocal(filepath.FromSlash(name)) {
 		return errors.New("it is no name on this system; " + form)
 	}
 	return nil
+}
+
+// windowsShortens reports whether an element of a name ends in a dot or space. Windows drops these: the file would be that of another
+// name, and an element that is dots and spaces could lead out of the folder.
+func windowsShortens(name string) bool {
+	for element := range strings.FieldsFuncSeq(name, func(r rune) bool { return r == '/' || r == '\\' }) {
+		if element != "." && (strings.HasSuffix(element, ".") || strings.HasSuffix(element, " ")) {
+			return true
+		}
+	}
+	return false
 }
 
 // Checksums are the SHA-256 digests of a checksum file, by name.

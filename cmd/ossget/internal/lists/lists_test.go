@@ -53,6 +53,20 @@ func TestReadSources(t *testing.T) {
 	}
 }
 
+// TestReadSourcesEmptyFile checks that a size or CRC-64 of 0 demands an empty file, and is not taken for one that is not known.
+func TestReadSourcesEmptyFile(t *testing.T) {
+	const none = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+	for _, line := range []string{
+		"oss://b/k size=0", "oss://b/k crc64=0", "oss://b/k size=00 crc64=0", "oss://b/k size=0 sha256=" + none, "oss://b/k sha256=" + none + " size=0",
+		`{"source":"oss://b/k","size":0}`, `{"source":"oss://b/k","crc64":"0"}`,
+	} {
+		entries, err := ReadSources("list", []byte(line))
+		if err != nil || len(entries) != 1 || !bytes.Equal(entries[0].SHA256, sum(none)) {
+			t.Errorf("%s: %+v, %v", line, entries, err)
+		}
+	}
+}
+
 // TestReadSourcesMalformed checks that a malformed line is an error with its number, and with what is allowed.
 func TestReadSourcesMalformed(t *testing.T) {
 	for line, says := range map[string]string{
@@ -72,6 +86,10 @@ func TestReadSourcesMalformed(t *testing.T) {
 		"oss://b/k crc64=18446744073709551616":    "decimal number",
 		"oss://b/k size=-1":                       "number of bytes",
 		"oss://b/k size=1KiB":                     "number of bytes",
+		"oss://b/k size=0 sha256=" + hexA:         "not that of an empty file",
+		"oss://b/k sha256=" + hexA + " crc64=0":   "not that of an empty file",
+		"oss://b/k size=0 crc64=1":                "contradict each other",
+		"oss://b/k size=1 crc64=0":                "contradict each other",
 		"oss://b/k version=":                      "version: it is empty",
 		"oss://b/k ../a":                          `".."`,
 		"oss://b/k a/../../b":                     `".."`,
@@ -110,6 +128,18 @@ func TestReadSourcesMalformed(t *testing.T) {
 		got, err := ReadSources("list", []byte("oss://b/a\n\n"+line+"\noss://b/z\n"))
 		if err == nil || got != nil || !strings.HasPrefix(err.Error(), "list, line 3: ") || !strings.Contains(err.Error(), says) {
 			t.Errorf("%.80q: %v, %v; want an error that says %s", line, got, err, says)
+		}
+	}
+}
+
+// TestWindowsShortens checks which names are those of other files on Windows.
+func TestWindowsShortens(t *testing.T) {
+	for name, want := range map[string]bool{
+		"a": false, "a.b": false, "./a": false, "a/./b": false, ".a": false, "a b": false, "a/": false,
+		"a.": true, "a ": true, "a./b": true, `a \b`: true, "...": true, "a/.. /b": true, "a./": true,
+	} {
+		if got := windowsShortens(name); got != want {
+			t.Errorf("%q: %t", name, got)
 		}
 	}
 }
