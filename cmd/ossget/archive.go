@@ -14,7 +14,7 @@ import (
 // archiveGroup has the flags for objects that cannot be read as they are.
 func (c *command) archiveGroup() group {
 	g := newGroup("Archived and encrypted objects")
-	define(g, "restore", "DAYS", fmt.Sprintf("restore archived objects, which costs money, wait until they can be read, and download them. They can be read for so many days: 1 to 7 for class Archive, else 1 to %d. Otherwise exit code 3", ossdl.MaxRestoreDays), parseDays, func(days int) error {
+	define(g, "restore", "DAYS", fmt.Sprintf("restore archived objects, which costs money, wait until they can be read, and download them. They can be read for so many days: 1 to 7 for class Archive, else 1 to %d. Without it an archived object is exit code 3", ossdl.MaxRestoreDays), parseDays, func(days int) error {
 		c.restore.Days = days
 		return nil
 	})

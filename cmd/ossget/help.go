@@ -96,7 +96,7 @@ const credentialsHelp = `  WHICH is one of
   of the variables and of the configuration file (OSS_SESSION_TOKEN, stsToken) are not:
   when they expire the command fails. Run it again with new keys to resume.
   Proxies come from HTTP_PROXY, HTTPS_PROXY and NO_PROXY, also for oidc. The address of
-  ecs is never asked through a proxy.
+  ecs is never reached through a proxy.
 `
 
 const verifyHelp = `  A line for each difference on standard output says missing, differing or extra, and the
