@@ -3,12 +3,10 @@ package ossdl
 import (
 	"context"
 	"fmt"
-	"io"
 	"strings"
 	"unicode/utf8"
 
 	"github.com/ossdl/ossdl/internal/bucket"
-	"github.com/ossdl/ossdl/internal/engine"
 	"github.com/ossdl/ossdl/internal/plan"
 )
 
@@ -75,14 +73,9 @@ func (p *prefixCall) plan(ctx context.Context, n int) ([]KeyRange, error) {
 // keysAfter returns a page of keys. It is called concurrently.
 func (p *prefixCall) keysAfter(ctx context.Context, after string) (keys []string, more bool, err error) {
 	for at := bucket.After(after); ; {
-		var page []bucket.Entry
-		var next bucket.Cursor
-		err := p.ask(ctx, "listing", func(ctx context.Context, m *engine.Meter) (err error) {
-			page, next, err = p.bucket.List(ctx, p.prefix, at, func(r io.Reader) io.Reader { return m.Reader(ctx, p.lane, r) })
-			return err
-		})
+		page, next, err := p.page(ctx, at)
 		if err != nil {
-			return nil, false, fmt.Errorf("listing: %w", err)
+			return nil, false, err
 		}
 		for i := range page {
 			switch key := page[i].Key; {

@@ -404,17 +404,24 @@ func (p *prefixCall) listed(ctx context.Context) iter.Seq2[[]entry, error] {
 	}
 }
 
+// page asks for a page of the listing. It may be called concurrently.
+func (p *prefixCall) page(ctx context.Context, at bucket.Cursor) (page []bucket.Entry, next bucket.Cursor, err error) {
+	err = p.ask(ctx, "listing", func(ctx context.Context, m *engine.Meter) (err error) {
+		page, next, err = p.bucket.List(ctx, p.prefix, at, func(r io.Reader) io.Reader { return m.Reader(ctx, p.lane, r) })
+		return err
+	})
+	if err != nil {
+		return nil, next, fmt.Errorf("listing: %w", err)
+	}
+	return page, next, nil
+}
+
 // list reads the pages of the listing, one after the other.
 func (p *prefixCall) list(ctx context.Context, pages chan<- []bucket.Entry) error {
 	for at := bucket.After(p.cfg.after).AsOf(p.cfg.object.asOf); ; {
-		var page []bucket.Entry
-		var next bucket.Cursor
-		err := p.ask(ctx, "listing", func(ctx context.Context, m *engine.Meter) (err error) {
-			page, next, err = p.bucket.List(ctx, p.prefix, at, func(r io.Reader) io.Reader { return m.Reader(ctx, p.lane, r) })
-			return err
-		})
+		page, next, err := p.page(ctx, at)
 		if err != nil {
-			return fmt.Errorf("listing: %w", err)
+			return err
 		}
 		select {
 		case pages <- p.withinRange(page):

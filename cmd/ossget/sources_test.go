@@ -4,20 +4,12 @@ import (
 	"bufio"
 	"bytes"
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/sha256"
 	"crypto/tls"
-	"crypto/x509"
 	"encoding/json"
-	"encoding/pem"
 	"fmt"
 	"io"
-	"math/big"
 	"net"
-	"net/http"
-	"net/http/httptest"
 	"net/url"
 	"os"
 	"os/exec"
@@ -597,54 +589,6 @@ func TestNightlyMirror(t *testing.T) {
 	tree{"a": a, "c": b}.isIn(t, dir)
 }
 
-// interceptor is a proxy that reads what it forwards: to clients it is each host, with a certificate of its own authority. Behind it is
-// the server.
-type interceptor struct {
-	*httptest.Server
-	ca string // PEM file
-}
-
-func newInterceptor(t *testing.T, s *osstest.Server, host string) interceptor {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1), DNSNames: []string{host}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
-		IsCA: true, BasicConstraintsValid: true,
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	config := &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}}}
-	p := interceptor{ca: filepath.Join(t.TempDir(), "proxy.pem")}
-	writeText(t, p.ca, string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})))
-	p.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		there, err := net.Dial("tcp", s.Addr())
-		if r.Method != http.MethodConnect || r.Host != host+":443" || err != nil {
-			w.WriteHeader(http.StatusBadGateway)
-			return
-		}
-		defer there.Close()
-		here, _, err := http.NewResponseController(w).Hijack()
-		if err != nil {
-			return
-		}
-		defer here.Close()
-		fmt.Fprint(here, "HTTP/1.1 200 OK\r\n\r\n")
-		client := tls.Server(here, config)
-		go func() {
-			_, _ = io.Copy(there, client) // either side ends it
-			there.Close()
-		}()
-		_, _ = io.Copy(client, there)
-	}))
-	t.Cleanup(p.Close)
-	return p
-}
-
 // TestSignedURLBehindProxy checks a signed URL from a file, behind a proxy with an authority of its own: with it, without it, after the
 // URL has expired, and what is printed each time.
 func TestSignedURLBehindProxy(t *testing.T) {
@@ -652,7 +596,9 @@ func TestSignedURLBehindProxy(t *testing.T) {
 	s := newServer(t)
 	c := osstest.Random(1, 3*mib)
 	s.Put("bucket", "rel/app.tar.gz", c)
-	proxy := newInterceptor(t, s, host)
+	config, ca := authority(t, host)
+	// It reads what it forwards: to clients it is the host.
+	proxy := tunnel(t, host, s.Addr(), func(here net.Conn) io.ReadWriter { return tls.Server(here, config) })
 	dir, files := t.TempDir(), t.TempDir()
 	download := func(urlFile string, args ...string) ran {
 		t.Helper()
@@ -686,7 +632,7 @@ func TestSignedURLBehindProxy(t *testing.T) {
 		t.Errorf("%d requests through a proxy that is not trusted", n)
 	}
 
-	r = download(file, "--ca", proxy.ca)
+	r = download(file, "--ca", ca)
 	events := readEvents(t, r.stdout)
 	if got := names(events); r.exit != exitDone || !slices.Equal(got, []string{eventStart, eventFile, eventDone}) {
 		t.Fatalf("%v, %+v", got, r)
@@ -704,7 +650,7 @@ func TestSignedURLBehindProxy(t *testing.T) {
 	tree{"app.tar.gz": c}.isIn(t, dir)
 
 	file, query = sign("expired", true)
-	r = download(file, "--ca", proxy.ca)
+	r = download(file, "--ca", ca)
 	if done := last(t, readEvents(t, r.stdout), eventDone); r.exit != exitFailed || done["code"] != codeExpired || !strings.Contains(r.stderr, "a new URL") {
 		t.Errorf("expired: %+v", r)
 	}
