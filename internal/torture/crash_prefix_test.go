@@ -23,7 +23,6 @@ import (
 	"github.com/ossdl/ossdl/internal/fsys/memfs"
 	"github.com/ossdl/ossdl/internal/harness"
 	"github.com/ossdl/ossdl/internal/harness/checkpoints"
-	"github.com/ossdl/ossdl/internal/harness/leaks"
 	"github.com/ossdl/ossdl/internal/osstest"
 )
 
@@ -159,9 +158,7 @@ func (sh *crashShelf) run(t *testing.T, on fsys.FS) (res *ossdl.PrefixResult, se
 		}
 		log, sent = lines.String(), s.Sent.Load()
 		synctest.Wait()
-		if left := leaks.OthersInBubble(); left != "" {
-			t.Errorf("goroutines left running:\n%s", left)
-		}
+		noGoroutinesInBubble(t)
 		if n := files.n.Load(); n != 0 {
 			t.Errorf("%d files left open", n)
 		}
@@ -345,9 +342,9 @@ func (f fault) step() int {
 	case testing.Short():
 		return 9
 	case f.name == "EIO":
-		return 1
+		return 2
 	}
-	return 3
+	return 5
 }
 
 // TestMirrorEveryFileOperationFails fails operation i of a DownloadPrefix that deletes what no key has, for every i. Nothing is

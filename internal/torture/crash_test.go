@@ -16,13 +16,10 @@ import (
 
 // clones is how many power losses are tried at each moment.
 func clones() uint64 {
-	switch {
-	case harness.Long():
+	if harness.Long() {
 		return 16
-	case testing.Short():
-		return 1
 	}
-	return 2
+	return 1
 }
 
 // TestEveryInstantIsACrash stops a download dead at operation i, for every i, from every state that it can start from. What

@@ -434,7 +434,7 @@ func (sc wireScene) failEach(t *testing.T, server []osstest.Option, cause error,
 	dir := filepath.Dir(st.path)
 	left := folder(t, dir)
 	failed := 0
-	for i, missed := 0, 0; missed < missesInARow; i += sampled() {
+	for i, missed := 0, 0; missed < missesInARow; i += sampled(fault{}) {
 		refill(t, dir, left)
 		w := newWireFault(i, cause)
 		sc.fails(st, w, attempts)
