@@ -13,6 +13,7 @@ import (
 	"net/http/httputil"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"runtime"
 	"strings"
@@ -33,6 +34,13 @@ func TestMain(m *testing.M) {
 			prepare = func(t *http.Transport) { t.DisableKeepAlives = true } // the proxy is the metadata service
 		}
 		main()
+	}
+	// In the background of a script, and under nohup, some signals are ignored, and would be by each command that is started here. One
+	// that is caught is not.
+	for _, s := range []os.Signal{os.Interrupt, syscall.SIGTERM, syscall.SIGHUP} {
+		if signal.Ignored(s) {
+			signal.Notify(make(chan os.Signal, 1), s)
+		}
 	}
 	os.Exit(m.Run())
 }
