@@ -29,6 +29,13 @@ func (c *counters) Add(what string, n int64) {
 	c.n[what] += n
 }
 
+// Count is how many were counted so far.
+func (c *counters) Count(what string) int64 {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.n[what]
+}
+
 // String is a line for each count.
 func (c *counters) String() string {
 	c.mu.Lock()

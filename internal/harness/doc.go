@@ -1,4 +1,4 @@
-// Package harness holds what the tests of the library and the scenario tests in internal/torture share: servers, clients,
+// Package harness holds what the tests of the library and the scenario tests below internal/torture share: servers, clients,
 // disks and common assertions. It knows the library by its public interface and by testhook; of the rooms behind
 // them it uses fsys and crc64 alone.
 //

@@ -2,11 +2,13 @@ package harness
 
 import (
 	"bytes"
+	"errors"
 	"io"
 	"os"
 	"sync"
 	"testing"
 
+	"github.com/ossdl/ossdl/internal/fsys"
 	"github.com/ossdl/ossdl/internal/osstest"
 )
 
@@ -91,4 +93,17 @@ func Bytes(t testing.TB, c osstest.Content) []byte {
 		t.Fatal(err)
 	}
 	return b
+}
+
+// Spoil changes a byte of a file, durably.
+func Spoil(f fsys.FS, name string, off int64) error {
+	file, err := f.OpenFile(name, os.O_RDWR, 0)
+	if err != nil {
+		return err
+	}
+	var b [1]byte
+	_, err = file.ReadAt(b[:], off)
+	b[0] ^= 2
+	_, werr := file.WriteAt(b[:], off)
+	return errors.Join(err, werr, file.Sync(), file.Close())
 }

@@ -1,5 +1,6 @@
-// Package torture holds the scenario tests: what a download comes to if files, networks, servers, processes and callers do
-// not behave. They know the library by its public interface alone, and the disk by the documented formats of its files.
+// Package torture holds the scenario tests: what a download comes to if networks, servers and callers do not behave, and, in
+// the folder machine, if disks, file systems and processes do not. They know the library by its public interface alone, and
+// the disk by the documented formats of its files.
 //
 // # Invariants and the tests that own them
 //
@@ -33,6 +34,6 @@
 // each event of a connection. A harness.BubbleClient is for what takes time and nothing else. A harness.Outside is a real server
 // for a bubble.
 //
-// Tests that measure time are in this one package, so that they do not run at the same time as each other's.
+// The two packages run at the same time: no test measures time, and what one counts of its process is its own.
 // What the tests have tried is counted and appended to the file that OSSDL_COUNTS names. OSSDL_LONG asks for their long forms.
 package torture

@@ -326,7 +326,7 @@ func (st *serverStage) leavePartlyFalse(call wireCall) {
 	st.t.Helper()
 	st.leaveHalf(call)
 	st.claim(checkpoints.Span{End: wirePart}, checkpoints.Span{Off: wirePart, End: wireKept})
-	if err := spoil(fsys.OS(), st.path+harness.PartSuffix, wirePart); err != nil {
+	if err := harness.Spoil(fsys.OS(), st.path+harness.PartSuffix, wirePart); err != nil {
 		st.t.Fatal(err)
 	}
 }
@@ -375,7 +375,7 @@ func (st *serverStage) holds() []checkpoints.Span {
 	if cp.ETag != st.s.Stat("bkt", "key").ETag {
 		return nil
 	}
-	held, _ := holds(st.t, fsys.OS(), cp, st.path+harness.PartSuffix, st.path)
+	held, _ := checkpoints.Held(st.t, fsys.OS(), cp, st.path+harness.PartSuffix, st.path)
 	return held
 }
 
@@ -384,7 +384,7 @@ func (st *serverStage) holds() []checkpoints.Span {
 // twice; without, the error names cause, key and range, the path has what it had, and the next call fetches the rest.
 func TestEveryNetworkEventFails(t *testing.T) {
 	for scheme, server := range map[string][]osstest.Option{"http": nil, "https": {osstest.WithTLS()}} {
-		hits := newHits()
+		hits := &harness.Hits{}
 		t.Run(scheme, func(t *testing.T) {
 			for _, sc := range wireScenes() {
 				if testing.Short() && server != nil && !sc.most {
@@ -413,15 +413,15 @@ func TestEveryNetworkEventFails(t *testing.T) {
 		if scheme == "https" {
 			want = append(want, "handshake")
 		}
-		hits.check(t, want...)
+		hits.Check(t, want...)
 	}
 }
 
-func (sc wireScene) failEach(t *testing.T, server []osstest.Option, cause error, attempts int, hits *hits) {
+func (sc wireScene) failEach(t *testing.T, server []osstest.Option, cause error, attempts int, hits *harness.Hits) {
 	st := newServerStage(t, stageConfig{size: wireSize, server: server, sealed: sc.sealed, opts: []ossdl.Option{
 		ossdl.WithPartSize(wirePart), ossdl.WithConcurrency(2), ossdl.WithRetry(ossdl.RetryPolicy{Attempts: attempts, MinDelay: time.Millisecond, MaxDelay: time.Millisecond}),
 	}})
-	liesTold.Add(-1) // it tells none
+	harness.Tried.Add(liesTold, -1) // it tells none
 	st.httpRepeats = true
 	if n := sc.length; n > 0 {
 		st.opts = append(st.opts, ossdl.WithRange(sc.offset, n))
@@ -434,7 +434,11 @@ func (sc wireScene) failEach(t *testing.T, server []osstest.Option, cause error,
 	dir := filepath.Dir(st.path)
 	left := folder(t, dir)
 	failed := 0
-	for i, missed := 0, 0; missed < missesInARow; i += sampled(fault{}) {
+	step := 1
+	if testing.Short() { // which is meant for the race detector
+		step = 3
+	}
+	for i, missed := 0, 0; missed < harness.MissesInARow; i += step {
 		refill(t, dir, left)
 		w := newWireFault(i, cause)
 		sc.fails(st, w, attempts)
@@ -448,7 +452,7 @@ func (sc wireScene) failEach(t *testing.T, server []osstest.Option, cause error,
 		}
 		missed = 0
 		failed++
-		hits.add(what)
+		hits.Add(what)
 		harness.Tried.Add("network events failed", 1)
 	}
 	if failed == 0 {

@@ -675,7 +675,7 @@ func TestFallbackEveryNetworkEventFails(t *testing.T) {
 				}
 				left := folder(t, filepath.Dir(w.path))
 				failed := 0
-				for i, missed := 0, 0; missed < missesInARow; i++ {
+				for i, missed := 0, 0; missed < harness.MissesInARow; i++ {
 					refill(t, filepath.Dir(w.path), left)
 					wf := newWireFault(i, syscall.ECONNRESET)
 					wf.forever = forever

@@ -222,7 +222,7 @@ func TestNothingLeftOfAnyEntryPoint(t *testing.T) {
 						t.Errorf("%d requests or bodies are left open", n)
 					}
 				}
-				before := openFiles()
+				before := harness.OpenFiles()
 				ctx, cancel := context.WithCancel(t.Context())
 				defer cancel()
 				st.ctx = ctx
@@ -245,7 +245,7 @@ func TestNothingLeftOfAnyEntryPoint(t *testing.T) {
 				case !errors.Is(err, context.Canceled):
 					t.Errorf("%v", err)
 				}
-				backTo(t, math.MaxInt, before) // the goroutines were looked at
+				harness.BackTo(t, math.MaxInt, before) // the goroutines were looked at
 				st.ctx = t.Context()
 				if ends != "success" {
 					st.mustLeavePathAlone(false)

@@ -15,7 +15,6 @@ import (
 	"runtime/pprof"
 	"slices"
 	"strings"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -94,12 +93,13 @@ type stageConfig struct {
 	through entryPoint // Download where it is not given
 }
 
-var liesTold atomic.Int64
+// liesTold is the name of their count.
+const liesTold = "lies told"
 
 // countLies prints how many lies a test has told, once its parallel subtests have ended too.
 func countLies(t *testing.T) {
-	before := liesTold.Load()
-	t.Cleanup(func() { t.Logf("%d lies told", liesTold.Load()-before) })
+	before := harness.Tried.Count(liesTold)
+	t.Cleanup(func() { t.Logf("%d lies told", harness.Tried.Count(liesTold)-before) })
 }
 
 // quietHTTP keeps net/http from printing what comes behind the end of an answer.
@@ -110,7 +110,7 @@ func quietHTTP(t *testing.T) {
 
 func newServerStage(t *testing.T, c stageConfig) *serverStage {
 	t.Helper()
-	liesTold.Add(1)
+	harness.Tried.Add(liesTold, 1)
 	if c.size == 0 {
 		c.size = lieSize
 	}

@@ -293,7 +293,7 @@ func (s *expiringService) RoundTrip(r *http.Request) (*http.Response, error) {
 // no request is made meanwhile, and the new URL is asked for once.
 func TestURLRefreshStopsAllRequests(t *testing.T) {
 	const workers, part = 6, 4000
-	content := newCrashScene(t, "", 32*part, memfs.Config{}).content
+	content := harness.Bytes(t, osstest.Random(1, 32*part))
 	synctest.Test(t, func(t *testing.T) {
 		s := &expiringService{Service: harness.Service{Objects: map[string][]byte{"k": content}, Piece: part}}
 		d := harness.NewURLDownloader(t, ossdl.WithPartSize(part), ossdl.WithConcurrency(workers), ossdl.WithHTTPClient(&http.Client{Transport: s}))

@@ -1,8 +1,0 @@
-//go:build !linux
-
-package torture_test
-
-import "errors"
-
-// joinGroup moves this process to a control group. Only Linux has them.
-func joinGroup(string) error { return errors.ErrUnsupported }
