@@ -9,8 +9,10 @@ import (
 	"io/fs"
 	"log/slog"
 	"strings"
+	"sync/atomic"
 	"time"
 
+	"github.com/ossdl/ossdl/internal/crc64"
 	"github.com/ossdl/ossdl/internal/engine"
 	"github.com/ossdl/ossdl/internal/fsys"
 	"github.com/ossdl/ossdl/internal/localfile"
@@ -43,6 +45,8 @@ type checkpoint struct {
 	Encryption   string           `json:"encryption,omitempty"`   // a name for how the object was encrypted, if the data is decrypted
 	Path         string           `json:"path"`                   // of the destination, seen from the checkpoint's folder
 	Parts        []checkpointPart `json:"parts"`
+
+	sum uint64 // CRC-64 of the document that was read
 }
 
 // checkpointRange is the range that WithRange asked for.
@@ -118,12 +122,25 @@ func (c *checkpoint) length() (int64, error) {
 
 // complete reports whether the parts claim every byte.
 func (c *checkpoint) complete() bool {
-	n := int64(0)
+	length, err := c.length()
+	return err == nil && c.claimed() == length
+}
+
+// claimed returns how many bytes the parts claim.
+func (c *checkpoint) claimed() (n int64) {
 	for _, p := range c.Parts {
 		n += p.Done
 	}
-	length, err := c.length()
-	return err == nil && n == length
+	return n
+}
+
+// isOfSame reports whether two documents are of the same download, so that they differ in their parts at most.
+func (c *checkpoint) isOfSame(other *checkpoint) bool {
+	a, b := *c, *other
+	a.Parts, b.Parts = nil, nil
+	x, errA := json.Marshal(a)
+	y, errB := json.Marshal(b)
+	return errA == nil && errB == nil && bytes.Equal(x, y)
 }
 
 // facts returns what identifies the object.
@@ -196,7 +213,26 @@ func (c *call) loadCheckpoint(dst *localfile.Destination) (*checkpoint, error) {
 		c.cfg.log.Warn("ignoring checkpoint; starting over", "checkpoint", dst.CheckpointPath(), "reason", err)
 		return nil, nil
 	}
-	return c.adopt(dst, cp)
+	cp.sum = crc64.Update(0, data)
+	return c.adopt(dst, withRecent(dst, cp, data))
+}
+
+// withRecent returns the newest recent save that continues the checkpoint cp, of which data is the document, or else cp. A save
+// that claims no more than cp does not count.
+func withRecent(dst *localfile.Destination, cp *checkpoint, data []byte) *checkpoint {
+	newest := cp
+	dst.FindRecent(func(r *localfile.Recent) bool {
+		if !r.Continues(data) {
+			return false
+		}
+		later, err := decodeCheckpoint(r.Data)
+		if err != nil || !later.isOfSame(cp) || later.claimed() <= cp.claimed() {
+			return false
+		}
+		later.sum, newest = cp.sum, later
+		return true
+	})
+	return newest
 }
 
 // adopt opens the file that a checkpoint is of. It returns nil if there is none.
@@ -234,12 +270,13 @@ func (c *checkpoint) fits(name string, id object.Identity, want *objectOptions) 
 
 // When a keeper saves and syncs.
 const (
-	saveBytes    = 4 << 20               // so many new bytes are worth a save
-	saveTime     = 50 * time.Millisecond // least time between two saves
-	saveLongTime = time.Second           // after this long any new byte is worth a save
-	saveShare    = 20                    // saves take at most one part in so many of the time
-	syncTime     = time.Second           // least time between two syncs of the data
-	syncShare    = 4                     // syncs take at most one part in so many of the time
+	saveBytes      = 4 << 20                // so many new bytes are worth a save
+	saveTime       = 50 * time.Millisecond  // least time between two saves
+	saveLongTime   = time.Second            // after this long any new byte is worth a save
+	recentLongTime = 200 * time.Millisecond // after this long any new byte is worth a recent save
+	saveShare      = 20                     // saves take at most one part in so many of the time
+	syncTime       = time.Second            // least time between two syncs of the data
+	syncShare      = 4                      // syncs take at most one part in so many of the time
 )
 
 // keeper saves the checkpoint of an attempt and syncs its data in the background. A failed save is logged once and does not
@@ -254,6 +291,8 @@ type keeper struct {
 	active bool  // there is something to save
 	saved  int64 // bytes that the last save covered
 	failed bool  // a save failed
+
+	bases atomic.Pointer[localfile.Bases] // the checkpoints that a recent save continues; nil: none was saved
 }
 
 // engineState is what a keeper asks of an [engine.Engine].
@@ -276,6 +315,35 @@ func (k *keeper) saves(ctx context.Context) error {
 	k.saved = k.parts.Totals().Have
 	return everySoOften(ctx, saveTime, saveShare, k.saveIsDue, func() error {
 		k.save()
+		return nil
+	})
+}
+
+// savesRecent makes recent saves, which are not synced, until ctx is done or one fails. They are what a kill between two saves leaves.
+// There are none before the first save, since they only continue a checkpoint.
+func (k *keeper) savesRecent(ctx context.Context) error {
+	if !k.active || !k.dst.SavesRecent() {
+		return nil
+	}
+	ctx, end := context.WithCancel(ctx)
+	defer end()
+	last := k.parts.Totals().Have
+	due := func(idle time.Duration) bool {
+		fresh := k.parts.Totals().Have - last
+		return k.bases.Load() != nil && k.engine.IsReady() && k.resumable() && (fresh >= saveBytes || fresh != 0 && idle >= recentLongTime)
+	}
+	return everySoOften(ctx, saveTime, saveShare, due, func() error {
+		have := k.parts.Totals().Have
+		data, err := k.document().encode(k.parts.Snapshot)
+		if err == nil {
+			err = k.dst.SaveRecent(*k.bases.Load(), data)
+		}
+		if err != nil {
+			k.log.Warn("no more saves between those of the checkpoint", "checkpoint", k.dst.CheckpointPath(), "error", err)
+			end()
+			return nil
+		}
+		last = have
 		return nil
 	})
 }
@@ -346,11 +414,22 @@ func (k *keeper) write(last bool) {
 	have := k.parts.Totals().Have
 	data, err := k.document().encode(k.parts.Snapshot)
 	if err == nil {
-		err = k.dst.Save(data, last)
+		sum := crc64.Update(0, data)
+		bases := localfile.Bases{sum, sum}
+		if before := k.bases.Load(); before != nil {
+			bases[0] = before[0]
+		}
+		k.bases.Store(&bases)
+		if err = k.dst.Save(data, last); err == nil {
+			k.bases.Store(&localfile.Bases{sum, sum})
+		}
 	}
 	switch {
 	case err == nil:
 		k.saved = have
+		if last {
+			k.dst.DropRecent() // it claims no more
+		}
 	case !k.failed:
 		k.failed = true
 		k.log.Warn("checkpoint not saved", "checkpoint", k.dst.CheckpointPath(), "error", err)

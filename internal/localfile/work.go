@@ -28,6 +28,7 @@ const (
 	dataName       = "data"            // the data, until the rename
 	checkpointName = "checkpoint.json" // which bytes of it are done
 	lockName       = "lock"            // held by the running call
+	recentName     = "recent"          // what was done since the checkpoint
 	trialName      = "trial"           // empty, there for a moment, as is the next
 	movedName      = "trial.moved"
 )
@@ -49,6 +50,7 @@ const (
 type workFiles struct {
 	folder                 string // that they are in
 	data, checkpoint, lock string
+	recent                 string // "": there are no recent saves
 	other                  string // the data of a [Small] for the same path; "": there can be none
 }
 
@@ -62,6 +64,7 @@ func filesIn(folder string) workFiles {
 	return workFiles{
 		folder: folder,
 		data:   filepath.Join(folder, dataName), checkpoint: filepath.Join(folder, checkpointName), lock: filepath.Join(folder, lockName),
+		recent: filepath.Join(folder, recentName),
 	}
 }
 
@@ -135,7 +138,7 @@ func kindOf(fi fs.FileInfo) string {
 // isOurName reports whether a working folder may hold this name. Some file systems keep a removed file that is open under
 // another name for a while.
 func isOurName(name string) bool {
-	return slices.Contains([]string{dataName, checkpointName, fsys.TempName(checkpointName), lockName, trialName, movedName}, name) ||
+	return slices.Contains([]string{dataName, checkpointName, fsys.TempName(checkpointName), lockName, recentName, trialName, movedName}, name) ||
 		strings.HasPrefix(name, ".nfs") || strings.HasPrefix(name, ".fuse_hidden") ||
 		strings.HasPrefix(name, ".ossdl-") && strings.HasSuffix(name, ".tmp") // of fsys.MadeBy
 }
@@ -191,6 +194,8 @@ func (d *Destination) inspectFile(folder, name string) error {
 		return d.checkCheckpoint(file)
 	case lockName:
 		return checkOneName(file, fi)
+	case recentName:
+		return d.checkRecent(file, fi)
 	}
 	return nil
 }
