@@ -2,12 +2,14 @@ package ossdl
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -46,7 +48,8 @@ type checkpoint struct {
 	Path         string           `json:"path"`                   // of the destination, seen from the checkpoint's folder
 	Parts        []checkpointPart `json:"parts"`
 
-	sum uint64 // CRC-64 of the document that was read
+	sum   uint64           // CRC-64 of the document that was read
+	older []checkpointPart // claims that count where one of Parts, which they lie in, does not hold
 }
 
 // checkpointRange is the range that WithRange asked for.
@@ -62,6 +65,9 @@ type checkpointPart struct {
 	Done   int64  `json:"done"`
 	CRC64  uint64 `json:"crc64,string"`
 }
+
+// done returns what the part claims.
+func (p checkpointPart) done() span.Span { return span.Span{Off: p.Offset, End: p.Offset + p.Done} }
 
 // decodeCheckpoint reads a document. It accepts only what a run could have written.
 func decodeCheckpoint(data []byte) (*checkpoint, error) {
@@ -163,9 +169,12 @@ func (c *checkpoint) partsMap() (*parts.Map, error) {
 	}
 	m := parts.New(length)
 	for _, p := range c.Parts {
-		if err := m.Claim(span.Span{Off: p.Offset, End: p.Offset + p.Done}, p.CRC64); err != nil {
+		if err := m.Claim(p.done(), p.CRC64); err != nil {
 			return nil, err
 		}
+	}
+	for _, p := range c.older {
+		m.ClaimWithin(p.done(), p.CRC64)
 	}
 	return m, nil
 }
@@ -226,13 +235,38 @@ func withRecent(dst *localfile.Destination, cp *checkpoint, data []byte) *checkp
 			return false
 		}
 		later, err := decodeCheckpoint(r.Data)
-		if err != nil || !later.isOfSame(cp) || later.claimed() <= cp.claimed() {
+		if err != nil || !later.isOfSame(cp) {
+			return false
+		}
+		later.keepClaims(cp.Parts)
+		if later.claimed() <= cp.claimed() {
 			return false
 		}
 		later.sum, newest = cp.sum, later
 		return true
 	})
 	return newest
+}
+
+// keepClaims adds the claims of an older document, so that none of them is lost, whatever of c turns out not to hold: a power loss
+// may leave c, and not the bytes that it claims. An older claim that lies in one of c counts if that one does not hold. Where claims
+// overlap in any other way, the older one counts.
+func (c *checkpoint) keepClaims(older []checkpointPart) {
+	within := func(p, q checkpointPart) bool { return q.Offset <= p.Offset && p.done().End <= q.done().End }
+	kept := slices.DeleteFunc(c.Parts, func(p checkpointPart) bool {
+		return slices.ContainsFunc(older, func(o checkpointPart) bool {
+			return o.Offset < p.done().End && p.Offset < o.done().End && !within(o, p)
+		})
+	})
+	c.Parts, c.older = kept, nil
+	for _, o := range older {
+		if slices.ContainsFunc(kept, func(p checkpointPart) bool { return within(o, p) }) {
+			c.older = append(c.older, o)
+		} else {
+			c.Parts = append(c.Parts, o)
+		}
+	}
+	slices.SortFunc(c.Parts, func(p, q checkpointPart) int { return cmp.Compare(p.Offset, q.Offset) })
 }
 
 // adopt opens the file that a checkpoint is of. It returns nil if there is none.

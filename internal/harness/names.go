@@ -14,7 +14,8 @@ const FolderSuffix = ".cp"
 const (
 	PartSuffix       = FolderSuffix + sep + "data" // until it is complete
 	CheckpointSuffix = FolderSuffix + sep + "checkpoint.json"
-	LockSuffix       = FolderSuffix + sep + "lock" // there while a call runs
+	LockSuffix       = FolderSuffix + sep + "lock"              // there while a call runs
+	RecentSuffix     = FolderSuffix + sep + ".ossdl-recent.tmp" // saves that no sync has covered
 
 	sep = string(filepath.Separator)
 )

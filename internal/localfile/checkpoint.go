@@ -103,8 +103,8 @@ func (d *Destination) syncNames() {
 	}
 }
 
-// DropCheckpoint removes the checkpoint with the recent saves, and its temporary if a run was killed while writing it. A checkpoint without its
-// file costs the next run only the reading of it, so a failure is logged and no more.
+// DropCheckpoint removes the checkpoint, the recent saves, and the checkpoint's temporary if a run was killed while writing it.
+// A checkpoint without its file costs the next run only the reading of it, so a failure is logged and no more.
 func (d *Destination) DropCheckpoint() {
 	d.DropRecent() // it is of no use without the checkpoint
 	if d.checkpoint == "" {

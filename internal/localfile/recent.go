@@ -1,13 +1,10 @@
 package localfile
 
 import (
-	"bytes"
 	"encoding/binary"
 	"errors"
-	"io"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"slices"
 
 	"github.com/ossdl/ossdl/internal/crc64"
@@ -15,7 +12,8 @@ import (
 )
 
 // A file of recent saves has two slots, which are overwritten in turn. Nothing in it is synced: a kill leaves what was written,
-// a power loss leaves anything. So a slot has its own checksum, and says which checkpoint it continues.
+// a power loss leaves anything. So a slot has its own checksum, and says which checkpoint it continues. As the data of a partial
+// file, what is under the name in a working folder of ours may be replaced and removed, whatever it holds.
 //
 // A slot is, with big-endian numbers: magic (8 bytes), sequence (8), the CRC-64 of two checkpoints that it may continue (8 each),
 // the length of its data (8), the CRC-64 of all these and the data (8), the data.
@@ -63,6 +61,7 @@ func encodeSlot(seq uint64, bases Bases, data []byte) []byte {
 	return b
 }
 
+// sumOfSlot returns the checksum of a slot: that of all its bytes but the checksum.
 func sumOfSlot(b []byte) uint64 { return crc64.Update(crc64.Update(0, b[:slotSum]), b[slotHead:]) }
 
 // decodeSlot reads a slot; ok is false if it is empty or torn.
@@ -82,27 +81,6 @@ func decodeSlot(b []byte) (r Recent, ok bool) {
 	return Recent{Bases: Bases{number(16), number(24)}, Data: b[slotHead:], seq: number(8)}, true
 }
 
-// isRecent reports whether a file that begins with head is one of recent saves. A torn one counts.
-func isRecent(head []byte) bool {
-	n := min(len(head), len(recentMagic))
-	return string(head[:n]) == recentMagic[:n] || len(bytes.Trim(head, "\x00")) == 0
-}
-
-// checkRecent returns an error unless a file, of which fi is known, is one of recent saves that may be written into.
-func (d *Destination) checkRecent(name string, fi fs.FileInfo) error {
-	if err := checkOneName(name, fi); err != nil {
-		return err
-	}
-	head, err := d.head(name)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	if err == nil && !isRecent(head) {
-		err = taken(name, "it holds no recent saves of a download")
-	}
-	return err
-}
-
 // FindRecent returns the newest of the recent saves that fits, or nil. A file that cannot be read counts as none.
 func (d *Destination) FindRecent(fits func(r *Recent) bool) *Recent {
 	name := d.work.recent
@@ -110,7 +88,7 @@ func (d *Destination) FindRecent(fits func(r *Recent) bool) *Recent {
 		return nil
 	}
 	fi, err := d.ourFile(name)
-	if err != nil || fi == nil || d.checkRecent(name, fi) != nil {
+	if err != nil || fi == nil {
 		return nil
 	}
 	data, err := fsys.ReadFile(d.fs, name, slotCount*slotSize)
@@ -149,10 +127,8 @@ func (d *Destination) SaveRecent(bases Bases, data []byte) error {
 		}
 	}
 	r := &d.recent
-	if n, err := r.file.WriteAt(encodeSlot(r.seq+1, bases, data), int64(r.slot)*slotSize); err != nil {
+	if _, err := r.file.WriteAt(encodeSlot(r.seq+1, bases, data), int64(r.slot)*slotSize); err != nil {
 		return err
-	} else if n < slotHead {
-		return io.ErrShortWrite
 	}
 	r.seq++
 	r.slot = (r.slot + 1) % slotCount
@@ -166,18 +142,16 @@ func (d *Destination) openRecent() error {
 	if err != nil {
 		return err
 	}
-	if fi != nil {
-		if err := d.checkRecent(name, fi); err != nil {
-			return err
-		}
-		if d.recent.keep {
-			return d.reopenRecent(name, fi)
-		}
+	switch {
+	case fi == nil:
+	case d.recent.keep:
+		return d.reopenRecent(name, fi)
+	default:
 		if err := d.fs.Remove(name); err != nil {
 			return err
 		}
 	}
-	dir, err := d.fs.Lstat(filepath.Dir(d.work.folder))
+	dir, err := d.fs.Lstat(d.placeOf(name))
 	if err != nil {
 		return err
 	}
@@ -221,7 +195,7 @@ func (d *Destination) DropRecent() {
 		return
 	}
 	fi, err := d.ourFile(name)
-	if err != nil || fi == nil || d.checkRecent(name, fi) != nil {
+	if err != nil || fi == nil {
 		return
 	}
 	if err := d.fs.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {

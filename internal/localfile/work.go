@@ -28,9 +28,11 @@ const (
 	dataName       = "data"            // the data, until the rename
 	checkpointName = "checkpoint.json" // which bytes of it are done
 	lockName       = "lock"            // held by the running call
-	recentName     = "recent"          // what was done since the checkpoint
 	trialName      = "trial"           // empty, there for a moment, as is the next
 	movedName      = "trial.moved"
+	// recentName has what was done since the checkpoint. A version that knows no such file takes it for one of fsys.MadeBy, and
+	// resumes from the checkpoint.
+	recentName = ".ossdl-recent.tmp"
 )
 
 // The suffixes of working files in a folder that several files share; see [Config].Base.
@@ -138,9 +140,9 @@ func kindOf(fi fs.FileInfo) string {
 // isOurName reports whether a working folder may hold this name. Some file systems keep a removed file that is open under
 // another name for a while.
 func isOurName(name string) bool {
-	return slices.Contains([]string{dataName, checkpointName, fsys.TempName(checkpointName), lockName, recentName, trialName, movedName}, name) ||
+	return slices.Contains([]string{dataName, checkpointName, fsys.TempName(checkpointName), lockName, trialName, movedName}, name) ||
 		strings.HasPrefix(name, ".nfs") || strings.HasPrefix(name, ".fuse_hidden") ||
-		strings.HasPrefix(name, ".ossdl-") && strings.HasSuffix(name, ".tmp") // of fsys.MadeBy
+		strings.HasPrefix(name, ".ossdl-") && strings.HasSuffix(name, ".tmp") // recentName, and those of fsys.MadeBy
 }
 
 // maxNames is how many names in a working folder are looked at. If there are more, one of them is not ours.
@@ -194,8 +196,6 @@ func (d *Destination) inspectFile(folder, name string) error {
 		return d.checkCheckpoint(file)
 	case lockName:
 		return checkOneName(file, fi)
-	case recentName:
-		return d.checkRecent(file, fi)
 	}
 	return nil
 }

@@ -253,7 +253,7 @@ func (sh *crashShelf) missing(t *testing.T, disk *memfs.FS) (bytes int64) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		held, _ := holds(t, disk, c, base+harness.TreePart, name)
+		held, _ := holds(t, disk, c, nil, base+harness.TreePart, name)
 		bytes += int64(len(content)) - checkpoints.Total(held)
 	}
 	return bytes

@@ -195,8 +195,8 @@ func (sc *crashScene) claim(t *testing.T, spans ...checkpoints.Span) {
 // falsify splits each claim in two, and changes a byte that the first of them speaks for.
 func (sc *crashScene) falsify(t *testing.T) *crashScene {
 	t.Helper()
-	was := sc.intact(t, sc.before)
 	_, cp := sc.checkpoint(t, sc.before)
+	was := checkpoints.Total(cp.Spans())
 	var spans []checkpoints.Span
 	for _, p := range cp.Parts {
 		half := p.Offset + p.Done/2
@@ -421,19 +421,41 @@ func (sc *crashScene) checkpoint(t *testing.T, disk *memfs.FS) (name string, cp 
 	return name, cp
 }
 
-// holds is the ranges that the checkpoint of a disk claims and that are there.
+// later is what the checkpoint of a disk and the recent saves say together; nil where there is no checkpoint.
+func (sc *crashScene) later(t *testing.T, disk *memfs.FS) (cp *checkpoints.Document, older []checkpoints.Part) {
+	t.Helper()
+	name, cp := sc.checkpoint(t, disk)
+	if cp == nil {
+		return nil, nil
+	}
+	data, err := fsys.ReadFile(disk, name, checkpoints.ReadLimit)
+	if err != nil {
+		t.Fatal(err)
+	}
+	recent, err := fsys.ReadFile(disk, scenePath+harness.RecentSuffix, 2*checkpoints.SlotSize)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		t.Fatal(err)
+	}
+	if cp, older, err = checkpoints.Later(data, recent); err != nil {
+		t.Fatal(err)
+	}
+	return cp, older
+}
+
+// holds is the ranges that the checkpoint of a disk, with the recent saves, claims and that are there.
 func (sc *crashScene) holds(t *testing.T, disk *memfs.FS) (held []checkpoints.Span, have []byte) {
 	t.Helper()
-	_, cp := sc.checkpoint(t, disk)
+	cp, older := sc.later(t, disk)
 	if cp == nil || cp.CRC64 == nil || *cp.CRC64 != crc64.Update(0, sc.stored()) {
 		return nil, nil
 	}
-	return holds(t, disk, cp, scenePath+harness.PartSuffix, scenePath)
+	return holds(t, disk, cp, older, scenePath+harness.PartSuffix, scenePath)
 }
 
 // holds is the ranges that a checkpoint claims and that are in the partial file, or, where there is none, in the file at
-// the path, for a run that was killed right after its rename. have is what is in that file.
-func holds(t *testing.T, disk fsys.FS, cp *checkpoints.Document, part, path string) (held []checkpoints.Span, have []byte) {
+// the path, for a run that was killed right after its rename. have is what is in that file. Claims of older count where the one that
+// they lie in does not hold.
+func holds(t *testing.T, disk fsys.FS, cp *checkpoints.Document, older []checkpoints.Part, part, path string) (held []checkpoints.Span, have []byte) {
 	t.Helper()
 	have, err := fsys.ReadFile(disk, part, 1<<30)
 	if errors.Is(err, fs.ErrNotExist) && cp.Complete() {
@@ -442,9 +464,18 @@ func holds(t *testing.T, disk fsys.FS, cp *checkpoints.Document, part, path stri
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		t.Fatal(err)
 	}
+	isThere := func(p checkpoints.Part) bool {
+		return p.Offset+p.Done <= int64(len(have)) && crc64.Update(0, have[p.Offset:p.Offset+p.Done]) == p.CRC64
+	}
 	for _, p := range cp.Parts {
-		if p.Offset+p.Done <= int64(len(have)) && crc64.Update(0, have[p.Offset:p.Offset+p.Done]) == p.CRC64 {
+		if isThere(p) {
 			held = append(held, p.Span())
+			continue
+		}
+		for _, o := range older {
+			if p.Span().Off <= o.Span().Off && o.Span().End <= p.Span().End && isThere(o) {
+				held = append(held, o.Span())
+			}
 		}
 	}
 	return held, have
