@@ -371,11 +371,11 @@ func (st *serverStage) holds() []checkpoints.Span {
 	if !harness.Exists(st.path + harness.CheckpointSuffix) {
 		return nil
 	}
-	cp := checkpoints.Read(st.t, st.path+harness.CheckpointSuffix)
+	cp, older := laterOf(st.t, st.path)
 	if cp.ETag != st.s.Stat("bkt", "key").ETag {
 		return nil
 	}
-	held, _ := holds(st.t, fsys.OS(), cp, st.path+harness.PartSuffix, st.path)
+	held, _ := holds(st.t, fsys.OS(), cp, older, st.path+harness.PartSuffix, st.path)
 	return held
 }
 

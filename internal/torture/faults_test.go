@@ -252,6 +252,7 @@ func scenes(t *testing.T) []*crashScene {
 		fresh("half").interrupt(t, killedHalfway),
 		fresh("not committed").interrupt(t, killedBefore),
 		fresh("committed").interrupt(t, killedAfter),
+		newRecentScene(t).scene(t),
 		fresh("half, partly false").interrupt(t, killedHalfway).falsify(t),
 		replaced,
 		fresh("half, checkpoint file", ossdl.WithCheckpoint("/cps/mine.cp")).interrupt(t, killedHalfway),

@@ -2,6 +2,8 @@ package torture_test
 
 import (
 	"context"
+	"errors"
+	"io/fs"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -116,13 +118,31 @@ func modTime(name string) time.Time {
 	return fi.ModTime()
 }
 
-// checkClaims holds the checkpoint that a kill left against the disk, and returns what it claims.
+// laterOf is what the checkpoint of the download to path and its recent saves say together.
+func laterOf(t *testing.T, path string) (cp *checkpoints.Document, older []checkpoints.Part) {
+	t.Helper()
+	checkpoints.Read(t, path+harness.CheckpointSuffix) // holds the bytes against the format
+	data, err := os.ReadFile(path + harness.CheckpointSuffix)
+	if err != nil {
+		t.Fatal(err)
+	}
+	recent, err := os.ReadFile(path + harness.RecentSuffix)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		t.Fatal(err)
+	}
+	if cp, older, err = checkpoints.Later(data, recent); err != nil {
+		t.Fatal(err)
+	}
+	return cp, older
+}
+
+// checkClaims holds the checkpoint that a kill left, with the recent saves, against the disk, and returns what it claims.
 func checkClaims(t *testing.T, path string) (claims []checkpoints.Span) {
 	t.Helper()
 	if !harness.Exists(path + harness.CheckpointSuffix) {
 		return nil
 	}
-	c := checkpoints.Read(t, path+harness.CheckpointSuffix)
+	c, _ := laterOf(t, path)
 	name := path + harness.PartSuffix
 	if !harness.Exists(name) {
 		name = path // killed between the rename and the removal of the checkpoint
