@@ -361,18 +361,16 @@ func (k *keeper) savesRecent(ctx context.Context) error {
 	}
 	ctx, end := context.WithCancel(ctx)
 	defer end()
-	last := k.parts.Totals().Have
+	last, base := k.parts.Totals().Have, k.bases.Load()
 	due := func(idle time.Duration) bool {
 		fresh := k.parts.Totals().Have - last
-		return k.bases.Load() != nil && k.engine.IsReady() && k.resumable() && (fresh >= saveBytes || fresh != 0 && idle >= recentLongTime)
+		outdated := k.parts.Undecided() && k.bases.Load() != base // the checkpoint claims less than there may be
+		return k.bases.Load() != nil && k.engine.IsReady() && k.resumable() && (fresh >= saveBytes || fresh != 0 && idle >= recentLongTime || outdated)
 	}
 	return everySoOften(ctx, saveTime, saveShare, due, func() error {
 		have := k.parts.Totals().Have
-		data, err := k.document().encode(k.parts.Snapshot)
-		if err == nil {
-			err = k.dst.SaveRecent(*k.bases.Load(), data)
-		}
-		if err != nil {
+		base = k.bases.Load()
+		if err := k.saveRecent(*base); err != nil {
 			k.log.Warn("no more saves between those of the checkpoint", "checkpoint", k.dst.CheckpointPath(), "error", err)
 			end()
 			return nil
@@ -380,6 +378,26 @@ func (k *keeper) savesRecent(ctx context.Context) error {
 		last = have
 		return nil
 	})
+}
+
+// saveRecent makes a recent save of everything that is done or claimed.
+func (k *keeper) saveRecent(bases localfile.Bases) error {
+	data, err := k.document().encode(k.parts.Snapshot)
+	if err != nil {
+		return err
+	}
+	return k.dst.SaveRecent(bases, data)
+}
+
+// endRecent leaves a recent save beside the last checkpoint if that claims less than there may be, or else none.
+func (k *keeper) endRecent() {
+	if !k.parts.Undecided() {
+		k.dst.DropRecent()
+		return
+	}
+	if err := k.saveRecent(*k.bases.Load()); err != nil {
+		k.log.Warn("what a killed run did after its last checkpoint may be fetched again", "checkpoint", k.dst.CheckpointPath(), "error", err)
+	}
 }
 
 // saveIsDue reports whether there is enough to save. idle is how long ago the last save ended.
@@ -446,7 +464,7 @@ func (k *keeper) write(last bool) {
 		return
 	}
 	have := k.parts.Totals().Have
-	data, err := k.document().encode(k.parts.Snapshot)
+	data, err := k.document().encode(k.parts.SafeSnapshot)
 	if err == nil {
 		sum := crc64.Update(0, data)
 		bases := localfile.Bases{sum, sum}
@@ -462,7 +480,7 @@ func (k *keeper) write(last bool) {
 	case err == nil:
 		k.saved = have
 		if last {
-			k.dst.DropRecent() // it claims no more
+			k.endRecent()
 		}
 	case !k.failed:
 		k.failed = true

@@ -159,6 +159,13 @@ func (m *Map) ClaimWithin(sp span.Span, crc uint64) {
 	m.older = append(m.older, Claim{Off: sp.Off, Size: sp.Len(), Done: sp.Len(), CRC: crc})
 }
 
+// Undecided reports whether a claim is not proved yet that others of ClaimWithin lie in.
+func (m *Map) Undecided() bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return len(m.older) > 0
+}
+
 // claim is Claim. The mutex is held.
 func (m *Map) claim(sp span.Span, crc uint64) error {
 	i, ok := m.find(sp.Off)
@@ -382,6 +389,7 @@ func (m *Map) Proved(p *Part, holds bool) {
 	defer m.mu.Unlock()
 	i := m.index(p)
 	if holds {
+		m.older = slices.DeleteFunc(m.older, func(c Claim) bool { return c.isIn(p.Span) })
 		p.state = partDone
 		m.left -= p.Len()
 		m.merge(i)
@@ -402,7 +410,7 @@ func (m *Map) Proved(p *Part, holds bool) {
 // held.
 func (m *Map) claimOlder(sp span.Span) {
 	m.older = slices.DeleteFunc(m.older, func(c Claim) bool {
-		if c.Off < sp.Off || c.Off+c.Done > sp.End {
+		if !c.isIn(sp) {
 			return false
 		}
 		_ = m.claim(span.Span{Off: c.Off, End: c.Off + c.Done}, c.CRC) // otherwise the bytes are fetched

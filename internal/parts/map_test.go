@@ -797,6 +797,18 @@ func TestMapClaimsWithin(t *testing.T) {
 	m.ClaimWithin(span.Span{Off: 10, End: 20}, 1)
 	m.ClaimWithin(span.Span{Off: 30, End: 40}, 1)
 	m.ClaimWithin(span.Span{Off: 40, End: 60}, 1) // not within
+	spans := func(claims []Claim) (out []span.Span) {
+		for _, c := range claims {
+			out = append(out, span.Span{Off: c.Off, End: c.Off + c.Done})
+		}
+		return out
+	}
+	if got, want := spans(m.Snapshot(10)), []span.Span{{Off: 10, End: 50}}; !slices.Equal(got, want) {
+		t.Errorf("the snapshot has %v, want %v", got, want)
+	}
+	if got, want := spans(m.SafeSnapshot(10)), []span.Span{{Off: 10, End: 20}, {Off: 30, End: 40}}; !slices.Equal(got, want) {
+		t.Errorf("the safe snapshot has %v, want %v", got, want)
+	}
 	next(m, 10, 50, false)
 	if n := m.Totals().Have; n != 20 {
 		t.Errorf("%d bytes are claimed after the newer claim was disproved, want 20", n)
@@ -809,9 +821,12 @@ func TestMapClaimsWithin(t *testing.T) {
 	m = New(100)
 	claim(m, 0, 50)
 	m.ClaimWithin(span.Span{Off: 0, End: 20}, 1)
+	if !m.Undecided() {
+		t.Error("decided before anything is proved")
+	}
 	next(m, 0, 50, true)
-	if m.Totals().Have != 50 {
-		t.Errorf("%+v", m.Totals())
+	if got := spans(m.SafeSnapshot(10)); m.Undecided() || !slices.Equal(got, []span.Span{{Off: 0, End: 50}}) {
+		t.Errorf("undecided, or the safe snapshot has %v, after the claim was proved", got)
 	}
 	m = New(100)
 	claim(m, 0, 50)
