@@ -126,6 +126,7 @@ func (d *Destination) Discard() {
 	if d.checkpoint != "" && d.checkCheckpoint(d.checkpoint) == nil {
 		d.DropCheckpoint()
 	}
+	d.DropRecent() // also where this call keeps no checkpoint
 	d.dropStray()
 }
 

@@ -253,6 +253,7 @@ func scenes(t *testing.T) []*crashScene {
 		fresh("not committed").interrupt(t, killedBefore),
 		fresh("committed").interrupt(t, killedAfter),
 		newRecentScene(t).scene(t),
+		newRecentScene(t).falseScene(t),
 		fresh("half, partly false").interrupt(t, killedHalfway).falsify(t),
 		replaced,
 		fresh("half, checkpoint file", ossdl.WithCheckpoint("/cps/mine.cp")).interrupt(t, killedHalfway),

@@ -43,11 +43,25 @@ func newRecentScene(t *testing.T) *recentScene {
 // scene is the download with both recent saves on the disk.
 func (rs *recentScene) scene(t *testing.T) *crashScene {
 	t.Helper()
-	if err := putFile(rs.before, scenePath+harness.RecentSuffix, string(recentFile(rs.older.Encode(), rs.newer.Encode()))); err != nil {
+	return rs.with(t, recentFile(rs.older.Encode(), rs.newer.Encode()), 3)
+}
+
+// falseScene is the download with a recent save whose one claim, in which that of the checkpoint lies, does not hold.
+func (rs *recentScene) falseScene(t *testing.T) *crashScene {
+	t.Helper()
+	rs.name = "a quarter, a recent save of more that is false"
+	lost := rs.slot(t, 9, rs.claiming(rs.quarters(0, 3)), func(d *checkpoints.Document) { d.Parts[0].CRC64++ })
+	return rs.with(t, recentFile(lost.Encode(), nil), 1)
+}
+
+// with puts a file of recent saves on the disk, with which so many quarters count.
+func (rs *recentScene) with(t *testing.T, file []byte, quarters int64) *crashScene {
+	t.Helper()
+	if err := putFile(rs.before, scenePath+harness.RecentSuffix, string(file)); err != nil {
 		t.Fatal(err)
 	}
-	if n := rs.intact(t, rs.before); n != rs.quarters(0, 3).Len() {
-		t.Fatalf("%d bytes count", n)
+	if n := rs.intact(t, rs.before); n != rs.quarters(0, quarters).Len() {
+		t.Fatalf("scene %s: %d bytes count", rs.name, n)
 	}
 	return rs.crashScene
 }
