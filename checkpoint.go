@@ -365,7 +365,10 @@ func (k *keeper) savesRecent(ctx context.Context) error {
 	due := func(idle time.Duration) bool {
 		fresh := k.parts.Totals().Have - last
 		outdated := k.parts.Undecided() && k.bases.Load() != base // the checkpoint claims less than there may be
-		return k.bases.Load() != nil && k.engine.IsReady() && k.resumable() && (fresh >= saveBytes || fresh != 0 && idle >= recentLongTime || outdated)
+		if k.bases.Load() == nil || !k.engine.IsReady() || !k.resumable() {
+			return false
+		}
+		return fresh >= saveBytes || fresh != 0 && idle >= recentLongTime || outdated
 	}
 	return everySoOften(ctx, saveTime, saveShare, due, func() error {
 		have := k.parts.Totals().Have
