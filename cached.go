@@ -85,8 +85,12 @@ type present struct {
 }
 
 // comparable returns an error if no file can be compared with what [WithIfChanged] would download.
-func (s *settings) comparable() error {
-	if s.ifChanged && s.object.asked != nil && s.object.newHash == nil {
+func (c *call) comparable() error {
+	switch {
+	case !c.cfg.ifChanged || c.newHash != nil:
+	case c.oneStream:
+		return errors.New("WithIfChanged applies to a URL with x-oss-process only with WithChecksum")
+	case c.asked != nil:
 		return errors.New("WithIfChanged applies to a part of an object (WithRange) only with WithChecksum")
 	}
 	return nil
@@ -137,13 +141,13 @@ func (c *call) find(ctx context.Context, path string) (*present, error) {
 		return nil, err
 	}
 	there := &present{size: fi.Size()}
-	if c.newHash != nil {
-		same, err := c.hasDigest(ctx, path)
+	if c.newHash != nil || c.wantCRC != 0 && c.sealed == nil {
+		same, err := c.hasDigest(ctx, path, fi.Size())
 		switch {
 		case err != nil:
 			return nil, err
 		case !same && c.waited.replaced(fi):
-			return nil, fmt.Errorf("%w: another call has brought %s meanwhile, without the digest %x", ErrChecksum, path, c.want)
+			return nil, fmt.Errorf("%w: another call has brought %s meanwhile, without %s", ErrChecksum, path, c.wanted())
 		case !same:
 			return nil, nil
 		}
@@ -159,8 +163,11 @@ func (c *call) find(ctx context.Context, path string) (*present, error) {
 		return nil, err
 	}
 	f := there.facts
+	if c.wantCRC != 0 { // of the ciphertext
+		f.CRC, f.HasCRC = c.wantCRC, true
+	}
 	switch {
-	case f.Size != fi.Size(), c.ifMatch != "" && !object.SameETag(c.ifMatch, f.ETag), c.fits(f) != nil: // the download reports the last two
+	case f.Size != fi.Size(), c.ifMatch != "" && !object.SameETag(c.ifMatch, f.ETag), c.fits(there.facts) != nil: // the download reports the last two
 		return nil, nil
 	case !f.HasCRC: // only the time is left; that of a link may be older than what it leads to
 		if f.Symlink || f.LastModified.IsZero() || fi.ModTime().Sub(f.LastModified).Abs() >= timeError {
@@ -185,19 +192,32 @@ func (c *call) find(ctx context.Context, path string) (*present, error) {
 	return there, nil
 }
 
-// hasDigest reports whether the file at path has the digest that the caller gave.
-func (c *call) hasDigest(ctx context.Context, path string) (same bool, err error) {
-	perr := c.panics.guard("the hash of WithChecksum", func() {
+// hasDigest reports whether the file at path, of size bytes, has the digest, the CRC-64 and the size that the caller gave.
+func (c *call) hasDigest(ctx context.Context, path string, size int64) (same bool, err error) {
+	if c.check != nil && c.check(object.Facts{Size: size}) != nil {
+		return false, nil
+	}
+	perr := c.panics.Guard("the hash of WithChecksum", func() {
 		var h hash.Hash
-		if h, err = c.makeHash(); err != nil {
-			return
+		if c.newHash != nil {
+			if h, err = c.makeHash(); err != nil {
+				return
+			}
 		}
 		if c.crc, err = fileCRC(ctx, c.cfg.fs, path, h); err == nil {
-			same = bytes.Equal(h.Sum(nil), c.want)
+			same = (h == nil || bytes.Equal(h.Sum(nil), c.want)) && (c.wantCRC == 0 || c.sealed != nil || c.crc == c.wantCRC)
 		}
 	})
 	c.verified = same
 	return same, errors.Join(perr, err)
+}
+
+// wanted names what the caller said of the bytes.
+func (c *call) wanted() string {
+	if c.newHash == nil {
+		return fmt.Sprintf("the CRC-64 %d", c.wantCRC)
+	}
+	return fmt.Sprintf("the digest %x", c.want)
 }
 
 // lookUp asks what the object is, without its bytes; of a URL, with the first one.

@@ -197,7 +197,7 @@ func (c *compat) prepare(ctx context.Context, bucket *oss.Bucket, key string) er
 	if c.d, err = newForClient(&bucket.Client, nil); err != nil {
 		return err
 	}
-	if c.cfg, err = c.d.cfg.with(inDownload, c.opts); err != nil {
+	if c.cfg, err = c.d.settings(inDownload, c.opts); err != nil {
 		return err
 	}
 	c.src, err = c.d.bucketSource(ctx, bucket.BucketName, key, &c.cfg)

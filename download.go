@@ -22,6 +22,7 @@
 //   - [Downloader.Open] and [Downloader.OpenURL] return a [Reader]
 //   - [Downloader.DownloadPrefix] downloads all objects whose keys begin with a prefix to a folder
 //   - [Downloader.DownloadObjects] downloads the objects of a list to a folder
+//   - [Downloader.DownloadAll] downloads the objects and URLs of a list, each to a file of its own
 //   - [Downloader.VerifyPrefix] and [Downloader.VerifyManifest] compare a folder with a prefix, or with what a download has written
 //   - [Downloader.Stat], [Downloader.StatURL] and [Downloader.List] look at objects, and download nothing
 //
@@ -98,6 +99,7 @@ import (
 	"golang.org/x/time/rate"
 
 	"github.com/ossdl/ossdl/internal/bucket"
+	"github.com/ossdl/ossdl/internal/callers"
 	"github.com/ossdl/ossdl/internal/engine"
 	"github.com/ossdl/ossdl/internal/localfile"
 	"github.com/ossdl/ossdl/internal/object"
@@ -120,7 +122,7 @@ var userAgent = "ossdl/" + Version + " (" + runtime.GOOS + "/" + runtime.GOARCH 
 type Downloader struct {
 	client    *oss.Client
 	route     *bucket.Route // over the endpoints of client and others; nil: there are no others
-	cfg       settings
+	given     []Option      // to New
 	gate      *slots.Gate
 	limits    []*rate.Limiter
 	buffers   engine.Buffers
@@ -181,6 +183,9 @@ func (d *Downloader) Download(ctx context.Context, bucket, key, path string, opt
 	if err != nil {
 		return nil, err
 	}
+	if err := c.comparable(); err != nil {
+		return nil, nameError("download", bucket, key, err)
+	}
 	return c.downloadToFile(ctx, path)
 }
 
@@ -200,7 +205,7 @@ type call struct {
 	thawing  atomic.Bool // the object is being restored
 	restored atomic.Bool // a restore that this call has asked for was accepted
 
-	panics *panics // of the caller's functions
+	panics *callers.Panics // of the caller's functions
 
 	verdict              // on the whole; zero until it is verified
 	durable    bool      // a power loss leaves the file as it is
@@ -242,12 +247,12 @@ type source interface {
 
 // downloadToFile downloads to the file path, if something can be written there.
 func (c *call) downloadToFile(ctx context.Context, path string) (*Result, error) {
-	ctx, done := c.panics.during(ctx)
+	ctx, done := c.panics.During(ctx)
 	defer done()
 	progress := startReporter(c.cfg.progress, c.snapshot, c.stats.Downloaded.Load)
 	path, err := c.intoPlace(ctx, path)
 	progress.end(err)
-	c.panics.raise(err)
+	c.panics.Raise(err)
 	return c.result(ctx, path, err)
 }
 
@@ -395,7 +400,7 @@ func newForClient(client *oss.Client, opts []Option) (*Downloader, error) {
 		return nil, fmt.Errorf("ossdl: %w", err)
 	}
 	d := &Downloader{
-		client: client, cfg: cfg, gate: slots.NewGate(cfg.concurrency, AdaptiveConcurrency),
+		client: client, given: slices.Clone(opts), gate: slots.NewGate(cfg.concurrency, AdaptiveConcurrency),
 		urlClient: sync.OnceValue(func() *http.Client { return HTTPClient() }),
 	}
 	if cfg.fallback != nil {
@@ -404,21 +409,13 @@ func newForClient(client *oss.Client, opts []Option) (*Downloader, error) {
 	if cfg.rateLimit > 0 {
 		d.limits = append(d.limits, slots.NewLimiter(cfg.rateLimit, engine.BufferSize))
 	}
-	// The Downloader's own bounds are kept by gate and limits; a call starts without one of its own.
-	d.cfg.concurrency, d.cfg.rateLimit = 0, 0
 	return d, nil
 }
 
 // bucketCall makes a call for an object of a bucket. Its errors begin with verb, which says what the entry point does.
 func (d *Downloader) bucketCall(ctx context.Context, where entryPoints, verb, bucket, key string, opts []Option) (*call, error) {
-	cfg, err := d.cfg.with(where, opts)
+	cfg, err := d.settings(where, opts)
 	if err != nil {
-		return nil, nameError(verb, bucket, key, err)
-	}
-	if cfg.restore != nil && cfg.restore.StartOnly {
-		return nil, nameError(verb, bucket, key, fmt.Errorf("WithRestore: StartOnly applies to %v, which download nothing then", inMany))
-	}
-	if err := cfg.comparable(); err != nil {
 		return nil, nameError(verb, bucket, key, err)
 	}
 	if cfg.object.versionID != "" && !cfg.object.asOf.IsZero() {
@@ -498,33 +495,41 @@ func (o *objectOptions) isAsOf(f object.Facts) error {
 
 // bucketClient returns a client for a bucket. It rejects names that no bucket can have.
 func (d *Downloader) bucketClient(ctx context.Context, name string, cfg *settings) (*bucket.Client, error) {
-	switch {
-	case d.client == nil:
+	if d.client == nil {
 		return nil, errors.New("New was given no client")
-	case oss.CheckBucketName(name) != nil:
-		return nil, fmt.Errorf("bucket name %q: 3 to 63 lower-case letters, digits and hyphens are allowed", name)
+	}
+	if err := checkBucketName(name); err != nil {
+		return nil, err
 	}
 	extra := func(c *oss.Client) bucket.Extra {
 		return cfg.request.WithAgent(c.Config.UserAgent + " ossdl/" + Version)
 	}
 	b, err := bucket.New(ctx, d.client, name, extra(d.client))
-	new(panics).raise(err) // of the credentials provider; nothing has begun
+	new(callers.Panics).Raise(err) // of the credentials provider; nothing has begun
 	if err == nil && d.route != nil {
 		b.UseRoute(d.route, extra, cfg.log)
 	}
 	return b, err
 }
 
+// checkBucketName returns an error unless a bucket can have this name.
+func checkBucketName(name string) error {
+	if oss.CheckBucketName(name) != nil {
+		return fmt.Errorf("bucket name %q: 3 to 63 lower-case letters, digits and hyphens are allowed", name)
+	}
+	return nil
+}
+
 // newCall makes a call with a lane of its own.
 func (d *Downloader) newCall(src source, cfg settings) *call {
-	return d.newCallIn(d.newLane(cfg.concurrency, cfg.rateLimit), src, cfg, &panics{})
+	return d.newCallIn(d.newLane(cfg.concurrency, cfg.rateLimit), src, cfg, &callers.Panics{})
 }
 
 // newCallIn makes one of several calls that share a lane and a record of panics.
-func (d *Downloader) newCallIn(lane *slots.Lane, src source, cfg settings, p *panics) *call {
+func (d *Downloader) newCallIn(lane *slots.Lane, src source, cfg settings, p *callers.Panics) *call {
 	id := src.Identity()
-	cfg.log = p.logger(cfg.log).With("bucket", id.Bucket, "key", id.Key)
-	cfg.progress = p.progress(cfg.progress)
+	cfg.log = p.Logger(cfg.log).With("bucket", id.Bucket, "key", id.Key)
+	cfg.progress = callers.Until(p, "the function of WithProgress", cfg.progress)
 	c := &call{
 		job: job{src: src, objectOptions: cfg.object, objectTimes: cfg.objectTimes},
 		d:   d, lane: lane, cfg: cfg, start: time.Now(), panics: p,
@@ -537,8 +542,8 @@ func (d *Downloader) newCallIn(lane *slots.Lane, src source, cfg settings, p *pa
 }
 
 // newOpener makes what opens encrypted objects with keys of the caller.
-func newOpener(keys []sealed.Key, p *panics) *sealed.Opener {
-	return &sealed.Opener{Keys: keys, Guard: func(fn func()) error { return p.guard("a key of WithDecryption", fn) }}
+func newOpener(keys []sealed.Key, p *callers.Panics) *sealed.Opener {
+	return &sealed.Opener{Keys: keys, Guard: func(fn func()) error { return p.Guard("a key of WithDecryption", fn) }}
 }
 
 // newLane makes a lane with a call's own limits; 0: none.
@@ -701,6 +706,9 @@ func (c *call) verify(ctx context.Context, e *engine.Engine) (verdict, error) {
 	if err != nil {
 		return verdict{}, err
 	}
+	if f, _ := e.Facts(); v.mismatch == nil && c.check != nil && isWhole(e) {
+		v.mismatch = c.check(f) // again: no answer may have said the size before the end of the body
+	}
 	if v.mismatch == nil && c.sumSHA256 {
 		sum, err := c.wholeSHA256(ctx, e)
 		if err != nil {
@@ -793,7 +801,7 @@ func (c *call) sumKeystream(ctx context.Context, e *engine.Engine) {
 func (c *call) digest(ctx context.Context, e *engine.Engine) ([]byte, error) {
 	var sum []byte
 	var err error
-	if perr := c.panics.guard("the hash of WithChecksum", func() { sum, err = c.computeDigest(ctx, e) }); perr != nil {
+	if perr := c.panics.Guard("the hash of WithChecksum", func() { sum, err = c.computeDigest(ctx, e) }); perr != nil {
 		return nil, perr
 	}
 	return sum, err

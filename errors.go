@@ -60,10 +60,10 @@ var (
 // cannot be told apart, so nothing is kept.
 var errReplaced = fmt.Errorf("%w", ErrObjectChanged)
 
-// KeyError is the failure of one object of a prefix. An error of [Downloader.DownloadPrefix] holds a *KeyError.
+// KeyError is the failure of one object of a prefix or a list. An error of [Downloader.DownloadPrefix] holds a *KeyError.
 // [PrefixResult].Failures holds values, which are errors as well.
 type KeyError struct {
-	Key string `json:"key"`   // of the object, prefix included
+	Key string `json:"key"`   // of the object, prefix included; for DownloadAll the source, without the query of a URL
 	Err error  `json:"error"` // why it failed; it wraps the errors that [Downloader.Download] returns
 }
 

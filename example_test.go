@@ -556,6 +556,46 @@ func ExampleDownloader_DownloadObjects() {
 	// 0 downloaded, 2 skipped, 0 not verified
 }
 
+// A list of sources, objects and URLs, with the digests that their files must have. The second call finds that everything is there,
+// without a request.
+func ExampleDownloader_DownloadAll() {
+	server, err := osstest.Start() // stands in for OSS
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer server.Close()
+	server.CreateBucket("builds")
+	server.CreateBucket("web", osstest.PublicRead())
+	server.Put("builds", "app-1.2.3", osstest.Bytes([]byte("the app")))
+	server.Put("web", "tool", osstest.Bytes([]byte("the tool")))
+	client := server.Client(oss.HTTPClient(ossdl.HTTPClient()))
+	dir, err := os.MkdirTemp("", "ossdl")
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer os.RemoveAll(dir)
+	app, tool := sha256.Sum256([]byte("the app")), sha256.Sum256([]byte("the tool"))
+	items := func(yield func(ossdl.Item, error) bool) {
+		_ = yield(ossdl.Item{Source: "oss://builds/app-1.2.3", Path: filepath.Join(dir, "app"), SHA256: app[:]}, nil) &&
+			yield(ossdl.Item{Source: server.URL("web", "tool"), Path: filepath.Join(dir, "tool"), SHA256: tool[:]}, nil)
+	}
+
+	d, err := ossdl.New(client, ossdl.WithIfChanged())
+	if err != nil {
+		log.Fatal(err)
+	}
+	for range 2 {
+		res, err := d.DownloadAll(context.Background(), items)
+		if err != nil {
+			log.Fatal(err) // to resume, repeat the call
+		}
+		fmt.Println(res.Done, "downloaded,", res.Skipped, "skipped,", res.Requests, "requests")
+	}
+	// Output:
+	// 2 downloaded, 0 skipped, 2 requests
+	// 0 downloaded, 2 skipped, 0 requests
+}
+
 // DownloadPrefix downloads what is missing. The second call finds that everything is there.
 func ExampleDownloader_DownloadPrefix() {
 	server, err := osstest.Start() // stands in for OSS

@@ -51,7 +51,7 @@ func plainDownloader(t *testing.T, opts ...Option) (*Downloader, *osstest.Server
 // order, even if they began in the same instant.
 func TestPrefixProgressOfTheOldest(t *testing.T) {
 	d, _ := plainDownloader(t)
-	p, err := d.newPrefixCall(t.Context(), "bkt", "", t.TempDir(), d.cfg)
+	p, err := d.newPrefixCall(t.Context(), "bkt", "", t.TempDir(), defaults())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -73,16 +73,39 @@ func TestPrefixProgressOfTheOldest(t *testing.T) {
 	}
 }
 
+// TestListSharesItsLane checks that the requests for all items of a list share one bound, that of the call.
+func TestListSharesItsLane(t *testing.T) {
+	d, _ := plainDownloader(t)
+	cfg, err := d.settings(inDownloadAll, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := d.newListCall(cfg)
+	err = l.read(t.Context(), func(yield func(Item, error) bool) {
+		_ = yield(Item{Source: "oss://bkt/a", Path: "a"}, nil) && yield(Item{Source: "https://h.test/b", Path: "b"}, nil)
+	})
+	if err == nil {
+		err = l.reachBuckets(t.Context())
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, it := range l.items {
+		if c, err := l.newCall(it); err != nil || c.lane != l.lane || c.panics != l.panics {
+			t.Errorf("%s: a lane or a record of panics of its own, %v", it.name(), err)
+		}
+	}
+}
+
 // TestWithoutCheckpointPartsAreJoined checks that parts are joined without a checkpoint. No sync says then what may be
 // joined, and nothing is to be lost. Otherwise there would be a part for every 8 MiB in the end, however large the object.
 func TestWithoutCheckpointPartsAreJoined(t *testing.T) {
 	d, s := plainDownloader(t, WithoutCheckpoint())
 	s.Put("bkt", "k", osstest.Random(1, 1000))
-	src, err := d.bucketSource(t.Context(), "bkt", "k", &d.cfg)
+	c, err := d.bucketCall(t.Context(), inDownload, "download", "bkt", "k", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := d.newCall(src, d.cfg)
 	if _, err := c.downloadToFile(t.Context(), filepath.Join(t.TempDir(), "file")); err != nil {
 		t.Fatal(err)
 	}

@@ -67,7 +67,7 @@ type Object struct {
 // An object with another ETag or Size is [ErrObjectChanged], and one with another CRC64 is [ErrChecksum]. Its file is not replaced.
 // The size of a symbolic link's target may not be that of the link; for those Size is not compared.
 func (d *Downloader) DownloadObjects(ctx context.Context, bucket string, objects iter.Seq2[Object, error], dir string, opts ...Option) (*PrefixResult, error) {
-	cfg, err := d.cfg.with(inDownloadObjects, opts)
+	cfg, err := d.settings(inDownloadObjects, opts)
 	if err == nil && objects == nil {
 		err = errors.New("nil list of objects")
 	}
@@ -86,7 +86,7 @@ func (d *Downloader) DownloadObjects(ctx context.Context, bucket string, objects
 func (p *prefixCall) given(ctx context.Context, objects iter.Seq2[Object, error]) iter.Seq2[[]entry, error] {
 	return func(yield func([]entry, error) bool) {
 		wanted := true
-		err := p.panics.guard("the list of DownloadObjects", func() {
+		err := p.panics.Guard("the list of DownloadObjects", func() {
 			for o, err := range objects {
 				if err != nil {
 					err = fmt.Errorf("list of objects: %w", err)

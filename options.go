@@ -54,8 +54,8 @@ const (
 
 // Option changes how a [Downloader] or one of its calls works.
 //
-// Options given to [New] are the defaults of all calls that they apply to. An option given to a call replaces the default for
-// that call. Concurrency and rate are different: those of the Downloader limit all its calls together, and those of a call
+// Options given to [New] are the defaults of all calls that they apply to, and have no effect on others. An option given to a call
+// replaces the default for that call. Concurrency and rate are different: those of the Downloader limit all its calls together, and those of a call
 // limit that call further.
 //
 // An option that does not apply to the function it is given to is an error that names both. If an option is given twice, the
@@ -113,9 +113,9 @@ func WithConcurrency(n int) Option {
 // WithRateLimit limits how many bytes per second are read from the network. The minimum is 1; without the option there is no
 // limit. Given to [New], it limits all calls of the Downloader together, and one given to a call limits that call further.
 //
-// It applies to [New], all downloads and [Downloader.VerifyPrefix].
+// It applies to [New], all downloads, [Downloader.VerifyPrefix] and [Downloader.PlanRanges].
 func WithRateLimit(bytesPerSecond int64) Option {
-	return Option{"WithRateLimit", inNew | inDownloads | inVerifyPrefix, func(s *settings) error {
+	return Option{"WithRateLimit", inNew | inDownloads | inListing, func(s *settings) error {
 		if bytesPerSecond < 1 {
 			return fmt.Errorf("rate limit %d is below 1 byte per second", bytesPerSecond)
 		}
@@ -145,9 +145,9 @@ func WithCheckpoint(path string) Option {
 // WithCheckpointDir keeps checkpoints in the folder dir, each under a name made from source and destination. If dir does not
 // exist it is created with mode 0700; its parent must exist.
 //
-// It applies to [New], [Downloader.Download] and [Downloader.DownloadURL].
+// It applies to [New], [Downloader.Download], [Downloader.DownloadURL] and [Downloader.DownloadAll].
 func WithCheckpointDir(dir string) Option {
-	return Option{"WithCheckpointDir", inNew | inFile, func(s *settings) error {
+	return Option{"WithCheckpointDir", inNew | inFiles, func(s *settings) error {
 		if dir == "" {
 			return errors.New("empty path; omit the option for the default")
 		}
@@ -159,10 +159,10 @@ func WithCheckpointDir(dir string) Option {
 // WithoutCheckpoint keeps no checkpoint, so an interrupted download starts over. A call that fails leaves nothing behind, and
 // also removes what an earlier call with a checkpoint had left. A process that is killed leaves its partial file.
 //
-// It applies to [New], [Downloader.Download], [Downloader.DownloadURL], [Downloader.DownloadPrefix] and
-// [Downloader.DownloadObjects].
+// It applies to [New], [Downloader.Download], [Downloader.DownloadURL], [Downloader.DownloadPrefix],
+// [Downloader.DownloadObjects] and [Downloader.DownloadAll].
 func WithoutCheckpoint() Option {
-	return Option{"WithoutCheckpoint", inNew | inFile | inMany, func(s *settings) error {
+	return Option{"WithoutCheckpoint", inNew | inFiles | inMany, func(s *settings) error {
 		s.checkpoint = checkpointPlace{kind: placeNone}
 		return nil
 	}}
@@ -211,7 +211,8 @@ func WithAsOf(t time.Time) Option {
 // WithIfMatch downloads the object only while it has this ETag; otherwise the call fails with [ErrObjectChanged]. The ETag is
 // written as the service sends it; its quotes may be omitted.
 //
-// It applies to all downloads except [Downloader.DownloadPrefix] and [Downloader.DownloadObjects], and not to [New].
+// It applies to all downloads except [Downloader.DownloadPrefix], [Downloader.DownloadObjects] and [Downloader.DownloadAll], and not
+// to [New].
 func WithIfMatch(etag string) Option {
 	return Option{"WithIfMatch", inOne, func(s *settings) error {
 		tag, err := strongETag(etag)
@@ -238,7 +239,8 @@ func strongETag(etag string) (string, error) {
 // The service's CRC-64 covers only the whole object. Unless the range does so, too, Result.Verified depends on [WithChecksum]:
 // without it, it is false.
 //
-// It applies to all downloads except [Downloader.DownloadPrefix] and [Downloader.DownloadObjects], and not to [New].
+// It applies to all downloads except [Downloader.DownloadPrefix], [Downloader.DownloadObjects] and [Downloader.DownloadAll], and not
+// to [New].
 func WithRange(offset, length int64) Option {
 	return Option{"WithRange", inOne, func(s *settings) error {
 		if offset < 0 || length == 0 || length < -1 || length > 0 && offset+length < 0 {
@@ -289,7 +291,11 @@ func WithSnapshot() Option {
 // It applies to [New], [Downloader.Download], [Downloader.DownloadTo], [Downloader.Open], [Downloader.DownloadPrefix] and
 // [Downloader.DownloadObjects]. A signed URL can restore nothing.
 func WithRestore(p RestorePolicy) Option {
-	return Option{"WithRestore", inNew | inSDK, func(s *settings) error {
+	name, where := "WithRestore", inNew|inSDK
+	if p.StartOnly {
+		name, where = "WithRestore with StartOnly", inNew|inMany
+	}
+	return Option{name, where, func(s *settings) error {
 		r, err := p.withDefaults()
 		s.restore = &r
 		return err
@@ -308,7 +314,7 @@ type RestorePolicy struct {
 	// are allowed. If only one of the two is given and the default of the other contradicts it, the default gives way.
 	PollMin, PollMax time.Duration
 	// StartOnly makes DownloadPrefix and DownloadObjects ask for restores and return. They download nothing, and write nothing to
-	// the folder. The call returns [ErrRestoring] if an object still thaws. Other calls refuse it.
+	// the folder. The call returns [ErrRestoring] if an object still thaws. Such a policy applies to these calls alone.
 	StartOnly bool
 }
 
@@ -355,7 +361,8 @@ func (p RestorePolicy) thaw() thaw.Policy {
 // The digest is computed in order before a file appears at its path. A [Reader] computes it from the bytes that are read.
 // [Downloader.DownloadTo] reads the bytes back, so its writer must also be an [io.ReaderAt].
 //
-// It applies to all downloads except [Downloader.DownloadPrefix] and [Downloader.DownloadObjects], and not to [New].
+// It applies to all downloads except [Downloader.DownloadPrefix], [Downloader.DownloadObjects] and [Downloader.DownloadAll], and not
+// to [New].
 func WithChecksum(newHash func() hash.Hash, want []byte) Option {
 	return Option{"WithChecksum", inOne, func(s *settings) error {
 		if newHash == nil {
@@ -481,9 +488,9 @@ func WithProgress(fn func(Progress)) Option {
 // A panic of fn ends the call, and is raised again in the caller's goroutine once nothing of the call is left. fn is not called
 // again then.
 //
-// It applies to [Downloader.DownloadPrefix] and [Downloader.DownloadObjects].
+// It applies to [Downloader.DownloadPrefix], [Downloader.DownloadObjects] and [Downloader.DownloadAll].
 func WithObjectResult(fn func(ObjectResult)) Option {
-	return Option{"WithObjectResult", inMany, func(s *settings) error {
+	return Option{"WithObjectResult", inMany | inDownloadAll, func(s *settings) error {
 		if fn == nil {
 			return errors.New("nil function")
 		}
@@ -554,9 +561,9 @@ func WithDifference(fn func(Difference)) Option {
 // WithRetry replaces the retry policy. A zero field keeps its default; a negative one is an error, and so is a MinDelay above
 // MaxDelay.
 //
-// It applies to [New], all downloads and [Downloader.VerifyPrefix].
+// It applies to [New], all downloads, [Downloader.VerifyPrefix] and [Downloader.PlanRanges].
 func WithRetry(p RetryPolicy) Option {
-	return Option{"WithRetry", inNew | inDownloads | inVerifyPrefix, func(s *settings) error {
+	return Option{"WithRetry", inNew | inDownloads | inListing, func(s *settings) error {
 		r, err := p.withDefaults()
 		s.retry = r
 		return err
@@ -617,9 +624,9 @@ func (p RetryPolicy) withDefaults() (RetryPolicy, error) {
 // request that stalled without a byte, the next ones ask for less and have more time, up to four times as much: a virus scanner
 // on the way may forward a body once it has all of it.
 //
-// It applies to [New], all downloads and [Downloader.VerifyPrefix].
+// It applies to [New], all downloads, [Downloader.VerifyPrefix] and [Downloader.PlanRanges].
 func WithStallTimeout(d time.Duration) Option {
-	return Option{"WithStallTimeout", inNew | inDownloads | inVerifyPrefix, func(s *settings) error {
+	return Option{"WithStallTimeout", inNew | inDownloads | inListing, func(s *settings) error {
 		if d < MinStallTimeout {
 			return fmt.Errorf("time-out %v is below %v", d, MinStallTimeout)
 		}
@@ -634,9 +641,10 @@ func WithStallTimeout(d time.Duration) Option {
 // processing, the context, progress, pointers to response headers, and whatever belongs to signatures.
 //
 // It applies to [New], [Downloader.Download], [Downloader.DownloadTo], [Downloader.Open], [Downloader.DownloadPrefix],
-// [Downloader.DownloadObjects] and [Downloader.VerifyPrefix]. A URL is sent as it was signed.
+// [Downloader.DownloadObjects], [Downloader.DownloadAll], [Downloader.VerifyPrefix] and [Downloader.PlanRanges]. A URL is sent as
+// it was signed.
 func WithRequestOptions(opts ...oss.Option) Option {
-	return Option{"WithRequestOptions", inNew | inSDK | inVerifyPrefix, func(s *settings) error {
+	return Option{"WithRequestOptions", inNew | inSDK | inDownloadAll | inListing, func(s *settings) error {
 		r, err := bucket.ReadExtra(opts)
 		if err != nil {
 			return err
@@ -679,9 +687,9 @@ func WithFallback(clients ...*oss.Client) Option {
 // WithObjectTime gives the file the object's Last-Modified, as [Downloader.DownloadPrefix] always does. Without it the file has the
 // time of the download.
 //
-// It applies to [New], [Downloader.Download] and [Downloader.DownloadURL].
+// It applies to [New], [Downloader.Download], [Downloader.DownloadURL] and [Downloader.DownloadAll].
 func WithObjectTime() Option {
-	return Option{"WithObjectTime", inNew | inFile, func(s *settings) error {
+	return Option{"WithObjectTime", inNew | inFiles, func(s *settings) error {
 		s.objectTimes = true
 		return nil
 	}}
@@ -712,9 +720,9 @@ const (
 // [Downloader.VerifyPrefix] with MetadataTime compares the time of a file that there is no CRC-64 for with the one in the metadata.
 //
 // It applies to [New], [Downloader.Download], [Downloader.DownloadURL], [Downloader.DownloadPrefix],
-// [Downloader.DownloadObjects] and [Downloader.VerifyPrefix].
+// [Downloader.DownloadObjects], [Downloader.DownloadAll] and [Downloader.VerifyPrefix].
 func WithMetadata(m Metadata) Option {
-	return Option{"WithMetadata", inNew | inFile | inMany | inVerifyPrefix, func(s *settings) error {
+	return Option{"WithMetadata", inNew | inFiles | inMany | inVerifyPrefix, func(s *settings) error {
 		if m == 0 || m&^(MetadataTime|MetadataMode) != 0 {
 			return fmt.Errorf("metadata %#x is not one or several of MetadataTime and MetadataMode", uint8(m))
 		}
@@ -747,9 +755,9 @@ func WithURLRefresh(fn func(context.Context) (string, error)) Option {
 // A Timeout of the client cuts off long bodies. HTTP/2 puts all ranges on one connection. A CheckRedirect replaces the rules
 // of this package. Closing its idle connections is up to the caller.
 //
-// It applies to [New], [Downloader.DownloadURL] and [Downloader.OpenURL].
+// It applies to [New], [Downloader.DownloadURL], [Downloader.OpenURL] and [Downloader.DownloadAll].
 func WithHTTPClient(c *http.Client) Option {
-	return Option{"WithHTTPClient", inNew | inURL, func(s *settings) error {
+	return Option{"WithHTTPClient", inNew | inURL | inDownloadAll, func(s *settings) error {
 		if c == nil {
 			return errors.New("nil client")
 		}
@@ -767,9 +775,9 @@ func WithHTTPClient(c *http.Client) Option {
 // Names that the library or net/http decides about are an error, such as Range, conditions, Accept-Encoding, Host and User-Agent, and
 // so are values with control characters. A header whose name begins with x-oss- invalidates the signature of a signed URL.
 //
-// It applies to [Downloader.DownloadURL] and [Downloader.OpenURL].
+// It applies to [Downloader.DownloadURL], [Downloader.OpenURL] and [Downloader.DownloadAll], whose URLs must all be of one host then.
 func WithHeader(name, value string) Option {
-	return Option{"WithHeader", inURL, func(s *settings) error {
+	return Option{"WithHeader", inURL | inDownloadAll, func(s *settings) error {
 		canonical, err := weburl.CheckHeader(name, value)
 		if err != nil {
 			return err
@@ -850,7 +858,7 @@ func WithShard(index, count int) Option {
 // bytes: after is not in the range, until is. An empty one means no bound. Both are whole keys, and need not exist.
 //
 // Only that part is listed, so many workers share a large prefix without each listing all of it, as they do with [WithShard]. Ranges
-// of which each begins with the until of the one before cover all keys once. A call does not know the keys of other ranges:
+// of which each begins with the until of the one before cover all keys once; [Downloader.PlanRanges] finds balanced ones. A call does not know the keys of other ranges:
 //
 //   - of a key that is a file and one that would lie below it, in different ranges, whichever comes later finds what the other
 //     has made, and fails
@@ -929,10 +937,10 @@ func WithDelete(most int) Option {
 // WithoutPreallocation leaves the partial file sparse instead of reserving its space. A full disk is then found only while
 // writing: [ErrNoSpace] may come at any byte.
 //
-// It applies to [New], [Downloader.Download], [Downloader.DownloadURL], [Downloader.DownloadPrefix] and
-// [Downloader.DownloadObjects].
+// It applies to [New], [Downloader.Download], [Downloader.DownloadURL], [Downloader.DownloadPrefix],
+// [Downloader.DownloadObjects] and [Downloader.DownloadAll].
 func WithoutPreallocation() Option {
-	return Option{"WithoutPreallocation", inNew | inFile | inMany, func(s *settings) error {
+	return Option{"WithoutPreallocation", inNew | inFiles | inMany, func(s *settings) error {
 		s.sparse = true
 		return nil
 	}}
@@ -941,9 +949,10 @@ func WithoutPreallocation() Option {
 // WithMkdirAll makes the folder of the file, with its parents, if it is missing, with mode 0777 less the umask. Without the option
 // that is an error. Links on the way are followed by the same rule as those to the file.
 //
-// It applies to [New], [Downloader.Download] and [Downloader.DownloadURL]. [Downloader.DownloadPrefix] always makes its folder.
+// It applies to [New], [Downloader.Download], [Downloader.DownloadURL] and [Downloader.DownloadAll]. [Downloader.DownloadPrefix]
+// always makes its folder.
 func WithMkdirAll() Option {
-	return Option{"WithMkdirAll", inNew | inFile, func(s *settings) error {
+	return Option{"WithMkdirAll", inNew | inFiles, func(s *settings) error {
 		s.mkdir = true
 		return nil
 	}}
@@ -960,9 +969,10 @@ func WithMkdirAll() Option {
 //
 // With [WithRange], and for a URL with x-oss-process, WithChecksum is needed: the CRC-64 of the object is not that of the file.
 //
-// It applies to [New], [Downloader.Download] and [Downloader.DownloadURL]. Prefixes and lists compare in their own way.
+// It applies to [New], [Downloader.Download], [Downloader.DownloadURL] and [Downloader.DownloadAll], where the SHA256 or CRC64 of an
+// [Item] has the effect of WithChecksum. [Downloader.DownloadPrefix] and [Downloader.DownloadObjects] compare in their own way.
 func WithIfChanged() Option {
-	return Option{"WithIfChanged", inNew | inFile, func(s *settings) error {
+	return Option{"WithIfChanged", inNew | inFiles, func(s *settings) error {
 		s.ifChanged = true
 		return nil
 	}}
@@ -975,9 +985,9 @@ func WithIfChanged() Option {
 // With [WithChecksum], a file that another one has brought meanwhile without that digest is [ErrChecksum]. It is left alone, because
 // two calls that want different files at one path would otherwise take turns.
 //
-// It applies to [New], [Downloader.Download] and [Downloader.DownloadURL].
+// It applies to [New], [Downloader.Download], [Downloader.DownloadURL] and [Downloader.DownloadAll], where each item waits up to d.
 func WithWait(d time.Duration) Option {
-	return Option{"WithWait", inNew | inFile, func(s *settings) error {
+	return Option{"WithWait", inNew | inFiles, func(s *settings) error {
 		if d <= 0 {
 			return fmt.Errorf("%v is no time to wait; omit the option", d)
 		}
@@ -1149,6 +1159,23 @@ func defaults() settings {
 	}
 }
 
+// settings returns those of a call: the defaults given to New that apply to it, and its own options.
+func (d *Downloader) settings(where entryPoints, opts []Option) (settings, error) {
+	apply := make([]Option, 0, len(d.given)+len(opts))
+	for _, o := range d.given {
+		if o.where&where != 0 {
+			apply = append(apply, o)
+		}
+	}
+	s, err := defaults().with(where, apply)
+	if err != nil {
+		return s, err
+	}
+	// The Downloader's own bounds are kept by gate and limits; a call starts without one of its own.
+	s.concurrency, s.rateLimit = 0, 0
+	return s.with(where, opts)
+}
+
 // with returns a copy of the settings with the options of an entry point applied.
 func (s settings) with(where entryPoints, opts []Option) (settings, error) {
 	for _, o := range opts {
@@ -1178,22 +1205,27 @@ const (
 	inOpenURL
 	inDownloadPrefix
 	inDownloadObjects
+	inDownloadAll
 	inVerifyPrefix
 	inVerifyManifest
+	inPlanRanges
 
 	inFile      = inDownload | inDownloadURL
+	inFiles     = inFile | inDownloadAll
 	inURL       = inDownloadURL | inOpenURL
 	inReader    = inOpen | inOpenURL
 	inMany      = inDownloadPrefix | inDownloadObjects
 	inSDK       = inDownload | inDownloadTo | inOpen | inMany
 	inOne       = inFile | inDownloadTo | inReader
-	inDownloads = inOne | inMany
+	inDownloads = inOne | inMany | inDownloadAll
 	inVerify    = inVerifyPrefix | inVerifyManifest
-	inAll       = inDownloads | inVerify
+	inListing   = inVerifyPrefix | inPlanRanges
+	inAll       = inDownloads | inVerify | inPlanRanges
 )
 
 var entryPointNames = [...]string{
-	"New", "Download", "DownloadURL", "DownloadTo", "Open", "OpenURL", "DownloadPrefix", "DownloadObjects", "VerifyPrefix", "VerifyManifest",
+	"New", "Download", "DownloadURL", "DownloadTo", "Open", "OpenURL", "DownloadPrefix", "DownloadObjects", "DownloadAll", "VerifyPrefix",
+	"VerifyManifest", "PlanRanges",
 }
 
 // names returns the names of the functions, in the order of the constants.
@@ -1211,7 +1243,7 @@ func (e entryPoints) String() string { return strings.Join(e.names(), ", ") }
 // init sets the hooks of package testhook.
 func init() {
 	testhook.FileSystem = func(f fsys.FS) Option {
-		return Option{"FileSystem", inNew | inFile | inMany | inVerifyManifest, func(s *settings) error {
+		return Option{"FileSystem", inNew | inFiles | inMany | inVerifyManifest, func(s *settings) error {
 			s.fs = f
 			return nil
 		}}

@@ -31,7 +31,7 @@ import (
 )
 
 // allEntryPoints are the ways in, by the names that errors have for them.
-var allEntryPoints = []string{"New", "Download", "DownloadURL", "DownloadTo", "Open", "OpenURL", "DownloadPrefix", "DownloadObjects", "VerifyPrefix", "VerifyManifest"}
+var allEntryPoints = []string{"New", "Download", "DownloadURL", "DownloadTo", "Open", "OpenURL", "DownloadPrefix", "DownloadObjects", "DownloadAll", "VerifyPrefix", "VerifyManifest", "PlanRanges"}
 
 // entry is the object "ver/k" with a way to give an option to each entry point. Everything local is in dir, which is empty.
 type entry struct {
@@ -102,9 +102,15 @@ func (e *entry) through(entryPoint string, o ossdl.Option) (result bool, err err
 	case "DownloadObjects":
 		res, err := d.DownloadObjects(e.t.Context(), "ver", harness.List(ossdl.Object{Key: "k"}), filepath.Join(e.dir, "tree"), o)
 		return res != nil, err
+	case "DownloadAll":
+		res, err := d.DownloadAll(e.t.Context(), harness.Items(ossdl.Item{Source: e.url, Path: path}, ossdl.Item{Source: "oss://ver/k", Path: path + "2"}), o)
+		return res != nil, err
 	case "VerifyPrefix":
 		res, err := d.VerifyPrefix(e.t.Context(), "ver", "", e.verified(), o)
 		return res != nil, err
+	case "PlanRanges":
+		ranges, err := d.PlanRanges(e.t.Context(), "ver", "", 2, o)
+		return ranges != nil, err
 	case "VerifyManifest":
 		manifest := filepath.Join(e.t.TempDir(), "m")
 		harness.WriteFile(e.t, manifest, fmt.Sprintf(`{"name":"k","size":100,"crc64":"%d"}`+"\n", e.object.CRC64()))
@@ -167,8 +173,8 @@ func exportedOptions(t *testing.T) (names []string) {
 // both, before anything is asked or made. An option that is missing in the table fails the test.
 func TestEveryOptionAtEveryEntryPoint(t *testing.T) {
 	const (
-		downloads  = "New Download DownloadURL DownloadTo Open OpenURL DownloadPrefix DownloadObjects"
-		network    = downloads + " VerifyPrefix"
+		downloads  = "New Download DownloadURL DownloadTo Open OpenURL DownloadPrefix DownloadObjects DownloadAll"
+		network    = downloads + " VerifyPrefix PlanRanges"
 		everywhere = network + " VerifyManifest"
 		one        = "Download DownloadURL DownloadTo Open OpenURL"
 		prefix     = "New DownloadPrefix DownloadObjects"
@@ -183,8 +189,8 @@ func TestEveryOptionAtEveryEntryPoint(t *testing.T) {
 		"WithConcurrency":   {everywhere, func(*entry) ossdl.Option { return ossdl.WithConcurrency(2) }},
 		"WithRateLimit":     {network, func(*entry) ossdl.Option { return ossdl.WithRateLimit(1 << 30) }},
 		"WithCheckpoint":    {"Download DownloadURL", func(e *entry) ossdl.Option { return ossdl.WithCheckpoint(filepath.Join(e.dir, "cp")) }},
-		"WithCheckpointDir": {"New Download DownloadURL", func(e *entry) ossdl.Option { return ossdl.WithCheckpointDir(filepath.Join(e.dir, "cps")) }},
-		"WithoutCheckpoint": {"New Download DownloadURL DownloadPrefix DownloadObjects", func(*entry) ossdl.Option { return ossdl.WithoutCheckpoint() }},
+		"WithCheckpointDir": {"New Download DownloadURL DownloadAll", func(e *entry) ossdl.Option { return ossdl.WithCheckpointDir(filepath.Join(e.dir, "cps")) }},
+		"WithoutCheckpoint": {"New Download DownloadURL DownloadPrefix DownloadObjects DownloadAll", func(*entry) ossdl.Option { return ossdl.WithoutCheckpoint() }},
 		"WithVersionID":     {"Download DownloadTo Open", func(e *entry) ossdl.Option { return ossdl.WithVersionID(e.object.VersionID) }},
 		"WithAsOf":          {"Download DownloadTo Open DownloadPrefix VerifyPrefix", func(*entry) ossdl.Option { return ossdl.WithAsOf(time.Now().Add(time.Hour)) }},
 		"WithIfMatch":       {one, func(e *entry) ossdl.Option { return ossdl.WithIfMatch(e.object.ETag) }},
@@ -194,7 +200,7 @@ func TestEveryOptionAtEveryEntryPoint(t *testing.T) {
 			return ossdl.WithRestore(ossdl.RestorePolicy{Days: 7, Tier: "Bulk"})
 		}},
 		"WithChecksum":     {one, func(e *entry) ossdl.Option { return ossdl.WithChecksum(sha256.New, e.sum[:]) }},
-		"WithDecryption":   {network, func(*entry) ossdl.Option { return ossdl.WithDecryption(&harness.MasterKey{}) }},
+		"WithDecryption":   {downloads + " VerifyPrefix", func(*entry) ossdl.Option { return ossdl.WithDecryption(&harness.MasterKey{}) }},
 		"WithProgress":     {everywhere, func(*entry) ossdl.Option { return ossdl.WithProgress(func(ossdl.Progress) {}) }},
 		"WithRetry":        {network, func(*entry) ossdl.Option { return ossdl.WithRetry(ossdl.RetryPolicy{Attempts: 1}) }},
 		"WithStallTimeout": {network, func(*entry) ossdl.Option { return ossdl.WithStallTimeout(time.Minute) }},
@@ -205,32 +211,32 @@ func TestEveryOptionAtEveryEntryPoint(t *testing.T) {
 			}
 			return ossdl.WithFallback(other)
 		}},
-		"WithRequestOptions": {"New Download DownloadTo Open DownloadPrefix DownloadObjects VerifyPrefix", func(*entry) ossdl.Option {
+		"WithRequestOptions": {"New Download DownloadTo Open DownloadPrefix DownloadObjects DownloadAll VerifyPrefix PlanRanges", func(*entry) ossdl.Option {
 			return ossdl.WithRequestOptions(oss.RequestPayer(oss.Requester))
 		}},
 		"WithURLRefresh": {"DownloadURL OpenURL", func(e *entry) ossdl.Option {
 			return ossdl.WithURLRefresh(func(context.Context) (string, error) { return e.url, nil })
 		}},
-		"WithHeader":           {"DownloadURL OpenURL", func(*entry) ossdl.Option { return ossdl.WithHeader("Referer", "http://h.test/") }},
-		"WithHTTPClient":       {"New DownloadURL OpenURL", func(e *entry) ossdl.Option { return ossdl.WithHTTPClient(e.s.HTTPClient()) }},
+		"WithHeader":           {"DownloadURL OpenURL DownloadAll", func(*entry) ossdl.Option { return ossdl.WithHeader("Referer", "http://h.test/") }},
+		"WithHTTPClient":       {"New DownloadURL OpenURL DownloadAll", func(e *entry) ossdl.Option { return ossdl.WithHTTPClient(e.s.HTTPClient()) }},
 		"WithReadAhead":        {"New Open OpenURL", func(*entry) ossdl.Option { return ossdl.WithReadAhead(ossdl.MinReadAhead) }},
 		"WithInclude":          {prefix + " " + verify, func(*entry) ossdl.Option { return ossdl.WithInclude("*") }},
 		"WithExclude":          {prefix + " " + verify, func(*entry) ossdl.Option { return ossdl.WithExclude("*.tmp") }},
 		"WithShard":            {prefix + " VerifyPrefix", func(*entry) ossdl.Option { return ossdl.WithShard(0, 1) }},
 		"WithCompareCRC64":     {prefix, func(*entry) ossdl.Option { return ossdl.WithCompareCRC64() }},
-		"WithObjectResult":     {"DownloadPrefix DownloadObjects", func(*entry) ossdl.Option { return ossdl.WithObjectResult(func(ossdl.ObjectResult) {}) }},
+		"WithObjectResult":     {"DownloadPrefix DownloadObjects DownloadAll", func(*entry) ossdl.Option { return ossdl.WithObjectResult(func(ossdl.ObjectResult) {}) }},
 		"WithDryRun":           {"DownloadPrefix DownloadObjects", func(*entry) ossdl.Option { return ossdl.WithDryRun() }},
 		"WithKeyRange":         {"DownloadPrefix VerifyPrefix", func(*entry) ossdl.Option { return ossdl.WithKeyRange("a", "z") }},
 		"WithDelete":           {"DownloadPrefix", func(*entry) ossdl.Option { return ossdl.WithDelete(5) }},
 		"WithManifest":         {many, func(e *entry) ossdl.Option { return ossdl.WithManifest(filepath.Join(e.dir, "m")) }},
 		"WithManifestSHA256":   {prefix, func(*entry) ossdl.Option { return ossdl.WithManifestSHA256() }},
 		"WithDifference":       {verify, func(*entry) ossdl.Option { return ossdl.WithDifference(func(ossdl.Difference) {}) }},
-		"WithoutPreallocation": {"New Download DownloadURL DownloadPrefix DownloadObjects", func(*entry) ossdl.Option { return ossdl.WithoutPreallocation() }},
-		"WithIfChanged":        {"New Download DownloadURL", func(*entry) ossdl.Option { return ossdl.WithIfChanged() }},
-		"WithWait":             {"New Download DownloadURL", func(*entry) ossdl.Option { return ossdl.WithWait(time.Minute) }},
-		"WithMkdirAll":         {"New Download DownloadURL", func(*entry) ossdl.Option { return ossdl.WithMkdirAll() }},
-		"WithObjectTime":       {"New Download DownloadURL", func(*entry) ossdl.Option { return ossdl.WithObjectTime() }},
-		"WithMetadata": {"New Download DownloadURL DownloadPrefix DownloadObjects VerifyPrefix", func(*entry) ossdl.Option {
+		"WithoutPreallocation": {"New Download DownloadURL DownloadPrefix DownloadObjects DownloadAll", func(*entry) ossdl.Option { return ossdl.WithoutPreallocation() }},
+		"WithIfChanged":        {"New Download DownloadURL DownloadAll", func(*entry) ossdl.Option { return ossdl.WithIfChanged() }},
+		"WithWait":             {"New Download DownloadURL DownloadAll", func(*entry) ossdl.Option { return ossdl.WithWait(time.Minute) }},
+		"WithMkdirAll":         {"New Download DownloadURL DownloadAll", func(*entry) ossdl.Option { return ossdl.WithMkdirAll() }},
+		"WithObjectTime":       {"New Download DownloadURL DownloadAll", func(*entry) ossdl.Option { return ossdl.WithObjectTime() }},
+		"WithMetadata": {"New Download DownloadURL DownloadPrefix DownloadObjects DownloadAll VerifyPrefix", func(*entry) ossdl.Option {
 			return ossdl.WithMetadata(ossdl.MetadataTime | ossdl.MetadataMode)
 		}},
 		"WithLogger": {everywhere, func(*entry) ossdl.Option { return ossdl.WithLogger(slog.New(slog.DiscardHandler)) }},
@@ -258,6 +264,60 @@ func TestEveryOptionAtEveryEntryPoint(t *testing.T) {
 	}
 }
 
+// TestDefaultsThatDoNotConcernACall checks that options given to New have no effect on calls that they do not apply to: none is
+// refused for them, and a policy that only starts restores makes no other call ask for one.
+func TestDefaultsThatDoNotConcernACall(t *testing.T) {
+	e := newEntry(t)
+	e.s.Put("bkt", "frozen", osstest.Random(1, 100), osstest.StorageClass("ColdArchive"))
+	e.s.CreateBucket("pub", osstest.PublicRead())
+	e.s.Put("pub", "image", osstest.Random(2, 100))
+	d := harness.NewDownloader(t, e.s, ossdl.WithRestore(ossdl.RestorePolicy{StartOnly: true}), ossdl.WithIfChanged(), ossdl.WithWait(time.Minute),
+		ossdl.WithCheckpointDir(filepath.Join(e.dir, "cps")), ossdl.WithReadAhead(ossdl.MinReadAhead))
+	e.s.ResetLog()
+	path := filepath.Join(t.TempDir(), "file")
+	for name, call := range map[string]func() error{
+		"Stat":               func() error { _, err := d.Stat(t.Context(), "bkt", "frozen"); return err },
+		"Stat, with a range": func() error { _, err := d.Stat(t.Context(), "bkt", "frozen", ossdl.WithRange(1, 2)); return err },
+		"StatURL":            func() error { _, err := d.StatURL(t.Context(), e.s.URL("pub", "image")+"?x-oss-process=x"); return err },
+		"List": func() error {
+			for i, err := range d.List(t.Context(), "bkt", "") {
+				if err != nil {
+					return err
+				}
+				if i.Key == "frozen" {
+					return nil
+				}
+			}
+			return errors.New("the object is not listed")
+		},
+		"VerifyPrefix": func() error { _, err := d.VerifyPrefix(t.Context(), "bkt", "none/", t.TempDir()); return err },
+		"Open, with a range": func() error {
+			r, err := d.Open(t.Context(), "pub", "image", ossdl.WithRange(1, 2))
+			if err == nil {
+				r.Close()
+			}
+			return err
+		},
+		"Download": func() error { _, err := d.Download(t.Context(), "pub", "image", path); return err },
+	} {
+		if err := call(); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if _, err := d.Download(t.Context(), "bkt", "frozen", path+"2"); !errors.Is(err, ossdl.ErrArchived) {
+		t.Errorf("Download of an archived object: %v", err)
+	}
+	for _, r := range e.s.Requests() {
+		if r.Method == http.MethodPost {
+			t.Error("a restore was asked for")
+		}
+	}
+	_, err := d.Download(t.Context(), "bkt", "frozen", path+"2", ossdl.WithRestore(ossdl.RestorePolicy{StartOnly: true}))
+	if err == nil || !strings.Contains(err.Error(), "WithRestore with StartOnly does not apply to Download; it applies to New, DownloadPrefix, DownloadObjects") {
+		t.Errorf("given to the call: %v", err)
+	}
+}
+
 // TestBadOptionsTouchNothing checks that a value out of bounds is refused at each entry point that takes the option, before
 // anything is asked or made.
 func TestBadOptionsTouchNothing(t *testing.T) {
@@ -265,8 +325,8 @@ func TestBadOptionsTouchNothing(t *testing.T) {
 		file       = "Download DownloadURL"
 		url        = "DownloadURL OpenURL"
 		one        = "Download DownloadURL DownloadTo Open OpenURL"
-		downloads  = "New " + one + " DownloadPrefix DownloadObjects"
-		network    = downloads + " VerifyPrefix"
+		downloads  = "New " + one + " DownloadPrefix DownloadObjects DownloadAll"
+		network    = downloads + " VerifyPrefix PlanRanges"
 		everywhere = network + " VerifyManifest"
 		restores   = "New Download DownloadTo Open DownloadPrefix DownloadObjects"
 	)
@@ -282,7 +342,7 @@ func TestBadOptionsTouchNothing(t *testing.T) {
 		{"WithConcurrency", ossdl.WithConcurrency(ossdl.MaxConcurrency + 1), everywhere, "1 to 256"},
 		{"WithRateLimit", ossdl.WithRateLimit(0), network, "1 byte"},
 		{"WithCheckpoint", ossdl.WithCheckpoint(""), file, "empty"},
-		{"WithCheckpointDir", ossdl.WithCheckpointDir(""), "New " + file, "empty"},
+		{"WithCheckpointDir", ossdl.WithCheckpointDir(""), "New DownloadAll " + file, "empty"},
 		{"WithVersionID", ossdl.WithVersionID(""), "Download DownloadTo Open", "empty"},
 		{"WithAsOf", ossdl.WithAsOf(time.Time{}), "Download DownloadTo Open DownloadPrefix VerifyPrefix", "zero"},
 		{"WithIfMatch", ossdl.WithIfMatch(""), one, "strong"},
@@ -292,22 +352,21 @@ func TestBadOptionsTouchNothing(t *testing.T) {
 		{"WithRange", ossdl.WithRange(0, -2), one, "length"},
 		{"WithChecksum", ossdl.WithChecksum(nil, nil), one, "nil"},
 		{"WithChecksum", ossdl.WithChecksum(sha256.New, []byte("short")), one, "32"},
-		{"WithDecryption", ossdl.WithDecryption(), network, "no keys"},
-		{"WithDecryption", ossdl.WithDecryption(&harness.MasterKey{}, nil), network, "nil key"},
+		{"WithDecryption", ossdl.WithDecryption(), downloads + " VerifyPrefix", "no keys"},
+		{"WithDecryption", ossdl.WithDecryption(&harness.MasterKey{}, nil), downloads + " VerifyPrefix", "nil key"},
 		{"WithRestore", ossdl.WithRestore(ossdl.RestorePolicy{Days: -1}), restores, "1 to 365"},
 		{"WithRestore", ossdl.WithRestore(ossdl.RestorePolicy{Days: ossdl.MaxRestoreDays + 1}), restores, "1 to 365"},
 		{"WithRestore", ossdl.WithRestore(ossdl.RestorePolicy{Tier: "fast"}), restores, "Expedited, Standard and Bulk"},
 		{"WithRestore", ossdl.WithRestore(ossdl.RestorePolicy{PollMin: 1}), restores, "PollMin 1ns is outside 100ms to 6h0m0s"},
 		{"WithRestore", ossdl.WithRestore(ossdl.RestorePolicy{PollMax: 7 * time.Hour}), restores, "PollMax 7h0m0s is outside 100ms to 6h0m0s"},
 		{"WithRestore", ossdl.WithRestore(ossdl.RestorePolicy{PollMin: 2 * time.Second, PollMax: time.Second}), restores, "PollMin 2s is more"},
-		{"WithRestore", ossdl.WithRestore(ossdl.RestorePolicy{StartOnly: true}), "Download DownloadTo Open", "StartOnly applies to DownloadPrefix, DownloadObjects"},
 		{"WithProgress", ossdl.WithProgress(nil), everywhere, "nil"},
 		{"WithRetry", ossdl.WithRetry(ossdl.RetryPolicy{Attempts: -1}), network, "negative"},
 		{"WithRetry", ossdl.WithRetry(ossdl.RetryPolicy{MinDelay: 2, MaxDelay: 1}), network, "MinDelay"},
 		{"WithStallTimeout", ossdl.WithStallTimeout(100*time.Millisecond - 1), network, "100ms"},
 		{"WithURLRefresh", ossdl.WithURLRefresh(nil), url, "nil"},
-		{"WithHTTPClient", ossdl.WithHTTPClient(nil), "New " + url, "nil"},
-		{"WithHeader", ossdl.WithHeader("Range", "bytes=0-1"), url, "not for the caller"},
+		{"WithHTTPClient", ossdl.WithHTTPClient(nil), "New DownloadAll " + url, "nil"},
+		{"WithHeader", ossdl.WithHeader("Range", "bytes=0-1"), "DownloadAll " + url, "not for the caller"},
 		{"WithHeader", ossdl.WithHeader("Referer", "a\r\nHost: b"), url, "control character"},
 		{"WithReadAhead", ossdl.WithReadAhead(ossdl.MinReadAhead - 1), "New Open OpenURL", "1048576"},
 		{"WithInclude", ossdl.WithInclude("[a"), "New DownloadPrefix DownloadObjects VerifyPrefix VerifyManifest", "[a"},
@@ -316,7 +375,7 @@ func TestBadOptionsTouchNothing(t *testing.T) {
 		{"WithShard", ossdl.WithShard(0, 0), "New DownloadPrefix DownloadObjects", "count"},
 		{"WithManifest", ossdl.WithManifest(""), "DownloadPrefix DownloadObjects", "empty"},
 		{"WithDifference", ossdl.WithDifference(nil), "VerifyPrefix VerifyManifest", "nil"},
-		{"WithObjectResult", ossdl.WithObjectResult(nil), "DownloadPrefix DownloadObjects", "nil"},
+		{"WithObjectResult", ossdl.WithObjectResult(nil), "DownloadPrefix DownloadObjects DownloadAll", "nil"},
 		{"WithKeyRange", ossdl.WithKeyRange("b", "b"), "DownloadPrefix VerifyPrefix", "no key"},
 		{"WithKeyRange", ossdl.WithKeyRange("b", "a"), "DownloadPrefix VerifyPrefix", "no key"},
 		{"WithKeyRange", ossdl.WithKeyRange("\xff", ""), "DownloadPrefix VerifyPrefix", "UTF-8"},

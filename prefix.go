@@ -24,6 +24,7 @@ import (
 	"golang.org/x/sync/semaphore"
 
 	"github.com/ossdl/ossdl/internal/bucket"
+	"github.com/ossdl/ossdl/internal/callers"
 	"github.com/ossdl/ossdl/internal/engine"
 	"github.com/ossdl/ossdl/internal/fsys"
 	"github.com/ossdl/ossdl/internal/localfile"
@@ -94,7 +95,7 @@ const maxFailures = 1000
 // anew. Working files are in DIR/.ossdl. A folder below, with those below it, has an .ossdl of its own if it is on another mount,
 // or if its files get another group, default access list or label than those of the folder above. An .ossdl is removed at the
 // end, unless parts of objects that failed or were interrupted are in it. It may be removed by hand while no call is running.
-// [WithoutCheckpoint] leaves nothing of objects that fail. A [WithCheckpointDir] given to New has no effect.
+// [WithoutCheckpoint] leaves nothing of objects that fail.
 //
 // # Several calls at once
 //
@@ -124,7 +125,7 @@ const maxFailures = 1000
 // DownloadPrefix returns promptly when ctx is done, with its error; the PrefixResult then says what was done. Small
 // objects that are written by then still get their names, but no sync of a file begins later than a second after the end.
 func (d *Downloader) DownloadPrefix(ctx context.Context, bucket, prefix, dir string, opts ...Option) (*PrefixResult, error) {
-	cfg, err := d.cfg.with(inDownloadPrefix, opts)
+	cfg, err := d.settings(inDownloadPrefix, opts)
 	if err != nil {
 		return nil, nameError("download", bucket, prefix, err)
 	}
@@ -137,10 +138,10 @@ func (d *Downloader) DownloadPrefix(ctx context.Context, bucket, prefix, dir str
 
 // download downloads what source yields. Objects that source has together are yielded together.
 func (p *prefixCall) download(ctx context.Context, source func(context.Context) iter.Seq2[[]entry, error]) (*PrefixResult, error) {
-	ctx, done := p.panics.during(ctx)
+	ctx, done := p.panics.During(ctx)
 	defer done()
 	err := p.run(ctx, source)
-	p.panics.raise(err)
+	p.panics.Raise(err)
 	if err != nil {
 		return p.result(err), fmt.Errorf("ossdl: download %s to %s: %w", objectName(p.bucket.Name(), p.prefix), p.dir, err)
 	}
@@ -162,27 +163,35 @@ type prefixCall struct {
 	dir       string
 	unordered bool // objects come in any order, and two may have one name
 	lane      *slots.Lane
-	panics    *panics          // of the caller's functions
+	panics    *callers.Panics  // of the caller's functions
 	retrier   *engine.Retrier  // of requests for anything but an object's bytes
 	watchdog  *engine.Watchdog // of the same
 	folder    *tree.Folder     // dir; nil until it is open
 	fs        fsys.FS          // within dir; nil until then
 	notices   localfile.Notices
+	trials    localfile.Trials
 	manifest  *manifest.Writer // nil: none is wanted
 	root      *fsys.Root       // dir; nil until it is open, and if it is missing for a dry run
 	smallCall
 	restoring *restoring // nil: archived objects are not restored
 
+	account
+	present int // files of keys that were there already; account.mu guards it
+
+	keep *tree.Keep // the names of the keys, if files without one are to be deleted; nil otherwise
+
+	fetchedAgain sync.Once // see sayFetchedAgain
+}
+
+// account is what a call for many objects has done so far.
+type account struct {
 	mu         sync.Mutex
 	res        PrefixResult
 	first      error           // the failure that happened first
 	unfinished error           // why an object was left unfinished
 	sums       sums            // of the objects that have ended
-	calls      map[*call]int64 // those of the objects in flight, with the sizes listed
+	calls      map[*call]int64 // those of the objects in flight, with the sizes that were expected
 	nth        int             // how many were begun
-	present    int             // files of keys that were there already
-
-	keep *tree.Keep // the names of the keys, if files without one are to be deleted; nil otherwise
 }
 
 // sums are the bytes of several objects, and the requests made for them.
@@ -193,7 +202,6 @@ type sums struct {
 
 // newPrefixCall prepares a call. It returns the errors that do not depend on what bucket and folder contain.
 func (d *Downloader) newPrefixCall(ctx context.Context, name, prefix, dir string, cfg settings) (*prefixCall, error) {
-	cfg.ifChanged, cfg.wait = false, 0 // of New, for calls for one file; a prefix has its own ways
 	b, err := d.bucketClient(ctx, name, &cfg)
 	switch {
 	case err != nil:
@@ -216,12 +224,12 @@ func (d *Downloader) newPrefixCall(ctx context.Context, name, prefix, dir string
 		cfg.restore = nil
 	}
 	cfg.dryRun = cfg.dryRun || cfg.startsOnly()
-	caught := &panics{}
-	cfg.log, cfg.progress = caught.logger(cfg.log), caught.progress(cfg.progress)
-	cfg.objectResult = oneByOne(caught, "the function of WithObjectResult", cfg.objectResult)
+	caught := &callers.Panics{}
+	cfg.log, cfg.progress = caught.Logger(cfg.log), callers.Until(caught, "the function of WithProgress", cfg.progress)
+	cfg.objectResult = callers.OneByOne(caught, "the function of WithObjectResult", cfg.objectResult)
 	p := &prefixCall{
 		d: d, cfg: cfg, panics: caught, bucket: b, prefix: prefix, dir: dir, lane: d.newLane(cfg.concurrency, cfg.rateLimit),
-		watchdog: engine.NewWatchdog(cfg.stall), calls: map[*call]int64{},
+		watchdog: engine.NewWatchdog(cfg.stall), trials: localfile.Trials{Dir: dir}, account: account{calls: map[*call]int64{}},
 	}
 	if cfg.mirror {
 		p.keep = tree.NewKeep()
@@ -396,17 +404,24 @@ func (p *prefixCall) listed(ctx context.Context) iter.Seq2[[]entry, error] {
 	}
 }
 
+// page asks for a page of the listing. It may be called concurrently.
+func (p *prefixCall) page(ctx context.Context, at bucket.Cursor) (page []bucket.Entry, next bucket.Cursor, err error) {
+	err = p.ask(ctx, "listing", func(ctx context.Context, m *engine.Meter) (err error) {
+		page, next, err = p.bucket.List(ctx, p.prefix, at, func(r io.Reader) io.Reader { return m.Reader(ctx, p.lane, r) })
+		return err
+	})
+	if err != nil {
+		return nil, next, fmt.Errorf("listing: %w", err)
+	}
+	return page, next, nil
+}
+
 // list reads the pages of the listing, one after the other.
 func (p *prefixCall) list(ctx context.Context, pages chan<- []bucket.Entry) error {
 	for at := bucket.After(p.cfg.after).AsOf(p.cfg.object.asOf); ; {
-		var page []bucket.Entry
-		var next bucket.Cursor
-		err := p.ask(ctx, "listing", func(ctx context.Context, m *engine.Meter) (err error) {
-			page, next, err = p.bucket.List(ctx, p.prefix, at, func(r io.Reader) io.Reader { return m.Reader(ctx, p.lane, r) })
-			return err
-		})
+		page, next, err := p.page(ctx, at)
 		if err != nil {
-			return fmt.Errorf("listing: %w", err)
+			return err
 		}
 		select {
 		case pages <- p.withinRange(page):
@@ -430,7 +445,7 @@ func (p *prefixCall) withinRange(page []bucket.Entry) []bucket.Entry {
 
 // dispatch starts with each wanted object that is not there as soon as there is room for it. It returns once all have ended.
 func (p *prefixCall) dispatch(ctx context.Context, groups iter.Seq2[[]entry, error]) error {
-	room := p.objects()
+	room := objectsIn(p.lane)
 	inFlight := semaphore.NewWeighted(room)
 	var running sync.WaitGroup
 	defer running.Wait()
@@ -514,46 +529,46 @@ func (p *prefixCall) choose(names *tree.Names, o entry) (it *item, wanted bool) 
 	return it, true
 }
 
-// objects returns how many objects may be in flight: a quarter more than requests, so that the line stays full while some
-// wait for the disk.
-func (p *prefixCall) objects() int64 {
-	n := p.lane.Ceiling()
+// objectsIn returns how many objects of a call may be in flight: a quarter more than requests, so that the line stays full while
+// some wait for the disk.
+func objectsIn(lane *slots.Lane) int64 {
+	n := lane.Ceiling()
 	return int64(n + n/4 + 2)
 }
 
 // result returns what was done. It is nil if the call failed before a request was made and an object was settled.
-func (p *prefixCall) result(err error) *PrefixResult {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if err != nil && p.sums.requests+p.res.Done+p.res.Skipped+p.res.Failed == 0 {
+func (a *account) result(err error) *PrefixResult {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if err != nil && a.sums.requests+a.res.Done+a.res.Skipped+a.res.Failed == 0 {
 		return nil
 	}
-	res := p.res
-	res.Requests, res.Retries, res.DownloadedBytes = p.sums.requests, p.sums.retries, p.sums.received
+	res := a.res
+	res.Requests, res.Retries, res.DownloadedBytes = a.sums.requests, a.sums.retries, a.sums.received
 	return &res
 }
 
 // listingEnded records the error that ended the listing, unless it is that of the context.
-func (p *prefixCall) listingEnded(ctx context.Context, err error) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
+func (a *account) listingEnded(ctx context.Context, err error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
 	if ctx.Err() == nil {
-		p.res.Listing = err
+		a.res.Listing = err
 	}
 }
 
 // verdict returns the error of the whole call; err is that of the listing, of a deletion or the context.
-func (p *prefixCall) verdict(ctx context.Context, err error) error {
+func (a *account) verdict(ctx context.Context, err error) error {
 	err = withContextError(ctx, err)
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if err == nil && p.res.Restoring > 0 {
-		err = fmt.Errorf("%w: %d objects still thaw", ErrRestoring, p.res.Restoring)
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if err == nil && a.res.Restoring > 0 {
+		err = fmt.Errorf("%w: %d objects still thaw", ErrRestoring, a.res.Restoring)
 	}
-	if p.first == nil {
+	if a.first == nil {
 		return err
 	}
-	failed := fmt.Errorf("%d of %d objects failed, the first: %w", p.res.Failed, p.res.Done+p.res.Skipped+p.res.Failed, p.first)
+	failed := fmt.Errorf("%d of %d objects failed, the first: %w", a.res.Failed, a.res.Done+a.res.Skipped+a.res.Failed, a.first)
 	if err != nil {
 		return fmt.Errorf("%w; %w", err, failed)
 	}
@@ -561,32 +576,38 @@ func (p *prefixCall) verdict(ctx context.Context, err error) error {
 }
 
 // expect adds the size of an object that is to be downloaded, unless it is there.
-func (p *prefixCall) expect(size int64) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.sums.total += size
+func (a *account) expect(size int64) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.sums.total += size
 }
 
 // begun records that the download of an object has begun.
 func (p *prefixCall) begun(o *item, c *call) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.nth++
-	o.call, c.nth = c, p.nth
-	p.calls[c] = o.Size
+	o.call = c
+	p.began(c, o.Size)
+}
+
+// began records that a call for an object, of which so many bytes were expected, has begun.
+func (a *account) began(c *call, expected int64) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.nth++
+	c.nth = a.nth
+	a.calls[c] = expected
 }
 
 // fetched records that all bytes of a call are there: only its file has still to get its path.
-func (p *prefixCall) fetched(c *call) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
+func (a *account) fetched(c *call) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
 	c.fetched = true
 }
 
 // ended adds the bytes of a download to the sums. Without an error its object is settled; with one it is up to the caller
 // whether that is a failure.
 func (p *prefixCall) ended(o *item, err error) {
-	p.count(o, err)
+	p.count(o.call, err)
 	if err != nil {
 		return
 	}
@@ -596,47 +617,56 @@ func (p *prefixCall) ended(o *item, err error) {
 	p.settled(o, ObjectDone, o.call.durable, nil)
 }
 
-// count adds the bytes of a download to the sums, and counts its object if it is complete.
-func (p *prefixCall) count(o *item, err error) {
-	c := o.call
+// count adds the bytes of a call for an object to the sums, and counts the object if it is complete.
+func (a *account) count(c *call, err error) {
 	now := c.snapshot()
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	delete(p.calls, c)
-	p.sums.received += c.stats.Downloaded.Load()
-	p.sums.resumed += now.Resumed
-	p.sums.done += now.Done
-	p.sums.retries += now.Retries
-	p.sums.requests += now.Requests
-	p.res.ResumedBytes += now.Resumed
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	expected := a.calls[c]
+	delete(a.calls, c)
+	a.sums.received += c.stats.Downloaded.Load()
+	a.sums.retries += now.Retries
+	a.sums.requests += now.Requests
+	if err == nil && c.there != nil {
+		a.haveSkipped(expected, c.there.size, c.durable)
+		return
+	}
+	a.sums.resumed += now.Resumed
+	a.sums.done += now.Done
+	a.res.ResumedBytes += now.Resumed
 	if now.Total > 0 || err == nil {
-		p.sums.total += now.Total - o.Size // the object is not as it was listed
+		a.sums.total += now.Total - expected // the object is not as it was listed
 	}
 	if err == nil {
-		p.res.Done++
-		p.res.Bytes += now.Total
+		a.res.Done++
+		a.res.Bytes += now.Total
 		if c.isCiphertext() {
-			p.res.Encrypted++
+			a.res.Encrypted++
 		}
 		if !c.durable {
-			p.res.NotDurable++
+			a.res.NotDurable++
 		}
 		if !c.verified {
-			p.res.Unverified++
+			a.res.Unverified++
 		}
 	}
+}
+
+// haveSkipped counts an object whose file, of size bytes, is there already. The mutex must be held.
+func (a *account) haveSkipped(expected, size int64, durable bool) {
+	a.res.Skipped++
+	if !durable {
+		a.res.NotDurable++
+	}
+	a.sums.total += size - expected // which may not have been known
+	a.sums.done += size
+	a.sums.resumed += size
 }
 
 // skipped counts an object that is there already.
 func (p *prefixCall) skipped(o *item, durable bool) {
 	p.mu.Lock()
-	p.res.Skipped++
-	if !durable {
-		p.res.NotDurable++
-	}
-	p.sums.total += o.there - o.Size // which may not have been known
-	p.sums.done += o.there
-	p.sums.resumed += o.there
+	p.haveSkipped(o.Size, o.there, durable)
 	p.mu.Unlock()
 	p.settled(o, ObjectSkipped, durable, nil)
 }
@@ -669,30 +699,30 @@ func (p *prefixCall) wasThere() {
 }
 
 // cutOff records that an object is unfinished because ctx is done. That is not a failure.
-func (p *prefixCall) cutOff(ctx context.Context) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.unfinished = context.Cause(ctx)
+func (a *account) cutOff(ctx context.Context) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.unfinished = context.Cause(ctx)
 }
 
 // failed records and logs the failure of an object.
 func (p *prefixCall) failed(o *item, err error) {
-	p.panics.note(err)
+	p.panics.Note(err)
 	p.cfg.log.Error("object failed", "bucket", p.bucket.Name(), "key", o.Key, "error", err)
 	p.countFailure(KeyError{Key: o.Key, Err: err})
 	p.settled(o, ObjectFailed, false, err)
 }
 
 // countFailure counts the failure of an object, and keeps the first ones.
-func (p *prefixCall) countFailure(failure KeyError) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.res.Failed++
-	if p.first == nil {
-		p.first = &failure
+func (a *account) countFailure(failure KeyError) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.res.Failed++
+	if a.first == nil {
+		a.first = &failure
 	}
-	if len(p.res.Failures) < maxFailures {
-		p.res.Failures = append(p.res.Failures, failure)
+	if len(a.res.Failures) < maxFailures {
+		a.res.Failures = append(a.res.Failures, failure)
 	}
 }
 
@@ -802,16 +832,23 @@ const maxObjects = 8
 func (p *prefixCall) snapshot() Progress {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	sum := Progress{
-		Done: p.sums.done, Total: p.sums.total, Resumed: p.sums.resumed,
-		Retries: p.sums.retries, Requests: p.sums.requests, InFlight: p.watchdog.InFlight(), Restoring: p.res.Restoring,
-	}
+	sum := p.totals()
+	sum.InFlight += p.watchdog.InFlight()
+	sum.Restoring = p.res.Restoring
 	if p.restoring != nil {
 		sum.Restoring = max(sum.Restoring, p.restoring.queue.Len())
 	}
-	calls := slices.SortedFunc(maps.Keys(p.calls), func(a, b *call) int { return cmp.Compare(a.nth, b.nth) })
+	return sum
+}
+
+// totals returns the sums of all objects, with some of those in flight. The mutex must be held.
+func (a *account) totals() Progress {
+	sum := Progress{
+		Done: a.sums.done, Total: a.sums.total, Resumed: a.sums.resumed, Retries: a.sums.retries, Requests: a.sums.requests,
+	}
+	calls := slices.SortedFunc(maps.Keys(a.calls), func(a, b *call) int { return cmp.Compare(a.nth, b.nth) })
 	for _, c := range calls {
-		size, one := p.calls[c], c.snapshot()
+		size, one := a.calls[c], c.snapshot()
 		sum.Done += one.Done
 		sum.Resumed += one.Resumed
 		sum.InFlight += one.InFlight
@@ -829,11 +866,11 @@ func (p *prefixCall) snapshot() Progress {
 }
 
 // received returns how many body bytes were read so far.
-func (p *prefixCall) received() int64 {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	n := p.sums.received
-	for c := range p.calls {
+func (a *account) received() int64 {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	n := a.sums.received
+	for c := range a.calls {
 		n += c.stats.Downloaded.Load()
 	}
 	return n
@@ -850,15 +887,15 @@ func (p *prefixCall) ask(ctx context.Context, what string, request func(context.
 }
 
 // countRequest counts a request made by ask.
-func (p *prefixCall) countRequest() {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.sums.requests++
+func (a *account) countRequest() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.sums.requests++
 }
 
 // countRetry counts a retry made by ask.
-func (p *prefixCall) countRetry() {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.sums.retries++
+func (a *account) countRetry() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.sums.retries++
 }

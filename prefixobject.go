@@ -228,12 +228,23 @@ func (p *prefixCall) isThere(ctx context.Context, o *item, fi fs.FileInfo) (bool
 	}
 	if !byCRC || !f.HasCRC {
 		same, sure := p.folder.SameTime(o.name, fi.ModTime(), p.timeOf(f))
+		if !f.HasCRC && !same && !sure {
+			p.sayFetchedAgain(o)
+		}
 		if sure && (same || !p.cfg.wantsTime()) || !f.HasCRC {
 			return same, nil
 		}
 		// A time of metadata may be one that the file system cannot keep. That must not make every call fetch the file again.
 	}
 	return p.hasCRC(ctx, o, f.CRC)
+}
+
+// sayFetchedAgain logs, once, that nothing can tell whether files are their objects, so that these come again.
+func (p *prefixCall) sayFetchedAgain(o *item) {
+	p.fetchedAgain.Do(func() {
+		p.cfg.log.Warn("fetched again: the file system does not keep times exactly, and the object has no CRC-64; further ones are not logged",
+			"bucket", p.bucket.Name(), "key", o.Key)
+	})
 }
 
 // head asks for the facts of an object.
@@ -514,7 +525,7 @@ func (p *prefixCall) fileConfig(name string) (localfile.Config, error) {
 	return localfile.Config{
 		FS: p.fs, Log: p.cfg.log, Path: filepath.FromSlash(name), Folder: work,
 		Base:   filepath.Join(work, hex.EncodeToString(sum[:16])),
-		Sparse: p.cfg.sparse, KeepPartial: !p.cfg.checkpoint.none(), IsCheckpoint: isCheckpoint, Notices: &p.notices,
+		Sparse: p.cfg.sparse, KeepPartial: !p.cfg.checkpoint.none(), IsCheckpoint: isCheckpoint, Notices: &p.notices, Trials: &p.trials,
 		Left: left, AreLeft: known,
 		Backlog: &p.d.backlog,
 	}, nil

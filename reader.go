@@ -78,7 +78,7 @@ func (d *Downloader) Open(ctx context.Context, bucket, key string, opts ...Optio
 func (c *call) openReader(ctx context.Context) (*Reader, error) {
 	if err := c.findVersion(ctx); err != nil {
 		err = c.withNames(ctx, "", err)
-		c.panics.raise(err)
+		c.panics.Raise(err)
 		return nil, err
 	}
 	r, err := c.newReader()
@@ -87,7 +87,7 @@ func (c *call) openReader(ctx context.Context) (*Reader, error) {
 	}
 	fetching, cancel := context.WithCancelCause(ctx)
 	r.cancel = cancel
-	c.panics.endWith(cancel)
+	c.panics.EndWith(cancel)
 	r.progress = startReporter(c.cfg.progress, r.snapshot, c.stats.Downloaded.Load)
 	go r.fetch(fetching)
 	select {
@@ -97,7 +97,7 @@ func (c *call) openReader(ctx context.Context) (*Reader, error) {
 	r.detach = context.AfterFunc(ctx, func() { r.ahead.Abort(c.withNames(ctx, "", context.Cause(ctx))) })
 	if !r.engine.HasBegun() {
 		r.finish(verdict{}, r.failed)
-		c.panics.raise(r.failed)
+		c.panics.Raise(r.failed)
 		return nil, r.ending.err
 	}
 	if size := r.Size(); size >= 0 {
@@ -203,7 +203,7 @@ func (r *Reader) WriteTo(w io.Writer) (n int64, err error) {
 // wrong, and so would be a digest without them.
 func (r *Reader) consumed(b []byte) {
 	if h := r.c.streamHash; h != nil {
-		if err := r.c.panics.guard("the hash of WithChecksum", func() { h.Write(b) }); err != nil {
+		if err := r.c.panics.Guard("the hash of WithChecksum", func() { h.Write(b) }); err != nil {
 			err = r.c.withNames(context.Background(), "", err)
 			r.ahead.Abort(err)
 			_ = r.last(err) // each later Read returns it
@@ -222,7 +222,7 @@ func (r *Reader) last(err error) error {
 	default:
 		r.finish(verdict{}, err)
 	}
-	r.c.panics.raise(r.ending.err)
+	r.c.panics.Raise(r.ending.err)
 	return r.ending.err
 }
 
@@ -278,7 +278,7 @@ func (r *Reader) Close() error {
 	}
 	decided := r.finish(v, err)
 	r.ahead.Free()
-	r.c.panics.raise(err)
+	r.c.panics.Raise(err)
 	if unread || !decided {
 		return nil
 	}

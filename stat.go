@@ -133,10 +133,10 @@ func (c *call) firstByte(ctx context.Context) (*object.Answer, error) {
 
 // inquire is ask for a call of its own.
 func (c *call) inquire(ctx context.Context, what string, once func(context.Context) error) error {
-	ctx, done := c.panics.during(ctx)
+	ctx, done := c.panics.During(ctx)
 	defer done()
 	err := c.ask(ctx, what, once)
-	c.panics.raise(err)
+	c.panics.Raise(err)
 	return withContextError(ctx, err)
 }
 
@@ -149,7 +149,7 @@ func (c *call) inquire(ctx context.Context, what string, once func(context.Conte
 // An error is the last that it yields, with an ObjectInfo that is zero.
 func (d *Downloader) List(ctx context.Context, bucket, prefix string, opts ...Option) iter.Seq2[ObjectInfo, error] {
 	return func(yield func(ObjectInfo, error) bool) {
-		cfg, err := d.cfg.with(inVerifyPrefix, opts)
+		cfg, err := d.settings(inVerifyPrefix, opts)
 		var p *prefixCall
 		if err == nil {
 			p, err = d.newPrefixCall(ctx, bucket, prefix, ".", cfg)
@@ -159,7 +159,7 @@ func (d *Downloader) List(ctx context.Context, bucket, prefix string, opts ...Op
 			return
 		}
 		err = p.yieldAll(ctx, yield)
-		p.panics.raise(err)
+		p.panics.Raise(err)
 		if err != nil {
 			yield(ObjectInfo{}, nameError("list", bucket, prefix, withContextError(ctx, err)))
 		}
@@ -168,7 +168,7 @@ func (d *Downloader) List(ctx context.Context, bucket, prefix string, opts ...Op
 
 // yieldAll yields the wanted objects below the prefix. It returns nil if the caller has had enough.
 func (p *prefixCall) yieldAll(ctx context.Context, yield func(ObjectInfo, error) bool) error {
-	ctx, done := p.panics.during(ctx)
+	ctx, done := p.panics.During(ctx)
 	defer done()
 	defer p.watchdog.Start(p.d.gate.Tick)()
 	names := tree.NewNames(p.prefix, tree.Rules{Windows: runtime.GOOS == "windows"})

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"net/http"
 
+	"github.com/ossdl/ossdl/internal/callers"
+	"github.com/ossdl/ossdl/internal/slots"
 	"github.com/ossdl/ossdl/internal/transport"
 	"github.com/ossdl/ossdl/internal/weburl"
 )
@@ -66,6 +68,9 @@ func (d *Downloader) DownloadURL(ctx context.Context, signedURL, path string, op
 	if err != nil {
 		return nil, fmt.Errorf("ossdl: download %w", err)
 	}
+	if err := c.comparable(); err != nil {
+		return nil, fmt.Errorf("ossdl: download %s: %w", c.src, err)
+	}
 	return c.downloadToFile(ctx, path)
 }
 
@@ -94,7 +99,7 @@ func (d *Downloader) urlCall(where entryPoints, signedURL string, opts []Option)
 	if err != nil {
 		return nil, err
 	}
-	cfg, err := d.cfg.with(where, opts)
+	cfg, err := d.settings(where, opts)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", addr, err)
 	}
@@ -104,20 +109,21 @@ func (d *Downloader) urlCall(where entryPoints, signedURL string, opts []Option)
 			return nil, fmt.Errorf("%s: WithRange does not apply to a URL with x-oss-process", addr)
 		case cfg.object.ifMatch != "":
 			return nil, fmt.Errorf("%s: WithIfMatch does not apply to a URL with x-oss-process", addr)
-		case cfg.ifChanged && cfg.object.newHash == nil:
-			return nil, fmt.Errorf("%s: WithIfChanged applies to a URL with x-oss-process only with WithChecksum", addr)
 		}
+	}
+	return d.urlCallIn(d.newLane(cfg.concurrency, cfg.rateLimit), d.clientForURLs(&cfg), addr, cfg, &callers.Panics{}), nil
+}
+
+// urlCallIn makes one of several calls for objects of URLs that share a lane, a client and a record of panics.
+func (d *Downloader) urlCallIn(lane *slots.Lane, client *http.Client, addr *weburl.Address, cfg settings, p *callers.Panics) *call {
+	if addr.Processed() {
 		cfg.keys = nil
 	}
-	if err := cfg.comparable(); err != nil {
-		return nil, fmt.Errorf("%s: %w", addr, err)
-	}
-	p := &panics{}
-	src := weburl.NewSource(d.clientForURLs(&cfg), userAgent, addr, cfg.headers, p.refresh(cfg.refresh))
-	c := d.newCallIn(d.newLane(cfg.concurrency, cfg.rateLimit), src, cfg, p)
+	src := weburl.NewSource(client, userAgent, addr, cfg.headers, p.Refresh(cfg.refresh))
+	c := d.newCallIn(lane, src, cfg, p)
 	c.versionID = addr.Version()
 	c.oneStream = addr.Processed()
-	return c, nil
+	return c
 }
 
 // CloseIdleConnections closes the connections that [Downloader.DownloadURL] and [Downloader.OpenURL] keep for later calls.

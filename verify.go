@@ -19,6 +19,7 @@ import (
 
 	"golang.org/x/sync/semaphore"
 
+	"github.com/ossdl/ossdl/internal/callers"
 	"github.com/ossdl/ossdl/internal/engine"
 	"github.com/ossdl/ossdl/internal/fsys"
 	"github.com/ossdl/ossdl/internal/manifest"
@@ -117,7 +118,7 @@ func (k DifferenceKind) String() string { return string(k) }
 //
 // A file or an object that changes during the call may be reported as differing.
 func (d *Downloader) VerifyPrefix(ctx context.Context, bucket, prefix, dir string, opts ...Option) (*VerifyResult, error) {
-	cfg, err := d.cfg.with(inVerifyPrefix, opts)
+	cfg, err := d.settings(inVerifyPrefix, opts)
 	if err != nil {
 		return nil, nameError("verify", bucket, prefix, err)
 	}
@@ -142,7 +143,7 @@ func (d *Downloader) VerifyPrefix(ctx context.Context, bucket, prefix, dir strin
 //
 // If there is a difference the error is [ErrDifferent]; other errors are as with VerifyPrefix.
 func (d *Downloader) VerifyManifest(ctx context.Context, manifest, dir string, opts ...Option) (*VerifyResult, error) {
-	cfg, err := d.cfg.with(inVerifyManifest, opts)
+	cfg, err := d.settings(inVerifyManifest, opts)
 	switch {
 	case err != nil:
 	case manifest == "":
@@ -153,8 +154,8 @@ func (d *Downloader) VerifyManifest(ctx context.Context, manifest, dir string, o
 	if err != nil {
 		return nil, fmt.Errorf("ossdl: verify manifest %s: %w", manifest, err)
 	}
-	caught := &panics{}
-	cfg.log, cfg.progress = caught.logger(cfg.log), caught.progress(cfg.progress)
+	caught := &callers.Panics{}
+	cfg.log, cfg.progress = caught.Logger(cfg.log), callers.Until(caught, "the function of WithProgress", cfg.progress)
 	v := &verification{prefixCall: &prefixCall{
 		d: d, cfg: cfg, panics: caught, dir: dir, lane: d.newLane(cfg.concurrency, 0), watchdog: engine.NewWatchdog(cfg.stall),
 	}}
@@ -185,11 +186,11 @@ type subject struct {
 
 // verify compares the folder with what source yields. name is that of the source.
 func (v *verification) verify(ctx context.Context, name string, source func(context.Context) iter.Seq2[subject, error]) (*VerifyResult, error) {
-	ctx, done := v.panics.during(ctx)
+	ctx, done := v.panics.During(ctx)
 	defer done()
-	v.report = oneByOne(v.panics, "the function of WithDifference", v.cfg.difference)
+	v.report = callers.OneByOne(v.panics, "the function of WithDifference", v.cfg.difference)
 	err := v.compareAll(ctx, source)
-	v.panics.raise(err)
+	v.panics.Raise(err)
 	if err != nil {
 		err = fmt.Errorf("ossdl: verify %s in %s: %w", name, v.dir, err)
 	}
@@ -225,7 +226,7 @@ func (v *verification) compare(ctx context.Context, source iter.Seq2[subject, er
 	defer stop()
 	end := v.lane.Begin()
 	defer end()
-	room := v.objects()
+	room := objectsIn(v.lane)
 	v.readers = semaphore.NewWeighted(min(int64(v.lane.Ceiling()), int64(max(8, 2*runtime.GOMAXPROCS(0)))))
 	inFlight := semaphore.NewWeighted(room)
 	var running sync.WaitGroup
@@ -350,7 +351,7 @@ func (v *verification) compareOne(ctx context.Context, s *subject) {
 	switch {
 	case err != nil && ctx.Err() != nil: // cut off
 	case err != nil:
-		v.panics.note(err)
+		v.panics.Note(err)
 		v.cfg.log.Error("file not compared", "key", s.Key, "name", s.name, "error", err)
 		v.fail(KeyError{Key: s.Key, Err: err})
 	case kind != "":

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+
+	"github.com/ossdl/ossdl/internal/callers"
 )
 
 // DownloadTo writes the object key of bucket to w, beginning at w's offset 0; [WithRange] asks for a part of it.
@@ -41,10 +43,10 @@ func (d *Downloader) DownloadTo(ctx context.Context, bucket, key string, w io.Wr
 
 // downloadToWriter downloads to a writer.
 func (c *call) downloadToWriter(ctx context.Context, to *writerSink) (*Result, error) {
-	ctx, done := c.panics.during(ctx)
+	ctx, done := c.panics.During(ctx)
 	defer done()
 	if err := c.findVersion(ctx); err != nil {
-		c.panics.raise(err)
+		c.panics.Raise(err)
 		return c.result(ctx, "", err)
 	}
 	config, err := c.engineConfig(to, nil)
@@ -59,19 +61,19 @@ func (c *call) downloadToWriter(ctx context.Context, to *writerSink) (*Result, e
 	progress := startReporter(c.cfg.progress, c.snapshot, c.stats.Downloaded.Load)
 	c.verdict, err = c.fetchUntilVerified(ctx, e)
 	progress.end(err)
-	c.panics.raise(err) // a panic has priority over any other error
+	c.panics.Raise(err) // a panic has priority over any other error
 	return c.result(ctx, "", err)
 }
 
 // writerSink is an [engine.Sink] that writes to the writer that the caller gave.
 type writerSink struct {
 	w      io.WriterAt
-	read   io.ReaderAt // w, if it must be read back; nil otherwise
-	panics *panics     // a panic of w ends the call
+	read   io.ReaderAt     // w, if it must be read back; nil otherwise
+	panics *callers.Panics // a panic of w ends the call
 }
 
 // newWriterSink returns a sink for w. It must be readable to compute a digest.
-func newWriterSink(w io.WriterAt, digest bool, p *panics) (*writerSink, error) {
+func newWriterSink(w io.WriterAt, digest bool, p *callers.Panics) (*writerSink, error) {
 	if w == nil {
 		return nil, errors.New("nil writer")
 	}
@@ -97,7 +99,7 @@ func (s *writerSink) ReadAt(b []byte, off int64) (n int, err error) {
 }
 
 func (s *writerSink) use(what string, method func([]byte, int64) (int, error), b []byte, off int64) (n int, err error) {
-	if perr := s.panics.guard(what, func() { n, err = method(b, off) }); perr != nil {
+	if perr := s.panics.Guard(what, func() { n, err = method(b, off) }); perr != nil {
 		return 0, perr
 	}
 	return n, err

@@ -20,7 +20,7 @@ func TestMain(m *testing.M) {
 func TestQuick(t *testing.T) {
 	args := []string{"-quick", "-json", "-dir", t.TempDir()}
 	if testing.Short() {
-		args = append(args, "-run", "^(cpu-tls|crc|small|kill|reset|there|filter|many)$")
+		args = append(args, "-run", "^(cpu-tls|crc|small|first-byte|kill|reset|there|filter|many)$")
 	}
 	var out bytes.Buffer
 	if err := run(t.Context(), args, &out, t.Output()); err != nil {
@@ -52,6 +52,8 @@ func TestQuick(t *testing.T) {
 				t.Errorf("%s: %s failed: %q, timed out %t", s.name, r.Client, r.Err, r.TimedOut)
 			case ours && (r.Sent < r.Size || r.Requests < 1 || r.Conns < 1):
 				t.Errorf("%s: %s: %d body bytes for %d in %d requests on %d connections", s.name, r.Client, r.Sent, r.Size, r.Requests, r.Conns)
+			case ours && s.first && (r.First <= 0 || r.First > r.Seconds):
+				t.Errorf("%s: %s: the first byte came after %v s of %v s", s.name, r.Client, r.First, r.Seconds)
 			}
 		}
 		var text bytes.Buffer

@@ -59,6 +59,8 @@ type job struct {
 	Skipped    int      // and how many are there
 	V4         bool     // ossdl signs with V4
 	CPUProfile string   // of ossdl; "": none
+	First      []byte   // what the first object begins with, if the moment is looked for at which a file does
+	Counted    bool     // its allocations are counted, and no garbage is collected
 
 	AccessKeyID, AccessKeySecret string
 }
@@ -69,6 +71,12 @@ type report struct {
 	CPU     float64 // user and system seconds
 	Peak    int64   // most resident memory, bytes
 	Err     string  // "": done
+
+	// From the start of the job, seconds, if it was looked for; 0: it was not found.
+	First float64
+
+	// If they are counted: what is allocated, its bytes, and what of it the library allocates.
+	Mallocs, Allocated, Ours int64
 }
 
 // started is the line a client's child writes when the measured part begins.
@@ -99,13 +107,20 @@ func clientChild(in io.Reader, out io.Writer) error {
 		defer pprof.StopCPUProfile()
 	}
 	runtime.GC()
+	allocated := func(*report) {}
+	if j.Counted {
+		allocated = countAllocations()
+	}
 	answer := json.NewEncoder(out)
 	if err := answer.Encode(started); err != nil {
 		return err
 	}
 	cpu, start := cpuSeconds(), time.Now()
+	first := j.lookForFirst(start)
 	err = fetch(context.Background(), &j)
 	r := report{Seconds: time.Since(start).Seconds(), CPU: cpuSeconds() - cpu, Peak: peakMemory(os.Getpid())}
+	r.First = first().Seconds()
+	allocated(&r)
 	if p := (*outside)(nil); errors.As(err, &p) {
 		r.Peak, err = p.peak, p.err
 	}

@@ -53,6 +53,8 @@ type config struct {
 	million bool
 	sign    string
 	budget  time.Duration
+	guard   bool
+	plot    string
 }
 
 func parse(args []string, errw io.Writer) (*config, error) {
@@ -72,6 +74,8 @@ func parse(args []string, errw io.Writer) (*config, error) {
 	f.StringVar(&c.sign, "sign", "v1", "ossdl's signatures: `v1`, the default of the SDK it works on, or v4")
 	f.DurationVar(&c.rtt, "rtt", 0, "latency of the scenarios that have one, instead of 30 ms")
 	f.DurationVar(&c.budget, "budget", 12*time.Second, "time in a scenario after which a client that no goal compares with has no more rounds")
+	f.StringVar(&c.plot, "plot", "", "draw figures of some of the scenarios into this `folder`, in place of the tables")
+	f.BoolVar(&c.guard, "guard", false, "compare counts with their pinned values, in place of the scenarios: fails if one has grown by more than a tenth")
 	if err := f.Parse(args); err != nil {
 		return nil, err
 	}
@@ -147,6 +151,12 @@ func run(ctx context.Context, args []string, out, errw io.Writer) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(b.dir)) }()
+	if c.plot != "" {
+		return b.plot(ctx, c.plot, c.quick, out)
+	}
+	if c.guard {
+		return b.guard(ctx, pins(), out)
+	}
 
 	doc := document{Header: header(b, absent)}
 	if !c.json {

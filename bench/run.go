@@ -19,24 +19,29 @@ import (
 
 // result is one run of one client.
 type result struct {
-	Scenario   string  `json:"scenario"`
-	Client     string  `json:"client"` // as the table names it
-	Round      int     `json:"round"`
-	Size       int64   `json:"size"`          // bytes, of all objects together
-	Seconds    float64 `json:"seconds"`       // of the job, without the start of the process
-	CPU        float64 `json:"cpuSeconds"`    // likewise, user and system
-	Peak       int64   `json:"peakBytes"`     // most resident memory of the client's process
-	Requests   int     `json:"requests"`      // as the server counted
-	Sent       int64   `json:"sentBytes"`     // body bytes, likewise
-	Conns      int     `json:"connections"`   // likewise
-	ServerCPU  float64 `json:"serverSeconds"` // of the server's processor time
-	Checkpoint int64   `json:"checkpointBytes"`
-	Written    int64   `json:"writtenBytes"` // given to write calls, the object and the requests included
-	Kills      int     `json:"kills"`
-	TimedOut   bool    `json:"timedOut"`
-	Rate       float64 `json:"bytesPerSecond,omitempty"` // of the scenario crc
-	Err        string  `json:"error,omitempty"`
-	Wrong      bool    `json:"wrong"` // said it was done, and the file is not the object
+	Scenario   string   `json:"scenario"`
+	Client     string   `json:"client"` // as the table names it
+	Round      int      `json:"round"`
+	Size       int64    `json:"size"`          // bytes, of all objects together
+	Seconds    float64  `json:"seconds"`       // of the job, without the start of the process
+	CPU        float64  `json:"cpuSeconds"`    // likewise, user and system
+	Peak       int64    `json:"peakBytes"`     // most resident memory of the client's process
+	Requests   int      `json:"requests"`      // as the server counted
+	Sent       int64    `json:"sentBytes"`     // body bytes, likewise
+	Conns      int      `json:"connections"`   // likewise
+	ServerCPU  float64  `json:"serverSeconds"` // of the server's processor time
+	Checkpoint int64    `json:"checkpointBytes"`
+	Written    int64    `json:"writtenBytes"` // given to write calls, the object and the requests included
+	Kills      int      `json:"kills"`
+	Samples    []sample `json:"samples,omitempty"`          // of what the server had sent
+	First      float64  `json:"firstByteSeconds,omitempty"` // from the start of the job to the object's first byte in a file
+	Mallocs    int64    `json:"allocations,omitempty"`      // in the client's process
+	Allocated  int64    `json:"allocatedBytes,omitempty"`
+	Ours       int64    `json:"allocationsOfOurs,omitempty"` // by the library: without the SDK and net/http
+	TimedOut   bool     `json:"timedOut"`
+	Rate       float64  `json:"bytesPerSecond,omitempty"` // of the scenario crc
+	Err        string   `json:"error,omitempty"`
+	Wrong      bool     `json:"wrong"` // said it was done, and the file is not the object
 }
 
 // bench runs scenarios in one folder.
@@ -47,6 +52,7 @@ type bench struct {
 	peers   []string
 	write   string // fresh or warm: the pair that the goals of the processor rows are about
 	v4      bool   // ossdl signs with V4
+	sampled bool   // results have samples
 	profile string // where ossdl's CPU profiles go; "": none
 	log     io.Writer
 	seed    uint64 // of the next server's content
@@ -208,14 +214,22 @@ func (b *bench) runOnce(ctx context.Context, s *scenario, e entry, round int, li
 			return r, err
 		}
 	}
+	samples := func() ([]sample, error) { return nil, nil }
+	if b.sampled {
+		samples = srv.sampler()
+	}
 	for ended := false; !ended; {
 		var kill time.Duration
 		if r.Kills < s.kills {
 			kill = s.killMin + time.Duration(moments.Int64N(int64(s.killMax-s.killMin)))
 		}
 		if ended, err = r.child(ctx, j, kill); err != nil {
-			return r, err
+			break
 		}
+	}
+	var serr error
+	if r.Samples, serr = samples(); err != nil || serr != nil {
+		return r, errors.Join(err, serr)
 	}
 	st, err := srv.stats()
 	if err != nil {
@@ -234,7 +248,7 @@ var errLimit = errors.New("the time for this run is over")
 func (b *bench) job(s *scenario, e entry, round int, dir string, info *serverInfo) (*job, error) {
 	j := &job{
 		Client: e.client, Endpoint: info.Endpoint, Bucket: bucketName, Keys: info.Keys, Size: s.sizeFor(e.client),
-		Dir: dir, Include: s.include, Done: s.toFetch(), Skipped: s.objects - s.toFetch(), Warm: e.warm, Conns: s.conns, V4: b.v4, PartSize: s.parts[e.client], Scratch: filepath.Join(dir, "scratch"),
+		Dir: dir, Include: s.include, Done: s.toFetch(), Skipped: s.objects - s.toFetch(), Counted: s.counted, Warm: e.warm, Conns: s.conns, V4: b.v4, PartSize: s.parts[e.client], Scratch: filepath.Join(dir, "scratch"),
 		AccessKeyID: osstest.AccessKeyID, AccessKeySecret: osstest.AccessKeySecret,
 	}
 	if err := os.Mkdir(j.Scratch, 0o700); err != nil {
@@ -252,6 +266,9 @@ func (b *bench) job(s *scenario, e entry, round int, dir string, info *serverInf
 		if err := os.WriteFile(j.CAFile, []byte(info.Certificate), 0o600); err != nil {
 			return nil, err
 		}
+	}
+	if s.first {
+		j.First = info.First
 	}
 	if s.include != "" {
 		j.Skipped = 0 // what is left out is not counted
@@ -320,6 +337,8 @@ func (r *result) child(ctx context.Context, j *job, kill time.Duration) (ended b
 	}
 	r.Seconds += rep.Seconds
 	r.CPU, r.Peak, r.Err = rep.CPU, rep.Peak, rep.Err
+	r.First = rep.First
+	r.Mallocs, r.Allocated, r.Ours = rep.Mallocs, rep.Allocated, rep.Ours
 	return true, p.wait()
 }
 

@@ -46,6 +46,8 @@ type scenario struct {
 	goals   []goal
 	special func(ctx context.Context, s *scenario, n int) ([]result, error) // instead of runs of clients
 	shrink  int64                                                           // by how much -quick divides the size
+	first   bool                                                            // the moment of the first byte in the file is looked for
+	counted bool                                                            // its allocations are counted, and no garbage is collected
 }
 
 // sizeFor is what a client downloads of each object.
@@ -150,6 +152,15 @@ func scenarios() []*scenario {
 				{what: "wall × round trips", limit: 1.06, value: metricOf(ossdlClient)},
 				{what: "requests an object", limit: 1, value: requestsPerObject},
 			},
+		},
+		{
+			name: "first-byte", title: "the first byte of an object in its file, on the line of line",
+			size: 64 * mib, objects: 1, conns: 8, parts: eight, server: line, shrink: 4, first: true,
+			clients: []string{bareClient, ossdlClient, sdkClient, sdkV2Client}, always: []string{bareClient},
+			metric: firstByte(), goals: []goal{{
+				what: "from the call to the first byte × the bare loop", limit: 1.05,
+				value: func(t *table) float64 { return t.ratio(ossdlClient, bareClient) },
+			}},
 		},
 		{
 			name: "auto", title: "no flags at all, 10 MB/s a connection, 200 MB/s in all, 30 ms away",
@@ -306,6 +317,15 @@ func cpuPerGiB() metric {
 
 func wall() metric {
 	return metric{"wall s", func(_ *scenario, r *result) float64 { return r.Seconds }}
+}
+
+func firstByte() metric {
+	return metric{"first byte ms", func(_ *scenario, r *result) float64 {
+		if r.First == 0 {
+			return math.NaN()
+		}
+		return r.First * 1000
+	}}
 }
 
 func cpuPerKey() metric {

@@ -39,6 +39,7 @@ type serverInfo struct {
 	Certificate string // PEM; "": plain HTTP
 	Keys        []string
 	CRC64s      []uint64
+	First       []byte    // what the first object begins with
 	Modified    time.Time // of the objects that are made up
 }
 
@@ -124,6 +125,12 @@ func startServer(cfg *serverConfig) (*osstest.Server, *serverInfo, error) {
 		o := s.Put(bucketName, key, osstest.Random(cfg.Seed+uint64(i), cfg.Size))
 		info.Keys = append(info.Keys, key)
 		info.CRC64s = append(info.CRC64s, o.CRC64())
+	}
+	if cfg.Objects > 0 && cfg.Size >= firstBytes {
+		info.First = make([]byte, firstBytes)
+		if _, err := osstest.Random(cfg.Seed, cfg.Size).ReadAt(info.First, 0); err != nil {
+			return nil, nil, errors.Join(err, s.Close())
+		}
 	}
 	if cfg.TLS {
 		if info.Certificate, err = certificate(s.Addr()); err != nil {

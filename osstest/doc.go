@@ -1,6 +1,6 @@
 // Package osstest provides an Alibaba Cloud OSS server for tests.
 //
-// [NewServer] starts a server on a loopback port and stops it when the test ends. The server speaks real HTTP, verifies
+// [NewServer] starts a server on a loopback port and stops it when the test ends; outside of tests, use [Start]. The server speaks real HTTP, verifies
 // real signatures and answers with the error documents of the service. So the code under test runs unchanged, with the
 // client it has in production:
 //

@@ -146,9 +146,16 @@ func parse(r io.Reader) (map[string]int, error) {
 		if len(f) < 5 || f[len(f)-1] == "total" {
 			continue
 		}
-		if n, err := strconv.Atoi(f[3]); err == nil {
-			calls[f[len(f)-1]] += n
+		n, err := strconv.Atoi(f[3])
+		if err != nil {
+			continue
 		}
+		name := f[len(f)-1]
+		if failed, err := strconv.Atoi(f[4]); err == nil && name == "read" {
+			calls[tooEarly] += failed
+			n -= failed
+		}
+		calls[name] += n
 	}
 	if err := lines.Err(); err != nil {
 		return nil, err
@@ -159,9 +166,12 @@ func parse(r io.Reader) (map[string]int, error) {
 	return calls, nil
 }
 
+// tooEarly are the reads from a connection on which nothing has come yet, before the thread waits for it.
+const tooEarly = "read too early"
+
 // ofRuntime are the calls by which the threads of a Go program wait for work and for each other. Their number depends on how long
 // the run takes, which strace makes much longer.
-var ofRuntime = []string{"nanosleep", "futex", "epoll_pwait", "sched_yield", "madvise", "tgkill", "rt_sigreturn", "getpid"}
+var ofRuntime = []string{tooEarly, "nanosleep", "futex", "epoll_pwait", "sched_yield", "madvise", "tgkill", "rt_sigreturn", "getpid"}
 
 // report prints what one object more costs, the most frequent call first. What is below a hundredth is summed up.
 func report(out io.Writer, s *settings, few, many map[string]int) {
@@ -185,7 +195,7 @@ func report(out io.Writer, s *settings, few, many map[string]int) {
 	}
 	slices.SortFunc(rows, func(a, b row) int { return cmp.Or(cmp.Compare(b.each, a.each), strings.Compare(a.name, b.name)) })
 	fmt.Fprintf(out, "%d objects more, of %d bytes, %d in a folder: system calls for each\n\n", s.objects, s.size, perFolder)
-	rows = append(rows, row{"others", rest}, row{"total", total}, row{"of it Go runtime", waiting})
+	rows = append(rows, row{"others", rest}, row{"total", total}, row{"of it Go runtime", waiting}, row{"without waiting", total - waiting})
 	for _, r := range rows {
 		fmt.Fprintf(out, "%-18s %8.2f\n", r.name, r.each)
 	}

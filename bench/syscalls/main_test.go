@@ -26,7 +26,7 @@ func TestReport(t *testing.T) {
 	var out strings.Builder
 	report(&out, &settings{objects: 20, size: 1}, before, after)
 	got := strings.Join(strings.Fields(out.String()), " ")
-	if !strings.HasSuffix(got, "futex 2.50 newfstatat 2.00 others 0.00 total 4.50 of it Go runtime 2.50") {
+	if !strings.HasSuffix(got, "futex 2.50 newfstatat 2.00 others 0.00 total 4.50 of it Go runtime 2.50 without waiting 2.00") {
 		t.Error(out.String())
 	}
 	if _, err := parse(strings.NewReader("")); err == nil {

@@ -8,6 +8,7 @@ import (
 	"crypto/x509"
 	"encoding/base64"
 	"encoding/pem"
+	"fmt"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -68,17 +69,33 @@ func TestRestoreOnly(t *testing.T) {
 func TestRestoreFlags(t *testing.T) {
 	s := newServer(t)
 	s.Put("bucket", "key", osstest.Random(1, 10))
+	const days, tiers, key = "a number of days: 1 to 7 for class Archive, 1 to 365 for others", "it must be Expedited, Standard or Bulk", "an RSA private key in PEM"
+	dir := t.TempDir()
+	noKey := filepath.Join(dir, "no-key")
+	if err := os.WriteFile(noKey, []byte("-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	large := filepath.Join(dir, "large")
+	if err := os.WriteFile(large, make([]byte, maxKeyFile+1), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	type bad struct{ name, value, form string }
+	for _, c := range []bad{
+		{"restore", "0", days}, {"restore", "366", days}, {"restore", "soon", days}, {"restore", "-1", days}, {"restore", "1.5", days}, {"restore", "", days},
+		{"restore", "99999999999999999999", days}, {"restore-tier", "Slow", tiers}, {"restore-tier", "bulk", tiers}, {"restore-tier", "", tiers},
+		{"decrypt-key", "/absent/key", key}, {"decrypt-key", "", key}, {"decrypt-key", dir, key}, {"decrypt-key", noKey, key}, {"decrypt-key", large, key},
+	} {
+		r := runHere(t.Context(), envOf(s), "--restore=1", "--"+c.name+"="+c.value, "oss://bucket/key")
+		if what := fmt.Sprintf("invalid value %q for --%s: ", c.value, c.name); r.exit != exitUsage || !strings.Contains(r.stderr, what) || !strings.Contains(r.stderr, c.form) {
+			t.Errorf("%+v, want %s%s", r, what, c.form)
+		}
+	}
 	for flags, want := range map[string]string{
-		"-restore 0 oss://bucket/key":                    "--restore: it must be 1 to 365",
-		"-restore 366 oss://bucket/key":                  "--restore: it must be 1 to 365",
-		"-restore soon oss://bucket/key":                 "--restore: a count is a whole number",
 		"-restore-tier Bulk oss://bucket/key":            "--restore-tier requires --restore DAYS",
-		"-restore 1 -restore-tier Slow oss://bucket/k":   "Expedited, Standard and Bulk",
 		"-restore-only -recursive oss://bucket/":         "--restore-only requires --restore DAYS",
 		"-restore 1 -restore-only oss://bucket/key":      "--restore-only requires --recursive",
 		"-restore 1 http://host.test/key":                "--restore does not apply to a URL",
 		"-restore 1 -verify oss://bucket/":               "--restore does not apply to --verify",
-		"-decrypt-key /absent/key oss://bucket/key":      "/absent/key",
 		"-endpoint http://a.test,,x oss://bucket/key":    `--endpoint "": expected a host`,
 		"-endpoint http://a.test,a/b oss://bucket/key":   `--endpoint "a/b": expected a host`,
 		"-endpoint a.test,https://a.test oss://bucket/k": "given twice",

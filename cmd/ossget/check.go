@@ -27,20 +27,24 @@ func (c *command) fromFile(ctx context.Context, operands []string) ([]string, er
 
 // addHeaders adds the headers for a URL. Of those with one name, that of a flag comes before that of a file, and last the variable.
 func (c *command) addHeaders(ctx context.Context) error {
-	if c.url == "" {
+	if !c.usesURLs() {
 		return nil // the variable may be set for other commands
 	}
 	headers, err := parseHeaders("OSSGET_HEADER", c.headerText)
 	if err == nil && c.headerFile != "" {
-		var text string
-		if text, err = readInput(ctx, c.headerFile); err != nil {
+		var text []byte
+		if text, err = readInput(ctx, c.headerFile, maxInput); err != nil {
 			return fmt.Errorf("--header-file: %w", err)
 		}
 		var more []ossdl.Option
-		more, err = parseHeaders(c.headerFile, text)
+		more, err = parseHeaders(c.headerFile, string(text))
 		headers = append(headers, more...)
 	}
-	c.call = append(c.call, append(headers, c.headers...)...)
+	headers = append(headers, c.headers...)
+	if err == nil && len(headers) > 0 && len(c.sources.urls) > 1 {
+		return fmt.Errorf("--header, --header-file and OSSGET_HEADER are for one host, and the URLs are of several: %s", strings.Join(c.sources.urls, " "))
+	}
+	c.call = append(c.call, headers...)
 	return err
 }
 
@@ -110,14 +114,16 @@ const (
 	taskStdout // of an object or, if SOURCE is one, of a URL
 	taskPrefix
 	taskList
+	taskSources
 	taskVerify
 	taskVerifyManifest
 	taskLs
 	taskStat
+	taskPlan
 )
 
 func (t task) String() string {
-	return [...]string{"an object", "a URL", "standard output", "a prefix", "a list of keys", "--verify", "--verify with --manifest", "ls", "stat"}[t]
+	return [...]string{"an object", "a URL", "standard output", "a prefix", "a list of keys", "several sources", "--verify", "--verify with --manifest", "ls", "stat", "plan"}[t]
 }
 
 // word is the task in the events; url says whether SOURCE is a URL.
@@ -129,6 +135,8 @@ func (t task) word(url bool) string {
 		return "prefix"
 	case t == taskList:
 		return "list"
+	case t == taskSources:
+		return "sources"
 	case url:
 		return "url"
 	}
@@ -136,10 +144,10 @@ func (t task) word(url bool) string {
 }
 
 // looks reports whether nothing is downloaded or compared.
-func (t task) looks() bool { return t == taskLs || t == taskStat }
+func (t task) looks() bool { return t == taskLs || t == taskStat || t == taskPlan }
 
 // many reports whether objects are downloaded to a folder.
-func (t task) many() bool { return t == taskPrefix || t == taskList }
+func (t task) many() bool { return t == taskPrefix || t == taskList || t == taskSources }
 
 // folder reports whether DEST is a folder.
 func (t task) folder() bool { return t.many() || t.verifies() }
@@ -150,17 +158,19 @@ func (t task) verifies() bool { return t == taskVerify || t == taskVerifyManifes
 // foreign are the flags that do not apply to a task.
 var foreign = [...][]string{
 	taskURL:    {"endpoint", "region", "cname", "config", "credentials", "version-id", "as-of", "restore", "restore-tier", "restore-only"},
-	taskStdout: {"checkpoint", "checkpoint-dir", "no-checkpoint", "mkdir", "update", "wait", "object-time", "metadata"},
+	taskStdout: {"checkpoint", "checkpoint-dir", "no-checkpoint", "mkdir", "update", "wait", "object-time", "metadata", "checksum-file"},
 	taskPrefix: notForMany,
 	taskList:   append([]string{"as-of"}, notForMany...),
 
-	taskStat: nil, // it has no others
+	taskSources: {"range", "version-id", "as-of", "if-match", "sha256", "checksum", "checkpoint", "restore", "restore-tier", "restore-only", "manifest", "manifest-sha256"},
+
+	taskPlan: nil, // it has no others, nor has stat
 
 	taskVerify:         notForVerify,
 	taskVerifyManifest: append([]string{"endpoint", "region", "cname", "config", "credentials", "rate-limit", "retries", "retry-for", "stall-timeout", "ca", "shard", "start-after", "until", "recursive", "metadata", "decrypt-key", "as-of"}, notForVerify...),
 }
 
-var notForMany = []string{"range", "version-id", "if-match", "sha256", "checksum", "checkpoint", "checkpoint-dir", "update", "wait", "object-time"}
+var notForMany = []string{"range", "version-id", "if-match", "sha256", "checksum", "checkpoint", "checkpoint-dir", "update", "wait", "object-time", "checksum-file"}
 
 var notForVerify = append([]string{"restore", "restore-tier", "restore-only", "snapshot", "mkdir", "part-size", "no-checkpoint", "delete", "dry-run"}, notForMany...)
 
@@ -169,7 +179,8 @@ func (c *command) applicable(flags *pflag.FlagSet) (err error) {
 	tasks := []task{c.task}
 	if c.url != "" {
 		tasks = append(tasks, taskURL)
-	} else {
+	}
+	if !c.usesURLs() {
 		for _, name := range []string{"header", "header-file"} {
 			if flags.Changed(name) { // false, too, if there is none
 				return fmt.Errorf("--%s is for a URL; omit it", name)
@@ -185,6 +196,23 @@ func (c *command) applicable(flags *pflag.FlagSet) (err error) {
 		}
 	})
 	return err
+}
+
+// readsOnce returns an error if several flags read standard input.
+func (c *command) readsOnce() error {
+	by := ""
+	for _, f := range []struct{ name, file string }{
+		{"--input-file", c.inputFile}, {"--url-file", c.urlFile}, {"--checksum-file", c.checksumFile}, {"--header-file", c.headerFile},
+	} {
+		switch {
+		case f.file != stdoutName:
+		case by != "":
+			return fmt.Errorf("%s - and %s - exclude each other: standard input is read once", by, f.name)
+		default:
+			by = f.name
+		}
+	}
+	return nil
 }
 
 // combinations checks which flags were given, and which of them together.
@@ -218,6 +246,10 @@ func (c *command) combinations(flags *pflag.FlagSet) (err error) {
 			if c.recursive {
 				err = errors.New("--files-from and --recursive exclude each other")
 			}
+		case "input-file":
+			if c.recursive || c.verify || c.filesFrom != "" || c.urlFile != "" {
+				err = errors.New("--input-file excludes --recursive, --files-from, --verify and --url-file")
+			}
 		case "url-file":
 			if c.recursive || c.verify || c.filesFrom != "" {
 				err = errors.New("--url-file is for one object: it excludes --recursive, --files-from and --verify")
@@ -231,11 +263,14 @@ func (c *command) combinations(flags *pflag.FlagSet) (err error) {
 	if given["sha256"] && given["checksum"] {
 		return errors.New("--sha256 and --checksum exclude each other")
 	}
+	if given["checksum-file"] && (given["sha256"] || given["checksum"]) {
+		return errors.New("--checksum-file and --checksum exclude each other")
+	}
 	if given["as-of"] && given["version-id"] {
 		return errors.New("--as-of and --version-id exclude each other")
 	}
-	if c.urlFile == stdoutName && c.headerFile == stdoutName {
-		return errors.New("--url-file - and --header-file - exclude each other: standard input is read once")
+	if err := c.readsOnce(); err != nil {
+		return err
 	}
 	if c.metrics != "" {
 		if folder := filepath.Dir(c.metrics); !isFolder(folder) {

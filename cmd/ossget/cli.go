@@ -16,6 +16,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/ossdl/ossdl"
+	"github.com/ossdl/ossdl/cmd/ossget/internal/lists"
 )
 
 // command is what the arguments and the environment request.
@@ -42,6 +43,7 @@ type command struct {
 	nul                       bool          // keys in it end in a NUL
 	dryRun                    bool          // print what would be done
 	after, until              string        // the range of keys; "": no bound
+	shards                    int           // how many workers plan is for
 	objectTime                bool          // give the file the object's time
 	update                    bool          // download nothing if the file is there
 	wait                      time.Duration // for another command that writes the file; 0: not at all
@@ -50,6 +52,7 @@ type command struct {
 	verify                    bool          // compare and fetch nothing
 	snapshot                  bool          // accept what is appended to an object meanwhile
 	timeout                   time.Duration // of the whole command; 0: none
+	began                     time.Time
 	retry                     ossdl.RetryPolicy
 	restore                   ossdl.RestorePolicy
 	roots                     *x509.CertPool // what --ca adds to the system's; nil: nothing
@@ -57,6 +60,10 @@ type command struct {
 	headerText                string         // of OSSGET_HEADER
 	headerFile                string
 	headers                   []ossdl.Option // of --header
+	inputFile                 string         // the list of sources; "": there is none
+	sources                   sources        // if there are several
+	checksumFile              string
+	checksums                 *lists.Checksums // in it; nil: there is none
 }
 
 // parse reads the command line. It makes no request. On the disk it only checks whether DEST is a folder and reads the
@@ -72,6 +79,7 @@ func parse(ctx context.Context, args []string, getenv func(string) string) (comm
 		who:       identity{home: homeOf(getenv)},
 
 		headerText: getenv("OSSGET_HEADER"),
+		began:      time.Now(),
 
 		endpointBy: "OSS_ENDPOINT",
 		regionBy:   "OSS_REGION",
@@ -98,7 +106,7 @@ func parse(ctx context.Context, args []string, getenv func(string) string) (comm
 // root returns the command with its subcommands.
 func (c *command) root() *cobra.Command {
 	root := &cobra.Command{
-		Use:                   "ossget [flags] SOURCE [DEST]",
+		Use:                   "ossget [flags] SOURCE... [DEST]",
 		Short:                 "download objects of Alibaba Cloud OSS, and URLs",
 		Version:               version(),
 		Args:                  cobra.ArbitraryArgs, // operands of the command itself
@@ -117,29 +125,41 @@ func (c *command) root() *cobra.Command {
 		root.Flags().AddFlagSet(g.flags)
 	}
 	completeFlags(root)
-	top, ls, stat := manual{root, helpPage{rootIntro, groups, rootOutro}}, c.lsCommand(), c.statCommand()
+	top, ls, stat, plan := manual{root, helpPage{rootIntro, groups, rootOutro}}, c.lsCommand(), c.statCommand(), c.planCommand()
 	help(top.cmd, top.page)
-	root.AddCommand(ls.cmd, stat.cmd, manCommand(top, ls, stat))
+	root.AddCommand(ls.cmd, stat.cmd, plan.cmd, manCommand(top, ls, stat, plan))
 	return root
 }
 
 // check checks what was requested as a whole, and completes it.
 func (c *command) check(cmd *cobra.Command, operands []string) error {
 	flags := cmd.Flags()
+	ctx, cancel := c.within(cmd.Context())
+	defer cancel()
 	err := c.combinations(flags)
 	if err == nil && c.urlFile != "" {
-		operands, err = c.fromFile(cmd.Context(), operands)
+		operands, err = c.fromFile(ctx, operands)
 	}
 	if err == nil {
+		err = c.readChecksums(ctx)
+	}
+	switch {
+	case err != nil:
+	case c.hasSeveral(operands):
+		err = c.readSources(ctx, operands)
+	default:
 		err = meant(cmd, operands, c.operands(operands))
 	}
 	if err == nil {
-		err = c.addHeaders(cmd.Context())
+		err = c.checkSingle()
+	}
+	if err == nil {
+		err = c.addHeaders(ctx)
 	}
 	if err == nil {
 		err = c.applicable(flags)
 	}
-	if err == nil && c.url == "" && c.task != taskVerifyManifest {
+	if err == nil && c.usesBuckets() {
 		err = c.access()
 	}
 	return err
@@ -272,7 +292,7 @@ var firstPart = regexp.MustCompile(`[;.] | \(`)
 // completeFlags says what a shell offers for the values of flags. It offers files for those that are not named here.
 func completeFlags(cmd *cobra.Command) {
 	values := map[string][]string{"credentials": identities, "restore-tier": {"Expedited", "Standard", "Bulk"}, "metadata": {"mtime", "mode", "mtime,mode"}}
-	none := []string{"endpoint", "region", "range", "version-id", "as-of", "if-match", "sha256", "checksum", "header", "include", "exclude", "shard", "start-after", "until", "restore",
+	none := []string{"endpoint", "region", "range", "version-id", "as-of", "if-match", "sha256", "checksum", "header", "include", "exclude", "shard", "shards", "start-after", "until", "restore",
 		"delete", "part-size", "concurrency", "rate-limit", "retries", "retry-for", "stall-timeout", "timeout", "wait"}
 	for _, name := range none {
 		values[name] = nil

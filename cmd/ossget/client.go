@@ -29,8 +29,10 @@ func (c *command) access() error {
 		if err != nil {
 			return fmt.Errorf("%s %q: %w", c.endpointBy, text, err)
 		}
-		if !c.cname && strings.HasPrefix(u.Hostname(), c.source.bucket+".") {
-			return fmt.Errorf("%s %q begins with the bucket: omit that, or give --cname if that is a domain of your own", c.endpointBy, text)
+		for _, bucket := range c.allBuckets() {
+			if !c.cname && strings.HasPrefix(u.Hostname(), bucket+".") {
+				return fmt.Errorf("%s %q begins with the bucket: omit that, or give --cname if that is a domain of your own", c.endpointBy, text)
+			}
 		}
 		if slices.Contains(c.endpoints, u.String()) {
 			return fmt.Errorf("%s %q: it is given twice", c.endpointBy, text)
@@ -82,9 +84,9 @@ func regionOf(host string) string {
 }
 
 // clients returns a client for each endpoint. They sign with V4 if the region is known, otherwise with V1, and not at all
-// without an access key. The HTTP client is the library's, which honours the proxies of the environment.
-func (c *command) clients() ([]*oss.Client, error) {
-	options := []oss.ClientOption{oss.HTTPClient(c.httpClient())}
+// without an access key. Requests go over an HTTP client, the library's, which honours the proxies of the environment.
+func (c *command) clients(over *http.Client) ([]*oss.Client, error) {
+	options := []oss.ClientOption{oss.HTTPClient(over)}
 	if c.region != "" {
 		options = append(options, oss.Region(c.region), oss.AuthVersion(oss.AuthV4))
 	}

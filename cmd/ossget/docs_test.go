@@ -239,6 +239,24 @@ func TestLookingInDocs(t *testing.T) {
 	}
 }
 
+// TestPlanInDocs checks that docs/ossget.md has the names of the lines of plan, and its flags.
+func TestPlanInDocs(t *testing.T) {
+	text := section(t, page(t), "Many machines")
+	names := slices.Concat(jsonNames(keyRange{}), jsonNames(planned{}))
+	c := new(command)
+	service := c.serviceGroup()
+	c.planCommand().cmd.Flags().VisitAll(func(f *pflag.Flag) {
+		if service.flags.Lookup(f.Name) == nil && f.Name != "help" {
+			names = append(names, "--"+f.Name)
+		}
+	})
+	for _, name := range names {
+		if !strings.Contains(text, "`"+name+"`") {
+			t.Errorf("docs/ossget.md does not have `%s`", name)
+		}
+	}
+}
+
 // TestMetricsInDocs checks that docs/ossget.md has the metrics and the statuses.
 func TestMetricsInDocs(t *testing.T) {
 	text := section(t, page(t), "Metrics")

@@ -142,7 +142,9 @@ func (e *events) object(r ossdl.ObjectResult) {
 		event = string(r.Status)
 	}
 	about := reportOf(r)
-	about.Bucket = e.bucket
+	if about.Bucket == "" {
+		about.Bucket = e.bucket
+	}
 	if r.Err != nil {
 		about.Failure = e.about.failureOf(r.Err)
 	}
@@ -151,9 +153,12 @@ func (e *events) object(r ossdl.ObjectResult) {
 
 // only prints what became of the only object.
 func (e *events) only(o outcome) {
-	if o.err != nil {
+	switch {
+	case o.err != nil:
 		e.print(eventFailed, o.report())
-	} else {
+	case o.result != nil && o.result.Skipped:
+		e.print(eventSkipped, o.report())
+	default:
 		e.print(eventFile, o.report())
 	}
 }

@@ -100,6 +100,12 @@ func TestEventsOfOneObject(t *testing.T) {
 		}
 	}
 
+	r = runHere(t.Context(), envOf(s), "--json=events", "--update", "oss://bucket/folder/key", path)
+	all = readEvents(t, r.stdout)
+	if got := names(all); r.exit != exitDone || !slices.Equal(got, []string{eventStart, eventSkipped, eventDone}) || last(t, all, eventSkipped)["skipped"] != true {
+		t.Errorf("it was there already: %v: %+v", got, r)
+	}
+
 	r = runHere(t.Context(), envOf(s), "--json=events", "oss://bucket/absent", path)
 	all = readEvents(t, r.stdout)
 	if got := names(all); r.exit != exitHopeless || !slices.Equal(got, []string{eventStart, eventFailed, eventDone}) {
@@ -267,6 +273,7 @@ func TestMetrics(t *testing.T) {
 		want map[string]float64
 	}{
 		{[]string{"oss://bucket/p/a", dir}, exitDone, map[string]float64{"ossget_success": 1, "ossget_exit_code": 0, "ossget_objects done": 1, "ossget_bytes": 1000, "ossget_downloaded_bytes": 1000, "ossget_requests": 1, "ossget_unverified_objects": 0}},
+		{[]string{"-update", "oss://bucket/p/a", dir}, exitDone, map[string]float64{"ossget_success": 1, "ossget_objects skipped": 1, "ossget_downloaded_bytes": 0}},
 		{[]string{raw, dir}, exitDone, map[string]float64{"ossget_success": 1}},
 		{[]string{"oss://bucket/absent", dir}, exitHopeless, map[string]float64{"ossget_success": 0, "ossget_exit_code": 3, "ossget_objects failed": 1, "ossget_bytes": 0}},
 		{[]string{"-recursive", "oss://bucket/p/", filepath.Join(dir, `new {x}`)}, exitHopeless, map[string]float64{"ossget_success": 0, "ossget_objects done": 1, "ossget_objects failed": 1, "ossget_objects skipped": 0, "ossget_bytes": 1000}},

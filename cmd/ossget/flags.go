@@ -68,7 +68,7 @@ func option[T any](g group, options *[]ossdl.Option, name, kind, usage string, p
 
 // groups returns all flags of a download, in the groups of the help text.
 func (c *command) groups() []group {
-	return []group{c.serviceGroup(), c.objectGroup(), c.urlGroup(), c.manyGroup(), c.verifyGroup(), c.archiveGroup(), c.transferGroup(), c.checkpointGroup(), c.outputGroup()}
+	return []group{c.serviceGroup(), c.objectGroup(), c.urlGroup(), c.sourcesGroup(), c.manyGroup(), c.verifyGroup(), c.archiveGroup(), c.transferGroup(), c.checkpointGroup(), c.outputGroup()}
 }
 
 // serviceGroup has the flags that say where the bucket is, and who asks.
@@ -77,7 +77,7 @@ func (c *command) serviceGroup() group {
 	store(g, &c.endpoint, "endpoint", "URL", "for example https://oss-cn-hangzhou.aliyuncs.com; https if there is no scheme. After a comma, others for the same bucket, to which requests go while the first one fails (default: OSS_ENDPOINT)", anyText)
 	store(g, &c.region, "region", "NAME", "for V4 signatures, for example cn-hangzhou (default: OSS_REGION, or read from the endpoint; if it is unknown, V1 is used)", anyText)
 	g.flags.BoolVar(&c.cname, "cname", false, "the endpoint is a custom domain, bound to the bucket")
-	store(g, &c.who.config, "config", "FILE", "configuration file of ossutil. It supplies endpoint, region and keys that neither a flag nor the environment gives (default: ~/.ossutilconfig, if it exists)", parseText)
+	store(g, &c.who.config, "config", "FILE", "configuration file of ossutil. It supplies endpoint, region and keys that neither a flag nor the environment gives (default: ~/.ossutilconfig, if it and HOME exist)", parseText)
 	store(g, &c.who.from, "credentials", "WHICH", "where the keys come from, see below (default: auto)", parseIdentity)
 	g.outro = credentialsHelp
 	return g
@@ -94,6 +94,7 @@ func (c *command) objectGroup() group {
 	option(g, &c.call, "checksum", "ALGORITHM:DIGEST", "the digest that the file must have: sha256:HEX, md5:HEX or crc64:NUMBER, in decimal as OSS and --json write it", parseChecksum, digest.option)
 	option(g, &c.call, "sha256", "HEX", "the same as --checksum sha256:HEX", parseSHA256,
 		func(sum []byte) ossdl.Option { return digest{sha256.New, sum}.option() })
+	store(g, &c.checksumFile, "checksum-file", "FILE", "what sha256sum has written, such as SHA256SUMS: the file must have the digest that FILE has for its name; of several sources each must, for its name below DIR. - reads standard input", parseText)
 	g.flags.BoolVar(&c.snapshot, "snapshot", false, "of an object to which something is appended meanwhile, the bytes that it had at the beginning; otherwise it counts as changed. Also for a prefix or a list")
 	return g
 }
@@ -105,6 +106,15 @@ func (c *command) urlGroup() group {
 	option(g, &c.headers, "header", "'NAME: VALUE'", "a header of each request, such as Authorization, PRIVATE-TOKEN or Referer; may be given several times. Others can see it among the processes, unlike OSSGET_HEADER, which has one or more such lines. No other host gets it, also after a redirect", parseHeader,
 		func(o ossdl.Option) ossdl.Option { return o })
 	store(g, &c.headerFile, "header-file", "FILE", "the same, from the lines of FILE; - reads standard input", parseText)
+	return g
+}
+
+// sourcesGroup has the flag for several sources.
+func (c *command) sourcesGroup() group {
+	g := newGroup("Several sources")
+	store(g, &c.inputFile, "input-file", "LIST", "instead of SOURCE: the sources are in LIST, one a line: SOURCE [DEST] [sha256=HEX] [crc64=NUMBER] [size=BYTES] [version=ID], or a JSON object with source, dest and so on. DEST is below DIR, the only operand (default: the current folder). - reads standard input. Lines that are empty or begin with # are skipped", parseText)
+	g.flags.Lookup("input-file").Shorthand = "i"
+	g.outro = sourcesHelp
 	return g
 }
 
@@ -143,7 +153,7 @@ func (c *command) transferGroup() group {
 	g.flags.BoolVar(&c.mkdir, "mkdir", false, "make the folder of DEST, with its parents, if it is missing; --recursive and --files-from always do")
 	g.flags.BoolVar(&c.objectTime, "object-time", false, "the file gets the time of the object; with --recursive and --files-from it always does")
 	g.flags.BoolVar(&c.update, "update", false, "download nothing if the file is there: with --checksum if it has that digest, without a request; otherwise if it has the CRC-64 of the object, or its size and time if it has no CRC-64. --json says skipped")
-	store(g, &c.wait, "wait", "TIME", "wait so long for another command that writes the file, and take what it brings, if that is the same (default: fail)", parseSpan)
+	store(g, &c.wait, "wait", "TIME", "wait up to TIME for another command that writes the file, and take what it brings if that is the same object (default: fail)", parseSpan)
 	option(g, &c.call, "metadata", "WHAT", "the file gets what rclone or ossfs has kept in the object's metadata: mtime, mode, or mtime,mode", parseMetadata, ossdl.WithMetadata)
 	option(g, &c.shared, "part-size", "SIZE", "one request asks for at most this much, 1 to 5GiB (default: chosen by ossget)", parsePartSize, ossdl.WithPartSize)
 	option(g, &c.shared, "concurrency", "N", fmt.Sprintf("requests in flight at most, 1 to %d (default: adaptive)", ossdl.MaxConcurrency), parseConcurrency, ossdl.WithConcurrency)
@@ -155,7 +165,7 @@ func (c *command) transferGroup() group {
 	store(g, &c.retry.MaxElapsed, "retry-for", "TIME", "give up once there was no progress for this long, however many attempts that takes; together with --retries whichever comes first", parseSpan)
 	option(g, &c.shared, "stall-timeout", "TIME", fmt.Sprintf("replace a connection that is slower than 1 KiB/s for this long (default: %v)", ossdl.DefaultStallTimeout), parseStall, ossdl.WithStallTimeout)
 	store(g, &c.timeout, "timeout", "TIME", "fail with exit code 1 if it is not done after this long; the same command resumes (default: no limit)", parseSpan)
-	store(g, &c.roots, "ca", "FILE", "certificates in PEM that are trusted besides those of the system, for example of a proxy", readRoots)
+	store(g, &c.roots, "ca", "FILE", "certificates in PEM that are trusted besides those of the system, for example of the proxy in HTTPS_PROXY", readRoots)
 	return g
 }
 

@@ -45,8 +45,12 @@ complete and verified. If ossget is interrupted or fails, run the same command a
 resume.
 
   ossget [flags] SOURCE [DEST]
+  ossget [flags] SOURCE... DIR
+  ossget [flags] -i LIST [DIR]
   ossget ls oss://bucket/prefix/
   ossget stat SOURCE [DEST]     size, class, version; would it resume, or be skipped?
+  ossget plan --shards N oss://bucket/prefix/
+                                a range of keys for each of N workers
   ossget completion SHELL       for bash, zsh, fish or powershell: what its shell
                                 completes flags with
   ossget man                    the manual page: ossget man | man -l -
@@ -65,6 +69,12 @@ Flags may stand before, between and after the operands; -- ends them. One dash i
 A URL needs no credentials; --version-id and the flags of "Service and credentials" do
 not apply to it. Put it in quotes, since & has a meaning in a shell. Its query is never
 shown.
+`
+
+const sourcesHelp = `  Each file is DIR/DEST, or DIR and the last element of its source. Nothing is requested
+  unless everything is well-formed: the sources, LIST, --checksum-file, and the names, of
+  which none may leave DIR and no two may be one file. A source that fails does not stop
+  the others. With --update a file with the digest that it must have costs no request.
 `
 
 const credentialsHelp = `  WHICH is one of
@@ -86,7 +96,7 @@ const credentialsHelp = `  WHICH is one of
   of the variables and of the configuration file (OSS_SESSION_TOKEN, stsToken) are not:
   when they expire the command fails. Run it again with new keys to resume.
   Proxies come from HTTP_PROXY, HTTPS_PROXY and NO_PROXY, also for oidc. The address of
-  ecs is never asked through a proxy.
+  ecs is never reached through a proxy.
 `
 
 const verifyHelp = `  A line for each difference on standard output says missing, differing or extra, and the
@@ -103,11 +113,11 @@ const outputHelp = `  The JSON line has path bucket key versionId etag size crc6
   also error code requestId exitCode retryable. With --recursive and --files-from: path
   done skipped failed bytes notDurable encrypted unverified resumedBytes downloadedBytes
   requests retries restored restoring deleted dryRun seconds failures; failures lists key
-  and what a failure has of at most 1000 objects. With --verify: a line with kind key name
-  path reason for each difference, then path same unverified missing differing extra
-  failed bytes requests retries seconds failures. Events are start progress retry
-  restoring thawing warning file folder skipped failed deleted wouldDownload wouldDelete
-  difference done.
+  and what a failure has of at most 1000 objects. With several sources the same. With
+  --verify: a line with kind key name path reason for each difference, then path same
+  unverified missing differing extra failed bytes requests retries seconds failures.
+  Events are start progress retry restoring thawing warning file folder skipped failed
+  deleted wouldDownload wouldDelete difference done.
 `
 
 const rootOutro = `
@@ -117,16 +127,17 @@ with a unit: 500ms, 30s, 2m. OFFSET and LENGTH are SIZEs.
 Exit codes:
     0  done
     1  failed. The same command resumes (network, destination in use, disk full, expired;
-       with --recursive and --files-from: some object failed), or starts over (object
-       changed; with --if-match it fails until the object has that ETag again). It fails
-       again while there are more files without a key than --delete N allows
-    2  wrong usage
+       with --recursive, --files-from and several sources: some object failed), or starts
+       over (object changed; with --if-match it fails until the object has that ETag
+       again). It fails again while there are more files without a key than --delete N
+       allows
+    2  wrong usage; a malformed line of LIST or of --checksum-file
     3  the same command will fail again: no such object, access denied, archived, range
        outside the object, wrong digest, file too large for its file system; with
-       --recursive and --files-from: every object that failed would fail again, or a line
-       of the list is no key; before any request: DEST or the checkpoint cannot be
-       written or replaced; --verify found a difference. If --verify could not find out
-       whether there is one, the code is 1
+       --recursive, --files-from and several sources: every object that failed would fail
+       again, or a line of --files-from is no key; before any request: DEST or the
+       checkpoint cannot be written or replaced; --verify found a difference. If --verify
+       could not find out whether there is one, the code is 1
     4  --restore-only: objects still thaw
   129  interrupted by SIGHUP: the terminal is gone; the same command resumes
   130  interrupted by Ctrl-C; the same command resumes

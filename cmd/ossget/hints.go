@@ -16,7 +16,8 @@ import (
 
 // circumstances are what a hint must know about the command.
 type circumstances struct {
-	url      bool // SOURCE is a URL
+	url      bool // all sources are URLs
+	several  bool // there are several sources
 	headers  bool // there are headers for it
 	unsigned bool // requests are not signed
 	chosen   bool // because --credentials says so
@@ -26,10 +27,11 @@ type circumstances struct {
 }
 
 func (c command) circumstances() circumstances {
+	url := !c.usesBuckets() && c.usesURLs()
 	return circumstances{
-		url: c.url != "", headers: len(c.headers) > 0 || c.headerFile != "" || c.headerText != "",
-		unsigned: c.url == "" && c.keyID == "" && c.who.provider == nil, chosen: c.who.from == "none",
-		token: c.url == "" && c.token != "", endpointBy: c.endpointBy,
+		url: url, several: c.task == taskSources, headers: len(c.headers) > 0 || c.headerFile != "" || c.headerText != "",
+		unsigned: !url && c.keyID == "" && c.who.provider == nil, chosen: c.who.from == "none",
+		token: !url && c.token != "", endpointBy: c.endpointBy,
 	}
 }
 
@@ -58,6 +60,9 @@ func (o outcome) hintOfCause(err error) string {
 	case errors.Is(err, ossdl.ErrArchived):
 		if o.about.url {
 			return "restore it first"
+		}
+		if o.about.several {
+			return "ossget --restore DAYS for it alone restores it first, which costs money"
 		}
 		return "--restore DAYS restores it first, which costs money; ossget stat shows how far that is"
 	case !errors.Is(err, ossdl.ErrExpired):

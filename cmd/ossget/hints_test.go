@@ -44,6 +44,8 @@ func TestHints(t *testing.T) {
 		{"key ID", bucket, answer(403, "InvalidAccessKeyId", "", ""), "OSS_ACCESS_KEY_ID"},
 		{"unsigned", circumstances{unsigned: true}, answer(403, "AccessDenied", "", ""), "set OSS_ACCESS_KEY_ID and OSS_ACCESS_KEY_SECRET, or give --credentials"},
 		{"unsigned by choice", circumstances{unsigned: true, chosen: true}, answer(403, "AccessDenied", "", ""), "--credentials none"},
+		{"archived", bucket, ossdl.ErrArchived, "--restore DAYS restores it first"},
+		{"archived, of several", circumstances{several: true}, ossdl.ErrArchived, "for it alone"},
 		{"signed", bucket, answer(403, "AccessDenied", "", ""), ""},
 		{"URL", url, answer(401, "", "", ""), "--header-file"},
 		{"URL with a token", circumstances{url: true, headers: true}, answer(401, "", "", ""), ""},

@@ -16,9 +16,9 @@ import (
 // maxInput is far more than a URL, a list of headers or a bundle of certificates has, in bytes.
 const maxInput = 4 << 20
 
-// readInput returns what a flag's file has; - is standard input, which may block its reader indefinitely. Its errors do not quote
+// readInput returns what a flag's file has, which may have so many bytes; - is standard input, which may block its reader indefinitely. Its errors do not quote
 // the content.
-func readInput(ctx context.Context, name string) (text string, err error) {
+func readInput(ctx context.Context, name string, most int64) (text []byte, err error) {
 	type content struct {
 		text []byte
 		err  error
@@ -26,33 +26,33 @@ func readInput(ctx context.Context, name string) (text string, err error) {
 	in := os.Stdin
 	if name != stdoutName {
 		if in, err = os.Open(name); err != nil {
-			return "", err
+			return nil, err
 		}
 		defer in.Close()
 	}
 	read := make(chan content, 1)
 	go func() {
-		text, err := io.ReadAll(io.LimitReader(in, maxInput+1))
+		text, err := io.ReadAll(io.LimitReader(in, most+1))
 		read <- content{bytes.TrimPrefix(text, []byte("\ufeff")), err}
 	}()
 	select {
 	case c := <-read:
-		if c.err == nil && len(c.text) > maxInput {
-			c.err = fmt.Errorf("%s is longer than %d bytes", name, maxInput)
+		if c.err == nil && int64(len(c.text)) > most {
+			c.err = fmt.Errorf("%s is longer than %d bytes", name, most)
 		}
-		return string(c.text), c.err
+		return c.text, c.err
 	case <-ctx.Done():
-		return "", context.Cause(ctx)
+		return nil, context.Cause(ctx)
 	}
 }
 
 // readURL returns the URL in a file. Its errors do not quote it.
 func readURL(ctx context.Context, name string) (string, error) {
-	text, err := readInput(ctx, name)
+	text, err := readInput(ctx, name, maxInput)
 	if err != nil {
 		return "", err
 	}
-	switch fields := strings.Fields(text); {
+	switch fields := strings.Fields(string(text)); {
 	case len(fields) != 1:
 		return "", fmt.Errorf("%s: expected one URL, and nothing else", name)
 	case !isURL(fields[0]):

@@ -158,6 +158,25 @@ func TestURLFile(t *testing.T) {
 	}
 }
 
+// TestTimeoutWhileReading checks that --timeout also ends a command that waits for standard input.
+func TestTimeoutWhileReading(t *testing.T) {
+	in, keep, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer in.Close()
+	defer keep.Close()
+	stdin := os.Stdin
+	os.Stdin = in
+	defer func() { os.Stdin = stdin }()
+	for _, args := range [][]string{{"-url-file", "-"}, {"stat", "-url-file", "-"}, {"-i", "-"}, {"-checksum-file", "-", "oss://bucket/key"}} {
+		r := runHere(t.Context(), env{}, append(args, "-json", "-timeout", "1ms")...)
+		if r.exit != exitFailed || !strings.Contains(r.stdout, `"code":"Timeout"`) || !strings.Contains(r.stderr, "not done after 1ms (--timeout)") {
+			t.Errorf("%q: %+v", args, r)
+		}
+	}
+}
+
 // TestInterruptedWhileReading checks that Ctrl-C ends a command that waits for standard input.
 func TestInterruptedWhileReading(t *testing.T) {
 	in, keep, err := os.Pipe()

@@ -18,9 +18,9 @@ import (
 
 // lsCommand returns the command that lists a prefix.
 func (c *command) lsCommand() manual {
-	groups := []group{
-		c.serviceGroup(), pick("Keys", c.manyGroup(), "include", "exclude", "shard", "start-after", "until"), c.lookTransferGroup(), c.lookOutputGroup(),
-	}
+	keys := pick("Keys", c.manyGroup(), "include", "exclude", "shard", "start-after", "until")
+	keys.flags.AddFlagSet(pick("", c.objectGroup(), "as-of").flags)
+	groups := []group{c.serviceGroup(), keys, c.lookTransferGroup(), c.lookOutputGroup()}
 	return subcommand(&cobra.Command{
 		Use:   "ls [flags] oss://bucket/prefix/",
 		Short: "list the objects whose keys begin with a prefix",
@@ -49,8 +49,10 @@ func (c *command) statCommand() manual {
 		Use:   "stat [flags] SOURCE [DEST]",
 		Short: "describe an object, and what a download of it would find",
 		RunE: func(cmd *cobra.Command, operands []string) (err error) {
+			ctx, cancel := c.within(cmd.Context())
+			defer cancel()
 			if c.urlFile != "" {
-				if operands, err = c.fromFile(cmd.Context(), operands); err != nil {
+				if operands, err = c.fromFile(ctx, operands); err != nil {
 					return err
 				}
 			}
@@ -61,7 +63,7 @@ func (c *command) statCommand() manual {
 				return errors.New("DEST -: standard output is for what stat prints")
 			}
 			c.task = taskStat
-			if err := c.addHeaders(cmd.Context()); err != nil {
+			if err := c.addHeaders(ctx); err != nil {
 				return err
 			}
 			return c.checkLook(cmd)
@@ -113,7 +115,7 @@ func (c *command) lookOutputGroup() group {
 	return g
 }
 
-// look lists a prefix or describes an object.
+// look lists a prefix, divides it among workers, or describes an object.
 func (c command) look(ctx context.Context, stdout io.Writer) outcome {
 	o := c.newOutcome()
 	interrupt := ctx
@@ -124,9 +126,12 @@ func (c command) look(ctx context.Context, stdout io.Writer) outcome {
 		return o.without(ctx, interrupt, err)
 	}
 	began := time.Now()
-	if c.task == taskLs {
+	switch c.task {
+	case taskLs:
 		o.listed, o.err = c.list(ctx, d, stdout)
-	} else {
+	case taskPlan:
+		o.planned, o.err = c.plan(ctx, d, stdout)
+	default:
 		o.err = c.describe(ctx, d, stdout)
 	}
 	o.result = new(ossdl.Result) // a request was made: the error is not about this machine

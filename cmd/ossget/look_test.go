@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/ossdl/ossdl/internal/osstest"
 )
@@ -18,9 +19,9 @@ func TestLs(t *testing.T) {
 	s.Put("bucket", "p/b\x1b[2J", osstest.Random(2, 500), osstest.StorageClass("ColdArchive"))
 	s.Put("bucket", "q", osstest.Random(3, 3))
 	r := runHere(t.Context(), envOf(s), "ls", "oss://bucket/p/")
-	time := o.LastModified.UTC().Format("2006-01-02T15:04:05Z")
-	want := time + "           1000  Standard                  p/a.gz\n" + time + "            500  ColdArchive frozen        p/b?[2J\n"
-	if r.exit != exitDone || strings.ReplaceAll(r.stdout, s.Stat("bucket", "p/b\x1b[2J").LastModified.UTC().Format("2006-01-02T15:04:05Z"), time) != want ||
+	modified := o.LastModified.UTC().Format("2006-01-02T15:04:05Z")
+	want := modified + "           1000  Standard                  p/a.gz\n" + modified + "            500  ColdArchive frozen        p/b?[2J\n"
+	if r.exit != exitDone || strings.ReplaceAll(r.stdout, s.Stat("bucket", "p/b\x1b[2J").LastModified.UTC().Format("2006-01-02T15:04:05Z"), modified) != want ||
 		r.stderr != "ossget: oss://bucket/p/: 2 objects, 1.5 KiB\n" {
 		t.Errorf("%+v, want %s", r, want)
 	}
@@ -53,6 +54,35 @@ func TestLs(t *testing.T) {
 	}
 	if exit := run(t.Context(), []string{"ls", "oss://bucket/"}, envOf(s).get, broken{}, new(strings.Builder)); exit != exitFailed {
 		t.Errorf("standard output is closed: exit code %d", exit)
+	}
+}
+
+// TestLsAsOf checks that a listing of a time has the versions of that time, with what was deleted since.
+func TestLsAsOf(t *testing.T) {
+	s := newServer(t)
+	s.CreateBucket("bucket", osstest.Versioning(osstest.Enabled))
+	when := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	var ids []string
+	for i, key := range []string{"p/changed", "p/deleted"} {
+		ids = append(ids, s.Put("bucket", key, osstest.Random(1, int64(i+1)), osstest.LastModified(when)).VersionID)
+	}
+	s.Put("bucket", "p/changed", osstest.Random(2, 1000))
+	s.Put("bucket", "p/new", osstest.Random(2, 1000))
+	s.Delete("bucket", "p/deleted")
+	r := runHere(t.Context(), envOf(s), "ls", "-json", "-as-of", "2026-01-02T03:04:05Z", "oss://bucket/p/")
+	lines := strings.Split(r.stdout, "\n")
+	if r.exit != exitDone || len(lines) != 4 {
+		t.Fatalf("%+v", r)
+	}
+	for i, id := range ids {
+		var o object
+		if err := json.Unmarshal([]byte(lines[i]), &o); err != nil || o.VersionID != id || o.Size != int64(i+1) || !o.LastModified.Equal(when) {
+			t.Errorf("%s, want version %s: %v", lines[i], id, err)
+		}
+	}
+	s.ResetLog()
+	if r := runHere(t.Context(), envOf(s), "ls", "-as-of", "today", "oss://bucket/p/"); r.exit != exitUsage || !strings.Contains(r.stderr, `invalid value "today" for --as-of: it must be a time as in RFC 3339`) || len(s.Requests()) > 0 {
+		t.Errorf("%+v", r)
 	}
 }
 

@@ -3,7 +3,7 @@
 // or a URL to standard output, in order; that is verified at the end.
 //
 //	go install github.com/ossdl/ossdl/cmd/ossget@latest
-//	ossget [flags] SOURCE [DEST]
+//	ossget [flags] SOURCE... [DEST]
 //
 // Run ossget -h for the flags, the environment and the exit codes, and ossget --version for the installed version.
 package main
@@ -83,8 +83,11 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdout,
 		reports = stderr // standard output is for the object alone
 	}
 	var o outcome
+	var late timeoutError
 	switch {
-	case errors.Is(err, context.Canceled): // while it waited for standard input
+	case errors.As(err, &late): // while it waited for standard input
+		o = outcome{err: err}
+	case errors.Is(err, context.Canceled): // the same
 		o = outcome{err: err, interrupted: true, signal: signalOf(ctx)}
 	case err != nil:
 		o = outcome{err: usageError{err}}
@@ -95,7 +98,7 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdout,
 	}
 	o.print(stderr, c.quiet)
 	code := o.exitCode()
-	if c.metrics != "" {
+	if c.metrics != "" && code != exitUsage {
 		if err := writeMetrics(c.metrics, c.metricsOf(o)); err != nil {
 			fmt.Fprintln(stderr, "ossget: --metrics:", err)
 			code = max(code, exitFailed)
@@ -149,9 +152,11 @@ func (c command) download(ctx context.Context, stdout, stderr, reports io.Writer
 	if c.events {
 		told = newEvents(c, reports, stop)
 	}
-	opts, end := c.reporting(b, told, stdout, stop)
+	opts, end := c.reporting(b, told, stdout, stop, &o.final)
 	o.noFolder = c.missingFolder()
-	told.start(c)
+	if c.task != taskSources {
+		told.start(c)
+	}
 	began := time.Now()
 	switch c.task {
 	case taskFile:
@@ -160,6 +165,8 @@ func (c command) download(ctx context.Context, stdout, stderr, reports io.Writer
 		o.result, o.err = d.DownloadURL(ctx, c.url, c.dest, opts...)
 	case taskStdout:
 		o.result, o.err = c.stream(ctx, d, stdout, opts)
+	case taskSources:
+		o.prefix, o.err = c.downloadSources(ctx, d, told, opts)
 	case taskList:
 		o.prefix, o.err = c.downloadList(ctx, d, opts)
 	case taskVerify, taskVerifyManifest:
@@ -191,8 +198,8 @@ func (c command) download(ctx context.Context, stdout, stderr, reports io.Writer
 }
 
 // reporting returns the options of the call, among them those that report what happens, and what turns the error of the call into
-// the one to report. The call ends if nobody reads what a dry run or the events say.
-func (c command) reporting(b *bar.Bar, told *events, stdout io.Writer, stop context.CancelCauseFunc) (opts []ossdl.Option, end func(error) error) {
+// the one to report. The call ends if nobody reads what a dry run or the events say. The objects whose failures are final are counted.
+func (c command) reporting(b *bar.Bar, told *events, stdout io.Writer, stop context.CancelCauseFunc, final *int) (opts []ossdl.Option, end func(error) error) {
 	opts = append(c.call, ossdl.WithProgress(func(p ossdl.Progress) {
 		for i := range p.Objects {
 			p.Objects[i].Key = strings.TrimPrefix(p.Objects[i].Key, c.source.key) // all of them have it, and so does the title
@@ -200,24 +207,31 @@ func (c command) reporting(b *bar.Bar, told *events, stdout io.Writer, stop cont
 		b.Update(p)
 		told.update(p)
 	}))
-	if c.mkdir && !c.task.many() { // those make it anyway
+	if c.task == taskSources || c.mkdir && !c.task.many() { // the others of these make it anyway
 		opts = append(opts, ossdl.WithMkdirAll())
 	}
 	if c.dryRun {
 		opts = append(opts, ossdl.WithDryRun())
 	}
+	object := func(ossdl.ObjectResult) {}
+	end = func(err error) error { return err }
 	switch {
 	case told != nil:
 		opts = append(opts, ossdl.WithLogger(slog.New(noticer{events: told})))
-		if c.task.many() {
-			opts = append(opts, ossdl.WithObjectResult(told.object))
-		}
-		return opts, told.end
+		object, end = told.object, told.end
 	case c.dryRun:
 		p := newPlan(stdout, c.json, stop)
-		return append(opts, ossdl.WithObjectResult(p.add)), p.end
+		object, end = p.add, p.end
 	}
-	return opts, func(err error) error { return err }
+	if c.task.many() {
+		opts = append(opts, ossdl.WithObjectResult(func(r ossdl.ObjectResult) {
+			if r.Err != nil && isFinal(r.Err) {
+				*final++
+			}
+			object(r)
+		}))
+	}
+	return opts, end
 }
 
 // newOutcome returns the outcome of a command that has not done anything yet.
@@ -230,7 +244,7 @@ func (c command) within(ctx context.Context) (context.Context, context.CancelFun
 	if c.timeout == 0 {
 		return ctx, func() {}
 	}
-	return context.WithTimeoutCause(ctx, c.timeout, timeoutError{c.timeout})
+	return context.WithDeadlineCause(ctx, c.began.Add(c.timeout), timeoutError{c.timeout})
 }
 
 // without is the outcome if there is no Downloader because of err.
@@ -272,14 +286,15 @@ func signalOf(ctx context.Context) os.Signal {
 	return nil
 }
 
-// downloader returns a Downloader. It has a client of the SDK unless the source is a URL, which includes its own
+// downloader returns a Downloader. It has a client of the SDK unless all sources are URLs, which include their own
 // authorization, and one for the comparison with a manifest has none.
 func (c command) downloader(ctx context.Context) (*ossdl.Downloader, error) {
-	if c.task == taskVerifyManifest {
-		return ossdl.New(nil, c.shared...)
+	over := c.httpClient()
+	if c.usesURLs() {
+		c.shared = append(c.shared, ossdl.WithHTTPClient(over))
 	}
-	if c.url != "" {
-		return ossdl.New(nil, append(c.shared, ossdl.WithHTTPClient(c.httpClient()))...)
+	if !c.usesBuckets() {
+		return ossdl.New(nil, c.shared...)
 	}
 	if c.roots != nil && c.who.provider != nil {
 		credentials.Trust(http.DefaultTransport.(*http.Transport), c.roots)
@@ -287,7 +302,7 @@ func (c command) downloader(ctx context.Context) (*ossdl.Downloader, error) {
 	if err := c.who.answers(ctx); err != nil {
 		return nil, err
 	}
-	clients, err := c.clients()
+	clients, err := c.clients(over)
 	if err != nil {
 		return nil, err
 	}
@@ -301,6 +316,9 @@ func (c command) downloader(ctx context.Context) (*ossdl.Downloader, error) {
 func (c command) title() string {
 	if c.task == taskVerifyManifest {
 		return filepath.Base(c.dest)
+	}
+	if c.task == taskSources {
+		return fmt.Sprintf("%d files", len(c.sources.items))
 	}
 	if c.task.folder() {
 		return path.Base(c.source.bucket + "/" + c.source.key)

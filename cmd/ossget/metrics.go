@@ -9,6 +9,8 @@ import (
 
 	dto "github.com/prometheus/client_model/go"
 	"github.com/prometheus/common/expfmt"
+
+	"github.com/ossdl/ossdl"
 )
 
 // metric is a figure of a run.
@@ -50,7 +52,7 @@ func (c command) metricsOf(o outcome) []*dto.MetricFamily {
 		downloaded, resumed, requests, retries = r.DownloadedBytes, r.ResumedBytes, r.Requests, r.Retries
 		if o.err == nil {
 			bytes = r.Size
-			objects["done"] = 1
+			objects[statusOf(r)] = 1
 		}
 		if o.err == nil && !r.Verified {
 			unverified = 1
@@ -72,6 +74,14 @@ func (c command) metricsOf(o outcome) []*dto.MetricFamily {
 		c.family(metric{"ossget_requests", "Requests that were made.", one(requests)}),
 		c.family(metric{"ossget_retries", "Requests that followed a failure.", one(retries)}),
 	}
+}
+
+// statusOf returns what became of the only object, which did not fail.
+func statusOf(r *ossdl.Result) string {
+	if r.Skipped {
+		return "skipped"
+	}
+	return "done"
 }
 
 // statuses are those of ossget_objects, in their order.
@@ -105,6 +115,8 @@ func (c command) sourceName() string {
 	switch {
 	case c.task == taskVerifyManifest:
 		return c.manifest
+	case c.task == taskSources:
+		return c.sources.sourcesName()
 	case c.url != "":
 		return harmless(c.url)
 	}

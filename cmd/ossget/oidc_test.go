@@ -1,15 +1,8 @@
 package main
 
 import (
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
-	"crypto/tls"
-	"crypto/x509"
-	"encoding/pem"
 	"fmt"
 	"io"
-	"math/big"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -37,50 +30,13 @@ type sts struct {
 
 func newSTS(t *testing.T) *sts {
 	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1), DNSNames: []string{stsHost}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
-		IsCA: true, BasicConstraintsValid: true,
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	s := &sts{keys: map[string]string{}, roots: filepath.Join(t.TempDir(), "roots.pem")}
-	if err := os.WriteFile(s.roots, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), 0o600); err != nil {
-		t.Fatal(err)
-	}
+	config, roots := authority(t, stsHost)
+	s := &sts{keys: map[string]string{}, roots: roots}
 	service := httptest.NewUnstartedServer(http.HandlerFunc(s.answer))
-	service.TLS = &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}}}
+	service.TLS = config
 	service.StartTLS()
 	t.Cleanup(service.Close)
-	s.proxy = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.Method != http.MethodConnect || r.Host != stsHost+":443" {
-			w.WriteHeader(http.StatusBadGateway)
-			return
-		}
-		there, err := net.Dial("tcp", service.Listener.Addr().String())
-		if err != nil {
-			w.WriteHeader(http.StatusBadGateway)
-			return
-		}
-		defer there.Close()
-		here, _, err := http.NewResponseController(w).Hijack()
-		if err != nil {
-			return
-		}
-		defer here.Close()
-		fmt.Fprint(here, "HTTP/1.1 200 OK\r\n\r\n")
-		go func() {
-			_, _ = io.Copy(there, here) // either side ends it
-			there.Close()
-		}()
-		_, _ = io.Copy(here, there)
-	}))
-	t.Cleanup(s.proxy.Close)
+	s.proxy = tunnel(t, stsHost, service.Listener.Addr().String(), func(here net.Conn) io.ReadWriter { return here })
 	return s
 }
 

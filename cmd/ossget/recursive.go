@@ -12,22 +12,25 @@ import (
 // someFailed reports whether the whole prefix was processed and some of its objects failed.
 func (o outcome) someFailed() bool { return o.prefix != nil && o.prefix.Failed > 0 }
 
-// allFinal reports whether the same command would fail again: each failure is known, and none of them can heal.
+// allFinal reports whether the same command would fail again: none of the failures can heal. Of many failures only the first ones are
+// in the result; all are counted.
 func (o outcome) allFinal() bool {
 	p := o.prefix
-	if p.Failed != len(p.Failures) {
+	if p.Failed != len(p.Failures) && p.Failed != o.final {
 		return false
 	}
-	final := func(err error) bool {
-		_, exit := o.kindOf(err)
-		return exit == exitHopeless
-	}
 	for _, f := range p.Failures {
-		if !final(f.Err) {
+		if !isFinal(f.Err) {
 			return false
 		}
 	}
-	return p.Listing == nil || final(p.Listing)
+	return p.Listing == nil || isFinal(p.Listing)
+}
+
+// isFinal reports whether the failure of an object would happen again.
+func isFinal(err error) bool {
+	_, exit := outcome{prefix: new(ossdl.PrefixResult)}.kindOf(err) // a request was made
+	return exit == exitHopeless
 }
 
 // printFailures prints a line for each failed object that was recorded.

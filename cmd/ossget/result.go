@@ -49,9 +49,11 @@ type outcome struct {
 	noFolder    string              // the folder of path, if that is missing and could have been made
 	result      *ossdl.Result       // nil if no request was made
 	prefix      *ossdl.PrefixResult // the same, for a prefix
+	final       int                 // objects that failed and would fail again
 	dryRun      bool
 	compared    *ossdl.VerifyResult // nil unless a folder was compared
 	listed      listing             // by ls
+	planned     planned             // by plan
 	about       circumstances
 	seconds     float64
 	err         error
@@ -190,6 +192,9 @@ func (o outcome) line() string {
 	if o.task == taskLs && o.err == nil {
 		return fmt.Sprintf("ossget: oss://%s/%s: %d objects, %s", o.bucket, o.key, o.listed.Objects, bar.Bytes(o.listed.Bytes))
 	}
+	if o.task == taskPlan && o.err == nil {
+		return fmt.Sprintf("ossget: oss://%s/%s: %d ranges", o.bucket, o.key, o.planned.Ranges)
+	}
 	continues := "; the same command continues"
 	if o.anew || o.task.looks() {
 		continues = ""
@@ -279,6 +284,10 @@ func (o outcome) json() string {
 		o.listed.Bucket, o.listed.Prefix, o.listed.Seconds, o.listed.Failure = o.bucket, o.key, o.seconds, o.failure()
 		return oneJSON(o.listed)
 	}
+	if o.task == taskPlan {
+		o.planned.Bucket, o.planned.Prefix, o.planned.Seconds, o.planned.Failure = o.bucket, o.key, o.seconds, o.failure()
+		return oneJSON(o.planned)
+	}
 	if o.task == taskStat && o.err == nil {
 		return "" // it was printed
 	}
@@ -313,7 +322,7 @@ func (o outcome) report() report {
 // reportOf describes one object of many.
 func reportOf(r ossdl.ObjectResult) report {
 	return report{
-		Path: r.Path, Key: r.Key, VersionID: r.VersionID, ETag: r.ETag, Size: r.Size, CRC64: strconv.FormatUint(r.CRC64, 10),
+		Path: r.Path, Bucket: r.Bucket, Key: r.Key, VersionID: r.VersionID, ETag: r.ETag, Size: r.Size, CRC64: strconv.FormatUint(r.CRC64, 10),
 		Verified: r.Verified, Durable: r.Durable, Encrypted: r.Encrypted, Skipped: r.Status == ossdl.ObjectSkipped,
 		ResumedBytes: r.ResumedBytes, DownloadedBytes: r.DownloadedBytes, Requests: r.Requests, Retries: r.Retries,
 		Seconds: r.Duration.Seconds(), LastModified: r.LastModified,

@@ -198,6 +198,26 @@ func TestEscapesOfAKeyStayOffTheTerminal(t *testing.T) {
 	}
 }
 
+// TestNothingOfABodyReachesStandardError checks that bytes which a server sends behind the end of its answers are not printed.
+// net/http logs the first of them.
+func TestNothingOfABodyReachesStandardError(t *testing.T) {
+	s := newServer(t)
+	content := osstest.Random(1, 64*100<<10)
+	s.Put("bucket", "key", content)
+	s.OnRequest(func(*osstest.Request) *osstest.Fault { return osstest.Inject().LongBody(100) })
+	path := filepath.Join(t.TempDir(), "file")
+	cmd := process(t, envOf(s), "--part-size", "100KiB", "--concurrency", "2", "oss://bucket/key", path)
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	if err := cmd.Run(); err != nil {
+		t.Fatalf("%v: %s", err, &stderr)
+	}
+	sameAs(t, path, content)
+	if strings.Contains(stderr.String(), "nsolicited") {
+		t.Errorf("standard error: %.200q", stderr.String())
+	}
+}
+
 // TestBrokenPipeOnStandardErrorEndsNothing checks that a download continues if standard error has no reader any more, as in
 // `ossget … 2>&1 | head -1`.
 func TestBrokenPipeOnStandardErrorEndsNothing(t *testing.T) {

@@ -7,6 +7,11 @@
 //	                                 OSS_SESSION_TOKEN for temporary credentials
 //	restore-job -shard I/N BUCKET PREFIX DIR
 //	                                 the same under any other scheduler that numbers its workers, from 0
+//	restore-job -ranges FILE …       the share is a range of keys, and only that is listed; FILE is what
+//	                                 ossget plan --json --shards N oss://BUCKET/PREFIX printed. Each pod would list
+//	                                 the whole prefix otherwise
+//	restore-job -inventory FOLDER …  nothing is listed: FOLDER has the files of an inventory of OSS, *.csv.gz, of which each
+//	                                 pod takes its share. Keys without PREFIX are left out
 //	restore-job                      a demonstration: four shards, of which one is killed, against a server in this process
 //
 // Exit codes: 0 the share is restored; 1 failed, start it again to continue; 2 wrong usage, starting it again does not help.
@@ -65,11 +70,19 @@ func run(ctx context.Context, args []string, getenv func(string) string, out io.
 	if err != nil {
 		return usageError{err}
 	}
-	d, err := ossdl.New(client, ossdl.WithShard(j.index, j.count))
+	// Every pod checks this, whatever its share is made of.
+	if err := ossdl.WithShard(j.index, j.count).Check(); err != nil {
+		return usageError{err}
+	}
+	download, err := j.share()
 	if err != nil {
 		return usageError{err}
 	}
-	return j.restore(ctx, d, out)
+	d, err := ossdl.New(client)
+	if err != nil {
+		return usageError{err}
+	}
+	return j.restore(ctx, d, download, out)
 }
 
 // maxKey is the longest that a key of OSS may be, in bytes.
@@ -78,6 +91,7 @@ const maxKey = 1023
 // job is what one pod has to do.
 type job struct {
 	index, count        int
+	ranges, inventory   string // where the share is from; both "": it is found by hash
 	bucket, prefix, dir string
 }
 
@@ -85,11 +99,13 @@ func parse(args []string, getenv func(string) string) (j job, err error) {
 	flags := flag.NewFlagSet("restore-job", flag.ContinueOnError)
 	flags.SetOutput(io.Discard) // main reports, once
 	shard := flags.String("shard", "", "")
+	flags.StringVar(&j.ranges, "ranges", "", "")
+	flags.StringVar(&j.inventory, "inventory", "", "")
 	if err := flags.Parse(args); err != nil {
 		return j, err
 	}
 	if flags.NArg() != 3 {
-		return j, errors.New("usage: restore-job [-shard I/N] BUCKET PREFIX DIR")
+		return j, errors.New("usage: restore-job [-shard I/N] [-ranges FILE | -inventory FOLDER] BUCKET PREFIX DIR")
 	}
 	j.bucket, j.prefix, j.dir = flags.Arg(0), flags.Arg(1), flags.Arg(2)
 	switch {
@@ -99,6 +115,8 @@ func parse(args []string, getenv func(string) string) (j job, err error) {
 		return j, fmt.Errorf("PREFIX %q: expected up to %d bytes of UTF-8", j.prefix, maxKey)
 	case j.dir == "":
 		return j, errors.New("DIR is empty: expected a folder, which need not exist")
+	case j.ranges != "" && j.inventory != "":
+		return j, errors.New("-ranges and -inventory exclude each other")
 	}
 	index, count, named := strings.Cut(*shard, "/")
 	if *shard == "" {
@@ -126,10 +144,10 @@ func (j job) client(getenv func(string) string) (*oss.Client, error) {
 
 // restore restores the share, and reports the outcome in the log of the pod. What is in DIR already, of this shard or another
 // one, stays there.
-func (j job) restore(ctx context.Context, d *ossdl.Downloader, out io.Writer) error {
+func (j job) restore(ctx context.Context, d *ossdl.Downloader, download downloadFunc, out io.Writer) error {
 	began := time.Now()
 	var last ossdl.Progress
-	res, err := d.DownloadPrefix(ctx, j.bucket, j.prefix, j.dir, ossdl.WithProgress(func(p ossdl.Progress) { last = p }))
+	res, err := download(ctx, d, ossdl.WithProgress(func(p ossdl.Progress) { last = p }))
 	if res == nil {
 		return err
 	}

@@ -179,21 +179,21 @@ func TestManifest(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	m := regexp.MustCompile(`(?s)completions: (\d+) .*args: \[(\S+), (\S+), (\S+)\].*SHARDS\s+value: "(\d+)".*mountPath: (\S+)`).FindSubmatch(manifest)
+	m := regexp.MustCompile(`(?s)completions: (\d+) .*args: \[-ranges, (/plan)/(ranges.json), (\S+), (\S+), (\S+)\].*SHARDS\s+value: "(\d+)".*mountPath: (\S+).*mountPath: (\S+)`).FindSubmatch(manifest)
 	if m == nil {
 		t.Fatal("not as it was")
 	}
-	if string(m[1]) != string(m[5]) {
-		t.Errorf("%s completions and %s shards", m[1], m[5])
+	if string(m[1]) != string(m[7]) {
+		t.Errorf("%s completions and %s shards", m[1], m[7])
 	}
-	if string(m[4]) != string(m[6]) {
-		t.Errorf("restored to %s, and the volume is at %s", m[4], m[6])
+	if string(m[6]) != string(m[8]) || string(m[2]) != string(m[9]) {
+		t.Errorf("restored to %s by a plan in %s, and the volumes are at %s and %s", m[6], m[2], m[8], m[9])
 	}
-	args := []string{string(m[2]), string(m[3]), string(m[4])}
+	args := []string{"-ranges", string(m[2]) + "/" + string(m[3]), string(m[4]), string(m[5]), string(m[6])}
 	j, err := parse(args, func(name string) string {
-		return map[string]string{"JOB_COMPLETION_INDEX": "3", "SHARDS": string(m[5])}[name]
+		return map[string]string{"JOB_COMPLETION_INDEX": "3", "SHARDS": string(m[7])}[name]
 	})
-	if want := (job{3, 4, "backups", "nightly/", "/restore"}); err != nil || j != want {
+	if want := (job{3, 4, "/plan/ranges.json", "", "backups", "nightly/", "/restore"}); err != nil || j != want {
 		t.Errorf("got %+v, %v; want %+v", j, err, want)
 	}
 }

@@ -38,6 +38,7 @@ type Client struct {
 	keys     keys
 	skew     atomic.Int64 // nanoseconds to add to this machine's clock
 	answered atomic.Bool  // the credentials were accepted once
+	noNull   atomic.Bool  // the bucket does not know the version null
 
 	behind atomic.Pointer[noKeyError] // the last request that was given up while it waited for the credentials provider
 
@@ -130,14 +131,9 @@ func (o *outgoing) data() io.Reader {
 }
 
 // send makes one request.
-func (c *Client) send(ctx context.Context, out outgoing) (resp *oss.Response, err error) {
+func (c *Client) send(ctx context.Context, out outgoing) (*oss.Response, error) {
 	if c.keys == noKey {
-		if perr := engine.Guard("the HTTP client", func() {
-			resp, err = c.client.Conn.DoURLWithContext(ctx, oss.HTTPMethod(out.method), addQuery(out.url, out.params), out.headers, out.data(), 0, nil)
-		}); perr != nil {
-			return nil, perr
-		}
-		return resp, err
+		return c.sendUnsigned(ctx, &out)
 	}
 	// Dated by the server's clock if this machine's was found to be wrong.
 	if skew := time.Duration(c.skew.Load()); skew != 0 {
@@ -150,10 +146,20 @@ func (c *Client) send(ctx context.Context, out outgoing) (resp *oss.Response, er
 	}
 	var sent transport.Secrets
 	ctx = sent.Watch(ctx, c.client.HTTPClient)
-	resp, err = c.sign(ctx, func(signed oss.ProgressListener) (*oss.Response, error) {
+	resp, err := c.sign(ctx, func(signed oss.ProgressListener) (*oss.Response, error) {
 		return c.client.Conn.DoWithContext(ctx, out.method, c.name, out.key, out.params, out.headers, out.data(), 0, signed)
 	})
 	return cleaned(&sent, resp, err)
+}
+
+// sendUnsigned makes one request without credentials.
+func (c *Client) sendUnsigned(ctx context.Context, out *outgoing) (resp *oss.Response, err error) {
+	if perr := engine.Guard("the HTTP client", func() {
+		resp, err = c.client.Conn.DoURLWithContext(ctx, oss.HTTPMethod(out.method), addQuery(out.url, out.params), out.headers, out.data(), 0, nil)
+	}); perr != nil {
+		return nil, perr
+	}
+	return resp, err
 }
 
 // sign calls do, which makes a request through the SDK. The SDK asks the credentials provider for it. If ctx ends before a
@@ -194,6 +200,9 @@ func (e *unsentError) Unwrap() error { return e.err }
 func cleaned(sent *transport.Secrets, resp *oss.Response, err error) (*oss.Response, error) {
 	if resp != nil {
 		sent.Clean(resp.Headers)
+	}
+	if err == nil {
+		return resp, nil
 	}
 	var se oss.ServiceError
 	if errors.As(err, &se) {
@@ -285,7 +294,7 @@ func (c *Client) do(ctx context.Context, out outgoing) (*oss.Response, error) {
 	if c.ways != nil {
 		return c.ways.do(ctx, out)
 	}
-	return c.doHere(ctx, out)
+	return c.doVersion(ctx, out)
 }
 
 // doHere asks this endpoint. Like [Source.Get], it repeats the request if a new signature may be accepted, or another address may

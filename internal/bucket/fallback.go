@@ -183,11 +183,11 @@ func isVerdict(err error) bool {
 	return errors.As(err, &odd)
 }
 
-// do asks one endpoint after the other, as [Client.doHere] does with one.
+// do asks one endpoint after the other, as [Client.doVersion] does with one.
 func (w *ways) do(ctx context.Context, out outgoing) (*oss.Response, error) {
 	for {
 		a := w.begin(ctx, noneAvoided)
-		resp, err := w.all[a.at].doHere(a.ctx, out)
+		resp, err := w.all[a.at].doVersion(a.ctx, out)
 		if late := a.answered(err); late != nil && err == nil {
 			resp.Body.Close()
 			err = late

@@ -12,12 +12,17 @@ import (
 	"strings"
 	"time"
 
+	"github.com/aliyun/aliyun-oss-go-sdk/oss"
+
 	"github.com/ossdl/ossdl/internal/object"
 )
 
+// PageKeys is how many keys a page has at most.
+const PageKeys = 1000
+
 const (
-	pageKeys = "1000" // in one page, the most that OSS returns
-	maxKeys  = 1000
+	pageKeys = "1000" // PageKeys, as it is sent
+	maxKeys  = PageKeys
 	// maxEntries bounds the entries of one page. Servers other than OSS may return more than they are asked for.
 	maxEntries = 10 * maxKeys
 	// pageLimit bounds how much of a page is read, in bytes. A thousand keys of 1023 bytes, all escaped, need half of it.
@@ -77,12 +82,10 @@ func After(key string) Cursor { return Cursor{after: key} }
 // List asks for the page at a cursor of the keys that begin with prefix. It returns the page's entries and the cursor of the
 // next page, whose token is "" if there is none. The answer is read through the reader that body returns for it.
 func (c *Client) List(ctx context.Context, prefix string, at Cursor, body func(io.Reader) io.Reader) ([]Entry, Cursor, error) {
-	params := at.params()
-	params["encoding-type"], params["max-keys"] = "url", pageKeys
-	if prefix != "" {
-		params["prefix"] = prefix
+	resp, err := c.openList(ctx, prefix, &at)
+	if err != nil && at.withoutMarker(err) {
+		resp, err = c.openList(ctx, prefix, &at)
 	}
-	resp, err := c.open(ctx, http.MethodGet, "", params)
 	if err != nil {
 		return nil, Cursor{}, at.explain(err)
 	}
@@ -93,6 +96,16 @@ func (c *Client) List(ctx context.Context, prefix string, at Cursor, body func(i
 		return nil, Cursor{}, fmt.Errorf("body of the listing: %w", object.WithoutURL(in.err))
 	}
 	return entries, next, err
+}
+
+// openList asks for the page at a cursor.
+func (c *Client) openList(ctx context.Context, prefix string, at *Cursor) (*oss.Response, error) {
+	params := at.params()
+	params["encoding-type"], params["max-keys"] = "url", pageKeys
+	if prefix != "" {
+		params["prefix"] = prefix
+	}
+	return c.open(ctx, http.MethodGet, "", params)
 }
 
 // params returns the parameters that ask for the page at the cursor.

@@ -2,6 +2,7 @@ package bucket
 
 import (
 	"bytes"
+	"cmp"
 	"fmt"
 	"runtime"
 	"strings"
@@ -139,6 +140,66 @@ func FuzzListing(f *testing.F) {
 		// Either the listing ends, or it has come further, or it has fewer pages left without a key.
 		if next.after != last || next.Token != "" && (next.Token == token || len(objects) == 0 && (next.empty != empty+1 || next.empty >= maxEmpty)) {
 			t.Errorf("the page at %+v is followed by that at %+v", at, next)
+		}
+	})
+}
+
+// FuzzVersions checks that pages of a listing of versions name objects that can exist, in order, each key once, none that was written
+// after the time; that a listing ends, or has come further; and that no sequence of pages takes more memory than its last key.
+func FuzzVersions(f *testing.F) {
+	const head, tail = "<ListVersionsResult>", "</ListVersionsResult>"
+	entry := func(kind, key, id, at string) string {
+		return "<" + kind + "><Key>" + key + "</Key><VersionId>" + id + "</VersionId><LastModified>" + at + "</LastModified><Size>1</Size></" + kind + ">"
+	}
+	more := func(key, id string) string {
+		return "<IsTruncated>true</IsTruncated><NextKeyMarker>" + key + "</NextKeyMarker><NextVersionIdMarker>" + id + "</NextVersionIdMarker>"
+	}
+	const old, late = "2026-01-01T00:00:00.000Z", "2026-02-01T00:00:00.000Z"
+	for _, doc := range []string{
+		entry("Version", "a", "2", late) + entry("Version", "a", "1", old), entry("DeleteMarker", "a", "2", old) + entry("Version", "a", "1", old),
+		entry("Version", "a", "2", late) + more("a", "2"), entry("Version", "a", "", old) + more("a", ""), entry("Version", "a", "null", old) + more("a", "null"),
+		entry("Version", "b", "1", old) + entry("Version", "a", "1", old), more("x", ""), more("", "1"), more("a", "1") + entry("Version", "%2B", "1", old) + "<EncodingType>url</EncodingType>",
+		entry("Version", "", "1", old), entry("Version", "a", "1", ""), "<Version/>", "<CommonPrefixes><Prefix>a/</Prefix></CommonPrefixes>" + more("a/", ""), "",
+	} {
+		f.Add([]byte(head+doc+tail), "", "", "", false, 0)
+		f.Add([]byte(head+doc+tail), "a", "a", "2", false, maxEmpty-1)
+		f.Add([]byte(head+doc+tail), "a", "a", "1", true, 1)
+	}
+	when := time.Date(2026, 1, 15, 0, 0, 0, 0, time.UTC)
+	f.Fuzz(func(t *testing.T, doc []byte, token, after, version string, settled bool, empty int) {
+		at := Cursor{Token: token, after: after, empty: empty}.AsOf(when)
+		at.version, at.settled = version, settled
+		objects, next, err := readPage(pageOf(doc), at)
+		if err != nil {
+			if objects != nil || next != (Cursor{}) {
+				t.Errorf("%v, but %+v and %+v", err, objects, next)
+			}
+			return
+		}
+		last := after
+		for i, o := range objects {
+			switch {
+			case o.Key == "" || o.Size < 0 || o.deleted || o.Modified.IsZero() || o.Modified.After(when), o.Key < last, i > 0 && o.Key == last,
+				i == 0 && o.Key == after && (settled || version == ""):
+				t.Errorf("accepted %+v after %q", o, last)
+			}
+			last = o.Key
+		}
+		switch {
+		case next.asOf != at.asOf || next.after < last:
+			t.Errorf("the page at %+v is followed by that at %+v", at, next)
+		case next.Token == "": // the end
+		case next.Token == cmp.Or(token, after) && next.version == version, next.Token < next.after, next.empty >= maxEmpty, next.Token < after:
+			t.Errorf("the page at %+v is followed by that at %+v, which does not go on", at, next)
+		}
+		// The same page again, as a server may send it for ever, ends soon.
+		for n := 0; next.Token != ""; n++ {
+			if n > 2*maxEmpty {
+				t.Fatalf("%d times the same page: %+v", n, next)
+			}
+			if _, next, err = readPage(pageOf(doc), next); err != nil {
+				return
+			}
 		}
 	})
 }

@@ -70,7 +70,7 @@ func (s *Source) Restore(ctx context.Context, version string, days int, tier str
 	return s.client.Restore(ctx, s.id.Key, version, days, tier)
 }
 
-func (s *Source) getOnce(ctx context.Context, r object.Request) (*object.Answer, error) {
+func (s *Source) getVersion(ctx context.Context, r object.Request) (*object.Answer, error) {
 	resp, err := s.client.send(ctx, s.build(r))
 	if resp == nil || err != nil {
 		return nil, s.client.failure(ctx, resp, err)
@@ -87,9 +87,12 @@ func (s *Source) getOnce(ctx context.Context, r object.Request) (*object.Answer,
 
 // build makes the request with the headers that OSS expects.
 func (s *Source) build(r object.Request) outgoing {
-	out := outgoing{method: http.MethodGet, key: s.id.Key, url: s.url, headers: map[string]string{"Accept-Encoding": "identity"}, params: map[string]any{}}
+	out := outgoing{method: http.MethodGet, key: s.id.Key, url: s.url, headers: map[string]string{"Accept-Encoding": "identity"}}
 	for k, v := range s.client.extra.Headers {
 		out.headers[k] = v
+	}
+	if len(s.client.extra.Params) > 0 || r.VersionID != "" {
+		out.params = map[string]any{}
 	}
 	for k, v := range s.client.extra.Params {
 		out.params[k] = v

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"net/http"
 	"time"
 
 	"github.com/aliyun/aliyun-oss-go-sdk/oss"
@@ -15,6 +16,9 @@ import (
 type versionCursor struct {
 	version string // the marker of the version; "": all of the last key were listed
 	settled bool   // the last key's version is found, or was a delete marker
+	before  string // the key before the last one; "": there was none
+	lost    int    // how often the marker of a version of lostKey was gone
+	lostKey string
 	pages   int    // in a row that ended within the last key
 	seen    string // the marker after one of them
 }
@@ -46,6 +50,39 @@ func (c *Cursor) versionParams() map[string]any {
 	return params
 }
 
+// maxLost is how often the markers of one key may be gone.
+const maxLost = 10
+
+// withoutMarker moves the cursor to where the listing can go on if an answer refuses the marker of a version, and reports whether it
+// does. What OSS answers if that version was deleted since the last page is not documented. If all that matters of its key is known,
+// the next key follows. Otherwise the key is listed from its newest version on.
+func (c *Cursor) withoutMarker(err error) bool {
+	var se oss.ServiceError
+	if c.version == "" || c.lost == maxLost && c.lostKey == c.after || !errors.As(err, &se) {
+		return false
+	}
+	switch {
+	case se.StatusCode == http.StatusBadRequest && se.Code == "InvalidArgument", se.StatusCode == http.StatusNotFound && se.Code == "NoSuchVersion":
+	default:
+		return false
+	}
+	c.Token, c.version, c.pages, c.seen = "", "", 0, ""
+	switch {
+	case c.settled:
+		return true
+	case c.lostKey != c.after:
+		c.lostKey, c.lost = c.after, 0
+	}
+	c.lost++
+	c.after = c.before
+	return true
+}
+
+// begin notes that the versions of another key begin.
+func (c *Cursor) begin(key string) {
+	c.before, c.after, c.settled = c.after, key, false
+}
+
 // explain names the permission that is needed, if an answer refuses a listing of versions.
 func (c *Cursor) explain(err error) error {
 	var se oss.ServiceError
@@ -74,7 +111,7 @@ func (p *listPage) asOf(at Cursor, unescape func(string) (string, error)) (curre
 			return nil, Cursor{}, &object.PermanentError{Err: fmt.Errorf("the listing is out of order: version %q of %q comes after %q", e.Version, key, next.after)}
 		}
 		if key != next.after {
-			next.after, next.settled = key, false
+			next.begin(key)
 		}
 		next.empty = 0
 		if next.settled || e.Modified.After(at.asOf) {
@@ -93,7 +130,10 @@ func (p *listPage) asOf(at Cursor, unescape func(string) (string, error)) (curre
 		next.Token = ""
 		return current, next, nil
 	}
-	return current, next, p.goOn(at, &next, unescape)
+	if err := p.goOn(at, &next, unescape); err != nil {
+		return nil, Cursor{}, err
+	}
+	return current, next, nil
 }
 
 // goOn sets the markers of the cursor of the next page. They must go on: asking with the same ones again would never end, and
@@ -121,7 +161,7 @@ func (p *listPage) goOn(at Cursor, next *Cursor, unescape func(string) (string, 
 		}
 	}
 	if next.Token > next.after {
-		next.after, next.settled = next.Token, false
+		next.begin(next.Token)
 	}
 	return nil
 }

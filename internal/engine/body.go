@@ -15,6 +15,11 @@ import (
 const (
 	gatherTime = 50 * time.Millisecond // how long bytes may wait for more before they are written
 	drainBytes = 256 << 10             // at most this much is read and dropped to keep a connection
+
+	// A new connection takes some round trips, and so about as long as a first byte. It takes at least the time of a handshake,
+	// and at most this: a first byte that comes later waits for the server.
+	leastSetup = 10 * time.Millisecond
+	mostSetup  = 500 * time.Millisecond
 )
 
 // receive writes those bytes of a body that belong to the part into the sink. It returns nil, too, if the body has ended before
@@ -288,11 +293,17 @@ func (e *Engine) skip(ctx context.Context, a *object.Answer, n int64, m *Meter, 
 	return nil
 }
 
-// drain reads the rest of a body whose part was cut short, if that is little, so that its connection can be reused.
+// drain reads the rest of a body whose part was cut short, so that its connection can be reused, if that is little, and comes
+// sooner than a new connection would. If it does not come as soon as the bytes before let expect, the connection is given up.
 func (e *Engine) drain(ctx context.Context, a *object.Answer, pos int64, err error, m *Meter) error {
-	if left := a.End - pos; err == nil && left > 0 && left <= drainBytes {
-		// The part is complete: an error only costs the connection.
-		_ = e.skip(ctx, a, left, m, func([]byte) {})
+	left := a.End - pos
+	setup := min(max(leastSetup, time.Duration(e.firstByte.Load())), mostSetup)
+	if err != nil || left <= 0 || left > drainBytes || m.timeFor(left) > setup {
+		return nil
 	}
+	giveUp := time.AfterFunc(setup, func() { m.cancel(errTaken) })
+	defer giveUp.Stop()
+	// The part is complete: an error only costs the connection.
+	_ = e.skip(ctx, a, left, m, func([]byte) {})
 	return nil
 }

@@ -151,16 +151,24 @@ func (e *Engine) attempt(ctx context.Context, p *parts.Part, replaceable bool) a
 		got.end = runEnded
 	case err == nil:
 		got.end, got.short = answeredShort, left.Off-before.Off
-	case errors.As(err, &got.resized):
-		got.end = objectResized
-	case errors.Is(err, errSlow):
-		got.end = tooSlow
-	case e.tries.expired(err):
-		got.end = urlExpired
 	default:
-		got.end = requestFailed
+		got.end, got.resized = e.failed(err)
 	}
 	return got
+}
+
+// failed says how an attempt ended whose request failed.
+func (e *Engine) failed(err error) (attemptEnd, *clampError) {
+	var resized *clampError
+	switch {
+	case errors.As(err, &resized):
+		return objectResized, resized
+	case errors.Is(err, errSlow):
+		return tooSlow, nil
+	case e.tries.expired(err):
+		return urlExpired, nil
+	}
+	return requestFailed, nil
 }
 
 // fetchOnce makes one request for bytes of a part and writes what arrives. It reports whether there was an answer to read.

@@ -190,6 +190,12 @@ type mark struct {
 
 func (m *Meter) age() time.Duration { return time.Since(m.start) }
 
+// timeFor returns how long n more bytes take at the speed of those so far.
+func (m *Meter) timeFor(n int64) time.Duration {
+	took, came := m.age()-time.Duration(m.first.Load()), m.bytes.Load()
+	return time.Duration(float64(took) * float64(n) / float64(max(1, came)))
+}
+
 // waits begins a wait for the network.
 func (m *Meter) waits() { m.since.Store(int64(m.age()) + 1) }
 

@@ -1,12 +1,17 @@
 package harness
 
 import (
+	"bytes"
 	"io"
 	"os"
+	"sync"
 	"testing"
 
 	"github.com/ossdl/ossdl/internal/osstest"
 )
+
+// compared are buffers for files and what they should hold: thousands are checked.
+var compared = sync.Pool{New: func() any { return new([2][1 << 20]byte) }}
 
 // CheckFile fails the test unless the file holds the content and nothing of ours is beside it.
 func CheckFile(t testing.TB, path string, want osstest.Content) {
@@ -23,19 +28,23 @@ func CheckFile(t testing.TB, path string, want osstest.Content) {
 	if fi.Size() != want.Size() {
 		t.Fatalf("%s has %d bytes, want %d", path, fi.Size(), want.Size())
 	}
-	got, exp := make([]byte, 1<<20), make([]byte, 1<<20)
+	buffers := compared.Get().(*[2][1 << 20]byte)
+	defer compared.Put(buffers)
 	for off := int64(0); off < want.Size(); {
-		n, err := f.ReadAt(got[:min(int64(len(got)), want.Size()-off)], off)
+		n, err := f.ReadAt(buffers[0][:min(int64(len(buffers[0])), want.Size()-off)], off)
 		if err != nil && err != io.EOF || n == 0 {
 			t.Fatal(n, err)
 		}
-		if _, err := want.ReadAt(exp[:n], off); err != nil && err != io.EOF {
+		got, exp := buffers[0][:n], buffers[1][:n]
+		if _, err := want.ReadAt(exp, off); err != nil && err != io.EOF {
 			t.Fatal(err)
 		}
-		for i := range n {
-			if got[i] != exp[i] {
-				t.Fatalf("%s differs at byte %d", path, off+int64(i))
+		if !bytes.Equal(got, exp) {
+			at := 0
+			for got[at] == exp[at] {
+				at++
 			}
+			t.Fatalf("%s differs at byte %d", path, off+int64(at))
 		}
 		off += int64(n)
 	}

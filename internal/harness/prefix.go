@@ -37,6 +37,17 @@ func List(objects ...ossdl.Object) iter.Seq2[ossdl.Object, error] {
 	}
 }
 
+// Items yields the items of a list.
+func Items(items ...ossdl.Item) iter.Seq2[ossdl.Item, error] {
+	return func(yield func(ossdl.Item, error) bool) {
+		for _, it := range items {
+			if !yield(it, nil) {
+				return
+			}
+		}
+	}
+}
+
 // CheckTree fails the test unless below dir there are these files, with these contents, and nothing else but folders.
 func CheckTree(t testing.TB, dir string, want Contents) {
 	t.Helper()

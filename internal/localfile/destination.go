@@ -44,6 +44,7 @@ type Config struct {
 
 	Backlog *Backlog // of the Downloader; nil: of this destination alone
 	Notices *Notices // of the call, if it has several destinations; nil: of this one
+	Trials  *Trials  // of the call, if it has a Base; nil: the file system is not tried
 
 	// IsCheckpoint reports whether a file that begins with data is a checkpoint of any version, be it a torn one.
 	IsCheckpoint func(data []byte) bool
@@ -63,6 +64,7 @@ type Destination struct {
 	path    string
 	folders []string  // those that the working files may be in; nil: work is what the caller asked for
 	work    workFiles // chosen by Lock
+	trials  *Trials   // nil: of this destination alone
 	sparse  bool
 	notices *Notices
 	backlog *Backlog
@@ -74,6 +76,7 @@ type Destination struct {
 	checkpoint    string // "": none is kept
 	ownCheckpoint bool   // its place is the caller's choice
 	folderSynced  bool   // the names of folder and data are on disk
+	trialLeft     bool   // a call that was killed left the file of a trial, in a folder that others use as well
 
 	isCheckpoint func(data []byte) bool
 
@@ -136,6 +139,9 @@ func Check(cfg Config) (*Destination, error) {
 		cfg.Path = resolved
 	}
 	d := newDestination(cfg)
+	if err := d.trials.refuses(d.work.folder); err != nil {
+		return nil, err
+	}
 	err := d.checkPath()
 	if err == nil && d.keepPartial {
 		err = d.placeCheckpoint(cfg)
@@ -154,6 +160,7 @@ func newDestination(cfg Config) *Destination {
 	}
 	if cfg.Base != "" {
 		d.use(filesAt(cfg.Folder, cfg.Base))
+		d.trials, d.trialLeft = cfg.Trials, cfg.AreLeft && cfg.anyLeft(d.work.trial, d.work.moved)
 	} else {
 		d.folders = foldersOf(d.path)
 		d.use(filesIn(d.folders[0]))

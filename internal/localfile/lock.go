@@ -111,6 +111,7 @@ func (d *Destination) takeShared() (release func(), systemwide bool, err error) 
 		d.logLeft(unlock())
 		return nil, false, err
 	}
+	d.dropLeftTrial()
 	return func() { d.logLeft(unlock()) }, systemwide, nil
 }
 

@@ -161,7 +161,7 @@ func (p *partial) rename(size int64, modified time.Time) error {
 	if err := p.d.isAt(p.name(), ours, size); err != nil {
 		return err
 	}
-	return p.d.explain("rename a file", p.d.fs.Rename(p.name(), p.d.path))
+	return p.d.explainRename(p.d.fs.Rename(p.name(), p.d.path))
 }
 
 // discard closes and removes the partial file.

@@ -64,6 +64,9 @@ func OpenSmall(ctx context.Context, cfg Config, bodies *Bodies, size int64, repl
 	cfg.KeepPartial = false
 	d := newDestination(cfg)
 	d.work = d.work.small()
+	if err := d.trials.refusesRename(d.work.folder); err != nil {
+		return nil, err
+	}
 	defer func() { err = d.NoSpace(size, err) }()
 	if replaces {
 		if err := d.checkPath(); err != nil {
@@ -151,6 +154,7 @@ func (s *Small) tryTake(mode fs.FileMode) error {
 	}
 	switch {
 	case err == nil:
+		d.dropLeftTrial()
 	case locked:
 		s.drop()
 	default:
@@ -282,7 +286,7 @@ func (s *Small) rename() error {
 		err = changedMeanwhile(name)
 	}
 	if err == nil {
-		err = d.explain("rename a file", d.fs.Rename(name, d.path))
+		err = d.explainRename(d.fs.Rename(name, d.path))
 	}
 	return d.NoSpace(0, err)
 }

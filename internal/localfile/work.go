@@ -41,6 +41,8 @@ const (
 	smallSuffix      = ".new" // of a [Small]; it has none of the others
 	checkpointSuffix = ".cp"
 	lockSuffix       = ".part.lock"
+	trialSuffix      = ".trial" // there for a moment, as is the next
+	movedSuffix      = ".trial.moved"
 )
 
 const (
@@ -54,11 +56,12 @@ type workFiles struct {
 	data, checkpoint, lock string
 	recent                 string // "": there are no recent saves
 	other                  string // the data of a [Small] for the same path; "": there can be none
+	trial, moved           string // an empty file, before and after its rename
 }
 
 // small returns the working files of a [Small]. It has but one, and looks at the lock.
 func (w workFiles) small() workFiles {
-	return workFiles{folder: w.folder, data: w.other, lock: w.lock}
+	return workFiles{folder: w.folder, data: w.other, lock: w.lock, trial: w.trial, moved: w.moved}
 }
 
 // filesIn returns the working files in a folder that holds nothing else.
@@ -67,6 +70,7 @@ func filesIn(folder string) workFiles {
 		folder: folder,
 		data:   filepath.Join(folder, dataName), checkpoint: filepath.Join(folder, checkpointName), lock: filepath.Join(folder, lockName),
 		recent: filepath.Join(folder, recentName),
+		trial:  filepath.Join(folder, trialName), moved: filepath.Join(folder, movedName),
 	}
 }
 
@@ -74,6 +78,7 @@ func filesIn(folder string) workFiles {
 func filesAt(folder, base string) workFiles {
 	return workFiles{
 		folder: folder, data: base + partSuffix, checkpoint: base + checkpointSuffix, lock: base + lockSuffix, other: base + smallSuffix,
+		trial: base + trialSuffix, moved: base + movedSuffix,
 	}
 }
 

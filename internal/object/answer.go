@@ -318,8 +318,10 @@ func readFacts(h http.Header) Facts {
 	}
 	position := h.Get("X-Oss-Next-Append-Position")
 	f.Appendable = strings.EqualFold(h.Get("X-Oss-Object-Type"), "Appendable") || position != ""
-	if n, err := strconv.ParseInt(position, 10, 64); err == nil {
-		f.NextAppend = n
+	if position != "" { // most have none, and an error costs an allocation
+		if n, err := strconv.ParseInt(position, 10, 64); err == nil {
+			f.NextAppend = n
+		}
 	}
 	if v, err := strconv.ParseUint(h.Get("X-Oss-Hash-Crc64ecma"), 10, 64); err == nil {
 		f.CRC, f.HasCRC = v, true

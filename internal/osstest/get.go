@@ -178,7 +178,8 @@ func (s *Server) lookup(q *query, b *bucket) (*found, *apiError) {
 func (s *Server) pick(q *query, b *bucket) (*Object, *apiError) {
 	version := q.get("versionId")
 	o := b.find(s, q.key, version)
-	if o == nil && version != "" && version != "null" && !s.quirk(UnknownVersionNoSuchKey) {
+	unknown := version == "null" && b.versioning == Unversioned && s.quirk(NoNullVersion)
+	if unknown || o == nil && version != "" && version != "null" && !s.quirk(UnknownVersionNoSuchKey) {
 		return nil, fail(http.StatusNotFound, "NoSuchVersion", "The specified version does not exist.", "0026-00000005",
 			[2]string{"Key", q.key}, [2]string{"VersionId", version})
 	}

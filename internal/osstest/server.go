@@ -132,6 +132,8 @@ const (
 	NullVersionHeader
 	// EmptyVersionID lists versions with an empty VersionId in a bucket that never had versions, not with null.
 	EmptyVersionID
+	// NoNullVersion answers NoSuchVersion to versionId=null in a bucket that never had versions.
+	NoNullVersion
 	// MarkerMustExist answers 400 to a version-id-marker whose version was deleted since.
 	MarkerMustExist
 	// AppendKeepsETag leaves the ETag as it is when something is appended.

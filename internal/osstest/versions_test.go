@@ -2,6 +2,7 @@ package osstest_test
 
 import (
 	"encoding/xml"
+	"errors"
 	"fmt"
 	"maps"
 	"math/rand/v2"
@@ -277,6 +278,25 @@ func TestVersionsOfBucketWithout(t *testing.T) {
 				t.Fatalf("%+v", e)
 			}
 		}
+	}
+}
+
+// TestNoNullVersion checks that the version null is there in a bucket that never had versions, unless a quirk says that it is not.
+func TestNoNullVersion(t *testing.T) {
+	s := newServer(t)
+	b := sdkBucket(t, s)
+	s.Put("bkt", "k", osstest.Random(1, 10))
+	for quirk, status := range map[osstest.Quirk]int{0: http.StatusOK, osstest.NoNullVersion: http.StatusNotFound} {
+		s.SetQuirks(quirk)
+		_, err := b.GetObjectDetailedMeta("k", oss.VersionId("null"))
+		var se oss.ServiceError
+		if (err == nil) != (status == http.StatusOK) || err != nil && (!errors.As(err, &se) || se.StatusCode != status) {
+			t.Errorf("quirk %v: %v", quirk, err)
+		}
+	}
+	s.CreateBucket("bkt", osstest.Versioning(osstest.Suspended))
+	if _, err := b.GetObjectDetailedMeta("k", oss.VersionId("null")); err != nil {
+		t.Errorf("with versions: %v", err)
 	}
 }
 

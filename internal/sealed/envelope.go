@@ -60,7 +60,7 @@ func nameOf(h http.Header) string {
 func readEnvelope(h http.Header) (*envelope, error) {
 	key := h.Get(metaPrefix + "Key")
 	if key == "" && h.Get(oldHeader) != "" {
-		return nil, errors.New("its metadata x-oss-meta-oss-crypto-key is that of an old Python SDK, which cannot be read")
+		return nil, errors.New("its metadata x-oss-meta-oss-crypto-key is the envelope of an old Python SDK, which only that SDK can open; without a key the object comes as it is stored")
 	}
 	e := &envelope{wrapAlgorithm: h.Get(metaPrefix + "Wrap-Alg"), description: h.Get(metaPrefix + "Matdesc")}
 	var err error

@@ -68,7 +68,7 @@ func parseRSA(block *pem.Block) (*rsa.PrivateKey, error) {
 		}
 		k, ok := any.(*rsa.PrivateKey)
 		if !ok {
-			return nil, fmt.Errorf("%s of another kind than RSA", block.Type)
+			return nil, fmt.Errorf("%s of another kind than RSA; allowed is %s", block.Type, allowedPEM)
 		}
 		return k, nil
 	}
@@ -76,7 +76,9 @@ func parseRSA(block *pem.Block) (*rsa.PrivateKey, error) {
 }
 
 // malformed returns the error of a block that cannot be parsed. It omits that of the parser, which may quote the block.
-func malformed(block *pem.Block) error { return fmt.Errorf("malformed %s", block.Type) }
+func malformed(block *pem.Block) error {
+	return fmt.Errorf("malformed %s; allowed is %s", block.Type, allowedPEM)
+}
 
 // Decrypt implements [Key].
 func (k *rsaKey) Decrypt(wrapped []byte) ([]byte, error) {

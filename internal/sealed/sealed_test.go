@@ -167,7 +167,7 @@ func TestReadEnvelope(t *testing.T) {
 		{header("Cek-Alg", ""), "encryption-cek-alg is missing"},
 		{header("Cek-Alg", "aes/ctr/nopadding"), `encryption-cek-alg is "aes/ctr/nopadding"`},
 		{header("Wrap-Alg", ""), "encryption-wrap-alg is missing"},
-		{http.Header{oldHeader: {"a"}}, "oss-crypto-key"},
+		{http.Header{oldHeader: {"a"}}, "oss-crypto-key is the envelope of an old Python SDK"},
 	} {
 		e, err := readEnvelope(c.header)
 		if (err == nil) != (c.says == "") || err != nil && (!strings.Contains(err.Error(), c.says) || e != nil) {
@@ -301,6 +301,9 @@ func TestReadRSA(t *testing.T) {
 		keys, err := ReadRSA([]byte(c.file))
 		if len(keys) != c.keys || (err == nil) != (c.keys > 0) || err != nil && !strings.Contains(err.Error(), c.says) {
 			t.Errorf("%s: %d keys, %v", name, len(keys), err)
+		}
+		if err != nil && !strings.Contains(err.Error(), "PRIVATE KEY (PKCS #8) or RSA PRIVATE KEY (PKCS #1), without a passphrase") {
+			t.Errorf("%s: %v does not say what is allowed", name, err)
 		}
 		for line := range strings.Lines(c.file) {
 			if line = strings.TrimSpace(line); err != nil && len(line) > 20 && !strings.HasPrefix(line, "-----") && strings.Contains(err.Error(), line) {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -212,8 +213,11 @@ func TestQueueRound(t *testing.T) {
 func TestQueueLooksSoon(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var q *Queue[string]
+		var mu sync.Mutex
 		first := map[string]time.Time{}
 		q = NewQueue(policy, func(_ context.Context, o string) Outcome {
+			mu.Lock()
+			defer mu.Unlock()
 			if first[o].IsZero() {
 				first[o] = time.Now()
 			}

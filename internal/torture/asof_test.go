@@ -7,6 +7,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"net/http"
+	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
@@ -125,8 +126,11 @@ func TestAsOfEqualsModel(t *testing.T) {
 			t.Parallel()
 			rnd := rand.New(rand.NewPCG(seed, 1))
 			var opts []osstest.Option
-			if seed%8 == 0 {
+			switch seed % 8 {
+			case 0:
 				opts = append(opts, osstest.WithQuirks(osstest.EmptyVersionID))
+			case 4:
+				opts = append(opts, osstest.WithQuirks(osstest.NoNullVersion))
 			}
 			h := newHistory(t, opts...)
 			for n := range 20 + rnd.IntN(60) {
@@ -414,6 +418,144 @@ func TestAsOfFaults(t *testing.T) {
 			}
 			harness.NoLeftovers(t, path)
 		})
+	}
+}
+
+// TestAsOfEveryRequestFails lets each request fail in each way, the listings among them, and checks that what was current comes all
+// the same, all objects and one alone.
+func TestAsOfEveryRequestFails(t *testing.T) {
+	fast := ossdl.WithRetry(ossdl.RetryPolicy{MinDelay: time.Microsecond, MaxDelay: time.Microsecond})
+	for name, fault := range map[string]func() *osstest.Fault{
+		"reset":      func() *osstest.Fault { return osstest.Inject().ResetBeforeHead() },
+		"close":      func() *osstest.Fault { return osstest.Inject().CloseBeforeHead() },
+		"cut":        func() *osstest.Fault { return osstest.Inject().ResetAfter(100) },
+		"500":        func() *osstest.Fault { return osstest.Error(http.StatusInternalServerError, "InternalError") },
+		"503":        func() *osstest.Fault { return osstest.Error(http.StatusServiceUnavailable, "ServiceUnavailable") },
+		"429":        func() *osstest.Fault { return osstest.Error(http.StatusTooManyRequests, "TooManyRequests") },
+		"login page": func() *osstest.Fault { return osstest.Inject().LoginPage() },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			h, when := longHistory(t)
+			d := pagedDownloader(t, h.s, func() int { return 7 }, fast, ossdl.WithPartSize(200))
+			for n := 0; ; n++ {
+				harness.Tried.Add("cases from the field", 1)
+				all, one := fault().Maybe(), fault().Maybe()
+				dir, path := t.TempDir(), filepath.Join(t.TempDir(), "file")
+				h.s.Nth(n, all)
+				res, err := d.DownloadPrefix(t.Context(), "bkt", "", dir, ossdl.WithAsOf(when))
+				h.s.ClearFaults()
+				harness.CheckCounts(t, res, err, 3, 0, 0)
+				harness.CheckTree(t, dir, h.asOf(when))
+				h.s.Nth(n, one)
+				if _, err := d.Download(t.Context(), "bkt", "b", path, ossdl.WithAsOf(when)); err != nil {
+					t.Fatalf("request %d: %v", n, err)
+				}
+				h.s.ClearFaults()
+				harness.CheckFile(t, path, h.asOf(when)["b"])
+				if !all.Fired() && !one.Fired() {
+					return
+				}
+			}
+		})
+	}
+}
+
+// TestAsOfMarkerGone checks that a listing goes on if the version at the end of a page is deleted before the next page is asked for,
+// whether OSS continues behind it or refuses the marker. No version is left out.
+func TestAsOfMarkerGone(t *testing.T) {
+	for _, quirk := range []osstest.Quirk{0, osstest.MarkerMustExist} {
+		for gone := 1; gone < 5; gone++ { // the page that is asked for then
+			for _, one := range []bool{false, true} {
+				h, when := longHistory(t)
+				h.s.SetQuirks(quirk)
+				n := 0
+				h.s.OnList(func(r *osstest.Request) *osstest.Fault {
+					q, err := url.ParseQuery(r.Query)
+					if err != nil {
+						t.Error(err)
+					}
+					if n++; n != gone+1 || q.Get("version-id-marker") == "" {
+						return nil
+					}
+					return osstest.Inject().Before(func() { h.s.DeleteVersion("bkt", q.Get("key-marker"), q.Get("version-id-marker")) })
+				})
+				size := 7 // no page ends at a version that is wanted
+				if one {
+					size = 4
+				}
+				d, dir := pagedDownloader(t, h.s, func() int { return size }), t.TempDir()
+				want := h.asOf(when)
+				if one {
+					want = harness.Contents{"b": want["b"]}
+					if _, err := d.Download(t.Context(), "bkt", "b", filepath.Join(dir, "b"), ossdl.WithAsOf(when)); err != nil {
+						t.Errorf("quirk %v, page %d: %v", quirk, gone, err)
+						continue
+					}
+				} else {
+					res, err := d.DownloadPrefix(t.Context(), "bkt", "", dir, ossdl.WithAsOf(when))
+					harness.CheckCounts(t, res, err, 3, 0, 0)
+				}
+				harness.CheckTree(t, dir, want)
+			}
+		}
+	}
+}
+
+// TestNullVersionUnknown checks that objects of a bucket that never had versions come by the version null, also if the bucket does
+// not know that: through each way into the library, archived ones included. Where another version is the current one it does not come
+// instead, nor is it restored.
+func TestNullVersionUnknown(t *testing.T) {
+	s := harness.NewServer(t, osstest.WithThawTime(0), osstest.WithQuirks(osstest.NoNullVersion))
+	content := osstest.Random(1, 3000)
+	d := harness.NewDownloader(t, s, ossdl.WithRestore(ossdl.RestorePolicy{PollMin: ossdl.MinRestorePoll}), ossdl.WithPartSize(1000))
+	null, asOf := ossdl.WithVersionID("null"), ossdl.WithAsOf(time.Now().Add(time.Hour))
+	for _, class := range []string{"Standard", "ColdArchive"} {
+		put := func(key string) { s.Put("bkt", key, content, osstest.StorageClass(class)) }
+		for name, opt := range map[string]ossdl.Option{"version": null, "time": asOf} {
+			put("p/k")
+			if i, err := d.Stat(t.Context(), "bkt", "p/k", opt); err != nil || i.Size != content.Size() {
+				t.Errorf("%s, %s, Stat: %+v, %v", class, name, i, err)
+			}
+			path := filepath.Join(t.TempDir(), "file")
+			if _, err := d.Download(t.Context(), "bkt", "p/k", path, opt); err != nil {
+				t.Fatalf("%s, %s: %v", class, name, err)
+			}
+			harness.CheckFile(t, path, content)
+		}
+		put("p/k")
+		dir := t.TempDir()
+		res, err := d.DownloadPrefix(t.Context(), "bkt", "p/", dir, asOf)
+		harness.CheckCounts(t, res, err, 1, 0, 0)
+		harness.CheckTree(t, dir, harness.Contents{"k": content})
+		if v, err := d.VerifyPrefix(t.Context(), "bkt", "p/", dir, asOf); err != nil || v.Same != 1 {
+			t.Errorf("%s: %+v, %v", class, v, err)
+		}
+		put("p/k")
+		dir = t.TempDir()
+		res, err = d.DownloadObjects(t.Context(), "bkt", harness.List(ossdl.Object{Key: "p/k", VersionID: "null"}), dir)
+		harness.CheckCounts(t, res, err, 1, 0, 0)
+	}
+	s.CreateBucket("bkt", osstest.Versioning(osstest.Enabled))
+	s.Put("bkt", "k", content, osstest.StorageClass("ColdArchive")) // with a version of its own
+	s.ResetLog()
+	if _, err := d.Download(t.Context(), "bkt", "k", filepath.Join(t.TempDir(), "file"), null); !errors.Is(err, ossdl.ErrNotFound) {
+		t.Errorf("another version: %v", err)
+	}
+	res, err := d.DownloadObjects(t.Context(), "bkt", harness.List(ossdl.Object{Key: "k", VersionID: "null"}), t.TempDir())
+	if err == nil || res.Failed != 1 || !errors.Is(err, ossdl.ErrNotFound) || restoresAsked(s) > 0 {
+		t.Errorf("another version: %v", err)
+	}
+	s.CreateBucket("bkt", osstest.Versioning(osstest.Suspended))
+	s.Put("bkt", "r/k", content, osstest.StorageClass("ColdArchive"))
+	s.Once(func(r *osstest.Request) bool { return r.Method == http.MethodPost }, osstest.Inject().Before(func() {
+		s.DeleteVersion("bkt", "r/k", "null")
+		s.CreateBucket("bkt", osstest.Versioning(osstest.Enabled))
+		s.Put("bkt", "r/k", content, osstest.StorageClass("ColdArchive"))
+	}))
+	res, err = d.DownloadPrefix(t.Context(), "bkt", "r/", t.TempDir(), asOf)
+	if err == nil || res.Failed != 1 || !errors.Is(err, ossdl.ErrNotFound) || s.Restores("bkt", "r/k") > 0 {
+		t.Errorf("another version since the listing: %v", err)
 	}
 }
 

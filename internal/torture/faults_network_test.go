@@ -398,6 +398,9 @@ func TestEveryNetworkEventFails(t *testing.T) {
 						continue
 					}
 					for _, attempts := range []int{3, 1} {
+						if attempts == 1 && server != nil && !sc.most && !harness.Long() {
+							continue // how a call ends does not depend on TLS
+						}
 						t.Run(fmt.Sprintf("%s/%v, %d attempts", sc.name, cause, attempts), func(t *testing.T) {
 							t.Parallel()
 							sc.failEach(t, server, cause, attempts, hits)
@@ -431,7 +434,7 @@ func (sc wireScene) failEach(t *testing.T, server []osstest.Option, cause error,
 	dir := filepath.Dir(st.path)
 	left := folder(t, dir)
 	failed := 0
-	for i, missed := 0, 0; missed < missesInARow; i++ {
+	for i, missed := 0, 0; missed < missesInARow; i += sampled() {
 		refill(t, dir, left)
 		w := newWireFault(i, cause)
 		sc.fails(st, w, attempts)

@@ -2,6 +2,7 @@ package torture_test
 
 import (
 	"errors"
+	"fmt"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -168,5 +169,78 @@ func TestWriteBackOnTheWay(t *testing.T) {
 			t.Errorf("the writing of %d bytes was begun, want %d or more", begun, size-2*batch)
 		}
 		harness.CheckFile(t, path, content)
+	}
+}
+
+// TestPrefixOnDisksThatCannot downloads many objects to file systems that cannot do what files need. That is found before much is
+// fetched, nothing is asked for after that, and the error says what works. What needs no more than the file system can do is
+// downloaded.
+func TestPrefixOnDisksThatCannot(t *testing.T) {
+	const large, small = 40, 1200
+	forever := func(kind faultfs.Kind, name string, err error) faultfs.Plan {
+		return faultfs.Plan{Kind: kind, Name: name, Err: err, Forever: true}
+	}
+	for name, c := range map[string]struct {
+		plan   faultfs.Plan
+		says   string
+		failed int
+		most   int // objects whose bytes are fetched, at most, of those that fail
+	}{
+		"renames nothing":      {forever(faultfs.Rename, "", syscall.ENOSYS), "cannot rename", large + small, 1000},
+		"writes in order only": {forever(faultfs.Write, ".trial", syscall.EINVAL), "cannot write a file out of order", large, 8},
+		"sets no length":       {forever(faultfs.Truncate, "", syscall.ENOTSUP), "cannot set the length", large, 8},
+	} {
+		t.Run(name, func(t *testing.T) {
+			harness.Tried.Add("cases from the field", 1)
+			s := harness.NewServer(t)
+			sizes := map[string]int64{}
+			for i := range small {
+				sizes[fmt.Sprintf("a/%04d", i)] = 10
+			}
+			for i := range large {
+				sizes[fmt.Sprintf("z/%02d", i)] = 3 << 20
+			}
+			all := harness.Put(s, sizes)
+			below := memfs.New(memfs.Config{})
+			disk := faultfs.New(below, c.plan)
+			dir := t.TempDir()
+			d := harness.NewDownloader(t, s, ossdl.WithConcurrency(4), ossdl.WithPartSize(1<<20))
+			res, err := d.DownloadPrefix(t.Context(), "bkt", "", dir, onDisk(disk))
+			if res == nil || res.Failed != c.failed || res.Done != len(all)-c.failed {
+				t.Fatalf("%+v, %v", res, err)
+			}
+			for _, f := range res.Failures {
+				if !errors.Is(f.Err, errors.ErrUnsupported) || !strings.Contains(f.Err.Error(), c.says) || !strings.Contains(f.Err.Error(), dir) ||
+					!strings.Contains(f.Err.Error(), "another folder") || !strings.Contains(f.Err.Error(), "ossget: -") {
+					t.Fatal(f)
+				}
+			}
+			asked := map[string]bool{}
+			for _, r := range s.Requests() {
+				if r.Key != "" && (c.failed == len(all) || strings.HasPrefix(r.Key, "z/")) {
+					asked[r.Key] = true
+				}
+			}
+			if len(asked) > c.most {
+				t.Errorf("%d objects were asked for that cannot be written", len(asked))
+			}
+			for _, op := range disk.Ops() {
+				if op.Kind == faultfs.Write && strings.HasSuffix(op.Name, ".part") {
+					t.Errorf("%v, before %v", op, err)
+				}
+			}
+			for _, left := range below.Names() {
+				if strings.HasPrefix(left, harness.WorkDir) {
+					t.Errorf("left: %s", left)
+				}
+			}
+			res, err = d.DownloadPrefix(t.Context(), "bkt", "", dir, onDisk(below))
+			harness.CheckCounts(t, res, err, c.failed, len(all)-c.failed, 0)
+			for key, content := range all {
+				if strings.HasPrefix(key, "a/") {
+					mustHold(t, below, key, content)
+				}
+			}
+		})
 	}
 }

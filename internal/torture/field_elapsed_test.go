@@ -103,11 +103,14 @@ func TestTrickleHasAnEnd(t *testing.T) {
 }
 
 // TestRetriesUnderMaxElapsedPause checks that retries which are bounded by time alone pause like all others, in whatever way the
-// attempts fail: an hour of them is some hundreds of requests.
+// attempts fail: an hour of them is some 700 requests.
 func TestRetriesUnderMaxElapsedPause(t *testing.T) {
 	elapsed := time.Hour
-	if testing.Short() {
+	switch {
+	case testing.Short():
 		elapsed /= 6
+	case !harness.Long():
+		elapsed /= 3
 	}
 	most := int64(elapsed / (3600 * time.Millisecond)) // the delays are 0 to 10 s, so some 700 an hour are expected
 	refused := func(status int) func(*http.Request, *http.Response) error {

@@ -530,6 +530,8 @@ func TestFallbackHidesSecrets(t *testing.T) {
 	from(w.a, 0, echo(503))
 	from(w.b, 0, echo(403))
 	_, err := w.downloader().Download(t.Context(), "bkt", "key", w.path)
+	mu.Lock()
+	defer mu.Unlock()
 	if err == nil || len(secrets) < 4 {
 		t.Fatalf("%v with %d secrets", err, len(secrets))
 	}

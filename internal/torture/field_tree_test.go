@@ -145,6 +145,44 @@ func TestPrefixOddTimes(t *testing.T) {
 	}
 }
 
+// TestPrefixWithoutTimesAndChecksums checks that objects without a CRC-64 are compared by time where the file system rounds times,
+// and that they never come again without a word where it keeps none. Objects with one are compared by that all the same.
+func TestPrefixWithoutTimesAndChecksums(t *testing.T) {
+	for name, c := range map[string]struct {
+		disk  fsys.FS
+		again int
+	}{
+		"exact":   {memfs.New(memfs.Config{}), 0},
+		"fat":     {memfs.New(memfs.Config{TimeStep: 2 * time.Second}), 0},
+		"refused": {forgetfulFS{memfs.New(memfs.Config{}), syscall.EPERM}, 2},
+		"dropped": {forgetfulFS{memfs.New(memfs.Config{}), nil}, 2},
+	} {
+		harness.Tried.Add("cases from the field", 1)
+		s := harness.NewServer(t)
+		all := harness.Contents{}
+		for i, key := range []string{"a", "b", "with"} {
+			all[key] = osstest.Random(uint64(i), 10)
+			opts := []osstest.ObjectOption{osstest.LastModified(time.Unix(1_600_000_001+int64(i)*1000, 0))} // an odd second
+			if key != "with" {
+				opts = append(opts, osstest.NoCRC())
+			}
+			s.Put("bkt", key, all[key], opts...)
+		}
+		var log harness.Records
+		d := harness.NewDownloader(t, s, ossdl.WithLogger(log.Logger()))
+		res, err := d.DownloadPrefix(t.Context(), "bkt", "", t.TempDir(), onDisk(c.disk))
+		harness.CheckCounts(t, res, err, 3, 0, 0)
+		res, err = d.DownloadPrefix(t.Context(), "bkt", "", t.TempDir(), onDisk(c.disk))
+		harness.CheckCounts(t, res, err, c.again, 3-c.again, 0)
+		if n := strings.Count(log.String(), "fetched again: the file system"); n != min(1, c.again) {
+			t.Errorf("%s: said %d times\n%s", name, n, &log)
+		}
+		for key, content := range all {
+			mustHold(t, c.disk, key, content)
+		}
+	}
+}
+
 // TestPrefixTimesFromAnotherZone checks that files on FAT, which keeps local time, are compared by checksum once the zone is
 // another one, rather than fetched again.
 func TestPrefixTimesFromAnotherZone(t *testing.T) {

@@ -8,11 +8,13 @@ import (
 	"io"
 	"maps"
 	"math/rand/v2"
+	"net"
 	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -263,6 +265,63 @@ func TestRestoreInProgress(t *testing.T) {
 			}
 		}
 	}
+}
+
+// TestRestoreByAnother checks that a restore that another client has begun, or that has ended by then, is not counted as one that this
+// call has to pay for.
+func TestRestoreByAnother(t *testing.T) {
+	for _, ended := range []bool{false, true} {
+		s := harness.NewServer(t, osstest.WithQuirks(osstest.AnyClock), osstest.WithThawTime(5*time.Minute))
+		s.Put("bkt", "k", restoredContent, osstest.StorageClass("ColdArchive"))
+		s.Once(func(r *osstest.Request) bool { return r.Method == http.MethodPost }, osstest.Inject().Before(func() {
+			if ended {
+				s.Restore("bkt", "k", bubbleDay)
+			} else if err := restoreByOther(s, "k", "Standard"); err != nil {
+				t.Error(err)
+			}
+		}))
+		outside(t, s, func(t *testing.T, o *harness.Outside) {
+			res, err := o.Downloader(t).DownloadPrefix(t.Context(), "bkt", "", t.TempDir(), ossdl.WithRestore(ossdl.RestorePolicy{}),
+				ossdl.WithObjectResult(func(r ossdl.ObjectResult) {
+					if r.Restored {
+						t.Errorf("ended %t: %+v", ended, r)
+					}
+				}))
+			harness.CheckCounts(t, res, err, 1, 0, 0)
+			if res.Restored != 0 || len(posts(o.Moments())) != 1 {
+				t.Errorf("ended %t: %d restores", ended, res.Restored)
+			}
+		})
+	}
+}
+
+// TestRestoreRate checks that the restores of a prefix are asked for at a bounded rate: 100 at once, and then 100 a second.
+func TestRestoreRate(t *testing.T) {
+	const frozen, atOnce, second = 350, 100, 100
+	s := harness.NewServer(t, osstest.WithThawTime(time.Minute))
+	for i := range frozen {
+		s.Put("bkt", fmt.Sprintf("k%03d", i), osstest.Random(uint64(i), 1), osstest.StorageClass("ColdArchive"))
+	}
+	outside(t, s, func(t *testing.T, o *harness.Outside) {
+		res, err := o.Downloader(t).DownloadPrefix(t.Context(), "bkt", "", t.TempDir(), ossdl.WithRestore(ossdl.RestorePolicy{StartOnly: true}))
+		if !errors.Is(err, ossdl.ErrRestoring) || res.Restored != frozen || res.Restoring != frozen {
+			t.Errorf("%+v, %v", res, err)
+		}
+		at := posts(o.Moments())
+		if len(at) != frozen {
+			t.Fatalf("asked for %d times", len(at))
+		}
+		slices.SortFunc(at, time.Time.Compare)
+		for i := range frozen - atOnce - second {
+			// Some leave at once, and are not sent at once.
+			if took := at[i+atOnce+second].Sub(at[i]); took < time.Second*9/10 {
+				t.Fatalf("%d were asked for in %v", atOnce+second, took)
+			}
+		}
+		if took := at[frozen-1].Sub(at[0]); took > 5*time.Second {
+			t.Errorf("all took %v", took)
+		}
+	})
 }
 
 // restoreByOther asks for a restore as another client does, which is outside of any bubble. Class Archive has no tiers.
@@ -675,7 +734,11 @@ func TestRestoreMeanwhile(t *testing.T) {
 		at, restored, most := map[string]time.Duration{}, map[string]bool{}, 0
 		res, err := o.Downloader(t).DownloadPrefix(t.Context(), "bkt", "", dir, ossdl.WithRestore(ossdl.RestorePolicy{}), ossdl.WithManifest(manifest),
 			ossdl.WithObjectResult(func(r ossdl.ObjectResult) { at[r.Key], restored[r.Key] = time.Since(began), r.Restored }),
-			ossdl.WithProgress(func(p ossdl.Progress) { most = max(most, p.Restoring) }))
+			ossdl.WithProgress(func(p ossdl.Progress) {
+				if most = max(most, p.Restoring); p.Restoring > 0 && p.Remaining != -1 {
+					t.Errorf("%v remain, although nobody knows how long %d objects thaw", p.Remaining, p.Restoring)
+				}
+			}))
 		harness.CheckCounts(t, res, err, 4, 1, 0)
 		harness.CheckTree(t, dir, all)
 		if res.Restored != 3 || most != 3 {
@@ -778,6 +841,61 @@ func TestRestoreFaults(t *testing.T) {
 	}
 }
 
+// lossy loses the answer to one request, or to that and all later ones.
+type lossy struct {
+	http.RoundTripper
+	n, at   int
+	forever bool
+	fired   bool
+}
+
+func (l *lossy) RoundTrip(r *http.Request) (*http.Response, error) {
+	resp, err := l.RoundTripper.RoundTrip(r)
+	n := l.n
+	l.n++
+	if err != nil || n != l.at && !(l.forever && n > l.at) {
+		return resp, err
+	}
+	l.fired = true
+	resp.Body.Close()
+	return nil, &net.OpError{Op: "read", Net: "tcp", Err: syscall.ECONNRESET}
+}
+
+// TestRestoreAnswerLost loses the answer to each request once, also to the one for a restore that OSS has begun with. The object is
+// restored once, over one endpoint and over two of which the first dies then.
+func TestRestoreAnswerLost(t *testing.T) {
+	for _, entryPoint := range restoring {
+		for _, two := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s, two endpoints %t", entryPoint, two), func(t *testing.T) {
+				for n, fired := 0, true; fired; n++ {
+					s := harness.NewServer(t, osstest.WithThawTime(2*time.Minute))
+					s.Put("bkt", "k", restoredContent, osstest.StorageClass("ColdArchive"))
+					outside(t, s, func(t *testing.T, o *harness.Outside) {
+						opts := []ossdl.Option{ossdl.WithConcurrency(1)}
+						if two {
+							second, err := s.Client(oss.HTTPClient(&http.Client{Transport: o}))
+							if err != nil {
+								t.Fatal(err)
+							}
+							opts = append(opts, ossdl.WithFallback(second))
+						}
+						_ = o.Downloader(t) // which sets the clock
+						l := &lossy{RoundTripper: o, at: n, forever: two}
+						d := harness.NewDownloaderOver(t, s, &http.Client{Transport: l}, opts...)
+						if err := enterRestore(t, t.Context(), d, entryPoint, t.TempDir(), ossdl.WithRestore(ossdl.RestorePolicy{Tier: "Expedited"})); err != nil {
+							t.Errorf("request %d: %v", n, err)
+						}
+						fired = l.fired
+					})
+					if begun, asked := s.Restores("bkt", "k"), restoresAsked(s); begun != 1 || asked > 2 {
+						t.Errorf("request %d: asked for %d times, %d begun", n, asked, begun)
+					}
+				}
+			})
+		}
+	}
+}
+
 // restoreLie is a server that says what is not so.
 type restoreLie struct {
 	name   string
@@ -818,6 +936,26 @@ var restoreLies = []restoreLie{
 			return osstest.Inject().Header("X-Oss-Restore", `ongoing-request="false", expiry-date="soon"`)
 		})
 	}, false, 0},
+	{"the date is past, and GET refuses", func(s *osstest.Server) func(r *osstest.Request) *osstest.Fault {
+		return func(r *osstest.Request) *osstest.Fault {
+			switch {
+			case r.Method == http.MethodHead:
+				return osstest.Inject().Header("X-Oss-Restore", `ongoing-request="false", expiry-date="Sun, 16 Apr 2017 08:12:33 GMT"`)
+			case r.Key == "k" && r.Method == http.MethodGet:
+				return osstest.Error(http.StatusForbidden, "InvalidObjectState")
+			}
+			return nil
+		}
+	}, true, 1}, // by the listing it is frozen
+	{"the date is past, and GET does not refuse", func(s *osstest.Server) func(r *osstest.Request) *osstest.Fault {
+		s.Restore("bkt", "k", bubbleDay)
+		return on(http.MethodHead, func() *osstest.Fault {
+			return osstest.Inject().Header("X-Oss-Restore", `ongoing-request="false", expiry-date="Sun, 16 Apr 2017 08:12:33 GMT"`)
+		})
+	}, false, 0},
+	{"the header is malformed", func(s *osstest.Server) func(r *osstest.Request) *osstest.Fault {
+		return on(http.MethodHead, func() *osstest.Fault { return osstest.Inject().Header("X-Oss-Restore", `ongoing-request=perhaps`) })
+	}, true, 3},
 	{"the restore is refused for ever", func(s *osstest.Server) func(r *osstest.Request) *osstest.Fault {
 		return on(http.MethodPost, func() *osstest.Fault { return osstest.Error(http.StatusBadRequest, "OperationNotSupported") })
 	}, false, 1},

@@ -2,6 +2,7 @@ package torture_test
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/json"
@@ -644,5 +645,85 @@ func TestDecryptionOfURLs(t *testing.T) {
 	}
 	if !bytes.Equal(files[0], files[1]) || len(files[0]) == 0 {
 		t.Errorf("processed, it has %d bytes, and without the option %d", len(files[0]), len(files[1]))
+	}
+}
+
+// TestDecryptedSnapshot checks an encrypted Appendable object whose writer went on with one keystream: the snapshot of it is the
+// plaintext of the first answer, verified, also if it is resumed and has grown between the runs. Without WithSnapshot one that grows
+// is an error.
+func TestDecryptedSnapshot(t *testing.T) {
+	const size = 20*liePart + 5 // so that the appends begin within a block
+	sealer := harness.Sealer{Seed: "log"}
+	plain := harness.Bytes(t, osstest.Random(1, 2*size))
+	stored := sealer.Seal(plain)
+	for _, through := range []string{"Download", "DownloadTo", "Open", "DownloadPrefix"} {
+		for _, snapshot := range []bool{true, false} {
+			s := harness.NewServer(t)
+			s.Put("bkt", "log", osstest.Bytes(stored[:size]), append(sealer.Options(), osstest.Type("Appendable"))...)
+			at := size
+			grow := func() {
+				s.Append("bkt", "log", stored[at:at+1000])
+				at += 1000
+			}
+			opts := []ossdl.Option{ossdl.WithDecryption(&harness.MasterKey{}), ossdl.WithPartSize(liePart), ossdl.WithConcurrency(1), ossdl.WithRetry(lieRetry)}
+			if snapshot {
+				opts = append(opts, ossdl.WithSnapshot())
+			}
+			d := harness.NewDownloader(t, s, opts...)
+			dir := t.TempDir()
+			path := filepath.Join(dir, "log")
+			get := func() ([]byte, error) {
+				switch through {
+				case "Download":
+					if res, err := d.Download(t.Context(), "bkt", "log", path); err != nil || !res.Verified || res.Encrypted {
+						return nil, cmp.Or(err, errors.New("not verified"))
+					}
+				case "DownloadPrefix":
+					if _, err := d.DownloadPrefix(t.Context(), "bkt", "", dir); err != nil {
+						return nil, err
+					}
+				case "DownloadTo":
+					f, err := os.Create(path)
+					if err != nil {
+						return nil, err
+					}
+					defer f.Close()
+					if res, err := d.DownloadTo(t.Context(), "bkt", "log", f); err != nil || !res.Verified {
+						return nil, cmp.Or(err, errors.New("not verified"))
+					}
+				case "Open":
+					r, err := d.Open(t.Context(), "bkt", "log")
+					if err != nil {
+						return nil, err
+					}
+					defer r.Close()
+					return io.ReadAll(r)
+				}
+				return os.ReadFile(path)
+			}
+			s.Nth(3, osstest.Inject().Before(grow).Maybe())
+			resumes := snapshot && (through == "Download" || through == "DownloadPrefix")
+			if resumes {
+				s.OnRequest(func(r *osstest.Request) *osstest.Fault {
+					if r.Start >= lieKept {
+						return osstest.Error(403, "AccessDenied")
+					}
+					return nil
+				})
+				if _, err := get(); err == nil {
+					t.Fatalf("%s: no error", through)
+				}
+				s.ClearFaults()
+				grow()
+				s.Nth(2, osstest.Inject().Before(grow))
+			}
+			got, err := get()
+			switch {
+			case !snapshot && through != "Open" && !errors.Is(err, ossdl.ErrObjectChanged), !snapshot && err == nil:
+				t.Errorf("%s, growing: %v", through, err)
+			case snapshot && (err != nil || !bytes.Equal(got, plain[:size])):
+				t.Errorf("%s: %d bytes, %v; want the %d of the first answer", through, len(got), err, size)
+			}
+		}
 	}
 }

@@ -123,6 +123,7 @@ func (p Peer) Trust() { p.known.trust(p.ip) }
 type Trace struct {
 	ip    netip.Addr
 	known *addresses
+	hooks httptrace.ClientTrace
 }
 
 // Watch returns the context for a request that client is to make. If its transport is no [Transport], the trace finds nothing.
@@ -135,7 +136,8 @@ func (t *Trace) Watch(ctx context.Context, client *http.Client) context.Context 
 		return ctx
 	}
 	t.known = ours.dialer.known
-	return httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: t.gotConn})
+	t.hooks.GotConn = t.gotConn
+	return httptrace.WithClientTrace(ctx, &t.hooks)
 }
 
 // gotConn records the address of the connection that a request gets. A connection from the pool to an address that is avoided is

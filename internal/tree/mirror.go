@@ -243,7 +243,7 @@ func Look(f fsys.FS, dir string, foldsCase bool, log *slog.Logger) *Folder {
 		f = nothing{}
 	}
 	d := &Folder{fs: f, dir: dir, log: log, readOnly: true, known: map[string]place{}, workDirs: map[string]*left{}, times: map[string]times{}}
-	d.foldsCase = looksFolding(f, foldsCase)
+	d.foldsCase = looksFolding(f, ".", foldsCase)
 	d.top = place{work: WorkDir}
 	if v, err := f.Volume("."); err == nil { // a hint
 		d.top.volume = v
@@ -253,14 +253,15 @@ func Look(f fsys.FS, dir string, foldsCase bool, log *slog.Logger) *Folder {
 	return d
 }
 
-// looksFolding reports whether a folder is case-insensitive, as far as one of its names shows that; otherwise it returns usual.
-func looksFolding(f fsys.FS, usual bool) bool {
+// looksFolding reports whether the folder dir is case-insensitive, as far as one of its names shows that; otherwise it returns usual.
+func looksFolding(f fsys.FS, dir string, usual bool) bool {
 	const enough = 1000
-	names, err := f.List(".", enough)
+	names, err := f.List(dir, enough)
 	if err != nil {
 		return usual
 	}
 	for _, name := range names {
+		name = filepath.Join(dir, name)
 		fi, err := f.Lstat(name)
 		if err != nil {
 			continue

@@ -36,6 +36,12 @@ type Address struct {
 // String returns the address without its query.
 func (a *Address) String() string { return a.scheme + "://" + a.id.Bucket + a.id.Key }
 
+// Identity returns host and path.
+func (a *Address) Identity() object.Identity { return a.id }
+
+// Origin returns scheme, host and port: what the headers of the caller are for.
+func (a *Address) Origin() string { return a.scheme + "://" + a.id.Bucket }
+
 // hide makes the headers of the caller secrets of the address.
 func (a *Address) hide(headers http.Header) {
 	a.headers = headers

@@ -1,4 +1,7 @@
-package ossdl
+// Package callers calls the functions that a caller of the library gave: hashes, loggers, writers, progress, refreshes. It knows what a
+// panic of theirs does to a call. It must not know what the functions are for. Its invariant: wherever they panic, the call ends
+// in good order, and the first panic is raised again in the caller's goroutine.
+package callers
 
 import (
 	"context"
@@ -10,9 +13,8 @@ import (
 	"github.com/ossdl/ossdl/internal/engine"
 )
 
-// panics keeps the panics of functions that the caller gave: of a hash, a logger, a writer, progress or a refresh. Wherever
-// they happen, the call ends in good order, and the first is raised again in the caller's goroutine.
-type panics struct {
+// Panics keeps the panics of the caller's functions during a call. The zero value is ready for use.
+type Panics struct {
 	first atomic.Pointer[engine.Panic]
 	end   context.CancelCauseFunc // of the call; set before anything is guarded, or nil
 	muted atomic.Bool             // there was a panic: what only listens is no longer called
@@ -20,30 +22,33 @@ type panics struct {
 	raised atomic.Bool
 }
 
-// during returns the context for a call, which a panic ends. What follows the call must call done.
-func (p *panics) during(ctx context.Context) (during context.Context, done func()) {
+// During returns the context for a call, which a panic ends. What follows the call must call done.
+func (p *Panics) During(ctx context.Context) (during context.Context, done func()) {
 	during, end := context.WithCancelCause(ctx)
-	p.endWith(end)
+	p.EndWith(end)
 	return during, func() { end(nil) }
 }
 
-// endWith says how a panic ends the call.
-func (p *panics) endWith(end context.CancelCauseFunc) {
+// EndWith says how a panic ends the call.
+func (p *Panics) EndWith(end context.CancelCauseFunc) {
 	p.end = end
 	if first := p.first.Load(); first != nil { // a logger, before there was anything to end
 		end(first)
 	}
 }
 
-// guard calls fn. Its panic ends the call, and is returned as an error.
-func (p *panics) guard(what string, fn func()) error {
+// Guard calls fn. Its panic ends the call, and is returned as an error.
+func (p *Panics) Guard(what string, fn func()) error {
 	err := engine.Guard(what, fn)
-	p.note(err)
+	p.Note(err)
 	return err
 }
 
-// note records the panic in an error, if there is one.
-func (p *panics) note(err error) {
+// Note records the panic in an error, if there is one.
+func (p *Panics) Note(err error) {
+	if err == nil { // as after each write: errors.As would cost an allocation
+		return
+	}
 	var panicked *engine.Panic
 	if !errors.As(err, &panicked) {
 		return
@@ -54,57 +59,56 @@ func (p *panics) note(err error) {
 	}
 }
 
-// raise panics, once, if there was a panic or err is one. It must be called in the caller's goroutine, when nothing of the
+// Raise panics, once, if there was a panic or err is one. It must be called in the caller's goroutine, when nothing of the
 // call is left.
-func (p *panics) raise(err error) {
-	p.note(err)
+func (p *Panics) Raise(err error) {
+	p.Note(err)
 	if first := p.first.Load(); first != nil && p.raised.CompareAndSwap(false, true) {
 		panic(first)
 	}
 }
 
-// progress returns a function that calls fn until that panics; nil if fn is.
-func (p *panics) progress(fn func(Progress)) func(Progress) {
+// Until returns a function that calls fn, what, until there is a panic; nil if fn is.
+func Until[T any](p *Panics, what string, fn func(T)) func(T) {
 	if fn == nil {
 		return nil
 	}
-	return func(now Progress) {
+	return func(v T) {
 		if !p.muted.Load() {
-			_ = p.guard("the function of WithProgress", func() { fn(now) }) // it has been noted
+			_ = p.Guard(what, func() { fn(v) }) // it has been noted
 		}
 	}
 }
 
-// oneByOne returns a function that calls fn, what, until there is a panic, never concurrently; nil if fn is.
-func oneByOne[T any](p *panics, what string, fn func(T)) func(T) {
+// OneByOne is [Until] for a fn that is never called concurrently.
+func OneByOne[T any](p *Panics, what string, fn func(T)) func(T) {
 	if fn == nil {
 		return nil
 	}
+	fn = Until(p, what, fn)
 	var one sync.Mutex
 	return func(v T) {
 		one.Lock()
 		defer one.Unlock()
-		if !p.muted.Load() {
-			_ = p.guard(what, func() { fn(v) }) // it has been noted
-		}
+		fn(v)
 	}
 }
 
-// refresh returns a function that calls fn and returns its panic as an error; nil if fn is.
-func (p *panics) refresh(fn func(context.Context) (string, error)) func(context.Context) (string, error) {
+// Refresh returns a function that calls fn and returns its panic as an error; nil if fn is.
+func (p *Panics) Refresh(fn func(context.Context) (string, error)) func(context.Context) (string, error) {
 	if fn == nil {
 		return nil
 	}
 	return func(ctx context.Context) (url string, err error) {
-		if perr := p.guard("the function of WithURLRefresh", func() { url, err = fn(ctx) }); perr != nil {
+		if perr := p.Guard("the function of WithURLRefresh", func() { url, err = fn(ctx) }); perr != nil {
 			return "", perr
 		}
 		return url, err
 	}
 }
 
-// logger returns a logger with the handler of l, which is used until it panics.
-func (p *panics) logger(l *slog.Logger) *slog.Logger {
+// Logger returns a logger with the handler of l, which is used until it panics.
+func (p *Panics) Logger(l *slog.Logger) *slog.Logger {
 	if l.Handler() == slog.DiscardHandler {
 		return l
 	}
@@ -114,13 +118,13 @@ func (p *panics) logger(l *slog.Logger) *slog.Logger {
 // guardedHandler is a handler of the caller.
 type guardedHandler struct {
 	h slog.Handler
-	p *panics
+	p *Panics
 }
 
 // use calls fn, a method of the handler, unless that has panicked.
 func (g guardedHandler) use(fn func()) {
 	if !g.p.muted.Load() {
-		_ = g.p.guard("the logger", fn) // it has been noted
+		_ = g.p.Guard("the logger", fn) // it has been noted
 	}
 }
 
