@@ -48,7 +48,7 @@ type checkpoint struct {
 	Path         string           `json:"path"`                   // of the destination, seen from the checkpoint's folder
 	Parts        []checkpointPart `json:"parts"`
 
-	sum   uint64           // CRC-64 of the document that was read
+	sum   uint64           // CRC-64 of the document that was read; 0: there is only a recent save
 	older []checkpointPart // claims that count where one of Parts, which they lie in, does not hold
 }
 
@@ -209,7 +209,10 @@ func (c *call) loadCheckpoint(dst *localfile.Destination) (*checkpoint, error) {
 	var cp *checkpoint
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return nil, nil
+		if cp = c.firstRecent(dst); cp == nil {
+			return nil, nil
+		}
+		return c.adopt(dst, cp)
 	case errors.Is(err, fsys.ErrTooLarge): // the next save replaces it
 	case err != nil:
 		return nil, err
@@ -243,6 +246,22 @@ func withRecent(dst *localfile.Destination, cp *checkpoint, data []byte) *checkp
 			return false
 		}
 		later.sum, newest = cp.sum, later
+		return true
+	})
+	return newest
+}
+
+// firstRecent returns the newest recent save of a run that was killed before it had saved a checkpoint, or nil.
+func (c *call) firstRecent(dst *localfile.Destination) (newest *checkpoint) {
+	dst.FindRecent(func(r *localfile.Recent) bool {
+		if !r.Continues(nil) {
+			return false
+		}
+		cp, err := decodeCheckpoint(r.Data)
+		if err != nil || cp.fits(dst.NameInCheckpoint(), c.src.Identity(), &c.objectOptions) != nil {
+			return false
+		}
+		newest = cp
 		return true
 	})
 	return newest
@@ -307,6 +326,7 @@ const (
 	saveBytes      = 4 << 20                // so many new bytes are worth a save
 	saveTime       = 50 * time.Millisecond  // least time between two saves
 	saveLongTime   = time.Second            // after this long any new byte is worth a save
+	recentTime     = 25 * time.Millisecond  // least time between two recent saves
 	recentLongTime = 200 * time.Millisecond // after this long any new byte is worth a recent save
 	saveShare      = 20                     // saves take at most one part in so many of the time
 	syncTime       = time.Second            // least time between two syncs of the data
@@ -326,7 +346,7 @@ type keeper struct {
 	saved  int64 // bytes that the last save covered
 	failed bool  // a save failed
 
-	bases atomic.Pointer[localfile.Bases] // the checkpoints that a recent save continues; nil: none was saved
+	bases atomic.Pointer[localfile.Bases] // the checkpoints that a recent save continues
 }
 
 // engineState is what a keeper asks of an [engine.Engine].
@@ -338,7 +358,9 @@ type engineState interface {
 
 // newKeeper makes the keeper of an attempt that fetches what is missing in m.
 func newKeeper(dst *localfile.Destination, m *parts.Map, id object.Identity, want *objectOptions, log *slog.Logger) *keeper {
-	return &keeper{dst: dst, parts: m, id: id, want: want, log: log, active: dst.Saves()}
+	k := &keeper{dst: dst, parts: m, id: id, want: want, log: log, active: dst.Saves()}
+	k.bases.Store(new(localfile.Bases))
+	return k
 }
 
 // saves saves the checkpoint now and then, until ctx is done.
@@ -354,26 +376,32 @@ func (k *keeper) saves(ctx context.Context) error {
 }
 
 // savesRecent makes recent saves, which are not synced, until ctx is done or one fails. They are what a kill between two saves leaves.
-// There are none before the first save, since they only continue a checkpoint.
+// What they cost is the processor's time for the document. That the write may wait for the disk costs nobody anything.
 func (k *keeper) savesRecent(ctx context.Context) error {
 	if !k.active || !k.dst.SavesRecent() {
 		return nil
 	}
 	ctx, end := context.WithCancel(ctx)
 	defer end()
-	last, base := k.parts.Totals().Have, k.bases.Load()
+	last, base, cost := k.parts.Totals().Have, k.bases.Load(), time.Duration(0)
 	due := func(idle time.Duration) bool {
 		fresh := k.parts.Totals().Have - last
 		outdated := k.parts.Undecided() && k.bases.Load() != base // the checkpoint claims less than there may be
-		if k.bases.Load() == nil || !k.engine.IsReady() || !k.resumable() {
+		if fresh < saveBytes && (fresh == 0 || idle < recentLongTime) && !outdated {
 			return false
 		}
-		return fresh >= saveBytes || fresh != 0 && idle >= recentLongTime || outdated
+		return idle >= cost*saveShare && k.engine.IsReady() && k.resumable()
 	}
-	return everySoOften(ctx, saveTime, saveShare, due, func() error {
+	return everySoOften(ctx, recentTime, 0, due, func() error {
 		have := k.parts.Totals().Have
 		base = k.bases.Load()
-		if err := k.saveRecent(*base); err != nil {
+		begun := time.Now()
+		data, err := k.document().encode(k.parts.Snapshot)
+		cost = time.Since(begun)
+		if err == nil {
+			err = k.dst.SaveRecent(*base, data)
+		}
+		if err != nil {
 			k.log.Warn("no more saves between those of the checkpoint", "checkpoint", k.dst.CheckpointPath(), "error", err)
 			end()
 			return nil
@@ -383,22 +411,17 @@ func (k *keeper) savesRecent(ctx context.Context) error {
 	})
 }
 
-// saveRecent makes a recent save of everything that is done or claimed.
-func (k *keeper) saveRecent(bases localfile.Bases) error {
-	data, err := k.document().encode(k.parts.Snapshot)
-	if err != nil {
-		return err
-	}
-	return k.dst.SaveRecent(bases, data)
-}
-
 // endRecent leaves a recent save beside the last checkpoint if that claims less than there may be, or else none.
 func (k *keeper) endRecent() {
 	if !k.parts.Undecided() {
 		k.dst.DropRecent()
 		return
 	}
-	if err := k.saveRecent(*k.bases.Load()); err != nil {
+	data, err := k.document().encode(k.parts.Snapshot)
+	if err == nil {
+		err = k.dst.SaveRecent(*k.bases.Load(), data)
+	}
+	if err != nil {
 		k.log.Warn("what a killed run did after its last checkpoint may be fetched again", "checkpoint", k.dst.CheckpointPath(), "error", err)
 	}
 }
@@ -470,11 +493,7 @@ func (k *keeper) write(last bool) {
 	data, err := k.document().encode(k.parts.SafeSnapshot)
 	if err == nil {
 		sum := crc64.Update(0, data)
-		bases := localfile.Bases{sum, sum}
-		if before := k.bases.Load(); before != nil {
-			bases[0] = before[0]
-		}
-		k.bases.Store(&bases)
+		k.bases.Store(&localfile.Bases{k.bases.Load()[0], sum})
 		if err = k.dst.Save(data, last); err == nil {
 			k.bases.Store(&localfile.Bases{sum, sum})
 		}

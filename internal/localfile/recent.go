@@ -25,7 +25,8 @@ const (
 	slotCount   = 2
 )
 
-// Bases are the CRC-64 of the checkpoints that a recent save may continue: the one in place, and one that is being put there.
+// Bases are the CRC-64 of the checkpoints that a recent save may continue: the one in place, and one that is being put there. 0 is
+// that of no checkpoint.
 type Bases [2]uint64
 
 // Recent is a save that no sync has covered.
@@ -36,7 +37,7 @@ type Recent struct {
 	slot  int
 }
 
-// Continues reports whether the save was made after this checkpoint.
+// Continues reports whether the save was made after this checkpoint; nil: before there was one.
 func (r *Recent) Continues(checkpoint []byte) bool {
 	return slices.Contains(r.Bases[:], crc64.Update(0, checkpoint))
 }
@@ -144,7 +145,7 @@ func (d *Destination) openRecent() error {
 	}
 	switch {
 	case fi == nil:
-	case d.recent.keep:
+	case d.recent.keep && fsys.Links(fi) == 1: // otherwise what is under its other names stays as it is
 		return d.reopenRecent(name, fi)
 	default:
 		if err := d.fs.Remove(name); err != nil {

@@ -85,6 +85,38 @@ func TestRecentSavesInTurn(t *testing.T) {
 	}
 }
 
+// TestRecentSavesWithAnotherName checks that a file of recent saves that has a second name is read, and not written into.
+func TestRecentSavesWithAnotherName(t *testing.T) {
+	disk := memfs.New(memfs.Config{})
+	d, _ := adopted(t, disk, "/file", 1<<20, 100)
+	save := func(data string) {
+		t.Helper()
+		if err := d.SaveRecent(Bases{}, []byte(data)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	save("a")
+	d.closeRecent()
+	if err := disk.Link(d.work.recent, "/copy"); err != nil {
+		t.Fatal(err)
+	}
+	before, err := fsys.ReadFile(disk, "/copy", slotCount*slotSize)
+	if err != nil {
+		t.Fatal(err)
+	}
+	d.recent = recent{}
+	if r := d.FindRecent(func(*Recent) bool { return true }); r == nil || string(r.Data) != "a" {
+		t.Errorf("found %+v", r)
+	}
+	save("b")
+	if r := d.FindRecent(func(*Recent) bool { return true }); r == nil || string(r.Data) != "b" {
+		t.Errorf("found %+v", r)
+	}
+	if after, err := fsys.ReadFile(disk, "/copy", slotCount*slotSize); err != nil || !bytes.Equal(after, before) {
+		t.Errorf("the other name has %d bytes, %v, and had %d", len(after), err, len(before))
+	}
+}
+
 // BenchmarkSaveRecent measures a recent save of the largest document.
 func BenchmarkSaveRecent(b *testing.B) {
 	d := newDestination(Config{FS: fsys.OS(), Log: slog.New(slog.DiscardHandler), Path: filepath.Join(b.TempDir(), "file"), KeepPartial: true})

@@ -27,12 +27,10 @@ const (
 const (
 	dataName       = "data"            // the data, until the rename
 	checkpointName = "checkpoint.json" // which bytes of it are done
+	recentName     = "recent"          // which were done after that was saved
 	lockName       = "lock"            // held by the running call
 	trialName      = "trial"           // empty, there for a moment, as is the next
 	movedName      = "trial.moved"
-	// recentName has what was done since the checkpoint. A version that knows no such file takes it for one of fsys.MadeBy, and
-	// resumes from the checkpoint.
-	recentName = ".ossdl-recent.tmp"
 )
 
 // The suffixes of working files in a folder that several files share; see [Config].Base.
@@ -40,6 +38,7 @@ const (
 	partSuffix       = ".part"
 	smallSuffix      = ".new" // of a [Small]; it has none of the others
 	checkpointSuffix = ".cp"
+	recentSuffix     = ".recent"
 	lockSuffix       = ".part.lock"
 	trialSuffix      = ".trial" // there for a moment, as is the next
 	movedSuffix      = ".trial.moved"
@@ -54,7 +53,7 @@ const (
 type workFiles struct {
 	folder                 string // that they are in
 	data, checkpoint, lock string
-	recent                 string // "": there are no recent saves
+	recent                 string // "": of a [Small], which has none
 	other                  string // the data of a [Small] for the same path; "": there can be none
 	trial, moved           string // an empty file, before and after its rename
 }
@@ -78,7 +77,7 @@ func filesIn(folder string) workFiles {
 func filesAt(folder, base string) workFiles {
 	return workFiles{
 		folder: folder, data: base + partSuffix, checkpoint: base + checkpointSuffix, lock: base + lockSuffix, other: base + smallSuffix,
-		trial: base + trialSuffix, moved: base + movedSuffix,
+		recent: base + recentSuffix, trial: base + trialSuffix, moved: base + movedSuffix,
 	}
 }
 
@@ -145,9 +144,9 @@ func kindOf(fi fs.FileInfo) string {
 // isOurName reports whether a working folder may hold this name. Some file systems keep a removed file that is open under
 // another name for a while.
 func isOurName(name string) bool {
-	return slices.Contains([]string{dataName, checkpointName, fsys.TempName(checkpointName), lockName, trialName, movedName}, name) ||
+	return slices.Contains([]string{dataName, checkpointName, fsys.TempName(checkpointName), recentName, lockName, trialName, movedName}, name) ||
 		strings.HasPrefix(name, ".nfs") || strings.HasPrefix(name, ".fuse_hidden") ||
-		strings.HasPrefix(name, ".ossdl-") && strings.HasSuffix(name, ".tmp") // recentName, and those of fsys.MadeBy
+		strings.HasPrefix(name, ".ossdl-") && strings.HasSuffix(name, ".tmp") // of fsys.MadeBy
 }
 
 // maxNames is how many names in a working folder are looked at. If there are more, one of them is not ours.

@@ -368,11 +368,8 @@ func (st *serverStage) claim(spans ...checkpoints.Span) {
 // holds is the ranges of the object that a run need not fetch: those that the checkpoint claims and that are there.
 func (st *serverStage) holds() []checkpoints.Span {
 	st.t.Helper()
-	if !harness.Exists(st.path + harness.CheckpointSuffix) {
-		return nil
-	}
 	cp, older := laterOf(st.t, st.path)
-	if cp.ETag != st.s.Stat("bkt", "key").ETag {
+	if cp == nil || cp.ETag != st.s.Stat("bkt", "key").ETag {
 		return nil
 	}
 	held, _ := holds(st.t, fsys.OS(), cp, older, st.path+harness.PartSuffix, st.path)

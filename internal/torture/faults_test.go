@@ -427,22 +427,27 @@ func (sc *crashScene) checkpoint(t *testing.T, disk *memfs.FS) (name string, cp 
 	return name, cp
 }
 
-// later is what the checkpoint of a disk and the recent saves say together; nil where there is no checkpoint.
+// later is what the checkpoint of a disk and the recent saves say together; nil where there is neither.
 func (sc *crashScene) later(t *testing.T, disk *memfs.FS) (cp *checkpoints.Document, older []checkpoints.Part) {
 	t.Helper()
-	name, cp := sc.checkpoint(t, disk)
-	if cp == nil {
-		return nil, nil
+	var data []byte
+	if name, cp := sc.checkpoint(t, disk); cp != nil {
+		var err error
+		if data, err = fsys.ReadFile(disk, name, checkpoints.ReadLimit); err != nil {
+			t.Fatal(err)
+		}
 	}
-	data, err := fsys.ReadFile(disk, name, checkpoints.ReadLimit)
-	if err != nil {
+	return later(t, disk, data, scenePath+harness.RecentSuffix)
+}
+
+// later is what a checkpoint, nil if there is none, and the recent saves in the file recent, which need not be there, say together.
+func later(t *testing.T, disk fsys.FS, checkpoint []byte, recent string) (cp *checkpoints.Document, older []checkpoints.Part) {
+	t.Helper()
+	slots, err := fsys.ReadFile(disk, recent, 2*checkpoints.SlotSize)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, fsys.ErrTooLarge) {
 		t.Fatal(err)
 	}
-	recent, err := fsys.ReadFile(disk, scenePath+harness.RecentSuffix, 2*checkpoints.SlotSize)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		t.Fatal(err)
-	}
-	if cp, older, err = checkpoints.Later(data, recent); err != nil {
+	if cp, older, err = checkpoints.Later(checkpoint, slots); err != nil {
 		t.Fatal(err)
 	}
 	return cp, older

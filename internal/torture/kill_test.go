@@ -2,8 +2,6 @@ package torture_test
 
 import (
 	"context"
-	"errors"
-	"io/fs"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -11,6 +9,7 @@ import (
 	"time"
 
 	"github.com/ossdl/ossdl/internal/crc64"
+	"github.com/ossdl/ossdl/internal/fsys"
 	"github.com/ossdl/ossdl/internal/harness"
 	"github.com/ossdl/ossdl/internal/harness/checkpoints"
 	"github.com/ossdl/ossdl/internal/osstest"
@@ -118,31 +117,27 @@ func modTime(name string) time.Time {
 	return fi.ModTime()
 }
 
-// laterOf is what the checkpoint of the download to path and its recent saves say together.
+// laterOf is what the checkpoint of the download to path and its recent saves say together; nil where there is neither.
 func laterOf(t *testing.T, path string) (cp *checkpoints.Document, older []checkpoints.Part) {
 	t.Helper()
-	checkpoints.Read(t, path+harness.CheckpointSuffix) // holds the bytes against the format
-	data, err := os.ReadFile(path + harness.CheckpointSuffix)
-	if err != nil {
-		t.Fatal(err)
+	var data []byte
+	if harness.Exists(path + harness.CheckpointSuffix) {
+		checkpoints.Read(t, path+harness.CheckpointSuffix) // holds the bytes against the format
+		var err error
+		if data, err = os.ReadFile(path + harness.CheckpointSuffix); err != nil {
+			t.Fatal(err)
+		}
 	}
-	recent, err := os.ReadFile(path + harness.RecentSuffix)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		t.Fatal(err)
-	}
-	if cp, older, err = checkpoints.Later(data, recent); err != nil {
-		t.Fatal(err)
-	}
-	return cp, older
+	return later(t, fsys.OS(), data, path+harness.RecentSuffix)
 }
 
 // checkClaims holds the checkpoint that a kill left, with the recent saves, against the disk, and returns what it claims.
 func checkClaims(t *testing.T, path string) (claims []checkpoints.Span) {
 	t.Helper()
-	if !harness.Exists(path + harness.CheckpointSuffix) {
+	c, _ := laterOf(t, path)
+	if c == nil {
 		return nil
 	}
-	c, _ := laterOf(t, path)
 	name := path + harness.PartSuffix
 	if !harness.Exists(name) {
 		name = path // killed between the rename and the removal of the checkpoint

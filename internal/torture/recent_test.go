@@ -2,9 +2,12 @@ package torture_test
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"math"
+	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 
@@ -21,7 +24,8 @@ import (
 // newer one three.
 type recentScene struct {
 	*crashScene
-	base         uint64 // CRC-64 of the checkpoint
+	doc          checkpoints.Document // the checkpoint
+	base         uint64               // its CRC-64
 	older, newer checkpoints.Slot
 }
 
@@ -29,7 +33,8 @@ func newRecentScene(t *testing.T) *recentScene {
 	t.Helper()
 	rs := &recentScene{crashScene: newCrashScene(t, "a quarter, recent saves of more", smallSize, memfs.Config{}).interrupt(t, killedBefore)}
 	rs.claim(t, rs.quarters(0, 1))
-	name, _ := rs.checkpoint(t, rs.before)
+	name, cp := rs.checkpoint(t, rs.before)
+	rs.doc = *cp
 	data, err := fsys.ReadFile(rs.before, name, checkpoints.ReadLimit)
 	if err != nil {
 		t.Fatal(err)
@@ -80,9 +85,11 @@ func (rs *recentScene) claiming(spans ...checkpoints.Span) func(*checkpoints.Doc
 // slot is a recent save that continues the checkpoint, with a document that is changed.
 func (rs *recentScene) slot(t *testing.T, seq uint64, changes ...func(*checkpoints.Document)) checkpoints.Slot {
 	t.Helper()
-	_, d := rs.checkpoint(t, rs.before)
+	crc := *rs.doc.CRC64
+	d := rs.doc
+	d.CRC64 = &crc
 	for _, change := range changes {
-		change(d)
+		change(&d)
 	}
 	data, err := d.Encode()
 	if err != nil {
@@ -103,10 +110,15 @@ func (rs *recentScene) meetsRecent(t *testing.T, what string, file []byte, quart
 	if err := putFile(disk, scenePath+harness.RecentSuffix, string(file)); err != nil {
 		t.Fatal(err)
 	}
-	out := rs.mustHeal(t, disk)
-	if want := rs.quarters(0, quarters).Len(); out.res.ResumedBytes != want {
-		t.Errorf("%s: %d bytes resumed, want %d\n%s", what, out.res.ResumedBytes, want, out.log)
+	sc := *rs.crashScene
+	sc.opts = append(slices.Clip(sc.opts), ossdl.WithConcurrency(1)) // nobody takes over a range, of which both would read some bytes
+	out := sc.run(t, disk)
+	want := rs.quarters(0, quarters).Len()
+	if out.err != nil || out.res.ResumedBytes != want || out.sent != int64(len(rs.want))-want {
+		t.Fatalf("%s: %+v, %v, %d bytes fetched, want %d resumed of %d\n%s", what, out.res, out.err, out.sent, want, len(rs.want), out.log)
 	}
+	rs.mustBeDone(t, disk)
+	rs.mustLast(t, disk)
 }
 
 // TestRecentSaves meets a checkpoint with recent saves that are lost, torn, older, newer, false, or of something else. None makes a
@@ -122,6 +134,8 @@ func TestRecentSaves(t *testing.T) {
 	stranger.Bases = [2]uint64{1, 2}
 	coming := rs.newer
 	coming.Bases = [2]uint64{rs.base, 2}
+	first := rs.newer
+	first.Bases = [2]uint64{}
 	last := rs.newer
 	last.Seq = math.MaxUint64
 	wrong := func(n int) func(*checkpoints.Document) {
@@ -142,6 +156,7 @@ func TestRecentSaves(t *testing.T) {
 		"a checkpoint":                   {rs.newer.Data, 1},
 		"of another checkpoint":          {alone(stranger), 1},
 		"of a checkpoint being replaced": {alone(coming), 3},
+		"of no checkpoint":               {alone(first), 1},
 		"the last sequence number":       {recentFile(older, last.Encode()), 3},
 		"of another key":                 {of(func(d *checkpoints.Document) { d.Key = "other" }), 1},
 		"of another object":              {of(func(d *checkpoints.Document) { d.ETag = `"other"` }), 1},
@@ -170,15 +185,32 @@ func TestRecentSaves(t *testing.T) {
 	}
 }
 
-// TestRecentSavesOfNoCheckpoint checks that recent saves count for nothing without their checkpoint.
+// TestRecentSavesOfNoCheckpoint checks that recent saves count without a checkpoint only if they were made before there was one, and
+// are of this download.
 func TestRecentSavesOfNoCheckpoint(t *testing.T) {
-	sc := newRecentScene(t).scene(t)
-	disk := sc.before.Kill()
-	if err := disk.Remove(scenePath + harness.CheckpointSuffix); err != nil {
+	rs := newRecentScene(t)
+	if err := rs.before.Remove(scenePath + harness.CheckpointSuffix); err != nil {
 		t.Fatal(err)
 	}
-	if out := sc.mustHeal(t, disk); out.res.ResumedBytes != 0 {
-		t.Errorf("%d bytes resumed\n%s", out.res.ResumedBytes, out.log)
+	before := func(s checkpoints.Slot) []byte {
+		s.Bases = [2]uint64{0, rs.base}
+		return s.Encode()
+	}
+	older, newer := before(rs.older), before(rs.newer)
+	for what, c := range map[string]struct {
+		file     []byte
+		quarters int64
+	}{
+		"after it":          {recentFile(rs.older.Encode(), rs.newer.Encode()), 0},
+		"before it":         {recentFile(older, newer), 3},
+		"before, and after": {recentFile(older, rs.newer.Encode()), 2},
+		"torn":              {recentFile(older, newer[:len(newer)-1]), 2},
+		"of another path":   {recentFile(before(rs.slot(t, 9, rs.claiming(rs.quarters(0, 3)), func(d *checkpoints.Document) { d.Path = "../other" })), nil), 0},
+		"of another key":    {recentFile(before(rs.slot(t, 9, rs.claiming(rs.quarters(0, 3)), func(d *checkpoints.Document) { d.Key = "other" })), nil), 0},
+		"of another object": {recentFile(before(rs.slot(t, 9, rs.claiming(rs.quarters(0, 3)), func(d *checkpoints.Document) { d.ETag = `"other"`; *d.CRC64++ })), nil), 0},
+		"no document":       {recentFile(before(checkpoints.Slot{Data: []byte("{")}), nil), 0},
+	} {
+		rs.meetsRecent(t, what, c.file, c.quarters)
 	}
 }
 
@@ -194,6 +226,52 @@ func TestRecentSavesNotRead(t *testing.T) {
 			t.Errorf("%s: %+v, %v; %v\n%s", kind, out.res, out.err, f, out.log)
 		}
 		sc.mustBeDone(t, disk)
+	}
+}
+
+// TestKilledBeforeASave kills a download whose save of the checkpoint waits for the disk, the first one or a later one. The next run
+// resumes what was done meanwhile.
+func TestKilledBeforeASave(t *testing.T) {
+	for _, done := range []int64{0, 1} {
+		synctest.Test(t, func(t *testing.T) {
+			b := harness.NewBubbleClient(t, 4<<20, 64<<10, nil, ossdl.WithPartSize(1<<20), ossdl.WithConcurrency(2))
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			f := faultfs.New(b.Disk)
+			var syncs, recents atomic.Int64
+			f.OnOp(func(op faultfs.Op) error {
+				switch {
+				case op.Kind == faultfs.Sync && strings.HasSuffix(op.Name, harness.CheckpointSuffix+fsys.TempSuffix) && syncs.Add(1) > done:
+					<-ctx.Done()
+					return faultfs.ErrStopped
+				case op.Kind == faultfs.Write && strings.HasSuffix(op.Name, harness.RecentSuffix) && syncs.Load() > done && recents.Add(1) == 8:
+					f.Stop()
+					cancel()
+					return faultfs.ErrStopped
+				}
+				return nil
+			})
+			if res, err := b.Download(t, ctx, "Download", harness.BubblePath, harness.WithFS(f)); err == nil {
+				t.Fatalf("not killed: %+v", res)
+			}
+			disk := b.Disk.Kill()
+			data, err := fsys.ReadFile(disk, harness.BubblePath+harness.CheckpointSuffix, checkpoints.ReadLimit)
+			if there := err == nil; there != (done > 0) {
+				t.Fatalf("after %d saves: %v", done, err)
+			}
+			var alone int64
+			if cp, _ := later(t, disk, data, "/none"); cp != nil {
+				alone = checkpoints.Total(cp.Spans())
+			}
+			res, err := b.Download(t, t.Context(), "Download", harness.BubblePath, harness.WithFS(disk))
+			if err != nil || !res.Verified {
+				t.Fatalf("%+v, %v", res, err)
+			}
+			// Seven more saves, and 128 KiB between two.
+			if more := res.ResumedBytes - alone; more < 6*128<<10 {
+				t.Errorf("after %d saves: %d bytes resumed, the checkpoint claims %d", done, res.ResumedBytes, alone)
+			}
+		})
 	}
 }
 

@@ -17,7 +17,7 @@ const (
 // Slot is one of the two slots.
 type Slot struct {
 	Seq   uint64
-	Bases [2]uint64 // CRC-64 of the checkpoints that it continues
+	Bases [2]uint64 // CRC-64 of the checkpoints that it continues; 0: of none
 	Data  []byte    // a document
 }
 
@@ -54,11 +54,13 @@ func Slots(file []byte) (whole []Slot) {
 
 // Later returns what a run goes by that finds this checkpoint and this file of recent saves: the newest slot that continues the
 // checkpoint and claims more, or else the checkpoint. older are claims of the checkpoint that count where those which they lie
-// in do not hold.
+// in do not hold. A nil checkpoint is one that is not there, which a slot can continue, too; d is nil if there is no such slot.
 func Later(checkpoint, file []byte) (d *Document, older []Part, err error) {
-	base, err := Decode(checkpoint)
-	if err != nil {
-		return nil, nil, err
+	var base *Document
+	if checkpoint != nil {
+		if base, err = Decode(checkpoint); err != nil {
+			return nil, nil, err
+		}
 	}
 	slots := Slots(file)
 	slices.SortFunc(slots, func(a, b Slot) int {
@@ -69,7 +71,13 @@ func Later(checkpoint, file []byte) (d *Document, older []Part, err error) {
 	})
 	for _, s := range slots {
 		later, err := Decode(s.Data)
-		if err != nil || !slices.Contains(s.Bases[:], crc64.Update(0, checkpoint)) || !sameDownload(base, later) {
+		if err != nil || !slices.Contains(s.Bases[:], crc64.Update(0, checkpoint)) {
+			continue
+		}
+		if base == nil {
+			return later, nil, nil
+		}
+		if !sameDownload(base, later) {
 			continue
 		}
 		d, older := withOlder(later, base.Parts)
