@@ -329,6 +329,7 @@ const (
 	recentTime     = 25 * time.Millisecond  // least time between two recent saves
 	recentLongTime = 200 * time.Millisecond // after this long any new byte is worth a recent save
 	saveShare      = 20                     // saves take at most one part in so many of the time
+	recentShare    = 1                      // and recent saves, which mostly wait, half of it
 	syncTime       = time.Second            // least time between two syncs of the data
 	syncShare      = 4                      // syncs take at most one part in so many of the time
 )
@@ -376,7 +377,7 @@ func (k *keeper) saves(ctx context.Context) error {
 }
 
 // savesRecent makes recent saves, which are not synced, until ctx is done or one fails. They are what a kill between two saves leaves.
-// What they cost is the processor's time for the document. That the write may wait for the disk costs nobody anything.
+// A write that waits for the disk costs the others little, so only the time for the document counts as that of a save.
 func (k *keeper) savesRecent(ctx context.Context) error {
 	if !k.active || !k.dst.SavesRecent() {
 		return nil
@@ -392,7 +393,7 @@ func (k *keeper) savesRecent(ctx context.Context) error {
 		}
 		return idle >= cost*saveShare && k.engine.IsReady() && k.resumable()
 	}
-	return everySoOften(ctx, recentTime, 0, due, func() error {
+	return everySoOften(ctx, recentTime, recentShare, due, func() error {
 		have := k.parts.Totals().Have
 		base = k.bases.Load()
 		begun := time.Now()

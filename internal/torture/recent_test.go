@@ -229,22 +229,34 @@ func TestRecentSavesNotRead(t *testing.T) {
 	}
 }
 
-// TestKilledBeforeASave kills a download whose save of the checkpoint waits for the disk, the first one or a later one. The next run
-// resumes what was done meanwhile.
+// TestKilledBeforeASave kills a download whose save of the checkpoint waits for the disk: the first one or the second one, before or
+// after its rename. The next run resumes what was done meanwhile.
 func TestKilledBeforeASave(t *testing.T) {
-	for _, done := range []int64{0, 1} {
+	for what, c := range map[string]struct {
+		waits   faultfs.Kind
+		done    int64 // saves before it
+		renamed bool
+	}{
+		"the first save":                    {faultfs.Sync, 0, false},
+		"the first save, after its rename":  {faultfs.SyncDir, 0, true},
+		"the second save":                   {faultfs.Sync, 1, true},
+		"the second save, after its rename": {faultfs.SyncDir, 1, true},
+	} {
 		synctest.Test(t, func(t *testing.T) {
 			b := harness.NewBubbleClient(t, 4<<20, 64<<10, nil, ossdl.WithPartSize(1<<20), ossdl.WithConcurrency(2))
 			ctx, cancel := context.WithCancel(t.Context())
 			defer cancel()
 			f := faultfs.New(b.Disk)
-			var syncs, recents atomic.Int64
+			var saves, recents atomic.Int64
 			f.OnOp(func(op faultfs.Op) error {
 				switch {
-				case op.Kind == faultfs.Sync && strings.HasSuffix(op.Name, harness.CheckpointSuffix+fsys.TempSuffix) && syncs.Add(1) > done:
+				case op.Kind == faultfs.Open && strings.HasSuffix(op.Name, harness.CheckpointSuffix+fsys.TempSuffix):
+					saves.Add(1)
+				case saves.Load() <= c.done:
+				case op.Kind == c.waits && strings.Contains(op.Name, harness.FolderSuffix) && !strings.HasSuffix(op.Name, harness.PartSuffix):
 					<-ctx.Done()
 					return faultfs.ErrStopped
-				case op.Kind == faultfs.Write && strings.HasSuffix(op.Name, harness.RecentSuffix) && syncs.Load() > done && recents.Add(1) == 8:
+				case op.Kind == faultfs.Write && strings.HasSuffix(op.Name, harness.RecentSuffix) && recents.Add(1) == 8:
 					f.Stop()
 					cancel()
 					return faultfs.ErrStopped
@@ -256,8 +268,8 @@ func TestKilledBeforeASave(t *testing.T) {
 			}
 			disk := b.Disk.Kill()
 			data, err := fsys.ReadFile(disk, harness.BubblePath+harness.CheckpointSuffix, checkpoints.ReadLimit)
-			if there := err == nil; there != (done > 0) {
-				t.Fatalf("after %d saves: %v", done, err)
+			if there := err == nil; there != c.renamed {
+				t.Fatalf("%s: %v", what, err)
 			}
 			var alone int64
 			if cp, _ := later(t, disk, data, "/none"); cp != nil {
@@ -269,7 +281,7 @@ func TestKilledBeforeASave(t *testing.T) {
 			}
 			// Seven more saves, and 128 KiB between two.
 			if more := res.ResumedBytes - alone; more < 6*128<<10 {
-				t.Errorf("after %d saves: %d bytes resumed, the checkpoint claims %d", done, res.ResumedBytes, alone)
+				t.Errorf("%s: %d bytes resumed, the checkpoint claims %d", what, res.ResumedBytes, alone)
 			}
 		})
 	}
