@@ -2,15 +2,19 @@ package ossdl
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
+	"github.com/ossdl/ossdl/internal/crc64"
 	"github.com/ossdl/ossdl/internal/engine"
 	"github.com/ossdl/ossdl/internal/fsys"
 	"github.com/ossdl/ossdl/internal/localfile"
@@ -43,6 +47,9 @@ type checkpoint struct {
 	Encryption   string           `json:"encryption,omitempty"`   // a name for how the object was encrypted, if the data is decrypted
 	Path         string           `json:"path"`                   // of the destination, seen from the checkpoint's folder
 	Parts        []checkpointPart `json:"parts"`
+
+	sum   uint64           // CRC-64 of the document that was read; 0: there is only a recent save
+	older []checkpointPart // claims that count where one of Parts, which they lie in, does not hold
 }
 
 // checkpointRange is the range that WithRange asked for.
@@ -58,6 +65,9 @@ type checkpointPart struct {
 	Done   int64  `json:"done"`
 	CRC64  uint64 `json:"crc64,string"`
 }
+
+// done returns what the part claims.
+func (p checkpointPart) done() span.Span { return span.Span{Off: p.Offset, End: p.Offset + p.Done} }
 
 // decodeCheckpoint reads a document. It accepts only what a run could have written.
 func decodeCheckpoint(data []byte) (*checkpoint, error) {
@@ -118,12 +128,25 @@ func (c *checkpoint) length() (int64, error) {
 
 // complete reports whether the parts claim every byte.
 func (c *checkpoint) complete() bool {
-	n := int64(0)
+	length, err := c.length()
+	return err == nil && c.claimed() == length
+}
+
+// claimed returns how many bytes the parts claim.
+func (c *checkpoint) claimed() (n int64) {
 	for _, p := range c.Parts {
 		n += p.Done
 	}
-	length, err := c.length()
-	return err == nil && n == length
+	return n
+}
+
+// isOfSame reports whether two documents are of the same download, so that they differ in their parts at most.
+func (c *checkpoint) isOfSame(other *checkpoint) bool {
+	a, b := *c, *other
+	a.Parts, b.Parts = nil, nil
+	x, errA := json.Marshal(a)
+	y, errB := json.Marshal(b)
+	return errA == nil && errB == nil && bytes.Equal(x, y)
 }
 
 // facts returns what identifies the object.
@@ -146,9 +169,12 @@ func (c *checkpoint) partsMap() (*parts.Map, error) {
 	}
 	m := parts.New(length)
 	for _, p := range c.Parts {
-		if err := m.Claim(span.Span{Off: p.Offset, End: p.Offset + p.Done}, p.CRC64); err != nil {
+		if err := m.Claim(p.done(), p.CRC64); err != nil {
 			return nil, err
 		}
+	}
+	for _, p := range c.older {
+		m.ClaimWithin(p.done(), p.CRC64)
 	}
 	return m, nil
 }
@@ -183,7 +209,10 @@ func (c *call) loadCheckpoint(dst *localfile.Destination) (*checkpoint, error) {
 	var cp *checkpoint
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return nil, nil
+		if cp = c.firstRecent(dst); cp == nil {
+			return nil, nil
+		}
+		return c.adopt(dst, cp)
 	case errors.Is(err, fsys.ErrTooLarge): // the next save replaces it
 	case err != nil:
 		return nil, err
@@ -196,7 +225,67 @@ func (c *call) loadCheckpoint(dst *localfile.Destination) (*checkpoint, error) {
 		c.cfg.log.Warn("ignoring checkpoint; starting over", "checkpoint", dst.CheckpointPath(), "reason", err)
 		return nil, nil
 	}
-	return c.adopt(dst, cp)
+	cp.sum = crc64.Update(0, data)
+	return c.adopt(dst, withRecent(dst, cp, data))
+}
+
+// withRecent returns the newest recent save that continues the checkpoint cp, of which data is the document, or else cp. A save
+// that claims no more than cp does not count.
+func withRecent(dst *localfile.Destination, cp *checkpoint, data []byte) *checkpoint {
+	newest := cp
+	dst.FindRecent(func(r *localfile.Recent) bool {
+		if !r.Continues(data) {
+			return false
+		}
+		later, err := decodeCheckpoint(r.Data)
+		if err != nil || !later.isOfSame(cp) {
+			return false
+		}
+		later.keepClaims(cp.Parts)
+		if later.claimed() <= cp.claimed() {
+			return false
+		}
+		later.sum, newest = cp.sum, later
+		return true
+	})
+	return newest
+}
+
+// firstRecent returns the newest recent save of a run that was killed before it had saved a checkpoint, or nil.
+func (c *call) firstRecent(dst *localfile.Destination) (newest *checkpoint) {
+	dst.FindRecent(func(r *localfile.Recent) bool {
+		if !r.Continues(nil) {
+			return false
+		}
+		cp, err := decodeCheckpoint(r.Data)
+		if err != nil || cp.fits(dst.NameInCheckpoint(), c.src.Identity(), &c.objectOptions) != nil {
+			return false
+		}
+		newest = cp
+		return true
+	})
+	return newest
+}
+
+// keepClaims adds the claims of an older document, so that none of them is lost, whatever of c turns out not to hold: a power loss
+// may leave c, and not the bytes that it claims. An older claim that lies in one of c counts if that one does not hold. Where claims
+// overlap in any other way, the older one counts.
+func (c *checkpoint) keepClaims(older []checkpointPart) {
+	within := func(p, q checkpointPart) bool { return q.Offset <= p.Offset && p.done().End <= q.done().End }
+	kept := slices.DeleteFunc(c.Parts, func(p checkpointPart) bool {
+		return slices.ContainsFunc(older, func(o checkpointPart) bool {
+			return o.Offset < p.done().End && p.Offset < o.done().End && !within(o, p)
+		})
+	})
+	c.Parts, c.older = kept, nil
+	for _, o := range older {
+		if slices.ContainsFunc(kept, func(p checkpointPart) bool { return within(o, p) }) {
+			c.older = append(c.older, o)
+		} else {
+			c.Parts = append(c.Parts, o)
+		}
+	}
+	slices.SortFunc(c.Parts, func(p, q checkpointPart) int { return cmp.Compare(p.Offset, q.Offset) })
 }
 
 // adopt opens the file that a checkpoint is of. It returns nil if there is none.
@@ -234,12 +323,15 @@ func (c *checkpoint) fits(name string, id object.Identity, want *objectOptions) 
 
 // When a keeper saves and syncs.
 const (
-	saveBytes    = 4 << 20               // so many new bytes are worth a save
-	saveTime     = 50 * time.Millisecond // least time between two saves
-	saveLongTime = time.Second           // after this long any new byte is worth a save
-	saveShare    = 20                    // saves take at most one part in so many of the time
-	syncTime     = time.Second           // least time between two syncs of the data
-	syncShare    = 4                     // syncs take at most one part in so many of the time
+	saveBytes      = 4 << 20                // so many new bytes are worth a save
+	saveTime       = 50 * time.Millisecond  // least time between two saves
+	saveLongTime   = time.Second            // after this long any new byte is worth a save
+	recentTime     = 25 * time.Millisecond  // least time between two recent saves
+	recentLongTime = 200 * time.Millisecond // after this long any new byte is worth a recent save
+	saveShare      = 20                     // saves take at most one part in so many of the time
+	recentShare    = 1                      // and recent saves, which mostly wait, half of it
+	syncTime       = time.Second            // least time between two syncs of the data
+	syncShare      = 4                      // syncs take at most one part in so many of the time
 )
 
 // keeper saves the checkpoint of an attempt and syncs its data in the background. A failed save is logged once and does not
@@ -254,6 +346,8 @@ type keeper struct {
 	active bool  // there is something to save
 	saved  int64 // bytes that the last save covered
 	failed bool  // a save failed
+
+	bases atomic.Pointer[localfile.Bases] // the checkpoints that a recent save continues
 }
 
 // engineState is what a keeper asks of an [engine.Engine].
@@ -265,7 +359,9 @@ type engineState interface {
 
 // newKeeper makes the keeper of an attempt that fetches what is missing in m.
 func newKeeper(dst *localfile.Destination, m *parts.Map, id object.Identity, want *objectOptions, log *slog.Logger) *keeper {
-	return &keeper{dst: dst, parts: m, id: id, want: want, log: log, active: dst.Saves()}
+	k := &keeper{dst: dst, parts: m, id: id, want: want, log: log, active: dst.Saves()}
+	k.bases.Store(new(localfile.Bases))
+	return k
 }
 
 // saves saves the checkpoint now and then, until ctx is done.
@@ -278,6 +374,57 @@ func (k *keeper) saves(ctx context.Context) error {
 		k.save()
 		return nil
 	})
+}
+
+// savesRecent makes recent saves, which are not synced, until ctx is done or one fails. They are what a kill between two saves leaves.
+// A write that waits for the disk costs the others little, so only the time for the document counts as that of a save.
+func (k *keeper) savesRecent(ctx context.Context) error {
+	if !k.active || !k.dst.SavesRecent() {
+		return nil
+	}
+	ctx, end := context.WithCancel(ctx)
+	defer end()
+	last, base, cost := k.parts.Totals().Have, k.bases.Load(), time.Duration(0)
+	due := func(idle time.Duration) bool {
+		fresh := k.parts.Totals().Have - last
+		outdated := k.parts.Undecided() && k.bases.Load() != base // the checkpoint claims less than there may be
+		if fresh < saveBytes && (fresh == 0 || idle < recentLongTime) && !outdated {
+			return false
+		}
+		return idle >= cost*saveShare && k.engine.IsReady() && k.resumable()
+	}
+	return everySoOften(ctx, recentTime, recentShare, due, func() error {
+		have := k.parts.Totals().Have
+		base = k.bases.Load()
+		begun := time.Now()
+		data, err := k.document().encode(k.parts.Snapshot)
+		cost = time.Since(begun)
+		if err == nil {
+			err = k.dst.SaveRecent(*base, data)
+		}
+		if err != nil {
+			k.log.Warn("no more saves between those of the checkpoint", "checkpoint", k.dst.CheckpointPath(), "error", err)
+			end()
+			return nil
+		}
+		last = have
+		return nil
+	})
+}
+
+// endRecent leaves a recent save beside the last checkpoint if that claims less than there may be, or else none.
+func (k *keeper) endRecent() {
+	if !k.parts.Undecided() {
+		k.dst.DropRecent()
+		return
+	}
+	data, err := k.document().encode(k.parts.Snapshot)
+	if err == nil {
+		err = k.dst.SaveRecent(*k.bases.Load(), data)
+	}
+	if err != nil {
+		k.log.Warn("what a killed run did after its last checkpoint may be fetched again", "checkpoint", k.dst.CheckpointPath(), "error", err)
+	}
 }
 
 // saveIsDue reports whether there is enough to save. idle is how long ago the last save ended.
@@ -344,13 +491,20 @@ func (k *keeper) write(last bool) {
 		return
 	}
 	have := k.parts.Totals().Have
-	data, err := k.document().encode(k.parts.Snapshot)
+	data, err := k.document().encode(k.parts.SafeSnapshot)
 	if err == nil {
-		err = k.dst.Save(data, last)
+		sum := crc64.Update(0, data)
+		k.bases.Store(&localfile.Bases{k.bases.Load()[0], sum})
+		if err = k.dst.Save(data, last); err == nil {
+			k.bases.Store(&localfile.Bases{sum, sum})
+		}
 	}
 	switch {
 	case err == nil:
 		k.saved = have
+		if last {
+			k.endRecent()
+		}
 	case !k.failed:
 		k.failed = true
 		k.log.Warn("checkpoint not saved", "checkpoint", k.dst.CheckpointPath(), "error", err)

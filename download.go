@@ -583,10 +583,13 @@ func (c *call) newFileEngine(dst *localfile.Destination, cp *checkpoint) (*engin
 		config.Parts.SetVolatile()
 	}
 	keep := newKeeper(dst, config.Parts, c.src.Identity(), &c.objectOptions, c.cfg.log)
-	config.Disk, config.Beside = dst, []func(context.Context) error{dst.Reserve, dst.WriteBack, keep.saves, keep.syncs}
+	config.Disk, config.Beside = dst, []func(context.Context) error{dst.Reserve, dst.WriteBack, keep.saves, keep.savesRecent, keep.syncs}
 	if c.sumSHA256 {
 		c.passing = &passing{Sink: dst, hash: sha256.New()}
 		config.Sink = c.passing
+	}
+	if cp != nil {
+		keep.bases.Store(&localfile.Bases{cp.sum, cp.sum})
 	}
 	e := c.newEngine(config)
 	keep.engine = e

@@ -541,7 +541,9 @@ func TestPrefixTidiesUp(t *testing.T) {
 		t.Fatal(err)
 	}
 	base := filepath.Join(dir, harness.WorkBase("k"))
-	for _, suffix := range []string{harness.TreePart, harness.TreeCheckpoint, harness.TreeCheckpoint + fsys.TempSuffix, harness.TreeLock} {
+	for _, suffix := range []string{
+		harness.TreePart, harness.TreeCheckpoint, harness.TreeCheckpoint + fsys.TempSuffix, harness.TreeRecent, harness.TreeLock,
+	} {
 		harness.WriteFile(t, base+suffix, "{}")
 	}
 	harness.WriteFile(t, filepath.Join(work, "of another"), "")

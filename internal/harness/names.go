@@ -14,7 +14,8 @@ const FolderSuffix = ".cp"
 const (
 	PartSuffix       = FolderSuffix + sep + "data" // until it is complete
 	CheckpointSuffix = FolderSuffix + sep + "checkpoint.json"
-	LockSuffix       = FolderSuffix + sep + "lock" // there while a call runs
+	LockSuffix       = FolderSuffix + sep + "lock"   // there while a call runs
+	RecentSuffix     = FolderSuffix + sep + "recent" // saves that no sync has covered
 
 	sep = string(filepath.Separator)
 )
@@ -30,6 +31,7 @@ func OtherFolder(path string) string {
 const (
 	TreePart       = ".part"
 	TreeCheckpoint = ".cp"
+	TreeRecent     = ".recent"
 	TreeLock       = ".part.lock"
 	TreeSmall      = ".new" // a small object has this one alone
 )

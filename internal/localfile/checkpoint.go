@@ -103,9 +103,10 @@ func (d *Destination) syncNames() {
 	}
 }
 
-// DropCheckpoint removes the checkpoint, and its temporary if a run was killed while writing it. A checkpoint without its
-// file costs the next run only the reading of it, so a failure is logged and no more.
+// DropCheckpoint removes the checkpoint, the recent saves, and the checkpoint's temporary if a run was killed while writing it.
+// A checkpoint without its file costs the next run only the reading of it, so a failure is logged and no more.
 func (d *Destination) DropCheckpoint() {
+	d.DropRecent() // it is of no use without the checkpoint
 	if d.checkpoint == "" {
 		return
 	}
@@ -125,6 +126,7 @@ func (d *Destination) Discard() {
 	if d.checkpoint != "" && d.checkCheckpoint(d.checkpoint) == nil {
 		d.DropCheckpoint()
 	}
+	d.DropRecent() // also where this call keeps no checkpoint
 	d.dropStray()
 }
 

@@ -43,7 +43,7 @@ func (d *Destination) UseMode(mode fs.FileMode) { d.mode, d.hasMode = mode.Perm(
 func RemoveLeftovers(cfg Config) (durable bool, err error) {
 	cfg.KeepPartial = true // the call that was killed may have kept a checkpoint
 	d := newDestination(cfg)
-	if !cfg.anyLeft(d.work.data, d.work.checkpoint, d.work.lock, d.work.other, d.work.trial, d.work.moved) {
+	if !cfg.anyLeft(d.work.data, d.work.checkpoint, d.work.recent, d.work.lock, d.work.other, d.work.trial, d.work.moved) {
 		return true, nil
 	}
 	unlock, err := d.Lock()

@@ -80,6 +80,7 @@ type Destination struct {
 
 	isCheckpoint func(data []byte) bool
 
+	recent  recent
 	content content // nil before Adopt has found one or Begin has made one
 }
 
@@ -311,6 +312,7 @@ func (d *Destination) Abandon(k Keep) {
 	if d.content == nil {
 		return
 	}
+	d.closeRecent()
 	if k == Nothing || k == Partial && !d.keepPartial {
 		d.content.discard()
 		d.DropCheckpoint()

@@ -27,6 +27,7 @@ const (
 const (
 	dataName       = "data"            // the data, until the rename
 	checkpointName = "checkpoint.json" // which bytes of it are done
+	recentName     = "recent"          // which were done after that was saved
 	lockName       = "lock"            // held by the running call
 	trialName      = "trial"           // empty, there for a moment, as is the next
 	movedName      = "trial.moved"
@@ -37,6 +38,7 @@ const (
 	partSuffix       = ".part"
 	smallSuffix      = ".new" // of a [Small]; it has none of the others
 	checkpointSuffix = ".cp"
+	recentSuffix     = ".recent"
 	lockSuffix       = ".part.lock"
 	trialSuffix      = ".trial" // there for a moment, as is the next
 	movedSuffix      = ".trial.moved"
@@ -51,6 +53,7 @@ const (
 type workFiles struct {
 	folder                 string // that they are in
 	data, checkpoint, lock string
+	recent                 string // "": of a [Small], which has none
 	other                  string // the data of a [Small] for the same path; "": there can be none
 	trial, moved           string // an empty file, before and after its rename
 }
@@ -65,7 +68,8 @@ func filesIn(folder string) workFiles {
 	return workFiles{
 		folder: folder,
 		data:   filepath.Join(folder, dataName), checkpoint: filepath.Join(folder, checkpointName), lock: filepath.Join(folder, lockName),
-		trial: filepath.Join(folder, trialName), moved: filepath.Join(folder, movedName),
+		recent: filepath.Join(folder, recentName),
+		trial:  filepath.Join(folder, trialName), moved: filepath.Join(folder, movedName),
 	}
 }
 
@@ -73,7 +77,7 @@ func filesIn(folder string) workFiles {
 func filesAt(folder, base string) workFiles {
 	return workFiles{
 		folder: folder, data: base + partSuffix, checkpoint: base + checkpointSuffix, lock: base + lockSuffix, other: base + smallSuffix,
-		trial: base + trialSuffix, moved: base + movedSuffix,
+		recent: base + recentSuffix, trial: base + trialSuffix, moved: base + movedSuffix,
 	}
 }
 
@@ -140,7 +144,7 @@ func kindOf(fi fs.FileInfo) string {
 // isOurName reports whether a working folder may hold this name. Some file systems keep a removed file that is open under
 // another name for a while.
 func isOurName(name string) bool {
-	return slices.Contains([]string{dataName, checkpointName, fsys.TempName(checkpointName), lockName, trialName, movedName}, name) ||
+	return slices.Contains([]string{dataName, checkpointName, fsys.TempName(checkpointName), recentName, lockName, trialName, movedName}, name) ||
 		strings.HasPrefix(name, ".nfs") || strings.HasPrefix(name, ".fuse_hidden") ||
 		strings.HasPrefix(name, ".ossdl-") && strings.HasSuffix(name, ".tmp") // of fsys.MadeBy
 }

@@ -80,6 +80,7 @@ type Map struct {
 	volatile bool          // nothing outlives the call: done parts can be joined without a sync
 	left     int64         // bytes not done
 	have     int64         // bytes that need no request: done, claimed or proving, and the done prefix of taken parts
+	older    []Claim       // of ClaimWithin, not used yet
 	changed  chan struct{} // closed, and replaced, at the next change that a worker may wait for
 }
 
@@ -147,6 +148,26 @@ func (m *Map) Extend(p *Part, end int64) {
 func (m *Map) Claim(sp span.Span, crc uint64) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	return m.claim(sp, crc)
+}
+
+// ClaimWithin records that an older checkpoint claims these bytes, which lie within a claim. They are claimed if that one does not
+// hold.
+func (m *Map) ClaimWithin(sp span.Span, crc uint64) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.older = append(m.older, Claim{Off: sp.Off, Size: sp.Len(), Done: sp.Len(), CRC: crc})
+}
+
+// Undecided reports whether a claim is not proved yet that others of ClaimWithin lie in.
+func (m *Map) Undecided() bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return len(m.older) > 0
+}
+
+// claim is Claim. The mutex is held.
+func (m *Map) claim(sp span.Span, crc uint64) error {
 	i, ok := m.find(sp.Off)
 	if !ok || sp.Len() <= 0 || m.parts[i].state != partMissing || sp.End > m.parts[i].End {
 		return fmt.Errorf("bytes [%d,%d) cannot be claimed", sp.Off, sp.End)
@@ -361,12 +382,14 @@ func (m *Map) NextClaim() (*Part, Claim) {
 	return nil, Claim{}
 }
 
-// Proved ends the verification of a part from NextClaim. If the claim holds, its bytes are done; otherwise they are missing.
+// Proved ends the verification of a part from NextClaim. If the claim holds, its bytes are done; otherwise they are missing, but for
+// those of ClaimWithin.
 func (m *Map) Proved(p *Part, holds bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	i := m.index(p)
 	if holds {
+		m.older = slices.DeleteFunc(m.older, func(c Claim) bool { return c.isIn(p.Span) })
 		p.state = partDone
 		m.left -= p.Len()
 		m.merge(i)
@@ -375,10 +398,24 @@ func (m *Map) Proved(p *Part, holds bool) {
 		}
 		return
 	}
+	was := p.Span
 	m.have -= p.Len()
 	p.state, p.pos, p.held, p.crc = partMissing, p.Off, p.Off, 0
 	m.joinMissing(i)
+	m.claimOlder(was)
 	m.notify()
+}
+
+// claimOlder claims what ClaimWithin recorded within sp, the bytes of which are missing. Each such claim has one trial. The mutex is
+// held.
+func (m *Map) claimOlder(sp span.Span) {
+	m.older = slices.DeleteFunc(m.older, func(c Claim) bool {
+		if !c.isIn(sp) {
+			return false
+		}
+		_ = m.claim(span.Span{Off: c.Off, End: c.Off + c.Done}, c.CRC) // otherwise the bytes are fetched
+		return true
+	})
 }
 
 // Unprove turns every done part into a claim, so that everything is compared with the disk again.
@@ -397,7 +434,7 @@ func (m *Map) Unprove() {
 func (m *Map) Reset() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.parts, m.left, m.have = nil, 0, 0
+	m.parts, m.left, m.have, m.older = nil, 0, 0, nil
 	size := m.size
 	m.size = 0
 	m.grow(size)
@@ -438,6 +475,7 @@ func (m *Map) EndSync() {
 func (m *Map) Distrust() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	m.older = nil
 	for _, p := range m.parts {
 		if p.state != partMissing && !p.synced {
 			if p.state == partDone {

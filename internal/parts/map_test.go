@@ -774,3 +774,67 @@ func BenchmarkMapMillionParts(b *testing.B) {
 	}
 	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/1e6, "ns/part")
 }
+
+// TestMapClaimsWithin checks that a claim which does not hold leaves the older claims within it, once, and that one which holds leaves
+// none.
+func TestMapClaimsWithin(t *testing.T) {
+	claim := func(m *Map, off, end int64) {
+		t.Helper()
+		if err := m.Claim(span.Span{Off: off, End: end}, 1); err != nil {
+			t.Fatal(err)
+		}
+	}
+	next := func(m *Map, off, end int64, holds bool) {
+		t.Helper()
+		p, c := m.NextClaim()
+		if p == nil || c.Off != off || c.Off+c.Done != end {
+			t.Fatalf("next claim %+v, want [%d,%d)", c, off, end)
+		}
+		m.Proved(p, holds)
+	}
+	m := New(100)
+	claim(m, 10, 50)
+	m.ClaimWithin(span.Span{Off: 10, End: 20}, 1)
+	m.ClaimWithin(span.Span{Off: 30, End: 40}, 1)
+	m.ClaimWithin(span.Span{Off: 40, End: 60}, 1) // not within
+	spans := func(claims []Claim) (out []span.Span) {
+		for _, c := range claims {
+			out = append(out, span.Span{Off: c.Off, End: c.Off + c.Done})
+		}
+		return out
+	}
+	if got, want := spans(m.Snapshot(10)), []span.Span{{Off: 10, End: 50}}; !slices.Equal(got, want) {
+		t.Errorf("the snapshot has %v, want %v", got, want)
+	}
+	if got, want := spans(m.SafeSnapshot(10)), []span.Span{{Off: 10, End: 20}, {Off: 30, End: 40}}; !slices.Equal(got, want) {
+		t.Errorf("the safe snapshot has %v, want %v", got, want)
+	}
+	next(m, 10, 50, false)
+	if n := m.Totals().Have; n != 20 {
+		t.Errorf("%d bytes are claimed after the newer claim was disproved, want 20", n)
+	}
+	next(m, 10, 20, false)
+	next(m, 30, 40, true)
+	if p, c := m.NextClaim(); p != nil || m.Totals() != (Totals{Size: 100, Done: 10, Have: 10}) {
+		t.Errorf("%+v is claimed once more; %+v", c, m.Totals())
+	}
+	m = New(100)
+	claim(m, 0, 50)
+	m.ClaimWithin(span.Span{Off: 0, End: 20}, 1)
+	if !m.Undecided() {
+		t.Error("decided before anything is proved")
+	}
+	next(m, 0, 50, true)
+	if got := spans(m.SafeSnapshot(10)); m.Undecided() || !slices.Equal(got, []span.Span{{Off: 0, End: 50}}) {
+		t.Errorf("undecided, or the safe snapshot has %v, after the claim was proved", got)
+	}
+	m = New(100)
+	claim(m, 0, 50)
+	m.ClaimWithin(span.Span{Off: 0, End: 20}, 1)
+	m.Reset()
+	claim(m, 0, 50)
+	next(m, 0, 50, false)
+	if m.Totals().Have != 0 {
+		t.Errorf("an older claim is left of before the reset: %+v", m.Totals())
+	}
+}

@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"github.com/ossdl/ossdl/internal/crc64"
+	"github.com/ossdl/ossdl/internal/span"
 )
 
 // Claim is what a checkpoint says about a range: its first Done bytes of Size are on disk and have this CRC-64.
@@ -19,26 +20,52 @@ const MaxClaims = 512
 
 // Snapshot returns what may be claimed now, in at most limit claims, sorted by offset. If there are more, it joins neighbours
 // into coarser claims, and then omits the smallest ones.
-func (m *Map) Snapshot(limit int) []Claim {
-	claims := m.claims()
+func (m *Map) Snapshot(limit int) []Claim { return atMost(limit, m.claims(false)) }
+
+// SafeSnapshot is Snapshot, but has the claims of ClaimWithin instead of one that they lie in, until that is proved.
+func (m *Map) SafeSnapshot(limit int) []Claim { return atMost(limit, m.claims(true)) }
+
+// atMost returns at most limit claims that stand for these.
+func atMost(limit int, claims []Claim) []Claim {
 	// Claims that no sync has covered are joined last: one page lost with the power costs the whole claim that it lies in.
 	claims = coarsen(claims, limit, bothSynced)
 	claims = coarsen(claims, limit, anyTwo)
 	return largest(claims, limit)
 }
 
-// claims returns one claim for each part that has bytes that are done or claimed.
-func (m *Map) claims() []Claim {
+// claims returns one claim for each part that has bytes that are done or claimed, or, if safe, those of ClaimWithin for a part that has
+// such and is not proved.
+func (m *Map) claims(safe bool) []Claim {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	var claims []Claim
 	for _, p := range m.parts {
-		if p.pos > p.Off {
+		var within []Claim
+		if safe && (p.state == partClaimed || p.state == partProving) {
+			within = m.olderIn(p.Span)
+		}
+		switch {
+		case within != nil:
+			claims = append(claims, within...)
+		case p.pos > p.Off:
 			claims = append(claims, p.claim())
 		}
 	}
 	return claims
 }
+
+// olderIn returns what ClaimWithin recorded within sp. The mutex is held.
+func (m *Map) olderIn(sp span.Span) (within []Claim) {
+	for _, c := range m.older {
+		if c.isIn(sp) {
+			within = append(within, c)
+		}
+	}
+	return within
+}
+
+// isIn reports whether all bytes of the claim lie within sp.
+func (c Claim) isIn(sp span.Span) bool { return sp.Off <= c.Off && c.Off+c.Done <= sp.End }
 
 func (p *Part) claim() Claim { return Claim{p.Off, p.Len(), p.pos - p.Off, p.crc, p.synced} }
 

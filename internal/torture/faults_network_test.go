@@ -368,14 +368,11 @@ func (st *serverStage) claim(spans ...checkpoints.Span) {
 // holds is the ranges of the object that a run need not fetch: those that the checkpoint claims and that are there.
 func (st *serverStage) holds() []checkpoints.Span {
 	st.t.Helper()
-	if !harness.Exists(st.path + harness.CheckpointSuffix) {
+	cp, older := harness.CheckpointOf(st.t, st.path)
+	if cp == nil || cp.ETag != st.s.Stat("bkt", "key").ETag {
 		return nil
 	}
-	cp := checkpoints.Read(st.t, st.path+harness.CheckpointSuffix)
-	if cp.ETag != st.s.Stat("bkt", "key").ETag {
-		return nil
-	}
-	held, _ := checkpoints.Held(st.t, fsys.OS(), cp, st.path+harness.PartSuffix, st.path)
+	held, _ := checkpoints.Held(st.t, fsys.OS(), cp, older, st.path+harness.PartSuffix, st.path)
 	return held
 }
 

@@ -201,7 +201,7 @@ func isOfDownload(name string) bool {
 // isWorkingFile reports whether a download to a single file may have a working file of this name.
 func isWorkingFile(base string) bool {
 	switch base {
-	case "data", "lock", "trial", "trial.moved":
+	case "data", "lock", "recent", "trial", "trial.moved":
 		return true
 	}
 	return strings.HasPrefix(base, "checkpoint.json") // also while it is replaced

@@ -163,7 +163,7 @@ func TestLook(t *testing.T) {
 func TestIsAmongWorking(t *testing.T) {
 	for name, want := range map[string]bool{
 		".ossdl/x": true, "a/.ossdl/x": true, ".ossdl-00ff.cp/data": true, "a/b.cp/data": true, "b.cp/checkpoint.json": true,
-		"b.cp/checkpoint.json.tmp": true, "b.cp/lock": true, "b.cp/trial.moved": true,
+		"b.cp/checkpoint.json.tmp": true, "b.cp/lock": true, "b.cp/trial.moved": true, "b.cp/recent": true,
 		"data": false, "b.cp": false, "b.cp/other": false, "b.cp/sub/data": false, "b.cpx/data": false,
 	} {
 		if got := isAmongWorking(name); got != want {

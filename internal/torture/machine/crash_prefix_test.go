@@ -18,6 +18,7 @@ import (
 	"github.com/aliyun/aliyun-oss-go-sdk/oss"
 
 	"github.com/ossdl/ossdl"
+	"github.com/ossdl/ossdl/internal/crc64"
 	"github.com/ossdl/ossdl/internal/fsys"
 	"github.com/ossdl/ossdl/internal/fsys/faultfs"
 	"github.com/ossdl/ossdl/internal/fsys/memfs"
@@ -103,6 +104,40 @@ func (sh *crashShelf) interrupted(t *testing.T) *crashShelf {
 	}
 	if _, err := half.before.Lstat("/" + harness.WorkDir); err != nil {
 		t.Fatal(err)
+	}
+	return half
+}
+
+// killedLater is a half-done shelf on which the last save was a recent one: the checkpoint claims one byte.
+func (sh *crashShelf) killedLater(t *testing.T) *crashShelf {
+	t.Helper()
+	half := sh.interrupted(t)
+	disk, want := half.before, half.missing(t, half.before)
+	name, content := "", []byte(nil)
+	for name, content = range half.objects {
+		if _, err := disk.Lstat("/" + harness.WorkBase(name[1:]) + harness.TreeCheckpoint); err == nil {
+			break
+		}
+	}
+	base := "/" + harness.WorkBase(name[1:])
+	doc, err := fsys.ReadFile(disk, base+harness.TreeCheckpoint, checkpoints.ReadLimit)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := checkpoints.Decode(doc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.Claim(content, checkpoints.Span{Off: c.Parts[0].Offset, End: c.Parts[0].Offset + 1})
+	less, err := c.Encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	sum := crc64.Update(0, less)
+	slot := checkpoints.Slot{Seq: 1, Bases: [2]uint64{sum, sum}, Data: doc}
+	err = errors.Join(putFile(disk, base+harness.TreeCheckpoint, string(less)), putFile(disk, base+harness.TreeRecent, string(slot.Encode())))
+	if got := half.missing(t, disk); err != nil || got != want {
+		t.Fatalf("%d bytes are missing, want %d; %v", got, want, err)
 	}
 	return half
 }
@@ -242,15 +277,15 @@ func (sh *crashShelf) missing(t *testing.T, disk *memfs.FS) (bytes int64) {
 		}
 		base := filepath.Join("/", harness.WorkBase(name[1:]))
 		data, err := fsys.ReadFile(disk, base+harness.TreeCheckpoint, checkpoints.ReadLimit)
-		if errors.Is(err, fs.ErrNotExist) {
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			t.Fatal(err)
+		}
+		c, older := checkpoints.LaterOn(t, disk, data, base+harness.TreeRecent)
+		if c == nil {
 			bytes += int64(len(content))
 			continue
 		}
-		c, err := checkpoints.Decode(data)
-		if err != nil {
-			t.Fatal(err)
-		}
-		held, _ := checkpoints.Held(t, disk, c, base+harness.TreePart, name)
+		held, _ := checkpoints.Held(t, disk, c, older, base+harness.TreePart, name)
 		bytes += int64(len(content)) - checkpoints.Total(held)
 	}
 	return bytes
@@ -319,6 +354,7 @@ func TestPrefixEveryFileOperationFails(t *testing.T) {
 	}
 	t.Run("fresh", func(t *testing.T) { each(t, fresh) })
 	t.Run("half", func(t *testing.T) { each(t, fresh.interrupted(t)) })
+	t.Run("recent saves", func(t *testing.T) { each(t, fresh.killedLater(t)) })
 	t.Run("batch", func(t *testing.T) { each(t, newCrashShelf(t, batched)) })
 	t.Run("mixed", func(t *testing.T) { each(t, newCrashShelf(t, oneByOne)) })
 	t.Run("killed", func(t *testing.T) { each(t, newCrashShelf(t, batched).killed(t)) })
@@ -388,7 +424,7 @@ func TestPrefixEveryInstantIsACrash(t *testing.T) {
 	encrypted.sealed, sealedBatch.sealed = true, true
 	for name, sh := range map[string]*crashShelf{
 		"in parts": newCrashShelf(t, inParts), "batch": newCrashShelf(t, batched), "mixed": newCrashShelf(t, oneByOne),
-		"killed": newCrashShelf(t, batched).killed(t), "list": list, "mirror": newCrashShelf(t, batched).withExtras(t),
+		"killed": newCrashShelf(t, batched).killed(t), "recent saves": newCrashShelf(t, inParts).killedLater(t), "list": list, "mirror": newCrashShelf(t, batched).withExtras(t),
 		"encrypted": encrypted, "half, encrypted": encrypted.interrupted(t), "encrypted batch": sealedBatch,
 	} {
 		t.Run(name, sh.everyInstantIsACrash)

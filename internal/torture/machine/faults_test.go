@@ -195,8 +195,8 @@ func (sc *crashScene) claim(t *testing.T, spans ...checkpoints.Span) {
 // falsify splits each claim in two, and changes a byte that the first of them speaks for.
 func (sc *crashScene) falsify(t *testing.T) *crashScene {
 	t.Helper()
-	was := sc.intact(t, sc.before)
 	_, cp := sc.checkpoint(t, sc.before)
+	was := checkpoints.Total(cp.Spans())
 	var spans []checkpoints.Span
 	for _, p := range cp.Parts {
 		half := p.Offset + p.Done/2
@@ -242,6 +242,8 @@ func scenes(t *testing.T) []*crashScene {
 		fresh("half").interrupt(t, killedHalfway),
 		fresh("not committed").interrupt(t, killedBefore),
 		fresh("committed").interrupt(t, killedAfter),
+		newRecentScene(t).scene(t),
+		newRecentScene(t).falseScene(t),
 		fresh("half, partly false").interrupt(t, killedHalfway).falsify(t),
 		replaced,
 		fresh("half, checkpoint file", ossdl.WithCheckpoint("/cps/mine.cp")).interrupt(t, killedHalfway),
@@ -448,14 +450,27 @@ func (sc *crashScene) checkpoint(t *testing.T, disk *memfs.FS) (name string, cp 
 	return name, cp
 }
 
-// holds is the ranges that the checkpoint of a disk claims and that are there.
+// later is what the checkpoint of a disk and the recent saves say together; nil where there is neither.
+func (sc *crashScene) later(t *testing.T, disk *memfs.FS) (cp *checkpoints.Document, older []checkpoints.Part) {
+	t.Helper()
+	var data []byte
+	if name, cp := sc.checkpoint(t, disk); cp != nil {
+		var err error
+		if data, err = fsys.ReadFile(disk, name, checkpoints.ReadLimit); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return checkpoints.LaterOn(t, disk, data, scenePath+harness.RecentSuffix)
+}
+
+// holds is the ranges that the checkpoint of a disk, with the recent saves, claims and that are there.
 func (sc *crashScene) holds(t *testing.T, disk *memfs.FS) (held []checkpoints.Span, have []byte) {
 	t.Helper()
-	_, cp := sc.checkpoint(t, disk)
+	cp, older := sc.later(t, disk)
 	if cp == nil || cp.CRC64 == nil || *cp.CRC64 != crc64.Update(0, sc.stored()) {
 		return nil, nil
 	}
-	return checkpoints.Held(t, disk, cp, scenePath+harness.PartSuffix, scenePath)
+	return checkpoints.Held(t, disk, cp, older, scenePath+harness.PartSuffix, scenePath)
 }
 
 // intact is how many bytes of a disk a run need not fetch: those that the checkpoint claims and that are there.

@@ -45,7 +45,9 @@ type workingFile struct {
 
 func workingFiles() (files []workingFile) {
 	beside := func(string) []ossdl.Option { return nil }
-	for _, suffix := range []string{harness.PartSuffix, harness.CheckpointSuffix, harness.CheckpointSuffix + fsys.TempSuffix, harness.LockSuffix} {
+	for _, suffix := range []string{
+		harness.PartSuffix, harness.CheckpointSuffix, harness.CheckpointSuffix + fsys.TempSuffix, harness.RecentSuffix, harness.LockSuffix,
+	} {
 		files = append(files, workingFile{suffix, suffix, beside, func(_ *testing.T, path, _ string) string { return path + suffix }, nil, false})
 	}
 	file := func(dir string) []ossdl.Option {
@@ -90,7 +92,7 @@ func TestPlantedAtTheWorkingFiles(t *testing.T) {
 					s, d, path, content := harness.Interrupted(t, opts...)
 					file := w.at(t, path, cps)
 					cp := file
-					if w.is == harness.PartSuffix || w.is == harness.LockSuffix {
+					if w.is == harness.PartSuffix || w.is == harness.RecentSuffix || w.is == harness.LockSuffix {
 						cp = path + harness.CheckpointSuffix
 					}
 					if !resumes {
@@ -188,7 +190,7 @@ func (v *victim) unharmed(t *testing.T) {
 // TestPlantedInTheFolderOfAPrefix is the same for the working files of DownloadPrefix, which lie in a folder of their own.
 func TestPlantedInTheFolderOfAPrefix(t *testing.T) {
 	for _, suffix := range []string{
-		harness.TreePart, harness.TreeCheckpoint, harness.TreeCheckpoint + fsys.TempSuffix, harness.TreeLock, harness.TreeSmall,
+		harness.TreePart, harness.TreeCheckpoint, harness.TreeCheckpoint + fsys.TempSuffix, harness.TreeRecent, harness.TreeLock, harness.TreeSmall,
 	} {
 		for _, p := range plants {
 			t.Run(suffix+"/"+p.kind, func(t *testing.T) {

@@ -116,13 +116,13 @@ func modTime(name string) time.Time {
 	return fi.ModTime()
 }
 
-// checkClaims holds the checkpoint that a kill left against the disk, and returns what it claims.
+// checkClaims holds the checkpoint that a kill left, with the recent saves, against the disk, and returns what it claims.
 func checkClaims(t *testing.T, path string) (claims []checkpoints.Span) {
 	t.Helper()
-	if !harness.Exists(path + harness.CheckpointSuffix) {
+	c, _ := harness.CheckpointOf(t, path)
+	if c == nil {
 		return nil
 	}
-	c := checkpoints.Read(t, path+harness.CheckpointSuffix)
 	name := path + harness.PartSuffix
 	if !harness.Exists(name) {
 		name = path // killed between the rename and the removal of the checkpoint
