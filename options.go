@@ -1035,6 +1035,8 @@ func WithLogger(l *slog.Logger) Option {
 //   - A proxy that refuses a connection with a 4xx ends the call, with its status and host; after a 5xx it is asked again.
 //   - The header of an answer may have up to 256 KiB. Of the body of an error, up to 1 MiB is read.
 //   - Errors do not show the credentials of a request, even if a server sends them back.
+//   - A connection ends when a server sends bytes that belong to no answer, and net/http does not print them with package log.
+//     Over TLS it still does, and after a body without Content-Length.
 //
 // The functions change the transport before it is used; they are called in order. A nil function panics. Set in them what the
 // SDK's options cannot set together with oss.HTTPClient:
