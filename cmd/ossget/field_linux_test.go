@@ -92,7 +92,7 @@ func TestMetadataOwnerIsForRoot(t *testing.T) {
 	s := newServer(t)
 	s.Put("bucket", "key", osstest.Random(1, 1000), osstest.Meta("uid", "1002"))
 	code, said := asUser(t, s, 1002, "-metadata", "mode,owner", "oss://bucket/key", "/tmp/ossget-metadata-owner")
-	if n := len(s.Requests()); code != exitUsage || !strings.Contains(said, "MetadataOwner is for root alone") || n != 0 {
+	if n := len(s.Requests()); code != exitHopeless || !strings.Contains(said, "MetadataOwner is for root alone") || n != 0 {
 		t.Errorf("exit code %d, %d requests: %s", code, n, said)
 	}
 	path := filepath.Join(t.TempDir(), "key")
