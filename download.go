@@ -294,7 +294,7 @@ func (c *call) attempt(ctx context.Context, dst *localfile.Destination, cp *chec
 	}
 	c.verdict, err = c.fetchUntilVerified(ctx, e)
 	if err == nil {
-		c.useMode(e, dst)
+		c.useMetadata(e, dst)
 		c.durable, err = dst.Commit(e.Parts.Totals().Size, c.modTime(e))
 	}
 	if err != nil {
@@ -316,7 +316,7 @@ func (c *call) toMemory(ctx context.Context, dst *localfile.Small, dogs *engine.
 	if c.verdict, err = c.fetchUntilVerified(ctx, e); err != nil {
 		return err
 	}
-	c.useMode(e, dst)
+	c.useMetadata(e, dst)
 	return dst.Store(c.modTime(e))
 }
 
@@ -676,9 +676,19 @@ func (c *call) modTime(e *engine.Engine) time.Time {
 // replace the file or resume it.
 const ownerReadsAndWrites = 0o600
 
-// useMode gives the file the mode that the object's metadata has, if that is wanted.
-func (c *call) useMode(e *engine.Engine, dst interface{ UseMode(fs.FileMode) }) {
+// useMetadata gives the file the owner and the mode that the object's metadata has, if those are wanted.
+func (c *call) useMetadata(e *engine.Engine, dst interface {
+	UseMode(fs.FileMode)
+	UseOwner(uid, gid int)
+}) {
 	f, _ := e.Facts()
+	if c.cfg.metadata&MetadataOwner != 0 && f.Stored.UID+f.Stored.GID != "" {
+		if uid, gid, err := f.Stored.Owner(); err != nil {
+			c.cfg.log.Warn("metadata ignored", "error", err)
+		} else {
+			dst.UseOwner(uid, gid)
+		}
+	}
 	if c.cfg.metadata&MetadataMode == 0 || f.Stored.Mode == "" || runtime.GOOS == "windows" {
 		return
 	}

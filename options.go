@@ -9,6 +9,7 @@ import (
 	"math"
 	"net"
 	"net/http"
+	"os"
 	"slices"
 	"strings"
 	"time"
@@ -699,8 +700,9 @@ func WithObjectTime() Option {
 type Metadata uint8
 
 const (
-	MetadataTime Metadata = 1 << iota // the modification time, in x-oss-meta-mtime
-	MetadataMode                      // the permissions, in x-oss-meta-mode
+	MetadataTime  Metadata = 1 << iota // the modification time, in x-oss-meta-mtime
+	MetadataMode                       // the permissions, in x-oss-meta-mode
+	MetadataOwner                      // the user and the group, in x-oss-meta-uid and -gid; for root alone
 )
 
 // WithMetadata gives the file the properties of the one that the object was made of, if the object has them. They are read as
@@ -709,13 +711,18 @@ const (
 // owner may always read and write the file: it could not be replaced otherwise. A value that is none of these is
 // ignored, with a warning. Several properties are joined by |.
 //
+// The owner is a number of a user and one of a group, in decimal, as rclone, ossfs and s3fs write them; an object may have one
+// of them alone. Only root may give files away, so MetadataOwner is an error of the option for anybody else. What is in the
+// metadata comes from whoever wrote the object: with MetadataOwner that one decides whose file it is. A file that could not be
+// given away is a warning.
+//
 // If the object has no time, the file has the one that it has without this option. A mode from metadata is given even to a file
 // that replaces one with a narrower mode. Until the file is complete, its data has the mode that it has without this option. On Windows
 // the mode is ignored.
 //
 // A listing has no metadata. So [Downloader.DownloadPrefix] with MetadataTime makes a HEAD request for each existing file of the right
 // size whose time is not Last-Modified. It skips a file with the time in the metadata or, if the time differs, with the CRC-64. The
-// mode of a file that is skipped stays as it is.
+// mode and the owner of a file that is skipped stay as they are.
 //
 // [Downloader.VerifyPrefix] with MetadataTime compares the time of a file that there is no CRC-64 for with the one in the metadata.
 //
@@ -723,8 +730,11 @@ const (
 // [Downloader.DownloadObjects], [Downloader.DownloadAll] and [Downloader.VerifyPrefix].
 func WithMetadata(m Metadata) Option {
 	return Option{"WithMetadata", inNew | inFiles | inMany | inVerifyPrefix, func(s *settings) error {
-		if m == 0 || m&^(MetadataTime|MetadataMode) != 0 {
-			return fmt.Errorf("metadata %#x is not one or several of MetadataTime and MetadataMode", uint8(m))
+		if m == 0 || m&^(MetadataTime|MetadataMode|MetadataOwner) != 0 {
+			return fmt.Errorf("metadata %#x is not one or several of MetadataTime, MetadataMode and MetadataOwner", uint8(m))
+		}
+		if m&MetadataOwner != 0 && os.Geteuid() != 0 {
+			return errors.New("MetadataOwner is for root alone, who may give files to other users; omit it, or run as root")
 		}
 		s.metadata = m
 		return nil
@@ -1025,6 +1035,8 @@ func WithLogger(l *slog.Logger) Option {
 //   - A proxy that refuses a connection with a 4xx ends the call, with its status and host; after a 5xx it is asked again.
 //   - The header of an answer may have up to 256 KiB. Of the body of an error, up to 1 MiB is read.
 //   - Errors do not show the credentials of a request, even if a server sends them back.
+//   - A connection ends when a server sends bytes that belong to no answer, and net/http does not print them with package log.
+//     Over TLS it still does, and after a body without Content-Length.
 //
 // The functions change the transport before it is used; they are called in order. A nil function panics. Set in them what the
 // SDK's options cannot set together with oss.HTTPClient:

@@ -291,7 +291,7 @@ var firstPart = regexp.MustCompile(`[;.] | \(`)
 
 // completeFlags says what a shell offers for the values of flags. It offers files for those that are not named here.
 func completeFlags(cmd *cobra.Command) {
-	values := map[string][]string{"credentials": identities, "restore-tier": {"Expedited", "Standard", "Bulk"}, "metadata": {"mtime", "mode", "mtime,mode"}}
+	values := map[string][]string{"credentials": identities, "restore-tier": {"Expedited", "Standard", "Bulk"}, "metadata": {"mtime", "mode", "mtime,mode", "mtime,mode,owner"}}
 	none := []string{"endpoint", "region", "range", "version-id", "as-of", "if-match", "sha256", "checksum", "header", "include", "exclude", "shard", "shards", "start-after", "until", "restore",
 		"delete", "part-size", "concurrency", "rate-limit", "retries", "retry-for", "stall-timeout", "timeout", "wait"}
 	for _, name := range none {

@@ -123,7 +123,7 @@ func TestCompletion(t *testing.T) {
 		"-recursive --recu":  ":4\n",
 		"-recursive --stall": "--stall-timeout\treplace a connection that is slower than 1 KiB/s for this long\n:4\n",
 		"-credentials ":      strings.Join(identities, "\n") + "\n:4\n",
-		"-metadata ":         "mtime\nmode\nmtime,mode\n:4\n",
+		"-metadata ":         "mtime\nmode\nmtime,mode\nmtime,mode,owner\n:4\n",
 		"":                   "completion\tGenerate the autocompletion script for the specified shell\nhelp\tHelp about any command\nls\tlist the objects whose keys begin with a prefix\nman\tprint the manual page\nplan\tfind ranges of keys, one for each of many workers\nstat\tdescribe an object, and what a download of it would find\noss://\nhttps://\n:2\n",
 		"oss://bucket/key ":  ":0\n",
 		"-checkpoint-dir ":   ":16\n",

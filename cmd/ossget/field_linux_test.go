@@ -42,9 +42,8 @@ func TestDestinationThatNothingCanReplace(t *testing.T) {
 		if os.Geteuid() != 0 {
 			t.Skip("only root can be another user")
 		}
-		ossget := built(t)
 		dir := t.TempDir()
-		for _, name := range []string{dir, filepath.Dir(dir), filepath.Dir(ossget), filepath.Dir(filepath.Dir(ossget)), ossget} {
+		for _, name := range []string{dir, filepath.Dir(dir)} {
 			if err := os.Chmod(name, 0o755); err != nil {
 				t.Fatal(err)
 			}
@@ -54,20 +53,53 @@ func TestDestinationThatNothingCanReplace(t *testing.T) {
 			os.Chmod(dir, 0o777|fs.ModeSticky)); err != nil {
 			t.Fatal(err)
 		}
-		cmd := exec.CommandContext(t.Context(), ossget, "oss://bucket/key", path)
-		for name, value := range envOf(s) {
-			cmd.Env = append(cmd.Env, name+"="+value)
-		}
-		cmd.Dir = "/"
-		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 1002, Gid: 1002}}
-		var said bytes.Buffer
-		cmd.Stderr = &said
-		_ = cmd.Run() // the exit code says how
-		if code := cmd.ProcessState.ExitCode(); code != exitHopeless || !strings.Contains(said.String(), "user 1001") {
-			t.Errorf("exit code %d: %s", code, said.String())
+		if code, said := asUser(t, s, 1002, "oss://bucket/key", path); code != exitHopeless || !strings.Contains(said, "user 1001") {
+			t.Errorf("exit code %d: %s", code, said)
 		}
 	})
 	if n := len(s.Requests()); n != 0 {
 		t.Errorf("%d requests were made", n)
+	}
+}
+
+// asUser runs the command as another user, and returns its exit code and what it said. Only root can.
+func asUser(t *testing.T, s *osstest.Server, user uint32, args ...string) (code int, said string) {
+	t.Helper()
+	ossget := built(t)
+	for _, name := range []string{filepath.Dir(ossget), filepath.Dir(filepath.Dir(ossget)), ossget} {
+		if err := os.Chmod(name, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	cmd := exec.CommandContext(t.Context(), ossget, args...)
+	for name, value := range envOf(s) {
+		cmd.Env = append(cmd.Env, name+"="+value)
+	}
+	cmd.Dir = "/"
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: user, Gid: user}}
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	_ = cmd.Run() // the exit code says how
+	return cmd.ProcessState.ExitCode(), stderr.String()
+}
+
+// TestMetadataOwnerIsForRoot checks that another user than root who asks for the owner in the metadata gets an error that says so, before
+// any request.
+func TestMetadataOwnerIsForRoot(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("only root can be another user")
+	}
+	s := newServer(t)
+	s.Put("bucket", "key", osstest.Random(1, 1000), osstest.Meta("uid", "1002"))
+	code, said := asUser(t, s, 1002, "-metadata", "mode,owner", "oss://bucket/key", "/tmp/ossget-metadata-owner")
+	if n := len(s.Requests()); code != exitHopeless || !strings.Contains(said, "MetadataOwner is for root alone") || n != 0 {
+		t.Errorf("exit code %d, %d requests: %s", code, n, said)
+	}
+	path := filepath.Join(t.TempDir(), "key")
+	if r := runHere(t.Context(), envOf(s), "-metadata", "mode,owner", "oss://bucket/key", path); r.exit != 0 {
+		t.Fatalf("%+v", r)
+	}
+	if fi, err := os.Stat(path); err != nil || fi.Sys().(*syscall.Stat_t).Uid != 1002 {
+		t.Errorf("%v, %v", fi, err)
 	}
 }

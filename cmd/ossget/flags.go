@@ -154,7 +154,7 @@ func (c *command) transferGroup() group {
 	g.flags.BoolVar(&c.objectTime, "object-time", false, "the file gets the time of the object; with --recursive and --files-from it always does")
 	g.flags.BoolVar(&c.update, "update", false, "download nothing if the file is there: with --checksum if it has that digest, without a request; otherwise if it has the CRC-64 of the object, or its size and time if it has no CRC-64. --json says skipped")
 	store(g, &c.wait, "wait", "TIME", "wait up to TIME for another command that writes the file, and take what it brings if that is the same object (default: fail)", parseSpan)
-	option(g, &c.call, "metadata", "WHAT", "the file gets what rclone or ossfs has kept in the object's metadata: mtime, mode, or mtime,mode", parseMetadata, ossdl.WithMetadata)
+	option(g, &c.call, "metadata", "WHAT", "the file gets what rclone or ossfs has kept in the object's metadata: mtime, mode and, for root, owner, for example mtime,mode", parseMetadata, ossdl.WithMetadata)
 	option(g, &c.shared, "part-size", "SIZE", "one request asks for at most this much, 1 to 5GiB (default: chosen by ossget)", parsePartSize, ossdl.WithPartSize)
 	option(g, &c.shared, "concurrency", "N", fmt.Sprintf("requests in flight at most, 1 to %d (default: adaptive)", ossdl.MaxConcurrency), parseConcurrency, ossdl.WithConcurrency)
 	option(g, &c.shared, "rate-limit", "SIZE", "bytes per second read from the network (default: no limit)", parseRate, ossdl.WithRateLimit)

@@ -27,8 +27,10 @@ func parseMetadata(s string) (m ossdl.Metadata, err error) {
 			m |= ossdl.MetadataTime
 		case "mode":
 			m |= ossdl.MetadataMode
+		case "owner":
+			m |= ossdl.MetadataOwner
 		default:
-			return 0, errors.New("it must be mtime, mode, or mtime,mode")
+			return 0, errors.New("it must be mtime, mode or owner, or several of them, such as mtime,mode")
 		}
 	}
 	return m, nil

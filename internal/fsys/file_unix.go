@@ -121,6 +121,12 @@ func (f *unixFile) Chmod(mode fs.FileMode) error {
 	})
 }
 
+func (f *unixFile) Chown(uid, gid int) error {
+	return f.use("chown", func(fd int) error {
+		return ignoringEINTR(func() error { return unix.Fchown(fd, uid, gid) })
+	})
+}
+
 func (f *unixFile) Reserve(off, size int64) error {
 	return f.use("reserve", func(fd int) error {
 		switch {

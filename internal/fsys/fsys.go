@@ -101,6 +101,9 @@ type File interface {
 	DropCache(off, size int64) error
 	// Chmod sets the mode, of which only the permissions count.
 	Chmod(mode fs.FileMode) error
+	// Chown sets the user and the group; -1 leaves one as it is. The error is errors.ErrUnsupported if files have no owners
+	// that the system compares.
+	Chown(uid, gid int) error
 	// TryLock takes an exclusive advisory lock that ends with Close or with the process, without waiting: ErrLocked
 	// if another holds it, errors.ErrUnsupported if the file system has no locks. Call it once for an open file.
 	TryLock() error

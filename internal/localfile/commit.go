@@ -37,6 +37,9 @@ func (d *Destination) Commit(size int64, modified time.Time) (durable bool, err 
 // path.
 func (d *Destination) UseMode(mode fs.FileMode) { d.mode, d.hasMode = mode.Perm(), true }
 
+// UseOwner makes Commit give the file to this user and this group; -1: to the one that it would belong to anyway.
+func (d *Destination) UseOwner(uid, gid int) { d.uid, d.gid, d.hasOwner = uid, gid, true }
+
 // RemoveLeftovers removes the working files that a killed call left for a file that is complete by now. cfg must have a
 // Base. If another call is writing the file, the working files belong to that call and stay. durable is false if the killed call
 // may have got as far as its rename, and a power loss may undo that.

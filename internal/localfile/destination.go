@@ -71,6 +71,10 @@ type Destination struct {
 
 	mode    fs.FileMode // that the file gets, if hasMode
 	hasMode bool
+	uid     int // that the file gets, if hasOwner; -1: the one that it has
+	gid     int // likewise
+
+	hasOwner bool
 
 	keepPartial   bool
 	checkpoint    string // "": none is kept

@@ -74,8 +74,14 @@ func (p *partial) fitMode() {
 	p.chmod(fi, p.mode|ownerMode)
 }
 
-// finishMode gives the partial file, of which fi is known, the mode of the file that it becomes, where that is another one.
+// finishMode gives the partial file, of which fi is known, the owner and the mode of the file that it becomes, where those are
+// others. The owner comes first: until then nobody else gets what the mode allows.
 func (p *partial) finishMode(fi fs.FileInfo) {
+	if p.d.hasOwner {
+		if err := p.file.Chown(p.d.uid, p.d.gid); err != nil {
+			p.d.log.Warn("could not set the owner of the file", "path", p.d.path, "uid", p.d.uid, "gid", p.d.gid, "error", err)
+		}
+	}
 	switch {
 	case p.d.hasMode:
 		p.chmod(fi, p.d.mode)

@@ -297,9 +297,12 @@ func (s *Small) Body() []byte { return s.body.bytes[:s.size] }
 // UseMode is that of [Destination]. It must be called before the committer has the file.
 func (s *Small) UseMode(mode fs.FileMode) { s.d.UseMode(mode) }
 
-// finishMode gives the file its mode, where that is not the one it was made with.
+// UseOwner is that of [Destination]. It must be called before the committer has the file.
+func (s *Small) UseOwner(uid, gid int) { s.d.UseOwner(uid, gid) }
+
+// finishMode gives the file its owner and its mode, where those are not the ones it was made with.
 func (s *Small) finishMode() error {
-	if !s.content.replaces && !s.d.hasMode {
+	if !s.content.replaces && !s.d.hasMode && !s.d.hasOwner {
 		return nil
 	}
 	fi, err := s.content.file.Stat()

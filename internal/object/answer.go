@@ -313,8 +313,10 @@ func readFacts(h http.Header) Facts {
 		ETag:      h.Get("Etag"),
 		VersionID: h.Get("X-Oss-Version-Id"), // spelled as net/http does: other spellings cost an allocation each
 		Symlink:   strings.EqualFold(h.Get("X-Oss-Object-Type"), "Symlink"),
-		Stored:    Stored{MTime: h.Get("X-Oss-Meta-Mtime"), Mode: h.Get("X-Oss-Meta-Mode")},
-		Origin:    Origin{RequestID: h.Get("X-Oss-Request-Id")},
+		Stored: Stored{
+			MTime: h.Get("X-Oss-Meta-Mtime"), Mode: h.Get("X-Oss-Meta-Mode"), UID: h.Get("X-Oss-Meta-Uid"), GID: h.Get("X-Oss-Meta-Gid"),
+		},
+		Origin: Origin{RequestID: h.Get("X-Oss-Request-Id")},
 	}
 	position := h.Get("X-Oss-Next-Append-Position")
 	f.Appendable = strings.EqualFold(h.Get("X-Oss-Object-Type"), "Appendable") || position != ""

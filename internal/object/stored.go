@@ -3,16 +3,19 @@ package object
 import (
 	"fmt"
 	"io/fs"
+	"math"
 	"strconv"
 	"strings"
 	"time"
 )
 
-// Stored are the time and the mode of the file that an object was made of, as tools that copy files keep them in its metadata. The
+// Stored are the time, the mode and the owner of the file that an object was made of, as tools that copy files keep them in its metadata. The
 // values are as received; "": there is none.
 type Stored struct {
 	MTime string // x-oss-meta-mtime
 	Mode  string // x-oss-meta-mode
+	UID   string // x-oss-meta-uid
+	GID   string // x-oss-meta-gid
 }
 
 // maxSeconds is the latest time in seconds, in the year 5138. What is larger is in smaller units, and of unknown tools.
@@ -54,4 +57,28 @@ func (s Stored) Permissions() (fs.FileMode, error) {
 		return 0, fmt.Errorf("mode %q in the metadata is not that of a regular file", s.Mode)
 	}
 	return fs.FileMode(mode).Perm(), nil
+}
+
+// Owner returns the user and the group of the file; -1: there is none. ossfs, s3fs and rclone write both as decimal numbers.
+func (s Stored) Owner() (uid, gid int, err error) {
+	if uid, err = ownerNumber("uid", s.UID); err != nil {
+		return -1, -1, err
+	}
+	if gid, err = ownerNumber("gid", s.GID); err != nil {
+		return -1, -1, err
+	}
+	return uid, gid, nil
+}
+
+// ownerNumber returns the number of a user or group; -1: there is none. The largest one of 32 bits is no number of anybody: for
+// chown(2) it means that nothing changes.
+func ownerNumber(name, value string) (int, error) {
+	if value == "" {
+		return -1, nil
+	}
+	n, err := strconv.ParseUint(value, 10, 32)
+	if err != nil || n == math.MaxUint32 || uint64(int(n)) != n || int(n) < 0 {
+		return -1, fmt.Errorf("%s %q in the metadata is not a number of a user or group", name, value)
+	}
+	return int(n), nil
 }

@@ -69,3 +69,33 @@ func TestStoredPermissions(t *testing.T) {
 		}
 	}
 }
+
+// TestStoredOwner checks the form in which tools write an owner, and that others are refused.
+func TestStoredOwner(t *testing.T) {
+	for _, c := range []struct {
+		stored   Stored
+		uid, gid int
+		refused  bool
+	}{
+		{stored: Stored{UID: "1000", GID: "100"}, uid: 1000, gid: 100},
+		{stored: Stored{UID: "0", GID: "0"}},
+		{stored: Stored{UID: "1000"}, uid: 1000, gid: -1},
+		{stored: Stored{GID: "100"}, uid: -1, gid: 100},
+		{uid: -1, gid: -1},
+		{stored: Stored{UID: "root", GID: "100"}, refused: true},
+		{stored: Stored{UID: "1000", GID: "-1"}, refused: true},
+		{stored: Stored{UID: "+1"}, refused: true},
+		{stored: Stored{UID: " 1"}, refused: true},
+		{stored: Stored{UID: "0x1"}, refused: true},
+		{stored: Stored{UID: "1.5"}, refused: true},
+		{stored: Stored{UID: "4294967295"}, refused: true}, // no change, for chown(2)
+		{stored: Stored{GID: "4294967296"}, refused: true},
+	} {
+		if c.refused {
+			c.uid, c.gid = -1, -1
+		}
+		if uid, gid, err := c.stored.Owner(); (err != nil) != c.refused || uid != c.uid || gid != c.gid {
+			t.Errorf("%+v: %d, %d, %v", c.stored, uid, gid, err)
+		}
+	}
+}

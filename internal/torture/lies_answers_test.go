@@ -731,6 +731,21 @@ func TestUnusualForms(t *testing.T) {
 	}
 }
 
+// TestBytesBehindAnswersAreNotPrinted checks that net/http prints nothing of what a server sends behind the end of each of its
+// answers, long and short ones.
+func TestBytesBehindAnswersAreNotPrinted(t *testing.T) {
+	countLies(t)
+	quietHTTP(t)
+	for _, size := range []int64{100, 3000, lieSize} {
+		st := newServerStage(t, stageConfig{size: size})
+		st.s.OnRequest(func(*osstest.Request) *osstest.Fault { return osstest.Inject().LongBody(100).Maybe() })
+		res, err := st.download()
+		if err != nil || !res.Verified || res.Size != size {
+			t.Errorf("%d bytes: %+v, %v", size, res, err)
+		}
+	}
+}
+
 // TestTwoLengths is about a part whose Content-Length is not that of its Content-Range.
 func TestTwoLengths(t *testing.T) {
 	countLies(t)

@@ -13,6 +13,7 @@ import (
 
 	"github.com/ossdl/ossdl"
 	"github.com/ossdl/ossdl/internal/fsys"
+	"github.com/ossdl/ossdl/internal/fsys/faultfs"
 	"github.com/ossdl/ossdl/internal/harness"
 	"github.com/ossdl/ossdl/internal/osstest"
 )
@@ -92,10 +93,121 @@ func TestMetadata(t *testing.T) {
 		t.Fatal(err)
 	}
 	wantFile(t, path, 0o751, storedTime)
-	for _, bad := range []ossdl.Metadata{0, 4} {
+	for _, bad := range []ossdl.Metadata{0, 8} {
 		if _, err := ossdl.New(nil, ossdl.WithMetadata(bad)); err == nil {
 			t.Errorf("metadata %d was accepted", bad)
 		}
+	}
+}
+
+// TestMetadataOwner checks that root, who asked for it, gets files that belong to the user and the group in the metadata, large ones
+// and those of a batch, without set-user-ID bits, and that they are skipped by a later call.
+func TestMetadataOwner(t *testing.T) {
+	if os.Geteuid() != 0 {
+		if _, err := ossdl.New(nil, ossdl.WithMetadata(ossdl.MetadataOwner)); err == nil || !strings.Contains(err.Error(), "for root alone") {
+			t.Errorf("not root: %v", err)
+		}
+		t.Skip("only root may give files to other users")
+	}
+	s := harness.NewServer(t)
+	all := ossdl.WithMetadata(ossdl.MetadataTime | ossdl.MetadataMode | ossdl.MetadataOwner)
+	const size = 3 * harness.PartSize
+	for _, o := range []struct {
+		name, uid, gid, mode string
+		wantUID, wantGID     int
+		wantMode             fs.FileMode
+	}{
+		{"ossfs", "4242", "4343", "33256", 4242, 4343, 0o750},
+		{"rclone", "4242", "4343", "104750", 4242, 4343, 0o750},
+		{"user alone", "4242", "", "100640", 4242, 0, 0o640},
+		{"group alone", "", "4343", "100640", 0, 4343, 0o640},
+		{"none", "", "", "100640", 0, 0, 0o640},
+		{"malformed", "4242", "staff", "100640", 0, 0, 0o640},
+		{"nobody", "4294967295", "4343", "100640", 0, 0, 0o640},
+	} {
+		t.Run(o.name, func(t *testing.T) {
+			opts := []osstest.ObjectOption{osstest.Meta("mtime", storedSeconds), osstest.Meta("mode", o.mode)}
+			if o.uid != "" {
+				opts = append(opts, osstest.Meta("uid", o.uid))
+			}
+			if o.gid != "" {
+				opts = append(opts, osstest.Meta("gid", o.gid))
+			}
+			s.Put("bkt", o.name+"/small", osstest.Random(1, 1000), opts...)
+			s.Put("bkt", o.name+"/large", osstest.Random(2, size), opts...)
+			dir := t.TempDir()
+			var log harness.Records
+			disk := faultfs.New(fsys.OS())
+			d := harness.NewDownloader(t, s, all, ossdl.WithPartSize(harness.PartSize), ossdl.WithLogger(log.Logger()))
+			path := filepath.Join(dir, "single")
+			for range 2 { // the second time it replaces a file of another user
+				if _, err := d.Download(t.Context(), "bkt", o.name+"/large", path, harness.WithFS(disk)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			files := []string{path}
+			tree := filepath.Join(dir, "tree")
+			res, err := d.DownloadPrefix(t.Context(), "bkt", o.name+"/", tree)
+			harness.CheckCounts(t, res, err, 2, 0, 0)
+			res, err = d.DownloadPrefix(t.Context(), "bkt", o.name+"/", tree)
+			harness.CheckCounts(t, res, err, 0, 2, 0)
+			for _, file := range append(files, filepath.Join(tree, "small"), filepath.Join(tree, "large")) {
+				wantFile(t, file, o.wantMode, storedTime)
+				fi, err := os.Lstat(file)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if uid, gid := ownerOf(fi); uid != o.wantUID || gid != o.wantGID || fi.Mode()&(fs.ModeSetuid|fs.ModeSetgid) != 0 {
+					t.Errorf("%s belongs to %d:%d and has the mode %v", filepath.Base(file), uid, gid, fi.Mode())
+				}
+			}
+			if refused := o.name == "malformed" || o.name == "nobody"; strings.Contains(log.String(), "in the metadata is not a number") != refused {
+				t.Errorf("logged: %s", &log)
+			}
+			chowned := -1
+			for i, op := range disk.Ops() {
+				switch {
+				case op.Kind == faultfs.Chown:
+					chowned = i
+				case op.Kind == faultfs.Chmod && chowned < 0 && o.wantUID != 0:
+					t.Errorf("chmod before chown: %v", op)
+				case op.Kind == faultfs.Rename:
+					chowned = -1
+				}
+			}
+			// Without the option the owner is not touched.
+			if _, err := d.Download(t.Context(), "bkt", o.name+"/large", path, ossdl.WithMetadata(ossdl.MetadataMode)); err != nil {
+				t.Fatal(err)
+			}
+			fi, err := os.Lstat(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if uid, gid := ownerOf(fi); uid != 0 || gid != 0 {
+				t.Errorf("not asked for: %d:%d", uid, gid)
+			}
+		})
+	}
+}
+
+// TestOwnerThatCannotBeSet checks that a file system that gives no files away costs a warning, and not the file.
+func TestOwnerThatCannotBeSet(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("only root may give files to other users")
+	}
+	s := harness.NewServer(t)
+	content := osstest.Random(1, 1000)
+	s.Put("bkt", "k", content, osstest.Meta("uid", "4242"), osstest.Meta("mode", "100640"))
+	disk := faultfs.New(fsys.OS(), faultfs.Plan{Kind: faultfs.Chown, Err: fs.ErrPermission})
+	var log harness.Records
+	d := harness.NewDownloader(t, s, ossdl.WithMetadata(ossdl.MetadataMode|ossdl.MetadataOwner), ossdl.WithLogger(log.Logger()))
+	path := filepath.Join(t.TempDir(), "file")
+	if _, err := d.Download(t.Context(), "bkt", "k", path, harness.WithFS(disk)); err != nil {
+		t.Fatal(err)
+	}
+	harness.CheckFile(t, path, content)
+	if !disk.Fired() || !strings.Contains(log.String(), "could not set the owner") {
+		t.Errorf("the fault fired: %t; logged: %s", disk.Fired(), &log)
 	}
 }
 

@@ -102,10 +102,16 @@ func countLies(t *testing.T) {
 	t.Cleanup(func() { t.Logf("%d lies told", harness.Tried.Count(liesTold)-before) })
 }
 
-// quietHTTP keeps net/http from printing what comes behind the end of an answer.
+// quietHTTP checks that net/http does not print what comes behind the end of an answer, with the log package of the program.
 func quietHTTP(t *testing.T) {
-	log.SetOutput(io.Discard)
-	t.Cleanup(func() { log.SetOutput(os.Stderr) })
+	var printed bytes.Buffer // the log package writes to it under a lock
+	log.SetOutput(&printed)
+	t.Cleanup(func() {
+		log.SetOutput(os.Stderr)
+		if printed.String() != "" {
+			t.Errorf("printed: %.300s", &printed)
+		}
+	})
 }
 
 func newServerStage(t *testing.T, c stageConfig) *serverStage {

@@ -18,6 +18,9 @@ func tune(client *http.Client, changes []func(*http.Transport)) *http.Client {
 		change(t)
 	}
 	keepToHTTP1(t)
+	if t.DialContext != nil {
+		t.DialContext = answersOf(t.DialContext)
+	}
 	t.DisableCompression = true
 	t.MaxResponseHeaderBytes = headLimit
 	if t.Proxy != nil {

@@ -61,12 +61,13 @@ const (
 	Volume     Kind = "volume"
 	MountPoint Kind = "mountpoint"
 	Chmod      Kind = "chmod"
+	Chown      Kind = "chown"
 	WriteBack  Kind = "writeback"
 	DropCache  Kind = "dropcache"
 )
 
 // Hints is every Kind that only helps: a download can do without the answer.
-func Hints() []Kind { return []Kind{Volume, MountPoint, Chmod, WriteBack, DropCache} }
+func Hints() []Kind { return []Kind{Volume, MountPoint, Chmod, Chown, WriteBack, DropCache} }
 
 // Kinds is every other Kind.
 func Kinds() []Kind {
@@ -571,6 +572,10 @@ func (o *file) DropCache(off, size int64) error {
 
 func (o *file) Chmod(mode fs.FileMode) error {
 	return o.fs.do(o.op(Chmod), func() error { return o.below.Chmod(mode) })
+}
+
+func (o *file) Chown(uid, gid int) error {
+	return o.fs.do(o.op(Chown), func() error { return o.below.Chown(uid, gid) })
 }
 
 func (o *file) TryLock() error {

@@ -325,7 +325,7 @@ func TestHints(t *testing.T) {
 		_, verr := f.Volume("/")
 		_, merr := f.MountPoint("/file")
 		for of, err := range map[faultfs.Kind]error{
-			faultfs.Volume: verr, faultfs.MountPoint: merr, faultfs.Chmod: file.Chmod(0o644), faultfs.WriteBack: file.WriteBack(0, 1), faultfs.DropCache: file.DropCache(0, 1),
+			faultfs.Volume: verr, faultfs.MountPoint: merr, faultfs.Chmod: file.Chmod(0o644), faultfs.Chown: file.Chown(-1, -1), faultfs.WriteBack: file.WriteBack(0, 1), faultfs.DropCache: file.DropCache(0, 1),
 		} {
 			if errors.Is(err, syscall.EIO) != (of == kind) || of == kind && !strings.Contains(err.Error(), "/") {
 				t.Errorf("%s planned, %s: %v", kind, of, err)

@@ -267,7 +267,7 @@ func testClosed(t *testing.T, g Target) {
 	for op, err := range map[string]error{
 		"close": f.Close(), "read": read, "write": write, "stat": stat, "truncate": f.Truncate(1),
 		"reserve": f.Reserve(0, 1), "sync": f.Sync(), "lock": f.TryLock(),
-		"chmod": f.Chmod(0o600), "write back": f.WriteBack(0, 1), "drop cache": f.DropCache(0, 1),
+		"chmod": f.Chmod(0o600), "chown": f.Chown(-1, -1), "write back": f.WriteBack(0, 1), "drop cache": f.DropCache(0, 1),
 	} {
 		if !errors.Is(err, fs.ErrClosed) {
 			t.Errorf("%s of a closed file: %v", op, err)
@@ -607,6 +607,14 @@ func testOwner(t *testing.T, g Target) {
 	}
 	if ours, err := fsys.Ours(g.FS, g.Dir, fi); ours || err != nil {
 		t.Errorf("a stranger's file is ours: %t, %v", ours, err)
+	}
+	for _, uid := range []int{stranger + 1, -1} { // -1 leaves it as it is
+		if err := f.Chown(uid, -1); err != nil {
+			t.Fatal(err)
+		}
+		if owner, _ := fsys.Owner(lstat(t, g.FS, g.path("file"))); owner != stranger+1 {
+			t.Errorf("after a change to user %d: %d", uid, owner)
+		}
 	}
 	wantNames(t, g, "file")
 	_, _, err = fsys.MadeBy(g.FS, g.path("none"))

@@ -712,6 +712,18 @@ func (o *file) Chmod(mode fs.FileMode) error {
 	return nil
 }
 
+func (o *file) Chown(uid, _ int) error {
+	o.fs.mu.Lock()
+	defer o.fs.mu.Unlock()
+	if o.closed {
+		return o.fail("chown", fs.ErrClosed)
+	}
+	if uid >= 0 {
+		o.node.uid = uint32(uid)
+	}
+	return nil
+}
+
 // LoseUnsynced is what a failed Sync does on Linux: the bytes written since the last good one are still to be read, and
 // count as written, but no later Sync will write them to the disk. faultfs calls it.
 func (o *file) LoseUnsynced() {

@@ -56,8 +56,11 @@ func OthersInBubble() string {
 
 // Ours reports whether a goroutine is one of the library, by its stack as package runtime or runtime/pprof has it: a frame is of
 // one of the library's packages. The packages of the tests are none of them. Goroutines of the server are the server's,
-// whatever they call.
+// whatever they call, and those that read idle connections are of net/http's pool.
 func Ours(stack string) bool {
+	if strings.Contains(stack, "net/http.(*persistConn).readLoop") {
+		return false
+	}
 	ours := false
 	for line := range strings.Lines(stack) {
 		_, name, ok := strings.Cut(line, "github.com/ossdl/ossdl")
