@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -71,6 +72,29 @@ func TestQuick(t *testing.T) {
 	}
 	if want := len(scenarios()); ran != want && !testing.Short() {
 		t.Errorf("%d scenarios ran, want %d", ran, want)
+	}
+}
+
+// TestBusy checks that the processes which keep the processors busy begin and end.
+func TestBusy(t *testing.T) {
+	stop, err := startBusy(1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	stop()
+}
+
+// TestRowsThatAreAskedFor checks that some rows run only if -run names rows.
+func TestRowsThatAreAskedFor(t *testing.T) {
+	for pattern, want := range map[string]bool{"": false, "^disk$": true, "busy": true} {
+		c := config{pattern: pattern}
+		chosen, err := c.choose()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := slices.ContainsFunc(chosen, func(s *scenario) bool { return s.asked }); got != want {
+			t.Errorf("-run %q: a row that is to be asked for is chosen: %t", pattern, got)
+		}
 	}
 }
 

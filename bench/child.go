@@ -16,7 +16,7 @@ import (
 	"time"
 )
 
-// childArg as the first argument makes this program a child: a server or one run of a client.
+// childArg as the first argument makes this program a child: a server, one run of a client, or a busy process.
 const childArg = "ossdl-bench-child"
 
 // childMain runs the part that the arguments name and returns its exit code. It reports false if they name none.
@@ -30,6 +30,8 @@ func childMain(args []string, in io.Reader, out io.Writer) (code int, ok bool) {
 		err = serveChild(in, out)
 	case "client":
 		err = clientChild(in, out)
+	case "busy":
+		err = busyChild(in, out)
 	default:
 		err = fmt.Errorf("no such part: %q", args[2])
 	}

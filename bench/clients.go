@@ -17,7 +17,8 @@ const (
 	ossdlClient  = "ossdl"
 	streamClient = "ossdl stream" // Open instead of Download
 	bareClient   = "bare"
-	drainClient  = "drain" // the bare loop without a file: what the server can do
+	bareSynced   = "bare synced" // the bare loop, and a sync of each file at its end
+	drainClient  = "drain"       // the bare loop without a file: what the server can do
 	sdkClient    = "aliyun-oss-go-sdk"
 	sdkV2Client  = "oss-go-sdk-v2"
 	aria2Client  = "aria2"
@@ -34,6 +35,8 @@ func newFetch(client string) (fetch, error) {
 		return streamOssdl, nil
 	case bareClient:
 		return fetchBare, nil
+	case bareSynced:
+		return fetchBareSynced, nil
 	case drainClient:
 		return fetchDrain, nil
 	case sdkClient:
@@ -84,7 +87,15 @@ const (
 
 // fetchBare is the least that a ranged download can be: connections that take parts in turn, 256 KiB reads, one
 // positional write each. No checksum, no signature, no retry.
-func fetchBare(ctx context.Context, j *job) error {
+func fetchBare(ctx context.Context, j *job) error { return j.bareFile(ctx, (*os.File).Close) }
+
+// fetchBareSynced also puts the bytes on the disk.
+func fetchBareSynced(ctx context.Context, j *job) error {
+	return j.bareFile(ctx, func(f *os.File) error { return errors.Join(f.Sync(), f.Close()) })
+}
+
+// bareFile is the bare loop into files, each of which done closes.
+func (j *job) bareFile(ctx context.Context, done func(*os.File) error) error {
 	return j.bareLoop(ctx, func(i int) (io.WriterAt, func() error, error) {
 		flags := os.O_WRONLY | os.O_CREATE
 		if j.Warm {
@@ -94,7 +105,7 @@ func fetchBare(ctx context.Context, j *job) error {
 		if err != nil {
 			return nil, nil, err
 		}
-		return f, f.Close, nil
+		return f, func() error { return done(f) }, nil
 	})
 }
 

@@ -213,6 +213,9 @@ func (c *config) choose() ([]*scenario, error) {
 		if !pattern.MatchString(s.name) || s.slow && !c.million && !c.quick && !strings.Contains(c.pattern, "million") {
 			continue
 		}
+		if s.asked && c.pattern == "" && !c.quick {
+			continue
+		}
 		if c.size > 0 && s.size > mib {
 			s.size = c.size
 		}

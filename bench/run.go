@@ -81,7 +81,7 @@ func (b *bench) entries(s *scenario) []entry {
 		switch c {
 		case ossdlClient, prefixClient, streamClient, drainClient:
 			peer = ""
-		case bareManyClient:
+		case bareManyClient, bareSynced:
 			peer = bareClient
 		case sdkV2SyncClient, sdkV2LoopClient:
 			peer = sdkV2Client
@@ -113,6 +113,11 @@ func (b *bench) run(ctx context.Context, s *scenario) ([]result, error) {
 		}
 		defer func() { _ = os.Remove(b.warmFile()) }()
 	}
+	stop, err := startBusy(s.busy)
+	if err != nil {
+		return nil, err
+	}
+	defer stop()
 	var all []result
 	out := map[entry]bool{}            // those that have no more turns
 	spent := map[entry]time.Duration{} // by each

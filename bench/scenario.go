@@ -27,6 +27,7 @@ type scenario struct {
 	always  []string // those that have all rounds, as ossdl has, since a goal compares with them
 	rounds  int      // at most so many; 0: as many as were asked for
 	slow    bool     // takes minutes: only if it was asked for
+	asked   bool     // only if -run is given
 
 	there     bool             // the objects are listed only, and their files are there
 	include   string           // the objects are listed only, and all but those with such a name are left out
@@ -47,6 +48,7 @@ type scenario struct {
 	special func(ctx context.Context, s *scenario, n int) ([]result, error) // instead of runs of clients
 	shrink  int64                                                           // by how much -quick divides the size
 	first   bool                                                            // the moment of the first byte in the file is looked for
+	busy    int                                                             // processes that keep the processors busy meanwhile
 	counted bool                                                            // its allocations are counted, and no garbage is collected
 }
 
@@ -90,6 +92,7 @@ func (s *scenario) quick() {
 	}
 	s.server.ResetMin /= divide
 	s.server.ResetMax /= divide
+	s.busy = 0
 	s.kills, s.killMin, s.killMax = min(s.kills, 1), s.killMin/10, s.killMax/10
 }
 
@@ -109,7 +112,7 @@ func scenarios() []*scenario {
 		return map[string]int64{bareClient: kib, ossdlClient: kib, sdkClient: kib, sdkV2Client: kib}
 	}
 	sequential := []string{bareClient, ossdlClient, sdkClient, sdkV2Client}
-	return []*scenario{
+	rows := []*scenario{
 		{
 			name: "cpu-http", title: "processor time over HTTP, 4 connections, CRC-64 and checkpoint on",
 			size: gib, objects: 1, conns: 4, warm: true, shrink: 64,
@@ -121,6 +124,15 @@ func scenarios() []*scenario {
 			size: gib, objects: 1, conns: 4, warm: true, shrink: 64, server: serverConfig{TLS: true},
 			clients: append(everyone(), drainClient), always: []string{bareClient},
 			metric: cpuPerGiB(), goals: []goal{cpuGoal(1.10)},
+		},
+		{
+			name: "disk", title: "processor time of a file that is on the disk at the end, 8 connections; -dir says on which",
+			size: 2 * gib, objects: 1, conns: 8, asked: true, shrink: 128, limit: 5 * time.Minute,
+			clients: []string{bareClient, bareSynced, ossdlClient}, always: []string{bareClient, bareSynced},
+			metric: cpuPerGiB(), goals: []goal{{
+				what: "CPU per GiB × the bare loop that syncs at its end", limit: 1.25,
+				value: func(t *table) float64 { return t.ratio(ossdlClient, bareSynced) },
+			}},
 		},
 		{
 			name: "crc", title: "CRC-64 of 1 MiB blocks", size: mib, shrink: 1, special: runCRC,
@@ -246,6 +258,7 @@ func scenarios() []*scenario {
 			metric: wallPerObject(), columns: []column{cpuColumn()}, goals: manyGoals(0.7, 0.9, 0, 48),
 		},
 	}
+	return append(rows, busyRows()...)
 }
 
 func manyClients() []string {

@@ -306,7 +306,9 @@ func (e *Engine) settle(m *Meter) {
 // beat runs after each inspection by the watchdog. It inspects the pace of the requests, and lets the gate and idle workers
 // look again.
 func (e *Engine) beat(now time.Time) {
-	e.strain.observe(now, e.dog.InFlight(), runtime.GOMAXPROCS(0))
+	e.strain.observe(look{
+		now: now, late: time.Since(now), bytes: e.Stats.Downloaded.Load(), inFlight: e.dog.InFlight(), processors: runtime.GOMAXPROCS(0),
+	})
 	e.inspect()
 	e.Gate.Tick(now)
 	e.Parts.Wake()
