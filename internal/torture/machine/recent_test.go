@@ -287,6 +287,42 @@ func TestKilledBeforeASave(t *testing.T) {
 	}
 }
 
+// TestSaveBeforeTheProof kills a download that has saved the checkpoint while a claim of a recent save, which does not hold, was still
+// being read. What the checkpoint claimed before is resumed, and so is what came meanwhile.
+func TestSaveBeforeTheProof(t *testing.T) {
+	rs := newRecentScene(t)
+	sc := rs.falseScene(t)
+	disk := sc.before.Kill()
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		f := faultfs.New(disk)
+		var saved atomic.Bool
+		f.OnOp(func(op faultfs.Op) error {
+			switch {
+			case op.Kind == faultfs.Read && strings.HasSuffix(op.Name, harness.PartSuffix):
+				<-ctx.Done()
+				return faultfs.ErrStopped
+			case op.Kind == faultfs.Rename && strings.HasSuffix(op.To, harness.CheckpointSuffix):
+				saved.Store(true)
+			case op.Kind == faultfs.SyncDir && saved.Load():
+				f.Stop()
+				cancel()
+				return faultfs.ErrStopped
+			}
+			return nil
+		})
+		if out := sc.runInBubble(t, ctx, f); out.err == nil || !saved.Load() {
+			t.Fatalf("not killed: %+v\n%s", out.res, out.log)
+		}
+	})
+	left := disk.Kill()
+	if got, want := sc.intact(t, left), rs.quarters(0, 2).Len(); got != want {
+		t.Errorf("%d bytes count, want %d", got, want)
+	}
+	sc.mustHeal(t, left)
+}
+
 // TestRecentSaveThatFails checks that a recent save that fails is logged once and ends nothing.
 func TestRecentSaveThatFails(t *testing.T) {
 	for name, plan := range map[string]faultfs.Plan{
