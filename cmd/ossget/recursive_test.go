@@ -307,7 +307,7 @@ func TestWrongUseOfPrefixes(t *testing.T) {
 		{[]string{"-recursive", "-shard", "0/0", prefix}, []string{"-shard", `"0/0"`, "I/N"}},
 		{[]string{"-recursive", "-shard", "-1/4", prefix}, []string{"-shard", `"-1/4"`, "I/N"}},
 		{[]string{"-recursive", "-shard", "1", prefix}, []string{"-shard", `"1"`, "I/N"}},
-		{[]string{"-recursive", "-metadata", "mtime,owner", prefix}, []string{"-metadata", `"mtime,owner"`, "mtime,mode"}},
+		{[]string{"-recursive", "-metadata", "mtime,group", prefix}, []string{"-metadata", `"mtime,group"`, "mtime,mode"}},
 		{[]string{"-recursive", "-object-time", prefix}, []string{"-object-time", "a prefix"}},
 		{[]string{"-recursive", "-include", "[a", prefix}, []string{"-include", `"[a"`, "[class]"}},
 		{[]string{"-recursive", "-exclude", "", prefix}, []string{"-exclude", `""`, "*.gz"}},

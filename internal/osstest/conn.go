@@ -136,13 +136,21 @@ func (c *conn) serve() {
 	}()
 	for {
 		req, err := http.ReadRequest(c.br)
-		if err != nil {
+		if err != nil || c.isCut() {
 			return
 		}
 		if !c.handle(req) || req.Close || !c.skipBody(req) {
 			return
 		}
 	}
+}
+
+// isCut reports whether the connection has been reset. It waits for a Down or CutConns that is under way: otherwise a client that sees
+// the first connection end could be answered on one that is still to be reset.
+func (c *conn) isCut() bool {
+	c.s.net.Lock()
+	defer c.s.net.Unlock()
+	return c.aborted.Load()
 }
 
 // maxSkipped is how much of a body that nobody wants is read.
