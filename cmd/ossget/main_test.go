@@ -563,7 +563,7 @@ func TestKilledCommandContinues(t *testing.T) {
 	kept, claimed := readClaims(filepath.Join(h.path+".cp", "checkpoint.json"))
 
 	got, requests := h.finish(t)
-	if got.ResumedBytes != claimed || got.DownloadedBytes != halfSize-claimed {
+	if got.ResumedBytes < claimed || got.DownloadedBytes != halfSize-got.ResumedBytes { // a recent save may claim more
 		t.Errorf("claimed %d; resumed %d, downloaded %d of %d", claimed, got.ResumedBytes, got.DownloadedBytes, halfSize)
 	}
 	if n := kept.fetchedAgain(requests); n > 0 {

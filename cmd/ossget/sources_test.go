@@ -449,7 +449,8 @@ func TestKilledListContinues(t *testing.T) {
 	kept, claimed := readClaims(checkpoint)
 	s.ResetLog()
 	r := runHere(t.Context(), envOf(s), args...)
-	if got := prefixLine(t, r); r.exit != exitDone || got.Done != 1 || got.Skipped != 1 || got.ResumedBytes != claimed || got.DownloadedBytes != 16*mib-claimed {
+	if got := prefixLine(t, r); r.exit != exitDone || got.Done != 1 || got.Skipped != 1 ||
+		got.ResumedBytes < claimed || got.DownloadedBytes != 16*mib-got.ResumedBytes { // a recent save may claim more
 		t.Errorf("claimed %d; %+v", claimed, r)
 	}
 	if n := kept.fetchedAgain(s.Requests()); n > 0 {
