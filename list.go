@@ -78,6 +78,9 @@ func (e *ItemError) Unwrap() error { return e.Err }
 // that of another; and one whose file would lie in the folder that another download works in, Path + ".cp". If the list yields an
 // error, nothing is downloaded, and the call returns that error.
 //
+// An empty folder does not show how it treats names. Of two items whose files turn out to be one, after the first is in place, the
+// second fails.
+//
 // # Results
 //
 // The result counts items as [Downloader.DownloadPrefix] counts objects. [WithObjectResult] reports each item when it is settled,
@@ -125,6 +128,7 @@ type listCall struct {
 	cfg       settings
 	lane      *slots.Lane
 	panics    *callers.Panics // of the caller's functions
+	files     *tree.Destinations
 	items     []*listed
 	buckets   map[string]*bucket.Client // by name; nil: not needed yet
 	urlClient *http.Client              // nil: not needed yet
@@ -135,6 +139,7 @@ type listed struct {
 	Item
 	address     *weburl.Address // nil: the source is an object of a bucket
 	bucket, key string          // otherwise
+	turn        tree.Turn       // of its file
 }
 
 // name returns the source as it may be shown.
@@ -159,7 +164,7 @@ func (d *Downloader) newListCall(cfg settings) *listCall {
 
 // read reads the whole list and checks it.
 func (l *listCall) read(ctx context.Context, items iter.Seq2[Item, error]) (err error) {
-	files := tree.NewDestinations(l.cfg.fs, runtime.GOOS == "windows" || runtime.GOOS == "darwin")
+	l.files = tree.NewDestinations(l.cfg.fs, runtime.GOOS == "windows" || runtime.GOOS == "darwin")
 	origin := "" // of the URLs
 	perr := l.panics.Guard("the list of DownloadAll", func() {
 		for item, ierr := range items {
@@ -169,7 +174,7 @@ func (l *listCall) read(ctx context.Context, items iter.Seq2[Item, error]) (err 
 			if err != nil {
 				return
 			}
-			if err = l.add(item, files, &origin); err != nil {
+			if err = l.add(item, &origin); err != nil {
 				return
 			}
 		}
@@ -178,7 +183,7 @@ func (l *listCall) read(ctx context.Context, items iter.Seq2[Item, error]) (err 
 }
 
 // add checks the next item of the list. origin is that of the URLs before it.
-func (l *listCall) add(item Item, files *tree.Destinations, origin *string) error {
+func (l *listCall) add(item Item, origin *string) error {
 	it := &listed{Item: item}
 	bad := func(err error) error {
 		e := &ItemError{Index: len(l.items), Err: err}
@@ -202,7 +207,8 @@ func (l *listCall) add(item Item, files *tree.Destinations, origin *string) erro
 		}
 		*origin = it.address.Origin()
 	}
-	if err := files.Add(it.Path); err != nil {
+	var err error
+	if it.turn, err = l.files.Add(it.Path); err != nil {
 		return bad(fmt.Errorf("path %q: %w", it.Path, err))
 	}
 	it.SHA256 = bytes.Clone(it.SHA256)
@@ -312,6 +318,13 @@ func (l *listCall) fetchAll(ctx context.Context) error {
 
 // fetch downloads an item.
 func (l *listCall) fetch(ctx context.Context, it *listed) {
+	end, err := l.files.Begin(it.turn, it.Path)
+	if err != nil {
+		l.failed(it, nil, it.Path, err)
+		return
+	}
+	placed := false
+	defer func() { end(placed) }()
 	c, err := l.newCall(it)
 	if err != nil {
 		l.failed(it, c, it.Path, err)
@@ -319,6 +332,7 @@ func (l *listCall) fetch(ctx context.Context, it *listed) {
 	}
 	l.began(c, it.Size)
 	path, err := c.intoPlace(ctx, it.Path)
+	placed = err == nil
 	l.count(c, err)
 	switch {
 	case err == nil && c.there != nil:

@@ -342,7 +342,11 @@ func (p *prefixCall) endManifest(err error) error {
 		}
 		return err
 	}
-	merr := p.manifestError(p.manifest.Commit())
+	unsynced, merr := p.manifest.Commit()
+	if unsynced != nil {
+		p.cfg.log.Warn("the folder of the manifest could not be synced: a power loss may bring the old one back", "path", p.cfg.manifest, "error", unsynced)
+	}
+	merr = p.manifestError(merr)
 	if err == nil || merr == nil {
 		return cmp.Or(err, merr)
 	}
@@ -607,6 +611,7 @@ func (a *account) fetched(c *call) {
 // ended adds the bytes of a download to the sums. Without an error its object is settled; with one it is up to the caller
 // whether that is a failure.
 func (p *prefixCall) ended(o *item, err error) {
+	o.call.durable = o.call.durable && p.keepsFolder(o.name)
 	p.count(o.call, err)
 	if err != nil {
 		return
@@ -673,10 +678,14 @@ func (p *prefixCall) skipped(o *item, durable bool) {
 
 // madeFolder counts a folder that was made for a key.
 func (p *prefixCall) madeFolder(o *item) {
+	durable := p.folder.Keeps(o.name)
 	p.mu.Lock()
 	p.res.Done++
+	if !durable {
+		p.res.NotDurable++
+	}
 	p.mu.Unlock()
-	p.settled(o, ObjectFolder, true, nil)
+	p.settled(o, ObjectFolder, durable, nil)
 }
 
 // planned counts an object that would be downloaded.

@@ -545,11 +545,14 @@ func (p *prefixCall) tidy(name string) (durable bool, err error) {
 	return durable && !unsynced, err
 }
 
-// mayBeUnsynced reports whether a power loss may undo the rename of a file of an earlier call.
+// mayBeUnsynced reports whether a power loss may undo the rename of a file of an earlier call, or take its folder.
 func (p *prefixCall) mayBeUnsynced(name string) bool {
 	_, unsynced := p.unsynced[filepath.Dir(filepath.FromSlash(name))]
-	return unsynced || p.allMay
+	return unsynced || p.allMay || !p.keepsFolder(name)
 }
+
+// keepsFolder reports whether the folder of a file is there after a power loss, as far as is known.
+func (p *prefixCall) keepsFolder(name string) bool { return p.folder.Keeps(path.Dir(name)) }
 
 // startCommitter finishes what calls that were killed have left unsynced, and starts the committer of this call. stop returns
 // once every object that was handed over is settled.

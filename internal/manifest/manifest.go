@@ -187,8 +187,10 @@ func (w *Writer) Lines() int {
 	return w.lines
 }
 
-// Commit replaces the manifest by the new one, and ends the Writer. After an error the old one is there.
-func (w *Writer) Commit() (err error) {
+// Commit replaces the manifest by the new one, and ends the Writer. After an error of the file or of its rename the old one is
+// there. unsynced is why the folder could not be synced after the rename: then a power loss may bring the old one back. That is no
+// error, since every later call would end the same way.
+func (w *Writer) Commit() (unsynced, err error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.err == nil {
@@ -206,11 +208,13 @@ func (w *Writer) Commit() (err error) {
 		err = w.fs.Rename(w.path+tempSuffix, w.path)
 	}
 	if err != nil {
-		return errors.Join(err, w.remove(), w.unlock())
+		return nil, errors.Join(err, w.remove(), w.unlock())
 	}
-	// Without it a power loss can bring the old manifest back.
-	err = unlessUnsupported(w.fs.SyncDir(filepath.Dir(w.path)))
-	return errors.Join(err, w.unlock())
+	unsynced = unlessUnsupported(w.fs.SyncDir(filepath.Dir(w.path)))
+	if errors.Is(unsynced, fsys.ErrMoved) { // the manifest is not at the path
+		unsynced, err = nil, unsynced
+	}
+	return unsynced, errors.Join(err, w.unlock())
 }
 
 // Discard ends the Writer and leaves the old manifest.

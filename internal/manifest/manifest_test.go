@@ -55,11 +55,11 @@ func someLines(n int) (lines []Line) {
 	return lines
 }
 
-// write writes lines as a call does.
-func write(f fsys.FS, lines []Line) error {
+// write writes lines as a call does. It returns what Commit returns.
+func write(f fsys.FS, lines []Line) (unsynced, err error) {
 	w, err := Create(f, path)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	for _, l := range lines {
 		w.Add(l)
@@ -83,7 +83,7 @@ func read(t *testing.T, text string) (lines []Line) {
 func TestLinesComeBack(t *testing.T) {
 	f := memfs.New(memfs.Config{})
 	lines := someLines(1000)
-	if err := write(f, lines); err != nil {
+	if _, err := write(f, lines); err != nil {
 		t.Fatal(err)
 	}
 	text := get(t, f, path)
@@ -106,7 +106,7 @@ func TestEachFault(t *testing.T) {
 	tried := 0
 	lines := someLines(600)
 	whole := memfs.New(memfs.Config{})
-	if err := write(whole, lines); err != nil {
+	if _, err := write(whole, lines); err != nil {
 		t.Fatal(err)
 	}
 	want := get(t, whole, path)
@@ -117,7 +117,7 @@ func TestEachFault(t *testing.T) {
 			plan := shape
 			plan.At, plan.Err = i, syscall.EIO
 			f := faultfs.New(below, plan)
-			err := write(f, lines)
+			unsynced, err := write(f, lines)
 			if !f.Fired() {
 				if err != nil {
 					t.Fatalf("%v without a fault", err)
@@ -130,8 +130,11 @@ func TestEachFault(t *testing.T) {
 			} else if err == nil && got != want {
 				t.Fatalf("%v: no error, and the old manifest", f)
 			}
+			if unsynced != nil && got != want {
+				t.Fatalf("%v: not synced, and the old manifest: %v", f, unsynced)
+			}
 			after := below.Kill()
-			if err := write(after, lines); err != nil || get(t, after, path) != want {
+			if _, err := write(after, lines); err != nil || get(t, after, path) != want {
 				t.Fatalf("after %v: %v", f, err)
 			}
 			if names := after.Names(); !slices.Equal(names, []string{path}) {
@@ -145,12 +148,44 @@ func TestEachFault(t *testing.T) {
 	}
 }
 
+// foldersFS cannot sync folders.
+type foldersFS struct {
+	fsys.FS
+	err error
+}
+
+func (f foldersFS) SyncDir(string) error { return f.err }
+
+// TestFolderThatCannotBeSynced checks that this is no error once the manifest is in place, unless it is not at the path.
+func TestFolderThatCannotBeSynced(t *testing.T) {
+	lines := someLines(3)
+	for _, test := range []struct {
+		err, unsynced, want error
+	}{
+		{syscall.EIO, syscall.EIO, nil},
+		{syscall.EPERM, syscall.EPERM, nil},
+		{syscall.EACCES, syscall.EACCES, nil},
+		{errors.ErrUnsupported, nil, nil},
+		{fsys.ErrMoved, nil, fsys.ErrMoved},
+	} {
+		f := memfs.New(memfs.Config{})
+		put(t, f, path, oldManifest)
+		unsynced, err := write(foldersFS{f, test.err}, lines)
+		if unsynced != test.unsynced || !errors.Is(err, test.want) {
+			t.Errorf("%v: %v, %v", test.err, unsynced, err)
+		}
+		if names, n := f.Names(), len(read(t, get(t, f, path))); n != len(lines) || !slices.Equal(names, []string{path}) {
+			t.Errorf("%v: %d lines; there are %v", test.err, n, names)
+		}
+	}
+}
+
 // TestEachCrash loses power after each operation of a writer: the path has the old manifest or the whole new one, the new one for
 // certain after Commit, and the next writer succeeds.
 func TestEachCrash(t *testing.T) {
 	lines := someLines(600)
 	whole := memfs.New(memfs.Config{})
-	if err := write(whole, lines); err != nil {
+	if _, err := write(whole, lines); err != nil {
 		t.Fatal(err)
 	}
 	want := get(t, whole, path)
@@ -159,18 +194,18 @@ func TestEachCrash(t *testing.T) {
 		below := memfs.New(memfs.Config{})
 		put(t, below, path, oldManifest)
 		f := faultfs.New(below, faultfs.Plan{At: i, Stop: true})
-		err := write(f, lines)
+		unsynced, err := write(f, lines)
 		for seed := range uint64(20) {
 			disk := below.Crash(rand.New(rand.NewPCG(seed, uint64(i))))
 			switch got := get(t, disk, path); {
 			case got == want:
 				seen["new"]++
-			case got == oldManifest && err != nil:
+			case got == oldManifest && (err != nil || unsynced != nil):
 				seen["old"]++
 			default:
 				t.Fatalf("operation %d, seed %d, %v: %.200q", i, seed, err, got)
 			}
-			if err := write(disk, lines); err != nil || get(t, disk, path) != want {
+			if _, err := write(disk, lines); err != nil || get(t, disk, path) != want {
 				t.Fatalf("after operation %d, seed %d: %v", i, seed, err)
 			}
 		}
@@ -189,7 +224,7 @@ func TestWhatIsNotReplaced(t *testing.T) {
 	for content, allowed := range map[string]bool{"": true, oldManifest: true, "{}\n": false, `{"nam`: false, "\x00": false, "some text": false} {
 		f := memfs.New(memfs.Config{})
 		put(t, f, path, content)
-		err := write(f, someLines(1))
+		_, err := write(f, someLines(1))
 		if (err == nil) != allowed || !allowed && (get(t, f, path) != content || len(f.Names()) != 1) {
 			t.Errorf("%q: %v, %q", content, err, f.Names())
 		}
@@ -200,7 +235,7 @@ func TestWhatIsNotReplaced(t *testing.T) {
 	if err := f.Chown(path+tempSuffix, 4242); err != nil {
 		t.Fatal(err)
 	}
-	if err := write(f, nil); err == nil || !strings.Contains(err.Error(), path+tempSuffix) {
+	if _, err := write(f, nil); err == nil || !strings.Contains(err.Error(), path+tempSuffix) {
 		t.Error(err)
 	}
 	if get(t, f, path+tempSuffix) != "of another user" {
@@ -219,7 +254,7 @@ func TestWhatIsNotReplaced(t *testing.T) {
 	if err := w.Discard(); err != nil || len(f.Names()) != 0 {
 		t.Errorf("%v, left: %v", err, f.Names())
 	}
-	if err := write(f, nil); err != nil || get(t, f, path) != "" {
+	if _, err := write(f, nil); err != nil || get(t, f, path) != "" {
 		t.Error(err)
 	}
 }
@@ -231,7 +266,7 @@ func TestManifestModes(t *testing.T) {
 	if err := f.Chmod(path, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if err := write(f, someLines(1)); err != nil {
+	if _, err := write(f, someLines(1)); err != nil {
 		t.Fatal(err)
 	}
 	if fi, err := f.Lstat(path); err != nil || fi.Mode().Perm() != 0o600 {
@@ -259,7 +294,7 @@ func FuzzRead(f *testing.F) {
 			lines = append(lines, l.Line)
 		}
 		disk := memfs.New(memfs.Config{})
-		if err := write(disk, lines); err != nil {
+		if _, err := write(disk, lines); err != nil {
 			t.Skip(err) // a time that JSON cannot hold
 		}
 		for i, l := range read(t, get(t, disk, path)) {

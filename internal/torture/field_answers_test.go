@@ -35,6 +35,34 @@ func TestFieldEndBeyondTotal(t *testing.T) {
 	s.mustHold(t, s.content)
 }
 
+// TestFieldEndBeyondTotalOfAnObject checks the same for an object of a bucket: Alibaba's emulator of OSS is used through the SDK.
+func TestFieldEndBeyondTotalOfAnObject(t *testing.T) {
+	harness.Tried.Add("cases from the field", 1)
+	s := harness.NewServer(t)
+	content := osstest.Random(1, 1000)
+	s.Put("bkt", "key", content)
+	o := s.Stat("bkt", "key")
+	s.OnRequest(func(r *osstest.Request) *osstest.Fault {
+		if r.Key == "" {
+			return nil
+		}
+		return osstest.Inject().Raw(fmt.Appendf(nil, "HTTP/1.1 206 Partial Content\r\nETag: %s\r\nLast-Modified: %s\r\nx-oss-request-id: 5F\r\n"+
+			"Content-Range: bytes 0-8388607/1000\r\nContent-Length: 1000\r\n\r\n%s", o.ETag, o.LastModified.UTC().Format(http.TimeFormat), harness.Bytes(t, content)))
+	})
+	d := harness.NewDownloader(t, s, ossdl.WithRetry(lieRetry))
+	path := filepath.Join(t.TempDir(), "file")
+	res, err := d.Download(t.Context(), "bkt", "key", path)
+	if err != nil || res.Size != 1000 || res.Retries != 0 {
+		t.Fatalf("%+v, %v", res, err)
+	}
+	harness.CheckFile(t, path, content)
+	harness.NoLeftovers(t, path)
+	dir := t.TempDir()
+	all, err := d.DownloadPrefix(t.Context(), "bkt", "", dir)
+	harness.CheckCounts(t, all, err, 1, 0, 0)
+	harness.CheckFile(t, filepath.Join(dir, "key"), content)
+}
+
 // TestFieldEncodingNotAskedFor checks that a body with an encoding that nobody asked for is refused, unless a strong ETag or a
 // CRC-64 says that these are the bytes of the object.
 func TestFieldEncodingNotAskedFor(t *testing.T) {

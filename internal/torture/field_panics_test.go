@@ -229,6 +229,31 @@ func TestPanicsOfTheCaller(t *testing.T) {
 				t.Errorf("the next call: %v", err)
 			}
 		})
+		t.Run("DownloadAll, "+name, func(t *testing.T) {
+			fieldCase()
+			st := newServerStage(t, stageConfig{})
+			st.s.Nth(0, osstest.Error(500, "InternalError").Maybe()) // so that there is something to log
+			dir := t.TempDir()
+			items := harness.Items(
+				ossdl.Item{Source: "oss://bkt/key", Path: filepath.Join(dir, "a")}, ossdl.Item{Source: "oss://bkt/key", Path: filepath.Join(dir, "b")},
+			)
+			d, err := ossdl.New(st.client)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var v any
+			_, _ = st.call("", func(ctx context.Context) (*ossdl.Result, error) {
+				v = raised(func() { _, _ = d.DownloadAll(ctx, items, opt) })
+				return &ossdl.Result{Requests: 1 << 20}, context.Canceled
+			})
+			if !isPlanned(v) {
+				t.Errorf("raised %v", v)
+			}
+			if _, err := d.DownloadAll(t.Context(), items); err != nil {
+				t.Errorf("the next call: %v", err)
+			}
+			harness.CheckTree(t, dir, harness.Contents{"a": st.content, "b": st.content})
+		})
 	}
 }
 

@@ -2,9 +2,13 @@ package tree
 
 import (
 	"errors"
+	"fmt"
+	"hash/maphash"
 	"io/fs"
 	"path/filepath"
+	"slices"
 	"strings"
+	"sync"
 
 	"github.com/ossdl/ossdl/internal/fsys"
 )
@@ -12,19 +16,38 @@ import (
 // Destinations tells whether files that are named by paths, anywhere, would be one file, or whether one would lie below another.
 // Links are followed. Folders are told apart by what they are and not by their paths, since one can have several. What would be
 // in a folder that does not exist yet is told apart by name, in the way of the folder above that does.
+//
+// An empty folder does not show how it treats names. So paths that differ only by case get their files one after the other, and
+// once the first is there the file system is asked whether the second is the same one.
 type Destinations struct {
 	fs      fsys.FS
+	seed    maphash.Seed
 	folds   bool                // what a folder does that shows nothing of itself
 	byPath  map[string]int      // folders that exist, by path without links: their numbers
+	byFold  map[string]int      // the same, by folded path: the number of the first
 	folders []destinationFolder // by number
 	taken   map[destination]bool
-	owners  map[destination]bool // the files whose working folders would have one of the files in them
+	owners  map[Turn]bool   // the files whose working folders would have one of the files in them
+	twins   map[Turn]*twins // of all files; nil: of one alone
+
+	mu     sync.Mutex
+	placed map[uint64]string // the paths of the files that are in place, by fsys.ID
 }
 
 // destinationFolder is a folder that exists.
 type destinationFolder struct {
 	info      fs.FileInfo
 	foldsCase bool
+	first     int // the number of the first folder whose path differs from that of this one only by case
+}
+
+// Turn is the same for all files whose paths differ only by case. Others hardly ever have the same one.
+type Turn uint64
+
+// twins are files with one Turn.
+type twins struct {
+	mu     sync.Mutex // held while one of them is made
+	placed []string   // the paths of those that are in place
 }
 
 // destination is a name below a folder that exists.
@@ -36,8 +59,14 @@ type destination struct {
 // NewDestinations returns the Destinations for files on f. foldsCase says whether a folder is taken to be case-insensitive if
 // nothing in it shows that.
 func NewDestinations(f fsys.FS, foldsCase bool) *Destinations {
-	return &Destinations{fs: f, folds: foldsCase, byPath: map[string]int{}, taken: map[destination]bool{}, owners: map[destination]bool{}}
+	return &Destinations{
+		fs: f, seed: maphash.MakeSeed(), folds: foldsCase, byPath: map[string]int{}, byFold: map[string]int{},
+		taken: map[destination]bool{}, owners: map[Turn]bool{}, twins: map[Turn]*twins{}, placed: map[uint64]string{},
+	}
 }
+
+// errTaken is the error of Begin.
+var errTaken = fmt.Errorf("an earlier item has the same file: %w", ErrCollision)
 
 // The errors of Add.
 var (
@@ -54,32 +83,133 @@ const (
 )
 
 // Add remembers the file that a path names. It returns an error if that is the file of an earlier path, if one of the two would
-// have to be a folder for the other, or if one lies in the folder that the download of the other works in. It makes and changes
-// nothing.
-func (d *Destinations) Add(path string) error {
+// have to be a folder for the other, or if one lies in the folder that the download of the other works in, in any case of its
+// name. It makes and changes nothing. The Turn is for [Destinations.Begin].
+func (d *Destinations) Add(path string) (Turn, error) {
 	path = d.real(path)
 	at := d.find(path)
+	turn := d.turn(at)
 	isFile, seen := d.taken[at]
 	switch {
 	case seen && isFile:
-		return errTwin
+		return 0, errTwin
 	case seen:
-		return errBelow
-	case d.owners[at]:
-		return errInner
+		return 0, errBelow
+	case d.owners[turn]:
+		return 0, errInner
 	}
 	if err := d.checkFolder(filepath.Dir(path)); err != nil {
-		return err
+		return 0, err
 	}
 	for dir := filepath.Dir(at.name); dir != filepath.Dir(dir); dir = filepath.Dir(dir) {
 		above := destination{at.folder, dir}
 		if d.taken[above] {
-			return errBelow
+			return 0, errBelow
 		}
 		d.taken[above] = false
 	}
 	d.taken[at] = true
-	return nil
+	t, seen := d.twins[turn]
+	if seen && t == nil {
+		t = &twins{}
+	}
+	d.twins[turn] = t
+	return turn, nil
+}
+
+// turn returns the Turn of a destination.
+func (d *Destinations) turn(at destination) Turn {
+	if at.folder >= 0 {
+		at.folder = d.folders[at.folder].first
+	}
+	at.name = fold(at.name)
+	return Turn(maphash.Comparable(d.seed, at))
+}
+
+// Begin is called before the file that a path names is made, once all paths were added. It waits while another file with the same
+// Turn is made: the two could have one folder to work in, and not know. It returns [ErrCollision] if the file is that of another
+// path, which is in place by now. Otherwise end must be called, with whether the file is in place. Begin is safe for concurrent use.
+func (d *Destinations) Begin(turn Turn, path string) (end func(placed bool), err error) {
+	t := d.twins[turn]
+	if t != nil {
+		t.mu.Lock()
+	}
+	end = func(placed bool) {
+		if placed {
+			d.note(t, d.real(path))
+		}
+		if t != nil {
+			t.mu.Unlock()
+		}
+	}
+	if d.isPlaced(t, d.real(path)) {
+		end(false)
+		return nil, errTaken
+	}
+	return end, nil
+}
+
+// isPlaced reports whether what is at a path without links is a file that was placed at another path.
+func (d *Destinations) isPlaced(t *twins, path string) bool {
+	fi, err := d.fs.Lstat(path)
+	if err != nil { // almost always
+		return false
+	}
+	if t != nil && slices.ContainsFunc(t.placed, func(placed string) bool { return isOne(d.fs, placed, path) }) {
+		return true
+	}
+	// Some file systems ignore more than case, such as the normal form of Unicode.
+	id, ok := fsys.ID(fi)
+	d.mu.Lock()
+	placed, known := d.placed[id]
+	d.mu.Unlock()
+	return ok && known && isOne(d.fs, placed, path)
+}
+
+// note remembers that the file at a path without links is in place.
+func (d *Destinations) note(t *twins, path string) {
+	if t != nil {
+		t.placed = append(t.placed, path)
+	}
+	fi, err := d.fs.Lstat(path)
+	if err != nil {
+		return
+	}
+	if id, ok := fsys.ID(fi); ok {
+		d.mu.Lock()
+		d.placed[id] = path
+		d.mu.Unlock()
+	}
+}
+
+// isOne reports whether a file system takes two paths, at which there are files, for one. Two inodes can be one file, and one
+// inode can be two links that the user has made. Then the names in the folders say which it is.
+func isOne(f fsys.FS, a, b string) bool {
+	fa, err := f.Lstat(a)
+	if err != nil {
+		return false
+	}
+	fb, err := f.Lstat(b)
+	if err != nil {
+		return false
+	}
+	if fsys.SameFile(fa, fb) && fsys.Links(fa) == 1 {
+		return true
+	}
+	for a != b {
+		dir, baseA, baseB := filepath.Dir(a), filepath.Base(a), filepath.Base(b)
+		if dir == a || filepath.Dir(b) == b {
+			return false // one of them has more elements
+		}
+		if baseA != baseB {
+			names, err := f.List(dir, maxListed)
+			if err != nil || len(names) >= maxListed || slices.Contains(names, baseA) && slices.Contains(names, baseB) {
+				return false
+			}
+		}
+		a, b = dir, filepath.Dir(b)
+	}
+	return true
 }
 
 // checkFolder returns an error if a download works in the folder of a file. It remembers the file whose download would do that.
@@ -89,8 +219,8 @@ func (d *Destinations) checkFolder(dir string) error {
 	if at <= 0 || !strings.EqualFold(base[at:], workSuffix) {
 		return nil
 	}
-	owner := d.find(d.real(dir[:len(dir)-len(workSuffix)]))
-	if d.taken[owner] || strings.HasPrefix(strings.ToLower(base), otherWork) {
+	owner := d.turn(d.find(d.real(dir[:len(dir)-len(workSuffix)])))
+	if _, taken := d.twins[owner]; taken || strings.HasPrefix(strings.ToLower(base), otherWork) {
 		return errInner
 	}
 	d.owners[owner] = true
@@ -145,7 +275,12 @@ func (d *Destinations) number(dir string) (n int, found bool) {
 		}
 	}
 	n = len(d.folders)
-	d.folders = append(d.folders, destinationFolder{info, looksFolding(d.fs, real, d.folds)})
+	folded := fold(real)
+	first, seen := d.byFold[folded]
+	if !seen {
+		first, d.byFold[folded] = n, n
+	}
+	d.folders = append(d.folders, destinationFolder{info, looksFolding(d.fs, real, d.folds), first})
 	d.byPath[real] = n
 	return n, true
 }

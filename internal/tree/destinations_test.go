@@ -2,9 +2,11 @@ package tree
 
 import (
 	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"runtime"
+	"strings"
 	"testing"
 
 	"github.com/ossdl/ossdl/internal/fsys"
@@ -58,16 +60,18 @@ func TestDestinations(t *testing.T) {
 		{false, "a/old", "work/data", errInner},
 		{false, "a/file", "b/target.cp/data", errInner},
 		{true, "b/x", "b/X.CP/data", errInner},
+		{false, "b/x", "b/X.CP/data", errInner}, // an empty folder does not show how it treats names
+		{false, "b/X.cp/data", "b/x", errInner},
 		{false, "a/x", "a/.ossdl-0123456789abcdef.cp/data", errInner},
 		{false, "a/x", "a/y.cp/data", nil},
 		{false, "a/x", "a/x.cp", nil},
 		{false, "a/x", "a/.cp/data", nil},
 	} {
 		d := NewDestinations(fsys.OS(), test.folds)
-		if err := d.Add(filepath.Join(top, "a") + "/../" + test.first); err != nil {
+		if _, err := d.Add(filepath.Join(top, "a") + "/../" + test.first); err != nil {
 			t.Errorf("%s: %v", test.first, err)
 		}
-		if err := d.Add(top + "/" + test.second); !errors.Is(err, test.want) {
+		if _, err := d.Add(top + "/" + test.second); !errors.Is(err, test.want) {
 			t.Errorf("%s, then %s (folds %t): %v, want %v", test.first, test.second, test.folds, err, test.want)
 		}
 	}
@@ -81,13 +85,114 @@ func TestDestinationsOfRelativePaths(t *testing.T) {
 	dir := t.TempDir()
 	t.Chdir(dir)
 	d := NewDestinations(fsys.OS(), false)
-	if err := d.Add("x"); err != nil {
+	if _, err := d.Add("x"); err != nil {
 		t.Fatal(err)
 	}
-	if err := d.Add(filepath.Join(dir, "x")); !errors.Is(err, errTwin) {
+	if _, err := d.Add(filepath.Join(dir, "x")); !errors.Is(err, errTwin) {
 		t.Error(err)
 	}
-	if err := d.Add(filepath.Join("new", "..", "x")); !errors.Is(err, errTwin) {
+	if _, err := d.Add(filepath.Join("new", "..", "x")); !errors.Is(err, errTwin) {
 		t.Error(err)
 	}
+}
+
+// aliasFS has other names for some files below a folder: with from in the place of to.
+type aliasFS struct {
+	fsys.FS
+	top, from, to string
+}
+
+func (f aliasFS) name(name string) string {
+	below, found := strings.CutPrefix(name, f.top)
+	if !found {
+		return name
+	}
+	return f.top + strings.ReplaceAll(below, f.from, f.to)
+}
+
+func (f aliasFS) Lstat(name string) (fs.FileInfo, error) { return f.FS.Lstat(f.name(name)) }
+
+// TestDestinationsBegin checks that a file is refused if one that was placed before turns out to be the same one.
+func TestDestinationsBegin(t *testing.T) {
+	if runtime.GOOS != "linux" {
+		t.Skip("the file system may have aliases of its own")
+	}
+	const composed, decomposed = "\u00e9", "e\u0301"
+	for _, test := range []struct {
+		from, to      string // aliases
+		first, second string
+		linked        bool // the user has made the second a link to the first
+		want          error
+	}{
+		{"A", "a", "A.txt", "a.txt", false, errTaken},
+		{"A", "a", "a.txt", "A.txt", false, errTaken},
+		{"\u00c4", "\u00e4", "\u00c4", "\u00e4", false, errTaken},
+		{"New", "new", "New/x", "new/x", false, errTaken},
+		{decomposed, composed, composed, decomposed, false, errTaken},
+		{"A", "a", "A.txt", "b.txt", false, nil},
+		{"none", "none", "A.txt", "a.txt", false, nil},
+		{"none", "none", "A.txt", "a.txt", true, nil},
+	} {
+		top := t.TempDir()
+		f := aliasFS{fsys.OS(), top, test.from, test.to}
+		at := func(name string) string { return filepath.Join(top, filepath.FromSlash(name)) }
+		d := NewDestinations(f, false)
+		var turns [2]Turn
+		for i, name := range []string{test.first, test.second} {
+			var err error
+			if turns[i], err = d.Add(at(name)); err != nil {
+				t.Fatal(name, err)
+			}
+		}
+		end, err := d.Begin(turns[0], at(test.first))
+		if err != nil {
+			t.Fatal(test.first, err)
+		}
+		file := f.name(at(test.first))
+		if err := errors.Join(os.MkdirAll(filepath.Dir(file), 0o700), os.WriteFile(file, nil, 0o600)); err != nil {
+			t.Fatal(err)
+		}
+		end(true)
+		if test.linked {
+			if err := os.Link(file, at(test.second)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		end, err = d.Begin(turns[1], at(test.second))
+		if !errors.Is(err, test.want) || (test.want != nil) != errors.Is(err, ErrCollision) {
+			t.Errorf("%q, then %q: %v, want %v", test.first, test.second, err, test.want)
+		}
+		if err == nil {
+			end(false)
+		}
+	}
+}
+
+// TestDestinationsTakeTurns checks that files whose paths differ only by case are made one after the other, and others are not.
+func TestDestinationsTakeTurns(t *testing.T) {
+	top := t.TempDir()
+	d := NewDestinations(fsys.OS(), false)
+	names := []string{"A.txt", "a.TXT", "b.txt"}
+	turns := map[string]Turn{}
+	for _, name := range names {
+		var err error
+		if turns[name], err = d.Add(filepath.Join(top, name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	begin := func(name string) func(bool) {
+		end, err := d.Begin(turns[name], filepath.Join(top, name))
+		if err != nil {
+			t.Fatal(name, err)
+		}
+		return end
+	}
+	end := begin("A.txt")
+	both := d.twins[turns["a.TXT"]]
+	if both == nil || both.mu.TryLock() {
+		t.Fatal("the second does not wait")
+	}
+	begin("b.txt")(true)
+	end(true)
+	begin("a.TXT")(true)
 }

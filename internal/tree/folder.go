@@ -11,6 +11,7 @@ import (
 	"path"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/ossdl/ossdl/internal/fsys"
@@ -32,8 +33,12 @@ type Folder struct {
 	times    map[string]times // by the folder for working files
 
 	mu       sync.Mutex
-	known    map[string]place // some of the folders that exist
-	workDirs map[string]*left // the folders for working files that were used
+	known    map[string]place    // some of the folders that exist
+	workDirs map[string]*left    // the folders for working files that were used
+	unsynced map[string]struct{} // folders that could not be synced after one was made in them
+
+	someUnsynced atomic.Bool // unsynced is not empty
+	saidUnsynced sync.Once
 }
 
 // place is what is known of one folder.
@@ -46,7 +51,7 @@ type place struct {
 func Open(f fsys.FS, dir string, log *slog.Logger) (*Folder, error) {
 	d := &Folder{
 		fs: f, dir: dir, log: log,
-		known: map[string]place{}, workDirs: map[string]*left{}, times: map[string]times{},
+		known: map[string]place{}, workDirs: map[string]*left{}, unsynced: map[string]struct{}{}, times: map[string]times{},
 	}
 	if err := d.openWorkDir(); err != nil {
 		return nil, err
@@ -163,11 +168,7 @@ func (f *Folder) makeOne(name string, above place) error {
 	parent := path.Dir(name)
 	err := f.fs.Mkdir(filepath.FromSlash(name), 0o777)
 	if err == nil {
-		// Without this sync a power loss could take the files that will be synced into the folder.
-		err = f.fs.SyncDir(filepath.FromSlash(parent))
-		if errors.Is(err, errors.ErrUnsupported) {
-			err = nil // the file system has done what it can
-		}
+		err = f.syncNew(parent)
 	} else if errors.Is(err, fs.ErrExist) {
 		err = f.checkFolder(name)
 	}
@@ -178,6 +179,46 @@ func (f *Folder) makeOne(name string, above place) error {
 		f.names.observe(filepath.FromSlash(name))
 	}
 	return err
+}
+
+// syncNew syncs a folder after one was made in it. Otherwise a power loss could take the files that will be synced into that. If
+// it cannot be done, [Folder.Keeps] says so, and it is logged once. It is an error only if parent is no longer the folder at its name.
+func (f *Folder) syncNew(parent string) error {
+	err := f.fs.SyncDir(filepath.FromSlash(parent))
+	if err == nil || errors.Is(err, fsys.ErrMoved) {
+		return err
+	}
+	f.mu.Lock()
+	if len(f.unsynced) >= maxKnown {
+		parent = "." // all of them are in it
+	}
+	f.unsynced[parent] = struct{}{}
+	f.mu.Unlock()
+	f.someUnsynced.Store(true)
+	if !errors.Is(err, errors.ErrUnsupported) { // which is logged for the files
+		f.saidUnsynced.Do(func() {
+			f.log.Warn("a folder could not be synced after one was made in it: a power loss may take the new one; further ones are not logged",
+				"dir", filepath.Join(f.dir, filepath.FromSlash(parent)), "error", err)
+		})
+	}
+	return nil
+}
+
+// Keeps reports whether the folder name is there after a power loss, as far as is known. It may not be if it, or one above it,
+// was made in a folder that could not be synced then.
+func (f *Folder) Keeps(name string) bool {
+	if !f.someUnsynced.Load() {
+		return true
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for name = path.Clean(name); name != "."; {
+		name = path.Dir(name)
+		if _, unsynced := f.unsynced[name]; unsynced {
+			return false
+		}
+	}
+	return true
 }
 
 // checkFolder returns an error unless name is a folder.

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -57,6 +58,9 @@ var realFileSystems = []realFS{
 // The file systems are mounted by another process, in namespaces of its own. So nothing of them is left, whatever happens.
 func TestRealFileSystems(t *testing.T) {
 	if os.Getenv(mountsEnv) == "" {
+		for _, f := range realFileSystems { // those that are not tried have a count, too
+			harness.Tried.Add(f.what(), 0)
+		}
 		inNamespaces(t)
 		return
 	}
@@ -67,12 +71,17 @@ func TestRealFileSystems(t *testing.T) {
 			f.resumed(t, filepath.Join(dir, "resumed"))
 			f.prefixTwice(t, filepath.Join(dir, "twice"))
 			f.spellings(t, filepath.Join(dir, "spellings"))
+			f.spellingsOfAList(t, filepath.Join(dir, "list"))
 			f.longNames(t, filepath.Join(dir, "long"))
 			f.mountsBelow(t, filepath.Join(dir, "below"))
 			harness.Tried.Add("real file systems", 1)
+			harness.Tried.Add(f.what(), 1)
 		})
 	}
 }
+
+// what is what the file system is counted as.
+func (f realFS) what() string { return "real file system " + f.name }
 
 // inNamespaces runs this test in a process with namespaces of its own, and reports what it says.
 func inNamespaces(t *testing.T) {
@@ -343,6 +352,37 @@ func (f realFS) prefixTwice(t *testing.T, dir string) {
 		}
 	}
 	harness.CheckTree(t, dir, all)
+}
+
+// spellingsOfAList downloads a list of items that are one file on some file systems, into a folder that shows nothing of itself.
+// There the second fails by its name.
+func (f realFS) spellingsOfAList(t *testing.T, dir string) {
+	t.Helper()
+	s := harness.NewServer(t)
+	all := harness.Put(s, map[string]int64{"A.txt": 10, "a.txt": 20, "Dir/x": 30, "dir/x": 40, "z": 50})
+	at := func(key string) string { return filepath.Join(dir, filepath.FromSlash(key)) }
+	var items []ossdl.Item
+	for _, key := range slices.Sorted(maps.Keys(all)) {
+		items = append(items, ossdl.Item{Source: "oss://bkt/" + key, Path: at(key)})
+	}
+	failed := 0
+	if f.folds {
+		failed = 2
+	}
+	if err := os.Mkdir(dir, 0o777); err != nil {
+		t.Fatal(err)
+	}
+	res, err := harness.NewDownloader(t, s, ossdl.WithMkdirAll()).DownloadAll(t.Context(), harness.Items(items...))
+	harness.CheckCounts(t, res, err, len(all)-failed, 0, failed)
+	for _, f := range res.Failures {
+		if !strings.Contains(f.Err.Error(), "earlier item") {
+			t.Error(f)
+		}
+		delete(all, strings.TrimPrefix(f.Key, "oss://bkt/"))
+	}
+	for key, content := range all {
+		harness.CheckFile(t, at(key), content)
+	}
 }
 
 // spellings downloads keys that are one file on some file systems. There the second fails by its name, each time.

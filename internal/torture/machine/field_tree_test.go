@@ -3,6 +3,7 @@ package machine_test
 import (
 	"errors"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -53,6 +54,7 @@ func TestPrefixFolderBehindForeignLink(t *testing.T) {
 		t.Skip("only root can make a link of another user")
 	}
 	const stranger = 12345
+	harness.Tried.Add("cases from the field", 1)
 	s := harness.NewServer(t)
 	all := harness.Put(s, map[string]int64{"a": 10, "b/c": 20})
 	top := t.TempDir()
@@ -114,6 +116,7 @@ func TestPrefixOddTimes(t *testing.T) {
 		"refused": {forgetfulFS{memfs.New(memfs.Config{}), syscall.EPERM}, []string{"HEAD a", "HEAD b", "HEAD sub/c", "HEAD sub/d"}, "could not set"},
 		"dropped": {forgetfulFS{memfs.New(memfs.Config{}), nil}, []string{"HEAD a", "HEAD b", "HEAD sub/c", "HEAD sub/d"}, "does not keep times"},
 	} {
+		harness.Tried.Add("cases from the field", 1)
 		all := harness.Contents{}
 		for i, key := range []string{"a", "b", "sub/c", "sub/d"} {
 			all[key] = osstest.Random(uint64(i), sizes[key])
@@ -212,6 +215,15 @@ type spelledFS struct {
 	under string
 }
 
+// foldingFS is one that is case-insensitive and has one inode for all spellings, as vfat has.
+type foldingFS struct{ spelledFS }
+
+func (f foldingFS) Lstat(name string) (fs.FileInfo, error) { return f.FS.Lstat(f.name(name)) }
+func (f foldingFS) OpenFile(name string, flag int, perm fs.FileMode) (fsys.File, error) {
+	return f.FS.OpenFile(f.name(name), flag, perm)
+}
+func (f foldingFS) Key(name string) (any, error) { return f.FS.Key(f.name(name)) }
+
 func (f spelledFS) name(name string) string {
 	name = filepath.Clean(name)
 	if !strings.HasPrefix(name, f.under) {
@@ -249,6 +261,13 @@ func (f spelledFS) Writable(dir string) error               { return f.FS.Writab
 func (f spelledFS) Chtimes(name string, at time.Time) error { return f.FS.Chtimes(f.name(name), at) }
 func (f spelledFS) Volume(dir string) (fsys.Volume, error) {
 	return f.FS.Volume(f.name(dir))
+}
+
+func (f spelledFS) Resolve(name string) (string, error) { // there are no links
+	if _, err := f.FS.Resolve(f.name(name)); err != nil {
+		return "", err
+	}
+	return filepath.Join("/", name), nil
 }
 
 func (f spelledFS) Key(name string) (any, error) { // by its spelling: no inode tells that two are one
@@ -289,6 +308,7 @@ func (i spelledInfo) Same(other any) bool {
 // also if no inode says that they are one, and also if only a folder below is like that.
 func TestPrefixSpellingsWithInodesOfTheirOwn(t *testing.T) {
 	for _, under := range []string{"", "sub/"} {
+		harness.Tried.Add("cases from the field", 1)
 		s := harness.NewServer(t)
 		all := harness.Put(s, map[string]int64{
 			"sub/A.txt": 1, "sub/a.txt": 2, "sub/Dir/x": 3, "sub/dir/x": 4, "sub/dir/y": 5, "sub/dir/1": 6, "sub/Dir/1": 7, "sub/z": 8,
@@ -330,9 +350,54 @@ func TestPrefixSpellingsWithInodesOfTheirOwn(t *testing.T) {
 	}
 }
 
+// TestListSpellings checks that of two items of a list that an empty folder takes for one, the second fails and the first keeps its
+// file, whether or not the folder was there, and also if no inode says that they are one.
+func TestListSpellings(t *testing.T) {
+	s := harness.NewServer(t)
+	c := harness.Put(s, map[string]int64{"1": 10, "2": 20, "3": 30, "4": 40, "5": 50})
+	paths := map[string]string{"1": "/A.txt", "2": "/a.txt", "3": "/Dir/x", "4": "/dir/x", "5": "/z"}
+	for _, concurrency := range []int{1, 8} {
+		for name, over := range map[string]func(fsys.FS) fsys.FS{
+			"spelled": func(f fsys.FS) fsys.FS { return spelledFS{f, "/"} },
+			"folding": func(f fsys.FS) fsys.FS { return foldingFS{spelledFS{f, "/"}} },
+			"exact":   func(f fsys.FS) fsys.FS { return f },
+		} {
+			disk := over(memfs.New(memfs.Config{}))
+			failed := 2
+			if name == "exact" {
+				failed = 0
+			}
+			var items []ossdl.Item
+			for _, key := range slices.Sorted(maps.Keys(paths)) {
+				items = append(items, ossdl.Item{Source: "oss://bkt/" + key, Path: paths[key]})
+			}
+			d := harness.NewDownloader(t, s, harness.WithFS(disk), ossdl.WithMkdirAll(), ossdl.WithConcurrency(concurrency))
+			res, err := d.DownloadAll(t.Context(), harness.Items(items...))
+			harness.CheckCounts(t, res, err, len(paths)-failed, 0, failed)
+			lost := map[string]bool{}
+			for _, f := range res.Failures {
+				lost[strings.TrimPrefix(f.Key, "oss://bkt/")] = true
+				if !strings.Contains(f.Err.Error(), "earlier item") {
+					t.Errorf("%s, %d at a time: %v", name, concurrency, f)
+				}
+			}
+			if failed > 0 && (lost["1"] == lost["2"] || lost["3"] == lost["4"]) {
+				t.Errorf("%s, %d at a time: failed are %v", name, concurrency, lost)
+			}
+			for key, path := range paths {
+				if !lost[key] {
+					mustHold(t, disk, path, c[key])
+				}
+			}
+			harness.Tried.Add("cases from the field", 1)
+		}
+	}
+}
+
 // TestPrefixSpellingsThatAreTwo checks that two keys that differ only by case are two files where the file system says so, even
 // if the user has linked them to one.
 func TestPrefixSpellingsThatAreTwo(t *testing.T) {
+	harness.Tried.Add("cases from the field", 1)
 	s := harness.NewServer(t)
 	all := harness.Put(s, map[string]int64{"A": 1, "a": 2, "sub/B": 3, "sub/b": 4, "sub/C/x": 5, "sub/c/x": 6, "sub/1": 7})
 	disk := memfs.New(memfs.Config{})
@@ -354,6 +419,7 @@ func TestPrefixSpellingsThatAreTwo(t *testing.T) {
 // TestLongNames checks that all names that the file system has can be downloaded to, and that a longer one is refused before
 // any request, with the limit.
 func TestLongNames(t *testing.T) {
+	harness.Tried.Add("cases from the field", 1)
 	s := harness.NewServer(t)
 	c := osstest.Random(1, 3*harness.PartSize)
 	d := harness.NewDownloader(t, s, ossdl.WithPartSize(harness.PartSize))
@@ -400,6 +466,7 @@ func TestLongNames(t *testing.T) {
 // TestLongNamesOnShortNamedDisks checks the same with the limit of eCryptfs, which allows 143 bytes, and may find out only when
 // a name is made.
 func TestLongNamesOnShortNamedDisks(t *testing.T) {
+	harness.Tried.Add("cases from the field", 1)
 	s := harness.NewServer(t)
 	c := osstest.Random(1, 3*harness.PartSize)
 	d := harness.NewDownloader(t, s, ossdl.WithPartSize(harness.PartSize))
@@ -443,6 +510,7 @@ func TestLongNamesOnShortNamedDisks(t *testing.T) {
 // TestPrefixOverTwoMounts checks that the working files of what is on another mount are there, where they can be renamed from,
 // that an interrupted object continues from them, and that nothing of them is left.
 func TestPrefixOverTwoMounts(t *testing.T) {
+	harness.Tried.Add("cases from the field", 1)
 	s := harness.NewServer(t)
 	all := harness.Put(s, map[string]int64{"a": 10, "sub/b": 20, "sub/deep/c": 5 * harness.PartSize, "plain/d": 30})
 	s.Put("bkt", "sub/.ossdl/x", osstest.Random(1, 10))

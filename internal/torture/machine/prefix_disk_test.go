@@ -151,13 +151,22 @@ func TestPrefixBrokenDisk(t *testing.T) {
 	s := harness.NewServer(t)
 	harness.Put(s, map[string]int64{"a/k": 1000, "b/k": 1000})
 	broken := errors.New("disk broken")
-	for _, op := range []string{"mkdir a", "sync", "rename", "chtimes"} {
+	for _, op := range []string{"mkdir a", "sync", "sync .", "rename", "chtimes"} {
 		dir := t.TempDir()
-		d := harness.NewDownloader(t, s, ossdl.WithConcurrency(1))
+		var log harness.Records
+		d := harness.NewDownloader(t, s, ossdl.WithConcurrency(1), ossdl.WithLogger(log.Logger()))
 		faulty := harness.WithFolderFS(func(r *fsys.Root) fsys.FS { return &failingFS{FS: fsys.Rooted(r), op: op, err: broken} })
 		res, err := d.DownloadPrefix(t.Context(), "bkt", "", dir, faulty)
 		if op == "chtimes" { // a pity, but the file is right
 			harness.CheckCounts(t, res, err, 2, 0, 0)
+			continue
+		}
+		if strings.HasPrefix(op, "sync") { // every call would end the same way, and the files are there
+			harness.CheckCounts(t, res, err, 2, 0, 0)
+			if n := strings.Count(log.String(), "after one was made in it"); res.NotDurable != 2 || n != 1 {
+				t.Errorf("%s: %d may be lost, logged %d times\n%s", op, res.NotDurable, n, log.String())
+			}
+			harness.Tried.Add("cases from the field", 1)
 			continue
 		}
 		if !errors.Is(err, broken) || res.Failed == 0 {
@@ -168,6 +177,31 @@ func TestPrefixBrokenDisk(t *testing.T) {
 			t.Errorf("after %s: %+v, %v", op, res, err)
 		}
 	}
+}
+
+// TestPrefixKeysOfFoldersNotSynced checks that folders that keys stand for count as not durable where theirs cannot be synced, and
+// that the manifest is in place all the same, also if its own folder cannot be.
+func TestPrefixKeysOfFoldersNotSynced(t *testing.T) {
+	s := harness.NewServer(t)
+	harness.Put(s, map[string]int64{"a/": 0, "a/b/": 0, "c": 10})
+	dir, manifest := t.TempDir(), filepath.Join(t.TempDir(), "manifest")
+	var log harness.Records
+	d := harness.NewDownloader(t, s, ossdl.WithLogger(log.Logger()), harness.WithFS(&failingFS{FS: fsys.OS(), op: "sync", err: syscall.EACCES}))
+	faulty := harness.WithFolderFS(func(r *fsys.Root) fsys.FS {
+		return &failingFS{FS: fsys.Rooted(r), op: "sync .", err: syscall.EPERM}
+	})
+	res, err := d.DownloadPrefix(t.Context(), "bkt", "", dir, ossdl.WithManifest(manifest), faulty)
+	harness.CheckCounts(t, res, err, 3, 0, 0)
+	if res.NotDurable != 3 {
+		t.Errorf("%d may be lost, want all 3", res.NotDurable)
+	}
+	if data, err := os.ReadFile(manifest); err != nil || strings.Count(string(data), "\n") == 0 {
+		t.Errorf("%q, %v", data, err)
+	}
+	if n := strings.Count(log.String(), "folder of the manifest could not be synced"); n != 1 {
+		t.Errorf("logged %d times\n%s", n, log.String())
+	}
+	harness.Tried.Add("cases from the field", 1)
 }
 
 // failingFS fails one operation.
@@ -189,7 +223,7 @@ func (f *failingFS) Mkdir(name string, perm fs.FileMode) error {
 }
 
 func (f *failingFS) SyncDir(name string) error {
-	return errors.Join(f.fails("sync"), f.FS.SyncDir(name))
+	return errors.Join(f.fails("sync"), f.fails("sync "+name), f.FS.SyncDir(name))
 }
 
 func (f *failingFS) Rename(from, to string) error {
