@@ -92,9 +92,11 @@ func TestPlanRangesOfIrregularKeys(t *testing.T) {
 			}
 			return fmt.Sprintf("p/%s%07d", long, i)
 		},
-		"a common prefix that is not ASCII": func(i int) string { return fmt.Sprintf("p/%s/%c/%d", strings.Repeat("照片", 60), rune(0x4e00+i%700), i) },
-		"escaped":                           func(i int) string { return fmt.Sprintf("p/%%E7%%85%%A7/%%%02X+%d&a=b?c#%%2F", i%256, i) },
-		"all that XML escapes":              func(i int) string { return fmt.Sprintf("p/<&>\"'%c]]> \x01\t\r\n%d", rune(0x80+i%1500), i) },
+		"a common prefix that is not ASCII": func(i int) string {
+			return fmt.Sprintf("p/%s/%c/%d", strings.Repeat("照片", 60), rune(0x4e00+i%700), i)
+		},
+		"escaped":              func(i int) string { return fmt.Sprintf("p/%%E7%%85%%A7/%%%02X+%d&a=b?c#%%2F", i%256, i) },
+		"all that XML escapes": func(i int) string { return fmt.Sprintf("p/<&>\"'%c]]> \x01\t\r\n%d", rune(0x80+i%1500), i) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			const n, shards = 30_000, 8
