@@ -99,7 +99,7 @@ func TestPlanRangesOfIrregularKeys(t *testing.T) {
 		"all that XML escapes": func(i int) string { return fmt.Sprintf("p/<&>\"'%c]]> \x01\t\r\n%d", rune(0x80+i%1500), i) },
 	} {
 		t.Run(name, func(t *testing.T) {
-			const n, shards = 30_000, 8
+			const n, shards = 20_000, 8
 			keys := make([]string, n)
 			for i := range keys {
 				keys[i] = key(i)
