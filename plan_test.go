@@ -81,6 +81,46 @@ func TestPlanRanges(t *testing.T) {
 	}
 }
 
+// TestPlanRangesOfIrregularKeys checks ranges of keys that are nearly all below one long common prefix, or have bytes that a URL, a
+// listing or a planner might read in another way. They are balanced all the same, and each is a bound that can be given.
+func TestPlanRangesOfIrregularKeys(t *testing.T) {
+	long := strings.Repeat("one/long/prefix-of-all/", 30)
+	for name, key := range map[string]func(i int) string{
+		"one in a hundred is elsewhere": func(i int) string {
+			if i%100 == 0 {
+				return fmt.Sprintf("p/%03d/%d", i%997, i)
+			}
+			return fmt.Sprintf("p/%s%07d", long, i)
+		},
+		"a common prefix that is not ASCII": func(i int) string {
+			return fmt.Sprintf("p/%s/%c/%d", strings.Repeat("照片", 60), rune(0x4e00+i%700), i)
+		},
+		"escaped":              func(i int) string { return fmt.Sprintf("p/%%E7%%85%%A7/%%%02X+%d&a=b?c#%%2F", i%256, i) },
+		"all that XML escapes": func(i int) string { return fmt.Sprintf("p/<&>\"'%c]]> \x01\t\r\n%d", rune(0x80+i%1500), i) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			const n, shards = 20_000, 8
+			keys := make([]string, n)
+			for i := range keys {
+				keys[i] = key(i)
+			}
+			slices.Sort(keys)
+			of := func(i int) string { return keys[i] }
+			s := harness.NewServer(t)
+			serveKeys(s, n, of)
+			ranges, err := harness.NewDownloader(t, s).PlanRanges(t.Context(), "bkt", "p/", shards)
+			if err != nil {
+				t.Fatal(err)
+			}
+			counts := keysIn(t, ranges, n, of)
+			t.Logf("%d requests, ranges of %v", len(s.Requests()), counts)
+			if len(counts) != shards || slices.Min(counts) < n/shards/2 || slices.Max(counts) > 2*n/shards {
+				t.Errorf("%d ranges, of %v", len(counts), counts)
+			}
+		})
+	}
+}
+
 // TestPlanRangesOfFewKeys checks prefixes that have fewer keys than ranges were asked for, and none.
 func TestPlanRangesOfFewKeys(t *testing.T) {
 	for n := range 5 {

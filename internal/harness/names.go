@@ -36,8 +36,8 @@ const (
 	TreeSmall      = ".new" // a small object has this one alone
 )
 
-// BatchFiles is how many small objects DownloadPrefix commits together, at most.
-const BatchFiles = 256
+// HeldFiles is how many small objects DownloadPrefix has begun that do not have their paths yet, at most.
+const HeldFiles = 512
 
 // WorkDir is the folder in which DownloadPrefix keeps what is not complete, below the folder that it writes to.
 const WorkDir = ".ossdl"

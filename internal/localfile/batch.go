@@ -17,8 +17,8 @@ import (
 )
 
 const (
-	batchFiles = 256                   // in a batch. Each is open: with those of another batch they stay well below 1024.
-	batchBytes = 64 << 20              // in the files of a batch
+	batchFiles = heldFiles / 2         // in a batch: the other half is fetched and collected meanwhile
+	batchBytes = heldBytes / 2         // in the files of a batch
 	batchWait  = 25 * time.Millisecond // how long the first file of a batch waits for others
 	finishTime = time.Second           // how long after the end of the context files are still synced
 	syncers    = 32                    // files of a batch that are synced at once: the file system does many in one go
@@ -40,7 +40,8 @@ const (
 // brought to its path, so that a call that is cut off again and again comes to an end. But after finishTime no further file is
 // synced: it fails with the cause of the context.
 //
-// One batch is committed while the next one is collected. When that is full, too, Add waits.
+// One batch is committed while the next one is collected. When that is full, too, Add waits. [Bodies] bounds the files of both and
+// those that are still fetched.
 //
 // A call may be killed between the third step and the fourth. Its files are at their paths then, and no later call would see
 // that a power loss may still undo that. So the committer names the folders in a file of its own before it renames, and removes

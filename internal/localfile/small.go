@@ -44,6 +44,7 @@ type Small struct {
 	d      *Destination
 	bodies *Bodies
 
+	release  func() // of the bound on files without a path
 	disclaim func()
 	unlock   func()      // of the lock file of a Destination; nil: the file itself is locked
 	ours     fs.FileInfo // the working file, when it was empty
@@ -59,11 +60,20 @@ var _ engine.Sink = (*Small)(nil)
 
 // OpenSmall takes the path for an object of some size bytes, at most [MaxSmall]. cfg must have a Base. replaces says that there is
 // a file at the path, which is to be replaced. The error is [ErrInUse] if another call or process writes to the path. It waits
-// until there is memory for the object, or ctx ends.
+// until there is memory for the object and few enough others wait for their paths, or ctx ends.
 func OpenSmall(ctx context.Context, cfg Config, bodies *Bodies, size int64, replaces bool) (s *Small, err error) {
 	cfg.KeepPartial = false
 	d := newDestination(cfg)
 	d.work = d.work.small()
+	release, err := bodies.hold(ctx, size)
+	if err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			release()
+		}
+	}()
 	if err := d.trials.refusesRename(d.work.folder); err != nil {
 		return nil, err
 	}
@@ -77,7 +87,7 @@ func OpenSmall(ctx context.Context, cfg Config, bodies *Bodies, size int64, repl
 	if err != nil {
 		return nil, err
 	}
-	s = &Small{d: d, bodies: bodies, body: body}
+	s = &Small{d: d, bodies: bodies, body: body, release: release}
 	if s.disclaim, err = d.claim(); err == nil {
 		if err = s.take(replaces); err == nil {
 			return s, nil
@@ -365,4 +375,5 @@ func (s *Small) free() {
 		s.unlock()
 	}
 	s.disclaim()
+	s.release()
 }

@@ -433,6 +433,67 @@ func TestBodiesAreBounded(t *testing.T) {
 	})
 }
 
+// TestHeldIsBounded checks how many objects of a size may be without their paths, that one which ends lets in another, and
+// that none is kept by a file that could not be opened.
+func TestHeldIsBounded(t *testing.T) {
+	for size, want := range map[int64]int{0: heldFiles, 1: heldFiles, 256 << 10: heldFiles, 256<<10 + 1: 256, MaxSmall: heldBytes / MaxSmall} {
+		synctest.Test(t, func(t *testing.T) {
+			b := NewBodies()
+			var held atomic.Int32
+			ctx, cancel := context.WithCancelCause(t.Context())
+			ends := make(chan struct{})
+			for range want + 10 {
+				go func() {
+					release, err := b.hold(ctx, size)
+					if err != nil {
+						return
+					}
+					held.Add(1)
+					<-ends
+					release()
+				}()
+			}
+			synctest.Wait()
+			if n := held.Load(); int(n) != want {
+				t.Errorf("%d objects of %d bytes are held, want %d", n, size, want)
+			}
+			ends <- struct{}{}
+			synctest.Wait()
+			if n := held.Load(); int(n) != want+1 {
+				t.Errorf("%d objects of %d bytes were held after one had ended, want %d", n, size, want+1)
+			}
+			why := errors.New("enough")
+			cancel(why)
+			if _, err := b.hold(ctx, size); err != why {
+				t.Error(err)
+			}
+			close(ends)
+		})
+	}
+	disk := faultfs.New(memfs.New(memfs.Config{}))
+	var broken atomic.Bool
+	disk.OnOp(func(o faultfs.Op) error {
+		if o.Kind == faultfs.Open && broken.Load() {
+			return syscall.EIO
+		}
+		return nil
+	})
+	b := NewBodies()
+	for i := range 2 * heldFiles {
+		broken.Store(i%2 > 0)
+		s, err := OpenSmall(t.Context(), inWorkDir(disk, "/file"), b, 4, false)
+		if broken.Load() != errors.Is(err, syscall.EIO) {
+			t.Fatal(err)
+		}
+		if err == nil {
+			s.Abandon()
+		}
+	}
+	if !b.held.TryAcquire(heldBytes) {
+		t.Error("what has ended is held")
+	}
+}
+
 // batchOf hands n files to a committer, which counts them when they are done.
 type batchOf struct {
 	c      *Committer
@@ -504,10 +565,12 @@ func TestBatchInOrder(t *testing.T) {
 	})
 }
 
-// TestBatchesWait checks that one batch is collected while the other is committed, and that more than these are not taken.
+// TestBatchesWait checks that one batch is collected while the other is committed, and that no file is opened that would have to
+// wait for both.
 func TestBatchesWait(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		disk := faultfs.New(memfs.New(memfs.Config{}))
+		below := memfs.New(memfs.Config{})
+		disk := faultfs.New(below)
 		release := make(chan struct{})
 		disk.OnOp(func(o faultfs.Op) error {
 			if o.Kind == faultfs.SyncDir {
@@ -527,8 +590,11 @@ func TestBatchesWait(t *testing.T) {
 			b.c.Close()
 		}()
 		synctest.Wait()
-		if n := added.Load(); n != 2*batchFiles {
-			t.Errorf("%d files were taken, want %d", n, 2*batchFiles)
+		if n := added.Load(); n != heldFiles {
+			t.Errorf("%d files were taken, want %d", n, heldFiles)
+		}
+		if n := len(below.Names()); n != 1+heldFiles+1 { // the folder and the note
+			t.Errorf("%d names: more files were opened", n)
 		}
 		close(release)
 		<-b.c.ended

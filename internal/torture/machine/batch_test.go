@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -12,6 +13,10 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/aliyun/aliyun-oss-go-sdk/oss"
 
 	"github.com/ossdl/ossdl"
 	"github.com/ossdl/ossdl/internal/fsys"
@@ -275,13 +280,55 @@ func TestSmallInTwoProcesses(t *testing.T) {
 	}
 }
 
-// TestKilledInABatch checks that a process that is killed at any moment loses two batches at most, of those that were answered: the
-// one that is committed and the one that is collected. The next process fetches nothing else again.
+// TestHeldFilesAreBounded checks that no more small objects are asked for than may be without their paths, however many requests
+// there may be and however long the disk takes, and that all come once it goes on.
+func TestHeldFilesAreBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &quickService{Service: harness.Service{Objects: map[string][]byte{}, Piece: 1 << 20}}
+		for i := range harness.HeldFiles + 150 {
+			s.Objects[fmt.Sprintf("k%04d", i)] = []byte("x")
+		}
+		client, err := oss.New("http://service.test", osstest.AccessKeyID, osstest.AccessKeySecret, oss.HTTPClient(&http.Client{Transport: s}))
+		if err != nil {
+			t.Fatal(err)
+		}
+		d, err := ossdl.New(client, ossdl.WithConcurrency(ossdl.AdaptiveConcurrency))
+		if err != nil {
+			t.Fatal(err)
+		}
+		release := make(chan struct{})
+		stuck := harness.WithFolderFS(func(r *fsys.Root) fsys.FS {
+			f := faultfs.New(fsys.Rooted(r))
+			f.OnOp(func(o faultfs.Op) error {
+				if o.Kind == faultfs.Sync {
+					<-release
+				}
+				return nil
+			})
+			return f
+		})
+		var res *ossdl.PrefixResult
+		ended := make(chan struct{})
+		go func() {
+			defer close(ended)
+			res, err = d.DownloadPrefix(t.Context(), "bkt", "", t.TempDir(), stuck)
+		}()
+		time.Sleep(time.Minute)
+		if n := s.Requests.Load(); n != harness.HeldFiles {
+			t.Errorf("%d objects were asked for, want %d", n, harness.HeldFiles)
+		}
+		close(release)
+		<-ended
+		harness.CheckCounts(t, res, err, len(s.Objects), 0, 0)
+	})
+}
+
+// TestKilledInABatch checks that a process that is killed at any moment loses one batch at most, what was in flight included. The
+// next process fetches nothing else again.
 func TestKilledInABatch(t *testing.T) {
 	s := harness.NewServer(t)
 	const n = 2000
 	all := harness.Put(s, smallObjects(n, 500))
-	const inFlight = ossdl.AdaptiveConcurrency + ossdl.AdaptiveConcurrency/4 + 2
 	dir := t.TempDir()
 	kept := 0
 	for _, at := range []int{300, 500, 700} {
@@ -306,9 +353,11 @@ func TestKilledInABatch(t *testing.T) {
 			}
 		}
 		now := treeOf(t, dir, all)
-		if lost := kept + fetched - now; lost > 2*harness.BatchFiles+inFlight {
+		lost := kept + fetched - now
+		if lost > harness.HeldFiles {
 			t.Errorf("%d of %d that were asked for are lost", lost, fetched)
 		}
+		harness.Tried.Add("objects of batches lost to kills", int64(lost))
 		kept = now
 	}
 	if kept < 300 {
