@@ -47,8 +47,8 @@ func TestQuick(t *testing.T) {
 		for _, r := range results {
 			ours := strings.HasPrefix(r.Client, ossdlClient) || strings.HasPrefix(r.Client, bareClient)
 			switch {
-			case r.Wrong:
-				t.Errorf("%s: %s made a wrong file", s.name, r.Client)
+			case r.Wrong != "":
+				t.Errorf("%s: %s: %s", s.name, r.Client, r.Wrong)
 			case ours && (r.Err != "" || r.TimedOut):
 				t.Errorf("%s: %s failed: %q, timed out %t", s.name, r.Client, r.Err, r.TimedOut)
 			case ours && (r.Sent < r.Size || r.Requests < 1 || r.Conns < 1):
@@ -94,6 +94,23 @@ func TestRowsThatAreAskedFor(t *testing.T) {
 		}
 		if got := slices.ContainsFunc(chosen, func(s *scenario) bool { return s.asked }); got != want {
 			t.Errorf("-run %q: a row that is to be asked for is chosen: %t", pattern, got)
+		}
+	}
+}
+
+// TestGoalsInMemory checks that a row may have another goal for files in memory than for those on a disk.
+func TestGoalsInMemory(t *testing.T) {
+	for dir, want := range map[string]float64{"/var/tmp/ossdl-bench-1": 8, "/dev/shm/ossdl-bench-1": 4} {
+		c := config{pattern: "^kill$"}
+		chosen, err := c.choose()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if inMemory(dir) {
+			chosen[0].inMemory()
+		}
+		if got := newTable(chosen[0], "warm", nil).verdicts()[0].Goal; got != want {
+			t.Errorf("%s: goal %v, want %v", dir, got, want)
 		}
 	}
 }
