@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -112,6 +113,26 @@ func TestGoalsInMemory(t *testing.T) {
 		if got := newTable(chosen[0], "warm", nil).verdicts()[0].Goal; got != want {
 			t.Errorf("%s: goal %v, want %v", dir, got, want)
 		}
+	}
+}
+
+// TestCheckpointSize checks that checkpoints are found by the names that the clients give them, ours in a folder.
+func TestCheckpointSize(t *testing.T) {
+	dir := t.TempDir()
+	for name, size := range map[string]int{
+		"object-000.cp/checkpoint.json": 1000, "object-000.cp/data": 50_000, "object-000.cp/recent": 70_000, "object-000.cp/lock": 5,
+		"scratch/sdk.cp": 200, "object-001.dcp": 30, "object-002.aria2": 4, "object-003": 60_000,
+	} {
+		path := filepath.Join(dir, filepath.FromSlash(name))
+		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, make([]byte, size), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got := checkpointSize(dir); got != 1234 {
+		t.Errorf("%d bytes, want 1234", got)
 	}
 }
 

@@ -367,10 +367,15 @@ func checkpointSize(dir string) (sum int64) {
 		if err != nil {
 			return nil // it was there a moment ago
 		}
-		if ext := filepath.Ext(path); ext == ".cp" || ext == ".dcp" || ext == ".aria2" {
-			if info, err := d.Info(); err == nil {
-				sum += info.Size()
+		switch filepath.Ext(path) {
+		case ".cp", ".dcp", ".aria2":
+		default:
+			if d.Name() != "checkpoint.json" {
+				return nil
 			}
+		}
+		if info, err := d.Info(); err == nil && !d.IsDir() {
+			sum += info.Size()
 		}
 		return nil
 	})
