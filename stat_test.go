@@ -3,6 +3,8 @@ package ossdl_test
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"io"
 	"io/fs"
@@ -369,33 +371,70 @@ func TestLocalCountsRecentSaves(t *testing.T) {
 		"a torn checkpoint":              {base[:len(base)/2], file(older, newer), 0},
 		"a checkpoint of another object": {bytes.Replace(base, []byte(`"key":"k"`), []byte(`"key":"j"`), 1), file(older, newer), 0},
 	} {
-		folder := path + harness.FolderSuffix
-		if err := errors.Join(os.RemoveAll(path), os.RemoveAll(folder), os.Mkdir(folder, 0o700)); err != nil {
-			t.Fatal(err)
-		}
-		for name, data := range map[string][]byte{harness.PartSuffix: content, harness.CheckpointSuffix: c.checkpoint, harness.RecentSuffix: c.recent} {
-			if data == nil {
-				continue
-			}
-			if err := os.WriteFile(path+name, data, 0o600); err != nil {
-				t.Fatal(err)
-			}
-		}
-		l, err := i.Local(t.Context(), path)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if got, err := os.ReadFile(path + harness.RecentSuffix); !bytes.Equal(got, c.recent) {
-			t.Errorf("%s: the recent saves were changed: %v", what, err)
-		}
-		res, err := d.Download(t.Context(), "bkt", "k", path)
-		if err != nil {
-			t.Fatal(err)
-		}
+		leave(t, path, content, c.checkpoint, c.recent)
+		l, res := localAndResumed(t, d, i, path)
 		if want := c.parts * harness.PartSize; l.KeptBytes != want || res.ResumedBytes != want {
 			t.Errorf("%s: %d bytes kept, %d resumed, want %d", what, l.KeptBytes, res.ResumedBytes, want)
 		}
 	}
+
+	leave(t, path, content, base, nil)
+	if err := os.Link(path+harness.PartSuffix, filepath.Join(t.TempDir(), "link")); err != nil {
+		t.Fatal(err)
+	}
+	if l, res := localAndResumed(t, d, i, path); l.KeptBytes != 0 || res.ResumedBytes != 0 {
+		t.Errorf("data with a second name: %d bytes kept, %d resumed", l.KeptBytes, res.ResumedBytes)
+	}
+	sum := sha256.Sum256([]byte(filepath.Base(path)))
+	other := filepath.Join(filepath.Dir(path), ".ossdl-"+hex.EncodeToString(sum[:16])+harness.FolderSuffix)
+	for empty, want := range map[bool]int64{false: alone * harness.PartSize, true: 0} {
+		leave(t, path, content, base, nil)
+		if err := errors.Join(os.RemoveAll(other), os.Rename(path+harness.FolderSuffix, other)); err != nil {
+			t.Fatal(err)
+		}
+		if empty {
+			if err := os.Mkdir(path+harness.FolderSuffix, 0o700); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if l, res := localAndResumed(t, d, i, path); l.KeptBytes != want || res.ResumedBytes != want {
+			t.Errorf("in the other folder, the usual one is there: %t: %d bytes kept, %d resumed, want %d", empty, l.KeptBytes, res.ResumedBytes, want)
+		}
+	}
+}
+
+// leave makes what a killed run has left at a path: all the data, and these files unless they are nil.
+func leave(t *testing.T, path string, data, checkpoint, recent []byte) {
+	t.Helper()
+	if err := errors.Join(os.RemoveAll(path), os.RemoveAll(path+harness.FolderSuffix), os.Mkdir(path+harness.FolderSuffix, 0o700)); err != nil {
+		t.Fatal(err)
+	}
+	for name, content := range map[string][]byte{harness.PartSuffix: data, harness.CheckpointSuffix: checkpoint, harness.RecentSuffix: recent} {
+		if content == nil {
+			continue
+		}
+		if err := os.WriteFile(path+name, content, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// localAndResumed returns what is said of a path, which must change nothing there, and then what a download to it did.
+func localAndResumed(t *testing.T, d *ossdl.Downloader, i *ossdl.ObjectInfo, path string) (*ossdl.LocalInfo, *ossdl.Result) {
+	t.Helper()
+	before, _ := os.ReadFile(path + harness.RecentSuffix)
+	l, err := i.Local(t.Context(), path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if after, _ := os.ReadFile(path + harness.RecentSuffix); !bytes.Equal(after, before) {
+		t.Error("the recent saves were changed")
+	}
+	res, err := d.Download(t.Context(), "bkt", "k", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return l, res
 }
 
 // TestLocalWithoutACheckpoint checks what counts of a run that saved no checkpoint: what its recent saves claim. So the next run
