@@ -205,28 +205,37 @@ func isCheckpoint(data []byte) bool {
 // loadCheckpoint returns the checkpoint of an interrupted run, with its partial file opened. It returns nil if there is
 // none that this call can use, and logs why. An error says that the checkpoint could not be read at all.
 func (c *call) loadCheckpoint(dst *localfile.Destination) (*checkpoint, error) {
+	cp, ignored, err := findCheckpoint(dst, c.src.Identity(), &c.objectOptions)
+	if ignored != nil {
+		c.cfg.log.Warn("ignoring checkpoint; starting over", "checkpoint", dst.CheckpointPath(), "reason", ignored)
+	}
+	if cp == nil || err != nil {
+		return nil, err
+	}
+	return c.adopt(dst, cp)
+}
+
+// findCheckpoint returns what an interrupted run of a download says it has done: its checkpoint, or the recent save that counts in
+// place of that. It returns nil if there is none; ignored says why a checkpoint that is there is of no use. err says that it could
+// not be read at all.
+func findCheckpoint(dst *localfile.Destination, id object.Identity, want *objectOptions) (cp *checkpoint, ignored, err error) {
 	data, err := dst.ReadCheckpoint()
-	var cp *checkpoint
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		if cp = c.firstRecent(dst); cp == nil {
-			return nil, nil
-		}
-		return c.adopt(dst, cp)
+		return firstRecent(dst, id, want), nil, nil
 	case errors.Is(err, fsys.ErrTooLarge): // the next save replaces it
+		return nil, err, nil
 	case err != nil:
-		return nil, err
-	default:
-		if cp, err = decodeCheckpoint(data); err == nil {
-			err = cp.fits(dst.NameInCheckpoint(), c.src.Identity(), &c.objectOptions)
-		}
+		return nil, nil, err
+	}
+	if cp, err = decodeCheckpoint(data); err == nil {
+		err = cp.fits(dst.NameInCheckpoint(), id, want)
 	}
 	if err != nil {
-		c.cfg.log.Warn("ignoring checkpoint; starting over", "checkpoint", dst.CheckpointPath(), "reason", err)
-		return nil, nil
+		return nil, err, nil
 	}
 	cp.sum = crc64.Update(0, data)
-	return c.adopt(dst, withRecent(dst, cp, data))
+	return withRecent(dst, cp, data), nil, nil
 }
 
 // withRecent returns the newest recent save that continues the checkpoint cp, of which data is the document, or else cp. A save
@@ -252,13 +261,13 @@ func withRecent(dst *localfile.Destination, cp *checkpoint, data []byte) *checkp
 }
 
 // firstRecent returns the newest recent save of a run that was killed before it had saved a checkpoint, or nil.
-func (c *call) firstRecent(dst *localfile.Destination) (newest *checkpoint) {
+func firstRecent(dst *localfile.Destination, id object.Identity, want *objectOptions) (newest *checkpoint) {
 	dst.FindRecent(func(r *localfile.Recent) bool {
 		if !r.Continues(nil) {
 			return false
 		}
 		cp, err := decodeCheckpoint(r.Data)
-		if err != nil || cp.fits(dst.NameInCheckpoint(), c.src.Identity(), &c.objectOptions) != nil {
+		if err != nil || cp.fits(dst.NameInCheckpoint(), id, want) != nil {
 			return false
 		}
 		newest = cp

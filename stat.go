@@ -53,8 +53,8 @@ type LocalInfo struct {
 	ModTime time.Time `json:"modTime,omitzero"`
 	// Same says that the file is the object: it has its size and CRC-64, or, if the service has no CRC-64, its size and time.
 	Same bool `json:"same"`
-	// KeptBytes are those that an interrupted download of the same object has left, and that the next one need not fetch. They are
-	// claims: a download verifies them first.
+	// KeptBytes are those that an interrupted download of the same object says it has left, and that the next one need not fetch. They
+	// are claims: that download verifies them, and Result.ResumedBytes counts those that hold.
 	KeptBytes int64 `json:"keptBytes"`
 	// Holder is the call that is writing the file now, with its process, host and start; "" if there is none.
 	Holder string `json:"holder"`
@@ -226,7 +226,7 @@ func (i *ObjectInfo) Local(ctx context.Context, path string) (*LocalInfo, error)
 	if err != nil {
 		return nil, fmt.Errorf("ossdl: %w", err)
 	}
-	l := &LocalInfo{Path: found.Path, KeptBytes: i.kept(found), Holder: found.Holder}
+	l := &LocalInfo{Path: found.Path, KeptBytes: i.kept(found.Left), Holder: found.Holder}
 	if found.File == nil {
 		return l, nil
 	}
@@ -248,20 +248,18 @@ func (i *ObjectInfo) Local(ctx context.Context, path string) (*LocalInfo, error)
 // timeError is how far the time of a file may be from the one that it was given: file systems round it.
 const timeError = 2 * time.Second
 
-// kept returns how many bytes of the object a checkpoint claims.
-func (i *ObjectInfo) kept(found localfile.Found) (n int64) {
-	if found.Checkpoint == nil {
+// kept returns how many bytes of the object an interrupted download says it has done. What counts is what counts for the next one:
+// the checkpoint, or a recent save.
+func (i *ObjectInfo) kept(left *localfile.Destination) int64 {
+	if left == nil {
 		return 0
 	}
-	cp, err := decodeCheckpoint(found.Checkpoint)
 	id := object.Identity{URL: i.URL, Bucket: i.Bucket, Key: i.Key}
-	if err != nil || cp.fits(found.Name, id, &objectOptions{}) != nil || !i.isOf(cp) {
+	cp, _, err := findCheckpoint(left, id, &objectOptions{})
+	if err != nil || cp == nil || !i.isOf(cp) {
 		return 0
 	}
-	for _, p := range cp.Parts {
-		n += p.Done
-	}
-	return n
+	return cp.claimed()
 }
 
 // isOf reports whether a checkpoint is of the object as it is now.

@@ -3,20 +3,29 @@ package ossdl_test
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
+	"io"
+	"io/fs"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
 	"github.com/aliyun/aliyun-oss-go-sdk/oss"
 
 	"github.com/ossdl/ossdl"
+	"github.com/ossdl/ossdl/internal/crc64"
+	"github.com/ossdl/ossdl/internal/fsys"
+	"github.com/ossdl/ossdl/internal/fsys/faultfs"
 	"github.com/ossdl/ossdl/internal/harness"
+	"github.com/ossdl/ossdl/internal/harness/checkpoints"
 	"github.com/ossdl/ossdl/internal/osstest"
 )
 
@@ -304,5 +313,169 @@ func TestLocal(t *testing.T) {
 	}
 	if _, err := info.Local(t.Context(), t.TempDir()); err == nil {
 		t.Error("a folder is accepted")
+	}
+}
+
+// TestLocalCountsRecentSaves checks that what a killed run has left counts as the next one counts it: also what it did after its last
+// save of the checkpoint, and not what that run would ignore.
+func TestLocalCountsRecentSaves(t *testing.T) {
+	_, d, path, c := harness.Interrupted(t)
+	content := make([]byte, c.Size())
+	if _, err := c.ReadAt(content, 0); err != nil && err != io.EOF {
+		t.Fatal(err)
+	}
+	i, err := d.Stat(t.Context(), "bkt", "k")
+	if err != nil {
+		t.Fatal(err)
+	}
+	cp := checkpoints.Read(t, path+harness.CheckpointSuffix)
+	base, err := cp.Encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	slot := func(seq uint64, continues []byte, parts int64, change func(*checkpoints.Document)) []byte {
+		later, crc := *cp, *cp.CRC64
+		later.CRC64 = &crc
+		later.Claim(content, checkpoints.Span{End: parts * harness.PartSize})
+		if change != nil {
+			change(&later)
+		}
+		data, err := later.Encode()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return checkpoints.Slot{Seq: seq, Bases: [2]uint64{crc64.Update(0, continues), 1}, Data: data}.Encode()
+	}
+	file := func(first, second []byte) []byte {
+		return append(append(bytes.Clone(first), make([]byte, checkpoints.SlotSize-len(first))...), second...)
+	}
+	older, newer := slot(7, base, 8, nil), slot(8, base, 12, nil)
+	other := func(d *checkpoints.Document) { d.ETag, *d.CRC64 = `"other"`, 1 }
+	alone := checkpoints.Total(cp.Spans()) / harness.PartSize
+	for what, c := range map[string]struct {
+		checkpoint, recent []byte
+		parts              int64
+	}{
+		"none":                           {base, nil, alone},
+		"two":                            {base, file(older, newer), 12},
+		"the other way round":            {base, file(newer, older), 12},
+		"a torn one":                     {base, file(older, newer[:len(newer)-1]), 8},
+		"of less":                        {base, slot(9, base, 1, nil), alone},
+		"of another checkpoint":          {base, slot(9, []byte("other"), 12, nil), alone},
+		"of another object":              {base, slot(9, base, 12, other), alone},
+		"too long":                       {base, append(file(older, newer), make([]byte, 2*checkpoints.SlotSize)...), alone},
+		"no checkpoint":                  {nil, file(slot(1, nil, 8, nil), slot(2, nil, 12, nil)), 12},
+		"no checkpoint, but it had one":  {nil, file(older, newer), 0},
+		"no checkpoint, another object":  {nil, slot(1, nil, 12, other), 0},
+		"no checkpoint, another path":    {nil, slot(1, nil, 12, func(d *checkpoints.Document) { d.Path = "../other" }), 0},
+		"a torn checkpoint":              {base[:len(base)/2], file(older, newer), 0},
+		"a checkpoint of another object": {bytes.Replace(base, []byte(`"key":"k"`), []byte(`"key":"j"`), 1), file(older, newer), 0},
+	} {
+		leave(t, path, content, c.checkpoint, c.recent)
+		l, res := localAndResumed(t, d, i, path)
+		if want := c.parts * harness.PartSize; l.KeptBytes != want || res.ResumedBytes != want {
+			t.Errorf("%s: %d bytes kept, %d resumed, want %d", what, l.KeptBytes, res.ResumedBytes, want)
+		}
+	}
+
+	leave(t, path, content, base, nil)
+	if err := os.Link(path+harness.PartSuffix, filepath.Join(t.TempDir(), "link")); err != nil {
+		t.Fatal(err)
+	}
+	if l, res := localAndResumed(t, d, i, path); l.KeptBytes != 0 || res.ResumedBytes != 0 {
+		t.Errorf("data with a second name: %d bytes kept, %d resumed", l.KeptBytes, res.ResumedBytes)
+	}
+	sum := sha256.Sum256([]byte(filepath.Base(path)))
+	other := filepath.Join(filepath.Dir(path), ".ossdl-"+hex.EncodeToString(sum[:16])+harness.FolderSuffix)
+	for empty, want := range map[bool]int64{false: alone * harness.PartSize, true: 0} {
+		leave(t, path, content, base, nil)
+		if err := errors.Join(os.RemoveAll(other), os.Rename(path+harness.FolderSuffix, other)); err != nil {
+			t.Fatal(err)
+		}
+		if empty {
+			if err := os.Mkdir(path+harness.FolderSuffix, 0o700); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if l, res := localAndResumed(t, d, i, path); l.KeptBytes != want || res.ResumedBytes != want {
+			t.Errorf("in the other folder, the usual one is there: %t: %d bytes kept, %d resumed, want %d", empty, l.KeptBytes, res.ResumedBytes, want)
+		}
+	}
+}
+
+// leave makes what a killed run has left at a path: all the data, and these files unless they are nil.
+func leave(t *testing.T, path string, data, checkpoint, recent []byte) {
+	t.Helper()
+	if err := errors.Join(os.RemoveAll(path), os.RemoveAll(path+harness.FolderSuffix), os.Mkdir(path+harness.FolderSuffix, 0o700)); err != nil {
+		t.Fatal(err)
+	}
+	for name, content := range map[string][]byte{harness.PartSuffix: data, harness.CheckpointSuffix: checkpoint, harness.RecentSuffix: recent} {
+		if content == nil {
+			continue
+		}
+		if err := os.WriteFile(path+name, content, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// localAndResumed returns what is said of a path, which must change nothing there, and then what a download to it did.
+func localAndResumed(t *testing.T, d *ossdl.Downloader, i *ossdl.ObjectInfo, path string) (*ossdl.LocalInfo, *ossdl.Result) {
+	t.Helper()
+	before, _ := os.ReadFile(path + harness.RecentSuffix)
+	l, err := i.Local(t.Context(), path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if after, _ := os.ReadFile(path + harness.RecentSuffix); !bytes.Equal(after, before) {
+		t.Error("the recent saves were changed")
+	}
+	res, err := d.Download(t.Context(), "bkt", "k", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return l, res
+}
+
+// TestLocalWithoutACheckpoint checks what counts of a run that saved no checkpoint: what its recent saves claim. So the next run
+// resumes it.
+func TestLocalWithoutACheckpoint(t *testing.T) {
+	s := harness.NewServer(t)
+	c := osstest.Random(1, 16*harness.PartSize)
+	s.Put("bkt", "k", c)
+	disk := faultfs.New(fsys.OS(), faultfs.Plan{Kind: faultfs.Sync, Name: harness.CheckpointSuffix + fsys.TempSuffix, Err: syscall.EIO, Forever: true})
+	saving := make(chan struct{}, 2)
+	disk.OnOp(func(op faultfs.Op) error {
+		if op.Kind == faultfs.Write && strings.HasSuffix(op.Name, harness.RecentSuffix) {
+			select {
+			case saving <- struct{}{}:
+			default:
+			}
+		}
+		return nil
+	})
+	wait := osstest.Inject().Before(func() { <-saving })
+	s.Nth(5, wait)
+	s.Nth(10, wait) // the second save has begun: the first is in the file
+	d := harness.NewDownloader(t, s, ossdl.WithPartSize(harness.PartSize), ossdl.WithConcurrency(1))
+	path := filepath.Join(t.TempDir(), "file")
+	harness.Interrupt(t, s, d, path, 11, harness.WithFS(disk))
+	if _, err := os.Lstat(path + harness.CheckpointSuffix); !errors.Is(err, fs.ErrNotExist) {
+		t.Fatalf("a checkpoint: %v", err)
+	}
+	i, err := d.Stat(t.Context(), "bkt", "k")
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, err := i.Local(t.Context(), path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	res, err := d.Download(t.Context(), "bkt", "k", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if l.KeptBytes == 0 || l.KeptBytes != res.ResumedBytes {
+		t.Errorf("%d bytes kept, %d resumed", l.KeptBytes, res.ResumedBytes)
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -47,8 +48,8 @@ func TestQuick(t *testing.T) {
 		for _, r := range results {
 			ours := strings.HasPrefix(r.Client, ossdlClient) || strings.HasPrefix(r.Client, bareClient)
 			switch {
-			case r.Wrong:
-				t.Errorf("%s: %s made a wrong file", s.name, r.Client)
+			case r.Wrong != "":
+				t.Errorf("%s: %s: %s", s.name, r.Client, r.Wrong)
 			case ours && (r.Err != "" || r.TimedOut):
 				t.Errorf("%s: %s failed: %q, timed out %t", s.name, r.Client, r.Err, r.TimedOut)
 			case ours && (r.Sent < r.Size || r.Requests < 1 || r.Conns < 1):
@@ -95,6 +96,43 @@ func TestRowsThatAreAskedFor(t *testing.T) {
 		if got := slices.ContainsFunc(chosen, func(s *scenario) bool { return s.asked }); got != want {
 			t.Errorf("-run %q: a row that is to be asked for is chosen: %t", pattern, got)
 		}
+	}
+}
+
+// TestGoalsInMemory checks that a row may have another goal for files in memory than for those on a disk.
+func TestGoalsInMemory(t *testing.T) {
+	for dir, want := range map[string]float64{"/var/tmp/ossdl-bench-1": 8, "/dev/shm/ossdl-bench-1": 4} {
+		c := config{pattern: "^kill$"}
+		chosen, err := c.choose()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if inMemory(dir) {
+			chosen[0].inMemory()
+		}
+		if got := newTable(chosen[0], "warm", nil).verdicts()[0].Goal; got != want {
+			t.Errorf("%s: goal %v, want %v", dir, got, want)
+		}
+	}
+}
+
+// TestCheckpointSize checks that checkpoints are found by the names that the clients give them, ours in a folder.
+func TestCheckpointSize(t *testing.T) {
+	dir := t.TempDir()
+	for name, size := range map[string]int{
+		"object-000.cp/checkpoint.json": 1000, "object-000.cp/data": 50_000, "object-000.cp/recent": 70_000, "object-000.cp/lock": 5,
+		"scratch/sdk.cp": 200, "object-001.dcp": 30, "object-002.aria2": 4, "object-003": 60_000,
+	} {
+		path := filepath.Join(dir, filepath.FromSlash(name))
+		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, make([]byte, size), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got := checkpointSize(dir); got != 1234 {
+		t.Errorf("%d bytes, want 1234", got)
 	}
 }
 

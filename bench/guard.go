@@ -74,8 +74,8 @@ func (b *bench) counted(ctx context.Context, s *scenario, e entry) (r result, er
 		err = errors.New(r.Err)
 	case r.TimedOut:
 		err = errLimit
-	case r.Wrong:
-		err = errors.New("done, and the file is wrong")
+	case r.Wrong != "":
+		err = errors.New("done, and the file is wrong: " + r.Wrong)
 	}
 	return r, err
 }
@@ -169,7 +169,8 @@ func sentAgainAfterKill(ctx context.Context, b *bench) (kibs float64, err error)
 	}
 	defer func() { err = errors.Join(err, srv.Close()) }()
 	srv.CreateBucket(bucketName)
-	o := srv.Put(bucketName, "killed", osstest.Random(1, size))
+	content := osstest.Random(1, size)
+	o := srv.Put(bucketName, "killed", content)
 	srv.Nth(0, osstest.Inject().StallAfter(stalledAt))
 	s := oneByOne(1, size)
 	j, err := b.job(s, entry{client: ossdlClient}, 0, dir, &serverInfo{Endpoint: srv.Endpoint(), Keys: []string{"killed"}})
@@ -196,8 +197,12 @@ func sentAgainAfterKill(ctx context.Context, b *bench) (kibs float64, err error)
 	if r.Err != "" {
 		return 0, errors.New(r.Err)
 	}
-	if bad, err := wrong(j.Paths, size, []uint64{o.CRC64()}); err != nil || bad {
-		return 0, errors.Join(err, errors.New("done, and the file is wrong"))
+	bad, err := wrong(j.Paths, size, []uint64{o.CRC64()}, func(int) osstest.Content { return content })
+	if err == nil && bad != "" {
+		err = errors.New("done, and the file is wrong: " + bad)
+	}
+	if err != nil {
+		return 0, err
 	}
 	return float64(srv.Stats().Sent-size) / kib, nil
 }

@@ -166,12 +166,15 @@ func run(ctx context.Context, args []string, out, errw io.Writer) (err error) {
 	}
 	wrongs := 0
 	for _, s := range chosen {
+		if inMemory(b.dir) {
+			s.inMemory()
+		}
 		results, err := b.run(ctx, s)
 		if err != nil {
 			return err
 		}
 		for _, r := range results {
-			if r.Wrong {
+			if r.Wrong != "" {
 				wrongs++
 			}
 		}
@@ -244,6 +247,9 @@ func makeDir(parent string) (string, error) {
 	return os.MkdirTemp("", "ossdl-bench-")
 }
 
+// inMemory reports whether the files in a folder are known to be in memory.
+func inMemory(dir string) bool { return strings.HasPrefix(dir, "/dev/shm/") }
+
 // header says on what and with what this was measured.
 func header(b *bench, noAria2 bool) []string {
 	lines := []string{
@@ -270,7 +276,7 @@ func header(b *bench, noAria2 bool) []string {
 		}
 	}
 	place := "files in " + filepath.Dir(b.dir)
-	if strings.HasPrefix(b.dir, "/dev/shm/") {
+	if inMemory(b.dir) {
 		place += " (in memory)"
 	}
 	return append(lines,

@@ -115,8 +115,8 @@ func (b *bench) plot(ctx context.Context, dir string, quick bool, out io.Writer)
 func (b *bench) right(ctx context.Context, s *scenario) ([]result, error) {
 	results, err := b.run(ctx, s)
 	for i := range results {
-		if results[i].Wrong {
-			return nil, fmt.Errorf("%s: %s made a wrong file", s.name, results[i].Client)
+		if results[i].Wrong != "" {
+			return nil, fmt.Errorf("%s: %s: done, and the file is wrong: %s", s.name, results[i].Client, results[i].Wrong)
 		}
 	}
 	return results, err

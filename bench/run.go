@@ -13,7 +13,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/ossdl/ossdl/internal/crc64"
 	"github.com/ossdl/ossdl/internal/osstest"
 )
 
@@ -41,7 +40,7 @@ type result struct {
 	TimedOut   bool     `json:"timedOut"`
 	Rate       float64  `json:"bytesPerSecond,omitempty"` // of the scenario crc
 	Err        string   `json:"error,omitempty"`
-	Wrong      bool     `json:"wrong"` // said it was done, and the file is not the object
+	Wrong      string   `json:"wrong,omitempty"` // it said it was done, and this is wrong with what it made
 }
 
 // bench runs scenarios in one folder.
@@ -155,8 +154,8 @@ func (b *bench) run(ctx context.Context, s *scenario) ([]result, error) {
 func (b *bench) note(r *result) {
 	outcome := fmt.Sprintf("%.3f s, %.3f CPU s", r.Seconds, r.CPU)
 	switch {
-	case r.Wrong:
-		outcome = "WRONG RESULT"
+	case r.Wrong != "":
+		outcome = "WRONG RESULT: " + r.Wrong
 	case r.TimedOut:
 		outcome = fmt.Sprintf("not done after %.0f s", r.Seconds)
 	case r.Err != "":
@@ -242,7 +241,7 @@ func (b *bench) runOnce(ctx context.Context, s *scenario, e entry, round int, li
 	}
 	r.Requests, r.Sent, r.Conns, r.ServerCPU = st.Requests, st.Sent, st.Conns, st.CPU
 	if r.Err == "" && !r.TimedOut && e.client != drainClient {
-		r.Wrong, err = wrong(j.Paths, cfg.Size, srv.info.CRC64s)
+		r.Wrong, err = wrong(j.Paths, cfg.Size, srv.info.CRC64s, cfg.content)
 	}
 	return r, err
 }
@@ -368,47 +367,17 @@ func checkpointSize(dir string) (sum int64) {
 		if err != nil {
 			return nil // it was there a moment ago
 		}
-		if ext := filepath.Ext(path); ext == ".cp" || ext == ".dcp" || ext == ".aria2" {
-			if info, err := d.Info(); err == nil {
-				sum += info.Size()
+		switch filepath.Ext(path) {
+		case ".cp", ".dcp", ".aria2":
+		default:
+			if d.Name() != "checkpoint.json" {
+				return nil
 			}
+		}
+		if info, err := d.Info(); err == nil && !d.IsDir() {
+			sum += info.Size()
 		}
 		return nil
 	})
 	return sum
-}
-
-// wrong reports whether a file is not what the server holds.
-func wrong(paths []string, size int64, want []uint64) (bool, error) {
-	buf := make([]byte, 1<<20)
-	for i, path := range paths {
-		f, err := os.Open(path)
-		if errors.Is(err, fs.ErrNotExist) {
-			return true, nil
-		}
-		if err != nil {
-			return false, err
-		}
-		var crc uint64
-		var n int64
-		for err == nil {
-			var k int
-			k, err = f.Read(buf)
-			crc, n = crc64.Update(crc, buf[:k]), n+int64(k)
-		}
-		if err := errors.Join(f.Close(), notEOF(err)); err != nil {
-			return false, err
-		}
-		if n != size || crc != want[i] {
-			return true, nil
-		}
-	}
-	return false, nil
-}
-
-func notEOF(err error) error {
-	if err == io.EOF {
-		return nil
-	}
-	return err
 }

@@ -33,6 +33,11 @@ type serverConfig struct {
 	ResetSeed uint64
 }
 
+// content is the i-th object.
+func (c *serverConfig) content(i int) osstest.Content {
+	return osstest.Random(c.Seed+uint64(i), c.Size)
+}
+
 // serverInfo is what it answers once it listens.
 type serverInfo struct {
 	Endpoint    string
@@ -122,13 +127,13 @@ func startServer(cfg *serverConfig) (*osstest.Server, *serverInfo, error) {
 	}
 	for i := range cfg.Objects {
 		key := fmt.Sprintf("object-%03d", i)
-		o := s.Put(bucketName, key, osstest.Random(cfg.Seed+uint64(i), cfg.Size))
+		o := s.Put(bucketName, key, cfg.content(i))
 		info.Keys = append(info.Keys, key)
 		info.CRC64s = append(info.CRC64s, o.CRC64())
 	}
 	if cfg.Objects > 0 && cfg.Size >= firstBytes {
 		info.First = make([]byte, firstBytes)
-		if _, err := osstest.Random(cfg.Seed, cfg.Size).ReadAt(info.First, 0); err != nil {
+		if _, err := cfg.content(0).ReadAt(info.First, 0); err != nil {
 			return nil, nil, errors.Join(err, s.Close())
 		}
 	}

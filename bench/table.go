@@ -32,7 +32,7 @@ func newTable(s *scenario, write string, results []result) *table {
 			t.lines = append(t.lines, &line{client: r.Client})
 		}
 		l := t.lines[i]
-		if r.TimedOut || r.Err != "" || r.Wrong {
+		if r.TimedOut || r.Err != "" || r.Wrong != "" {
 			l.failed = append(l.failed, r)
 		} else {
 			l.runs = append(l.runs, r)
@@ -88,7 +88,8 @@ func bareOf(client string) string {
 type goal struct {
 	what    string
 	limit   float64
-	atLeast bool // the limit is a floor
+	memory  float64 // the limit for files in memory; 0: the same
+	atLeast bool    // the limit is a floor
 	value   func(*table) float64
 }
 
@@ -228,7 +229,7 @@ func (t *table) remark(_ *table, l *line) string {
 		r := &l.failed[i]
 		word := "fails: " + short(r.Err)
 		switch {
-		case r.Wrong:
+		case r.Wrong != "":
 			word = "WRONG RESULT"
 		case !r.TimedOut && i > 0:
 			continue // the first failure stands for all

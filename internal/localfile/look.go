@@ -13,11 +13,10 @@ import (
 
 // Found is what is at a path, and what an earlier call has left beside it.
 type Found struct {
-	Path       string      // symbolic links resolved
-	File       fs.FileInfo // nil: there is none
-	Checkpoint []byte      // of an interrupted download; nil: there is none with its data
-	Name       string      // what the checkpoint must call the path
-	Holder     string      // the call that is writing it now; "": none
+	Path   string       // symbolic links resolved
+	File   fs.FileInfo  // nil: there is none
+	Left   *Destination // has the data of an interrupted download, and is only read; nil: there is none
+	Holder string       // the call that is writing it now; "": none
 }
 
 // Look looks at a path and its working folders, and changes nothing. What is not ours is passed over. A path at which no download
@@ -44,8 +43,9 @@ func Look(f fsys.FS, path string, isCheckpoint func([]byte) bool) (Found, error)
 	default:
 		found.File = fi
 	}
-	d := newDestination(Config{FS: f, Log: slog.New(slog.DiscardHandler), Path: resolved, KeepPartial: true, IsCheckpoint: isCheckpoint})
-	for _, folder := range d.folders {
+	first := true // the next call uses the first folder that is there
+	for _, folder := range foldersOf(resolved) {
+		d := newDestination(Config{FS: f, Log: slog.New(slog.DiscardHandler), Path: resolved, KeepPartial: true, IsCheckpoint: isCheckpoint})
 		if there, err := d.inspect(folder); !there || err != nil {
 			continue
 		}
@@ -53,10 +53,10 @@ func Look(f fsys.FS, path string, isCheckpoint func([]byte) bool) (Found, error)
 		if holder := d.holder(); holder != "" {
 			found.Holder = holder
 		}
-		data, err := d.ReadCheckpoint()
-		if fi, derr := d.ourFile(d.work.data); err == nil && derr == nil && fi != nil {
-			found.Checkpoint, found.Name = data, d.NameInCheckpoint()
+		if fi, err := d.ourFile(d.work.data); first && err == nil && fi != nil && fsys.Links(fi) <= 1 {
+			found.Left = d
 		}
+		first = false
 	}
 	return found, nil
 }
