@@ -71,6 +71,9 @@ func (c changing) RoundTrip(r *http.Request) (*http.Response, error) {
 // EntryPoints are those that download one object.
 var EntryPoints = []string{"Download", "DownloadURL", "DownloadTo", "Open"}
 
+// LeaveOut reports whether a test leaves case n out. Under -short, which is meant for the race detector, it tries one in so many.
+func LeaveOut(n, oneIn int) bool { return testing.Short() && n%oneIn != 0 }
+
 // Download downloads the object through an entry point. A Reader is read to its end.
 func (b *BubbleClient) Download(t *testing.T, ctx context.Context, entryPoint, path string, opts ...ossdl.Option) (*ossdl.Result, error) {
 	t.Helper()
