@@ -1036,7 +1036,8 @@ func WithLogger(l *slog.Logger) Option {
 //   - The header of an answer may have up to 256 KiB. Of the body of an error, up to 1 MiB is read.
 //   - Errors do not show the credentials of a request, even if a server sends them back.
 //   - A connection ends when a server sends bytes that belong to no answer, and net/http does not print them with package log.
-//     Over TLS it still does, and after a body without Content-Length.
+//     Through a proxy's tunnel, and with a DialTLSContext of the caller, this holds without TLS only. Over TLS, the Conn that
+//     a trace of net/http sees is no *tls.Conn; the TLS field of answers is as ever.
 //
 // The functions change the transport before it is used; they are called in order. A nil function panics. Set in them what the
 // SDK's options cannot set together with oss.HTTPClient:

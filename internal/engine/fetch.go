@@ -74,7 +74,9 @@ func (e *Engine) fetch(ctx context.Context) (*parts.Part, error) {
 			if !got.progress && crowd != slots.CrowdedOut {
 				tries.fails++
 			}
-			if e.tries.final(got.err, tries, crowd) {
+			if crowd, err := e.tries.judge(ctx, &tries, crowd, got.err); err != nil {
+				return p, ignoring(err, errFinished)
+			} else if e.tries.final(got.err, tries, crowd) {
 				return p, e.partError(got.left, tries.fails, got.err)
 			}
 			if err := e.tries.wait(ctx, tries, got.err, e.about(got.left)...); err != nil {

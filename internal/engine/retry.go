@@ -77,7 +77,9 @@ func (r *Retrier) TryUntil(ctx context.Context, once func(context.Context) error
 		case crowd != slots.CrowdedOut:
 			s.fails++
 		}
-		if r.final(err, s, crowd) {
+		if crowd, ended := r.judge(ctx, &s, crowd, err); ended != nil {
+			return 0, ended
+		} else if r.final(err, s, crowd) {
 			return s.fails, err
 		}
 		if err := r.wait(ctx, s, err, about...); err != nil {
@@ -132,6 +134,20 @@ func (r *Retrier) final(err error, s streak, crowd slots.Crowd) bool {
 	var local *sinkError
 	return errors.As(err, &local) || errors.Is(err, ErrStale) || errors.Is(err, object.ErrObjectChanged) || r.policy.Attempts == 1 ||
 		crowd == slots.Alone && !object.Retryable(err) || crowd != slots.CrowdedOut && (s.fails >= r.most(err) || r.left(s) == 0)
+}
+
+// judge returns what is known of a failure that would end the attempts of a streak. In company it waits, without a slot, until more
+// is known. If the request was one too many, it is not counted after all. If ctx ends, judge returns its cause.
+func (r *Retrier) judge(ctx context.Context, s *streak, crowd slots.Crowd, failure error) (slots.Crowd, error) {
+	if crowd != slots.InCompany || !r.final(failure, *s, crowd) || r.final(failure, *s, slots.CrowdedOut) {
+		return crowd, nil
+	}
+	crowd, err := r.gate.Verdict(ctx, s.mark)
+	if crowd == slots.CrowdedOut {
+		s.fails = max(0, s.fails-1)
+		s.mark = r.gate.Mark()
+	}
+	return crowd, err
 }
 
 // mostUnknown is how many times in a row a host may be unknown. Other failures of DNS are not bounded by it.

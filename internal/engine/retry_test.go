@@ -55,3 +55,69 @@ func TestMaxElapsedAmongOthers(t *testing.T) {
 		}
 	})
 }
+
+// TestOneTooManyBeforeTheOthersHaveBytes checks that a request that would be given up waits until it is known whether others fare
+// better, whatever the policy. If they do, it is made again; if they end without a byte, or say nothing, it is given up.
+func TestOneTooManyBeforeTheOthersHaveBytes(t *testing.T) {
+	const soon = time.Second
+	ended := errors.New("the context of the run")
+	policies := map[string]slots.Retry{
+		"two attempts": {Attempts: 2, MinDelay: time.Millisecond, MaxDelay: time.Millisecond},
+		"little time":  {Attempts: math.MaxInt, MinDelay: time.Millisecond, MaxDelay: time.Millisecond, MaxElapsed: time.Millisecond},
+	}
+	for name, c := range map[string]struct {
+		bytes, end, cancel bool // what becomes of the other request
+		want               error
+		after              time.Duration
+	}{
+		"it receives bytes":    {bytes: true, after: soon},
+		"it ends without one":  {end: true, want: errStalled, after: soon},
+		"it says nothing":      {want: errStalled, after: 10 * time.Second},
+		"the context ends now": {cancel: true, want: ended, after: soon},
+	} {
+		for policy, p := range policies {
+			t.Run(name+", "+policy, func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					g := slots.NewGate(4, 0)
+					lane := g.Lane(0)
+					ctx, cancel := context.WithCancelCause(t.Context())
+					if err := lane.Acquire(ctx); err != nil {
+						t.Fatal(err)
+					}
+					time.AfterFunc(soon, func() {
+						switch {
+						case c.bytes:
+							g.Received(1)
+							time.AfterFunc(soon/4, lane.Release)
+						case c.end:
+							lane.Release()
+						case c.cancel:
+							cancel(ended)
+						}
+						g.Tick(time.Now())
+					})
+					began, refused := time.Now(), p.Attempts
+					if p.MaxElapsed > 0 {
+						refused = 1
+					}
+					r := NewRetrier(g, g.Lane(0), p, slog.New(slog.DiscardHandler), func() {})
+					_, err := r.TryUntil(ctx, func(context.Context) error {
+						if refused--; refused < 0 {
+							return nil
+						}
+						time.Sleep(time.Duration(max(1, p.MaxElapsed)))
+						return errStalled
+					})
+					took := time.Since(began)
+					if !errors.Is(err, c.want) || (err == nil) != (c.want == nil) || took < c.after || took > c.after+soon/2 {
+						t.Errorf("%v after %v, want %v", err, took, c.want)
+					}
+					if limit := g.Limit(); (limit < 4) != c.bytes {
+						t.Errorf("the limit is %d", limit)
+					}
+					cancel(nil)
+				})
+			})
+		}
+	}
+}

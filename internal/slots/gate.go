@@ -26,7 +26,8 @@ type Gate struct {
 	taken []time.Time // when the slots in use were taken, the longest ago first
 	queue list.List   // of chan struct{}, closed when the slot is the waiter's
 	adapt governor
-	asked []int // what each call in progress asked for
+	asked []int         // what each call in progress asked for
+	news  chan struct{} // closed at the next tick or end of a request; nil: nobody waits for it
 }
 
 // startConcurrency is the first limit of a gate that finds its own, until something has been measured.
@@ -87,6 +88,7 @@ func (g *Gate) release() {
 	now := time.Now()
 	g.limit = g.adapt.ended(now, g.limit, now.Sub(g.giveBack()))
 	g.admit()
+	g.tell()
 }
 
 // take counts a slot that is taken. The mutex is held.
@@ -172,6 +174,15 @@ func (g *Gate) Tick(now time.Time) {
 	defer g.mu.Unlock()
 	g.limit = g.adapt.observe(now, g.limit)
 	g.admit()
+	g.tell()
+}
+
+// tell wakes those that wait for news. The mutex is held.
+func (g *Gate) tell() {
+	if g.news != nil {
+		close(g.news)
+		g.news = nil
+	}
 }
 
 // Mark returns the bytes received so far, by all calls. It is for Crowded.
@@ -205,6 +216,43 @@ func (g *Gate) Crowded(now time.Time, mark int64) Crowd {
 	}
 	g.limit = g.adapt.crowded(now, g.limit, g.inUse)
 	return CrowdedOut
+}
+
+// verdictTime bounds how long Verdict waits. Requests in flight may wait for the one that failed, as those for a writer do.
+const verdictTime = 10 * time.Second
+
+// Verdict is for a failure of which Crowded did not know yet whether others fare better. The request has released its slot.
+// Verdict waits until they have received bytes since the mark, or none is in flight, and then judges as Crowded does. If ctx
+// ends, it returns its cause.
+func (g *Gate) Verdict(ctx context.Context, mark int64) (Crowd, error) {
+	late := time.NewTimer(verdictTime)
+	defer late.Stop()
+	for {
+		g.mu.Lock()
+		switch {
+		case g.adapt.bytes.Load() != mark && g.limit > 1:
+			g.limit = g.adapt.crowded(time.Now(), g.limit, g.inUse+1)
+			g.mu.Unlock()
+			return CrowdedOut, nil
+		case g.inUse == 0:
+			g.mu.Unlock()
+			return Alone, nil
+		case g.limit == 1: // see Crowded
+			g.mu.Unlock()
+			return InCompany, nil
+		case g.news == nil:
+			g.news = make(chan struct{})
+		}
+		news := g.news
+		g.mu.Unlock()
+		select {
+		case <-news:
+		case <-late.C:
+			return InCompany, nil
+		case <-ctx.Done():
+			return InCompany, context.Cause(ctx)
+		}
+	}
 }
 
 // throttled lowers the limit after the server asked for fewer requests. The refused request has released its slot.

@@ -732,16 +732,35 @@ func TestUnusualForms(t *testing.T) {
 }
 
 // TestBytesBehindAnswersAreNotPrinted checks that net/http prints nothing of what a server sends behind the end of each of its
-// answers, long and short ones.
+// answers, long and short ones, with and without TLS and chunks.
 func TestBytesBehindAnswersAreNotPrinted(t *testing.T) {
 	countLies(t)
 	quietHTTP(t)
-	for _, size := range []int64{100, 3000, lieSize} {
-		st := newServerStage(t, stageConfig{size: size})
-		st.s.OnRequest(func(*osstest.Request) *osstest.Fault { return osstest.Inject().LongBody(100).Maybe() })
-		res, err := st.download()
-		if err != nil || !res.Verified || res.Size != size {
-			t.Errorf("%d bytes: %+v, %v", size, res, err)
+	for name, server := range map[string][]osstest.Option{"plain": nil, "TLS": {osstest.WithTLS()}} {
+		for _, size := range []int64{100, 3000, lieSize} {
+			t.Run(fmt.Sprintf("%s, %d bytes", name, size), func(t *testing.T) {
+				st := newServerStage(t, stageConfig{size: size, server: server})
+				st.s.OnRequest(func(*osstest.Request) *osstest.Fault { return osstest.Inject().LongBody(100).Maybe() })
+				res, err := st.download()
+				if err != nil || !res.Verified || res.Size != size {
+					t.Errorf("%+v, %v", res, err)
+				}
+			})
+			t.Run(fmt.Sprintf("%s, %d bytes in chunks", name, size), func(t *testing.T) {
+				st := newServerStage(t, stageConfig{size: size, server: server, object: []osstest.ObjectOption{osstest.ETag(`"5f-2a"`)}})
+				o, content := st.s.Stat("bkt", "key"), harness.Bytes(t, st.content)
+				st.s.OnRequest(func(r *osstest.Request) *osstest.Fault {
+					end := min(r.End, size)
+					body := content[r.Start:end]
+					return osstest.Inject().Raw(fmt.Appendf(nil, "HTTP/1.1 206 Partial Content\r\nETag: %s\r\nx-oss-request-id: 5F\r\nx-oss-hash-crc64ecma: %s\r\n"+
+						"Content-Range: bytes %d-%d/%d\r\nTransfer-Encoding: chunked\r\n\r\n1\r\n%s\r\n%x;a=b\r\n%s\r\n0\r\n\r\n%s",
+						o.ETag, o.CRC, r.Start, end-1, size, body[:1], len(body)-1, body[1:], strings.Repeat("more", 25))).Maybe()
+				})
+				res, err := st.download()
+				if err != nil || !res.Verified || res.Size != size {
+					t.Errorf("%+v, %v", res, err)
+				}
+			})
 		}
 	}
 }

@@ -3,6 +3,7 @@ package transport
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"io"
 	"net"
 	"net/http"
@@ -29,13 +30,15 @@ const lineKept = 64
 type answersConn struct {
 	net.Conn
 	expect atomic.Int32
+	secure *tls.ConnectionState // after the handshake; nil without TLS
 
 	// Only Read uses what follows.
 	head    head
 	left    int64 // of the body, in bytes
 	endless bool  // the length of the last body is unknown
-	served  bool  // there was an answer
-	ended   bool  // bytes came that belong to no answer
+	chunks  chunks
+	served  bool // there was an answer
+	ended   bool // bytes came that belong to no answer
 }
 
 // answersOf makes dial return connections that hand over the bytes of answers alone.
@@ -86,6 +89,8 @@ func (c *answersConn) Read(p []byte) (int, error) {
 		return n, err
 	}
 	switch expect := c.expect.Load(); {
+	case c.chunks.open:
+		return c.chunked(p[:n]), err
 	case expect == expectAll, expect == expectNothing && c.endless:
 		return n, err
 	case expect == expectNothing, c.served && !c.head.mayBegin(p[:n]):
@@ -114,10 +119,16 @@ func (c *answersConn) answer(p []byte, expect int32) int {
 			continue // another head follows
 		}
 		c.served = true
-		c.left, c.endless = was.body(expect)
 		c.expect.Store(expectNothing)
-		if c.endless {
-			break
+		var form bodyForm
+		c.left, form = was.body(expect)
+		c.endless = form == bodyUnknown
+		c.chunks.open = form == bodyChunks
+		switch form {
+		case bodyUnknown:
+			return len(p)
+		case bodyChunks:
+			return n + c.chunked(p[n:])
 		}
 		if rest := int64(len(p) - n); rest > c.left {
 			p, c.ended = p[:n+int(c.left)], true
@@ -128,6 +139,93 @@ func (c *answersConn) answer(p []byte, expect int32) int {
 	return len(p)
 }
 
+// chunked returns how many of the bytes belong to a body in chunks. They begin in it.
+func (c *answersConn) chunked(p []byte) int {
+	for n := 0; n < len(p); {
+		n += c.chunks.read(p[n:])
+		if c.chunks.odd {
+			c.chunks, c.endless = chunks{}, true
+			return len(p)
+		}
+		if c.chunks.open {
+			continue
+		}
+		c.chunks = chunks{}
+		c.ended = n < len(p)
+		return n
+	}
+	return len(p)
+}
+
+// chunks is where in a body in chunks its reader is. net/http takes no chunks that chunks does not, and fails at others.
+type chunks struct {
+	open    bool
+	odd     bool  // this is no chunk
+	left    int64 // of a chunk and the end of the line behind it, in bytes
+	size    int64 // what the line before a chunk says so far
+	digits  int   // how many it has
+	said    bool  // the rest of the line is no size
+	trailer head  // of the last chunk; it has lines once that was read
+}
+
+// maxChunk is the size of the largest chunk whose end is looked for.
+const maxChunk = 1<<59 - 1
+
+// read takes bytes up to the end of a line or a chunk, or of the body. It returns how many.
+func (c *chunks) read(p []byte) int {
+	switch {
+	case c.left > 0:
+		n := min(c.left, int64(len(p)))
+		c.left -= n
+		return int(n)
+	case c.trailer.lines > 0:
+		n, whole := c.trailer.read(p)
+		c.open = !whole
+		return n
+	}
+	for i, b := range p {
+		switch digit := hexDigit(b); {
+		case b == '\n':
+			c.endLine()
+			return i + 1
+		case c.said:
+		case digit >= 0 && c.size <= maxChunk>>4:
+			c.size = c.size<<4 | int64(digit)
+			c.digits++
+		case digit >= 0:
+			c.odd = true
+			return i
+		default:
+			c.said = true
+		}
+	}
+	return len(p)
+}
+
+// endLine takes the line before a chunk.
+func (c *chunks) endLine() {
+	switch {
+	case c.digits == 0:
+		c.odd = true
+	case c.size == 0:
+		c.trailer.lines = 1 // what follows is like a head without its first line
+	default:
+		c.left = c.size + int64(len("\r\n"))
+	}
+	c.size, c.digits, c.said = 0, 0, false
+}
+
+// hexDigit returns the value of a digit, or -1.
+func hexDigit(b byte) int {
+	switch {
+	case '0' <= b && b <= '9':
+		return int(b - '0')
+	case 'a' <= b|0x20 && b|0x20 <= 'f':
+		return int(b|0x20-'a') + 10
+	}
+	return -1
+}
+
 // head is what is known of the head of an answer.
 type head struct {
 	line    [lineKept]byte // the beginning of the line that is being read
@@ -135,8 +233,11 @@ type head struct {
 	cut     bool           // it was longer
 	lines   int
 	status  int
-	length  int64 // what Content-Length says
-	lengths int   // how often it does
+	old     bool  // it is of HTTP/1.0 or before
+	chunks  bool  // the body comes in chunks
+	lengths bool  // there is a Content-Length
+	length  int64 // what it says
+	telling bool  // the line before tells how long the body is
 	odd     bool  // the length of the body cannot be known from here
 }
 
@@ -183,7 +284,7 @@ func (h *head) endLine() bool {
 	case len(line) == 0:
 		return true
 	case line[0] == ' ' || line[0] == '\t':
-		h.odd = true // it continues the line before
+		h.odd = h.odd || h.telling // it continues the line before
 	default:
 		h.readField(line)
 	}
@@ -192,38 +293,57 @@ func (h *head) endLine() bool {
 	return false
 }
 
-// readStatus reads the first line.
+// readStatus reads the first line, in the forms that net/http takes.
 func (h *head) readStatus(line []byte) {
-	const before, digits = len("HTTP/1.1 "), 3
-	if len(line) < before+digits || !bytes.HasPrefix(line, []byte("HTTP/1.")) {
-		h.odd = true
-		return
-	}
-	status, err := strconv.Atoi(string(line[before : before+digits]))
-	h.status, h.odd = status, err != nil
+	protocol, rest, _ := bytes.Cut(line, []byte(" "))
+	code, _, _ := bytes.Cut(bytes.TrimLeft(rest, " "), []byte(" "))
+	major, minor, ok := http.ParseHTTPVersion(string(protocol))
+	status, err := strconv.Atoi(string(code))
+	h.status, h.old = status, major == 0 || major == 1 && minor == 0
+	h.odd = !ok || len(code) != len("200") || err != nil
 }
 
 // readField reads another line.
 func (h *head) readField(line []byte) {
 	name, value, _ := bytes.Cut(line, []byte(":"))
+	value = bytes.Trim(value, " \t")
+	h.telling = true
 	switch {
 	case bytes.EqualFold(name, []byte("Transfer-Encoding")):
-		h.odd = true
+		if h.old {
+			break // net/http ignores it
+		}
+		h.odd = h.odd || h.chunks || h.cut || !bytes.EqualFold(value, []byte("chunked"))
+		h.chunks = true
 	case bytes.EqualFold(name, []byte("Content-Length")):
-		n, err := strconv.ParseUint(string(bytes.Trim(value, " \t")), 10, 63)
-		h.length = int64(n)
-		h.lengths++
-		h.odd = h.odd || err != nil || h.cut
+		n, err := strconv.ParseUint(string(value), 10, 63)
+		h.odd = h.odd || h.cut || err != nil || h.lengths && h.length != int64(n)
+		h.length, h.lengths = int64(n), true
+	default:
+		h.telling = false
 	}
 }
 
-// body returns the length of the body in bytes, unless that is unknown.
-func (h *head) body(expect int32) (length int64, unknown bool) {
+// bodyForm says what is known of the end of a body.
+type bodyForm int
+
+const (
+	bodyUnknown bodyForm = iota
+	bodyLength
+	bodyChunks
+)
+
+// body returns the form of the body, and the length in bytes if it is bodyLength.
+func (h *head) body(expect int32) (length int64, form bodyForm) {
 	switch {
+	case h.odd:
+		return 0, bodyUnknown
 	case expect == expectHead, h.status == http.StatusNoContent, h.status == http.StatusNotModified:
-		return 0, h.odd
-	case h.odd, h.lengths != 1:
-		return 0, true
+		return 0, bodyLength
+	case h.chunks:
+		return 0, bodyChunks
+	case h.lengths:
+		return h.length, bodyLength
 	}
-	return h.length, false
+	return 0, bodyUnknown
 }

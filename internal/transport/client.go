@@ -49,6 +49,16 @@ func NewClient(conns int, changes ...func(*http.Transport)) *http.Client {
 type Transport struct {
 	*http.Transport
 	dialer *spreadingDialer
+	shakes bool // the TLS connections are those of a handshaker
+}
+
+// Clone copies the transport alone, and leaves TLS to it: a handshaker would go on with the settings of the first.
+func (t *Transport) Clone() *http.Transport {
+	c := t.Transport.Clone()
+	if t.shakes {
+		c.DialTLSContext = nil
+	}
+	return c
 }
 
 // SetNetwork replaces how names are looked up and addresses are connected to, for tests.
@@ -62,9 +72,22 @@ func (t *Transport) RoundTrip(r *http.Request) (*http.Response, error) {
 	if isSignedWithoutKey(r) {
 		return nil, ErrEmptyKey
 	}
-	resp, err := t.Transport.RoundTrip(r)
+	resp, err := t.send(r)
 	if err == nil && resp.StatusCode/100 != 2 && resp.Body != nil {
 		resp.Body = errorBody{io.LimitReader(resp.Body, ErrorBodyLimit), resp.Body}
+	}
+	return resp, err
+}
+
+// send sends a request. An answer over TLS says so.
+func (t *Transport) send(r *http.Request) (*http.Response, error) {
+	if !t.shakes || r.URL == nil || r.URL.Scheme != "https" {
+		return t.Transport.RoundTrip(r)
+	}
+	var secure secureAnswer
+	resp, err := t.Transport.RoundTrip(secure.watch(r))
+	if err == nil {
+		secure.complete(resp, r)
 	}
 	return resp, err
 }

@@ -13,13 +13,18 @@ import (
 // tune lets functions of a caller change the transport of a new client. Then it sets what the client promises, whatever they
 // did.
 func tune(client *http.Client, changes []func(*http.Transport)) *http.Client {
-	t := client.Transport.(*Transport).Transport
+	ours := client.Transport.(*Transport)
+	t := ours.Transport
 	for _, change := range changes {
 		change(t)
 	}
 	keepToHTTP1(t)
 	if t.DialContext != nil {
 		t.DialContext = answersOf(t.DialContext)
+		//lint:ignore SA1019 net/http still calls DialTLS, so it is the caller's
+		if t.DialTLSContext == nil && t.DialTLS == nil {
+			t.DialTLSContext, ours.shakes = handshaker{t}.dial, true
+		}
 	}
 	t.DisableCompression = true
 	t.MaxResponseHeaderBytes = headLimit
