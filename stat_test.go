@@ -386,10 +386,10 @@ func TestLocalCountsRecentSaves(t *testing.T) {
 		t.Errorf("data with a second name: %d bytes kept, %d resumed", l.KeptBytes, res.ResumedBytes)
 	}
 	sum := sha256.Sum256([]byte(filepath.Base(path)))
-	other := filepath.Join(filepath.Dir(path), ".ossdl-"+hex.EncodeToString(sum[:16])+harness.FolderSuffix)
+	second := filepath.Join(filepath.Dir(path), ".ossdl-"+hex.EncodeToString(sum[:16])+harness.FolderSuffix)
 	for empty, want := range map[bool]int64{false: alone * harness.PartSize, true: 0} {
 		leave(t, path, content, base, nil)
-		if err := errors.Join(os.RemoveAll(other), os.Rename(path+harness.FolderSuffix, other)); err != nil {
+		if err := errors.Join(os.RemoveAll(second), os.Rename(path+harness.FolderSuffix, second)); err != nil {
 			t.Fatal(err)
 		}
 		if empty {
