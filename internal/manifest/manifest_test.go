@@ -129,8 +129,7 @@ func TestEachFault(t *testing.T) {
 				t.Fatalf("%v: %.200q", f, got)
 			} else if err == nil && got != want {
 				t.Fatalf("%v: no error, and the old manifest", f)
-			}
-			if unsynced != nil && got != want {
+			} else if unsynced != nil && got != want {
 				t.Fatalf("%v: not synced, and the old manifest: %v", f, unsynced)
 			}
 			after := below.Kill()

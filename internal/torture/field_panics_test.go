@@ -203,10 +203,12 @@ func TestPanicsOfTheCaller(t *testing.T) {
 			t.Errorf("raised %v", v)
 		}
 	})
-	for name, opt := range map[string]ossdl.Option{
-		"logger":   ossdl.WithLogger(slog.New(panickingHandler{slog.DiscardHandler, &panicAt{}, never()})),
-		"progress": ossdl.WithProgress(func(ossdl.Progress) { panic(errPlanned) }),
-		"objects":  ossdl.WithObjectResult(func(ossdl.ObjectResult) { panic(errPlanned) }),
+	for name, opt := range map[string]func() ossdl.Option{
+		"logger": func() ossdl.Option {
+			return ossdl.WithLogger(slog.New(panickingHandler{slog.DiscardHandler, &panicAt{}, never()}))
+		},
+		"progress": func() ossdl.Option { return ossdl.WithProgress(func(ossdl.Progress) { panic(errPlanned) }) },
+		"objects":  func() ossdl.Option { return ossdl.WithObjectResult(func(ossdl.ObjectResult) { panic(errPlanned) }) },
 	} {
 		t.Run("DownloadPrefix, "+name, func(t *testing.T) {
 			fieldCase()
@@ -219,7 +221,7 @@ func TestPanicsOfTheCaller(t *testing.T) {
 			}
 			var v any
 			_, _ = st.call("", func(ctx context.Context) (*ossdl.Result, error) {
-				v = raised(func() { _, _ = d.DownloadPrefix(ctx, "bkt", "", dir, opt) })
+				v = raised(func() { _, _ = d.DownloadPrefix(ctx, "bkt", "", dir, opt()) })
 				return &ossdl.Result{Requests: 1 << 20}, context.Canceled
 			})
 			if !isPlanned(v) {
@@ -243,7 +245,7 @@ func TestPanicsOfTheCaller(t *testing.T) {
 			}
 			var v any
 			_, _ = st.call("", func(ctx context.Context) (*ossdl.Result, error) {
-				v = raised(func() { _, _ = d.DownloadAll(ctx, items, opt) })
+				v = raised(func() { _, _ = d.DownloadAll(ctx, items, opt()) })
 				return &ossdl.Result{Requests: 1 << 20}, context.Canceled
 			})
 			if !isPlanned(v) {

@@ -264,7 +264,11 @@ func (f spelledFS) Volume(dir string) (fsys.Volume, error) {
 }
 
 func (f spelledFS) Resolve(name string) (string, error) { // there are no links
-	if _, err := f.FS.Resolve(f.name(name)); err != nil {
+	lower := name // not cleaned: a dot at the end says that it is a folder
+	if below, found := strings.CutPrefix(name, f.under); found {
+		lower = f.under + strings.ToLower(below)
+	}
+	if _, err := f.FS.Resolve(lower); err != nil {
 		return "", err
 	}
 	return filepath.Join("/", name), nil
