@@ -33,6 +33,7 @@ type Folder struct {
 
 	mu       sync.Mutex
 	known    map[string]place // some of the folders that exist
+	sharing  map[string]sharing
 	workDirs map[string]*left // the folders for working files that were used
 }
 
@@ -46,7 +47,7 @@ type place struct {
 func Open(f fsys.FS, dir string, log *slog.Logger) (*Folder, error) {
 	d := &Folder{
 		fs: f, dir: dir, log: log,
-		known: map[string]place{}, workDirs: map[string]*left{}, times: map[string]times{},
+		known: map[string]place{}, sharing: map[string]sharing{}, workDirs: map[string]*left{}, times: map[string]times{},
 	}
 	if err := d.openWorkDir(); err != nil {
 		return nil, err
@@ -227,7 +228,7 @@ type Finding uint8
 const (
 	Unclear   Finding = iota // the other methods say what there is
 	Missing                  // there is nothing, and a file can have the name
-	Unchanged                // a regular file with the size and the time, and no working files of another call
+	Unchanged                // a regular file with the size and the time that may count, and no working files of another call
 )
 
 // Look looks for the file name with a size and a time, to the second. The folder of the file is made; an error is that of making
@@ -245,6 +246,9 @@ func (f *Folder) Look(name string, size int64, modified time.Time) (Finding, err
 	case err != nil || !fi.Mode().IsRegular() || fi.Size() != size:
 		return Unclear, nil
 	case f.mayBeLeft(above.work):
+		return Unclear, nil
+	}
+	if planted, err := f.Planted(name, fi); planted || err != nil {
 		return Unclear, nil
 	}
 	if same, sure := sameTime(f.timesIn(above.work), fi.ModTime(), modified); !same || !sure {
