@@ -46,7 +46,8 @@ type Config struct {
 	Notices *Notices // of the call, if it has several destinations; nil: of this one
 	Trials  *Trials  // of the call, if it has a Base; nil: the file system is not tried
 
-	// IsCheckpoint reports whether a file that begins with data is a checkpoint of any version, be it a torn one.
+	// IsCheckpoint reports whether a file that begins with data is a checkpoint of any version, be it a torn one. If data is zeros, it
+	// is the whole file, or longer than [CheckpointLimit].
 	IsCheckpoint func(data []byte) bool
 }
 

@@ -1,6 +1,7 @@
 package localfile
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
@@ -224,22 +225,33 @@ func (d *Destination) checkCheckpoint(name string) error {
 	return err
 }
 
-// headSize is how much of a checkpoint shows whether it is one.
+// headSize is how much of a checkpoint shows whether it is one, unless that is zeros.
 const headSize = 64
 
-// head returns the first bytes of a file.
+// head returns the first bytes of a file, and more than any checkpoint has if they are zeros.
 func (d *Destination) head(name string) ([]byte, error) {
 	f, err := d.fs.OpenFile(name, os.O_RDONLY, 0)
 	if err != nil {
 		return nil, err
 	}
-	b := make([]byte, headSize)
+	b, err := readHead(f, headSize)
+	if err == nil && len(b) == headSize && IsZeros(b) {
+		b, err = readHead(f, CheckpointLimit+1)
+	}
+	return b, errors.Join(err, f.Close())
+}
+
+func readHead(f fsys.File, most int) ([]byte, error) {
+	b := make([]byte, most)
 	n, err := f.ReadAt(b, 0)
 	if err == io.EOF {
 		err = nil
 	}
-	return b[:n], errors.Join(err, f.Close())
+	return b[:n], err
 }
+
+// IsZeros reports whether there is nothing but zeros.
+func IsZeros(b []byte) bool { return len(bytes.Trim(b, "\x00")) == 0 }
 
 // chooseFolder decides which of the two working folders this call uses: the one that an earlier call left, or else the first
 // that can be made. It reports whether the folder is there. Until disclaim is called, no other call of this process uses the
