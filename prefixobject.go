@@ -135,7 +135,7 @@ func (p *prefixCall) makeFolder(ctx context.Context, o *item) error {
 	}
 	switch {
 	case size > 0:
-		return fmt.Errorf("it has %s of content, but its name is that of a folder", byteCount(size))
+		return fsys.Unusable(fmt.Errorf("it has %s of content, but its name is that of a folder", byteCount(size)))
 	case name == "" || p.folder.IsFolder(name):
 		p.skipped(o, true)
 		return nil

@@ -71,7 +71,6 @@ func MadeBy(f FS, dir string) (uid uint32, ok bool, err error) {
 	return uid, ok, nil
 }
 
-// CheckReplaceable finds what keeps every rename from replacing the file name, as far as that can be known before: the
 // Planted reports whether the file fi in the folder dir may be a stranger's: dir is sticky, so that strangers share it, and the
 // file is not ours. Its owner can change it at any time, and can forge bytes that have the right CRC-64. In any other folder
 // whoever may write to it is trusted.
@@ -97,6 +96,7 @@ func isUsers(f FS, fi fs.FileInfo) bool {
 	return !ok || owner == user
 }
 
+// CheckReplaceable finds what keeps every rename from replacing the file name, as far as that can be known before: the
 // file is a mount point of its own (EBUSY), or another user's in a sticky folder of another user (EPERM). No file is no
 // hindrance. name must be resolved.
 func CheckReplaceable(f FS, name string) error {
@@ -107,7 +107,7 @@ func CheckReplaceable(f FS, name string) error {
 	if err != nil {
 		return err
 	}
-	refuse := func(err error) error { return &fs.PathError{Op: "replace", Path: name, Err: err} }
+	refuse := func(err error) error { return Unusable(&fs.PathError{Op: "replace", Path: name, Err: err}) }
 	mount, err := f.MountPoint(name)
 	if err != nil {
 		return err

@@ -90,12 +90,18 @@ func foldersOf(path string) []string {
 }
 
 // takenError says that a name is taken by what is not ours. It is left alone.
-type takenError struct{ name, why string }
+type takenError struct {
+	name, why string
+	passes    bool // by another download
+}
 
 func (e *takenError) Error() string { return fmt.Sprintf("%s is in the way: %s", e.name, e.why) }
 
+// Is makes it an [fsys.ErrUnusable], unless it passes.
+func (e *takenError) Is(target error) bool { return target == fsys.ErrUnusable && !e.passes }
+
 func taken(name, format string, args ...any) error {
-	return &takenError{name, fmt.Sprintf(format, args...)}
+	return &takenError{name: name, why: fmt.Sprintf(format, args...)}
 }
 
 func isTaken(err error) bool {
@@ -160,7 +166,7 @@ func (d *Destination) inspect(folder string) (there bool, err error) {
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		if fi, err := d.fs.Lstat(folder + folderSuffix); err == nil && fi.IsDir() {
-			return false, taken(folder, "a download to it is running or was interrupted")
+			return false, &takenError{folder, "a download to it is running or was interrupted", true}
 		}
 		return false, nil
 	case errors.Is(err, syscall.ENAMETOOLONG):
@@ -296,7 +302,7 @@ func (d *Destination) chooseFolder() (there bool, disclaim func(), err error) {
 func (d *Destination) claimFolder(folder string) (disclaim func(), there bool, err error) {
 	disclaim, err = fsys.Claim(d.fs, folder)
 	if errors.Is(err, fsys.ErrLocked) {
-		err = taken(folder, "a call of this process downloads to it")
+		err = &takenError{folder, "a call of this process downloads to it", true}
 	}
 	if err != nil {
 		return nil, false, err

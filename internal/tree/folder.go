@@ -118,7 +118,7 @@ func (f *Folder) place(name string) (place, error) {
 		return p, nil
 	}
 	if err := f.makeOne(name, parent); err != nil {
-		return place{}, fsys.NameError(f.fs, err)
+		return place{}, fsys.Refusal(fsys.NameError(f.fs, err))
 	}
 	p := f.look(name, parent)
 	f.remember(name, p)
@@ -131,7 +131,7 @@ func (f *Folder) lookAt(name string, above place) (place, error) {
 		return place{}, errReserved(name)
 	}
 	if err := f.checkFolder(name); err != nil {
-		return place{}, fsys.NameError(f.fs, err)
+		return place{}, fsys.Refusal(fsys.NameError(f.fs, err))
 	}
 	f.remember(name, above)
 	return above, nil
@@ -190,7 +190,7 @@ func (f *Folder) checkFolder(name string) error {
 	case fi.Mode()&fs.ModeSymlink != 0:
 		return errLink(name)
 	case !fi.IsDir():
-		return fmt.Errorf("%s is not a folder (%v)", name, fi.Mode().Type())
+		return fsys.Unusable(fmt.Errorf("%s is not a folder (%v)", name, fi.Mode().Type()))
 	}
 	return nil
 }
@@ -211,13 +211,13 @@ func (f *Folder) File(name string) (fs.FileInfo, error) {
 	fi, err := f.fs.Lstat(filepath.FromSlash(name))
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return nil, fsys.CheckName(f.fs, filepath.FromSlash(name))
+		return nil, fsys.Refusal(fsys.CheckName(f.fs, filepath.FromSlash(name)))
 	case err != nil:
-		return nil, fsys.NameError(f.fs, err)
+		return nil, fsys.Refusal(fsys.NameError(f.fs, err))
 	case fi.Mode()&fs.ModeSymlink != 0:
 		return nil, errLink(name)
 	case !fi.Mode().IsRegular():
-		return nil, fmt.Errorf("%s is not a regular file (%v)", name, fi.Mode().Type())
+		return nil, fsys.Unusable(fmt.Errorf("%s is not a regular file (%v)", name, fi.Mode().Type()))
 	}
 	return fi, nil
 }
@@ -258,7 +258,7 @@ func (f *Folder) Look(name string, size int64, modified time.Time) (Finding, err
 }
 
 func errLink(name string) error {
-	return fmt.Errorf("%s is a symbolic link; links inside the folder are not followed", name)
+	return fsys.Unusable(fmt.Errorf("%s is a symbolic link; links inside the folder are not followed", name))
 }
 
 // maxKnown limits how many folders are remembered. Few are enough: keys are listed folder by folder.
