@@ -433,7 +433,7 @@ func (sc wireScene) failEach(t *testing.T, server []osstest.Option, cause error,
 	failed := 0
 	step := 1
 	if testing.Short() { // which is meant for the race detector
-		step = 5
+		step = 3
 	}
 	for i, missed := 0, 0; missed < harness.MissesInARow; i += step {
 		refill(t, dir, left)

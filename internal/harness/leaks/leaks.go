@@ -34,14 +34,24 @@ func NoSecret(t testing.TB, err error, secrets ...string) {
 	}
 }
 
-// stackBuffers are for stacks: the fault loops ask for them thousands of times.
-var stackBuffers = sync.Pool{New: func() any { return new([1 << 18]byte) }}
+// stackBuffers are for [stacks]: the fault loops ask for them thousands of times.
+var stackBuffers = sync.Pool{New: func() any { return &[]byte{} }}
+
+// stacks are those of all goroutines, with the caller's first.
+func stacks() []string {
+	buf := stackBuffers.Get().(*[]byte)
+	defer stackBuffers.Put(buf)
+	for {
+		if n := runtime.Stack(*buf, true); n < len(*buf) {
+			return strings.Split(string((*buf)[:n]), "\n\n")
+		}
+		*buf = make([]byte, max(1<<18, 2*len(*buf))) // there are more, or longer ones
+	}
+}
 
 // OthersInBubble is the stacks of all goroutines of the caller's bubble except the caller's.
 func OthersInBubble() string {
-	buf := stackBuffers.Get().(*[1 << 18]byte)
-	stacks := strings.Split(string(buf[:runtime.Stack(buf[:], true)]), "\n\n")
-	stackBuffers.Put(buf)
+	stacks := stacks()
 	header, _, _ := strings.Cut(stacks[0], "\n")
 	bubble := header[strings.LastIndexByte(header, ','):] // ", synctest bubble 7]:"
 	var left []string
@@ -83,10 +93,8 @@ func NoGoroutines(t testing.TB) {
 	t.Helper()
 	var left []string
 	for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); runtime.Gosched() {
-		buf := make([]byte, 1<<20)
-		buf = buf[:runtime.Stack(buf, true)]
 		left = left[:0]
-		for stack := range strings.SplitSeq(string(buf), "\n\n") {
+		for _, stack := range stacks() {
 			if Ours(stack) && !strings.Contains(stack, "testing.tRunner") {
 				left = append(left, stack)
 			}

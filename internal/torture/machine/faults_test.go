@@ -236,6 +236,9 @@ func scenes(t *testing.T) []*crashScene {
 
 	timed := fresh("elsewhere, digest, time", ossdl.WithCheckpointDir("/cps"), ossdl.WithChecksum(sha256.New, sum[:]), times)
 	timed.alone = true
+	// The order of operations varies, so a loop that goes by their numbers can miss the only one of a kind.
+	timeAlone := fresh("time alone", times)
+	timeAlone.only, timeAlone.alone = faultfs.Chtimes, true
 
 	all := []*crashScene{
 		fresh("fresh"),
@@ -261,6 +264,7 @@ func scenes(t *testing.T) []*crashScene {
 		newCrashScene(t, "no reservation", smallSize, memfs.Config{NoReserve: true, NoLocks: true}),
 		fresh("sparse, no checkpoint", ossdl.WithoutPreallocation()).withoutCheckpoint(),
 		timed,
+		timeAlone,
 	}
 	if testing.Short() {
 		return all // the big ones take minutes under the race detector
