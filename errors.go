@@ -54,8 +54,8 @@ var (
 	// The same call fails again.
 	ErrTooLarge = localfile.ErrTooLarge
 	// ErrDestination says that no file can be made or replaced at a path as things are: by its name, by what is there or on the way to
-	// it, or by whom that belongs to. Nothing of the object was fetched, and the same call fails again. A folder that is missing
-	// is [io/fs.ErrNotExist] instead, and see [errors.ErrUnsupported] for a file system that cannot do what is needed.
+	// it, or by whom that belongs to. The same call fails again. A folder that is missing is [io/fs.ErrNotExist] instead, and a file
+	// system that cannot do what is needed is [errors.ErrUnsupported].
 	ErrDestination = fsys.ErrUnusable
 	// ErrDifferent says that a folder is not as [Downloader.VerifyPrefix] or [Downloader.VerifyManifest] should find it.
 	ErrDifferent = errors.New("the folder differs")
