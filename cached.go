@@ -140,6 +140,14 @@ func (c *call) find(ctx context.Context, path string) (*present, error) {
 	if err != nil {
 		return nil, err
 	}
+	switch planted, err := fsys.Planted(c.cfg.fs, filepath.Dir(path), fi); {
+	case err != nil:
+		return nil, err
+	case planted:
+		owner, _ := fsys.Owner(fi)
+		c.cfg.log.Warn("file of another user in a sticky folder does not count as downloaded", "path", path, "user", owner)
+		return nil, nil
+	}
 	there := &present{size: fi.Size()}
 	if c.newHash != nil || c.wantCRC != 0 && c.sealed == nil {
 		same, err := c.hasDigest(ctx, path, fi.Size())

@@ -196,10 +196,11 @@ func (c *checkpoint) encode(snapshot func(limit int) []parts.Claim) ([]byte, err
 }
 
 // isCheckpoint reports whether a file that begins with data is a checkpoint of any version. A torn one counts: a file cut short,
-// and one of zeros, which some file systems leave after a power loss.
+// and one of nothing but zeros, which some file systems leave after a power loss. It is no longer than any checkpoint: disk images
+// begin with zeros, too.
 func isCheckpoint(data []byte) bool {
 	n := min(len(data), len(checkpointHead))
-	return string(data[:n]) == checkpointHead[:n] || len(bytes.Trim(data, "\x00")) == 0
+	return string(data[:n]) == checkpointHead[:n] || localfile.IsZeros(data) && len(data) <= localfile.CheckpointLimit
 }
 
 // loadCheckpoint returns the checkpoint of an interrupted run, with its partial file opened. It returns nil if there is

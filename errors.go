@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/ossdl/ossdl/internal/fsys"
 	"github.com/ossdl/ossdl/internal/localfile"
 	"github.com/ossdl/ossdl/internal/object"
 	"github.com/ossdl/ossdl/internal/sealed"
@@ -52,6 +53,10 @@ var (
 	// ErrTooLarge says that the file would be longer than its file system, or the limit of the process (ulimit -f), allows.
 	// The same call fails again.
 	ErrTooLarge = localfile.ErrTooLarge
+	// ErrDestination says that no file can be made or replaced at a path as things are: by its name, by what is there or on the way to
+	// it, or by whom that belongs to. The same call fails again. A folder that is missing is [io/fs.ErrNotExist] instead, and a file
+	// system that cannot do what is needed is [errors.ErrUnsupported].
+	ErrDestination = fsys.ErrUnusable
 	// ErrDifferent says that a folder is not as [Downloader.VerifyPrefix] or [Downloader.VerifyManifest] should find it.
 	ErrDifferent = errors.New("the folder differs")
 )

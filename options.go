@@ -969,7 +969,8 @@ func WithMkdirAll() Option {
 }
 
 // WithIfChanged downloads nothing if the file at the path is what would be downloaded. Result.Skipped says so then, and the file is
-// synced. It must be a regular file. Its time and mode stay as they are, whatever other options say of them.
+// synced. It must be a regular file, and in a sticky folder, such as /tmp, a file of the user's. Its time and mode stay as they are,
+// whatever other options say of them.
 //
 // With [WithChecksum] the file is compared by that digest, and no request is made. Otherwise one HEAD request asks for the object's
 // CRC-64. Of a URL, which may be good for GET alone, and with [WithDecryption], the first byte is asked for instead. If the object

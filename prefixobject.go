@@ -20,6 +20,7 @@ import (
 
 	"github.com/ossdl/ossdl/internal/crc64"
 	"github.com/ossdl/ossdl/internal/engine"
+	"github.com/ossdl/ossdl/internal/fsys"
 	"github.com/ossdl/ossdl/internal/localfile"
 	"github.com/ossdl/ossdl/internal/object"
 	"github.com/ossdl/ossdl/internal/thaw"
@@ -134,7 +135,7 @@ func (p *prefixCall) makeFolder(ctx context.Context, o *item) error {
 	}
 	switch {
 	case size > 0:
-		return fmt.Errorf("it has %s of content, but its name is that of a folder", byteCount(size))
+		return fsys.Unusable(fmt.Errorf("it has %s of content, but its name is that of a folder", byteCount(size)))
 	case name == "" || p.folder.IsFolder(name):
 		p.skipped(o, true)
 		return nil
@@ -205,6 +206,14 @@ func (p *prefixCall) isThere(ctx context.Context, o *item, fi fs.FileInfo) (bool
 	o.there = fi.Size()
 	if p.keep != nil {
 		p.wasThere()
+	}
+	switch planted, err := p.folder.Planted(o.name, fi); {
+	case err != nil:
+		return false, err
+	case planted:
+		owner, _ := fsys.Owner(fi)
+		p.cfg.log.Warn("file of another user in a sticky folder does not count as downloaded", "bucket", p.bucket.Name(), "key", o.Key, "user", owner)
+		return false, nil
 	}
 	byCRC := p.cfg.compareCRC
 	if !o.Symlink && o.hasSize() {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -148,7 +149,10 @@ func TestCheckpointOfNoUse(t *testing.T) {
 		"torn":       {func(t *testing.T, path string) { harness.Truncate(t, path+harness.CheckpointSuffix, 100) }, 0},
 		"empty":      {func(t *testing.T, path string) { harness.WriteFile(t, path+harness.CheckpointSuffix, "") }, 0},
 		"huge": {func(t *testing.T, path string) {
-			harness.WriteFile(t, path+harness.CheckpointSuffix, string(make([]byte, 2<<20)))
+			harness.WriteFile(t, path+harness.CheckpointSuffix, `{"format":"ossdl checkpoint","version":1`+string(make([]byte, 2<<20)))
+		}, 0},
+		"zeros": {func(t *testing.T, path string) {
+			harness.WriteFile(t, path+harness.CheckpointSuffix, string(make([]byte, 4096)))
 		}, 0},
 		"gone":           {func(t *testing.T, path string) { os.Remove(path + harness.CheckpointSuffix) }, 0},
 		"other format":   {edit(func(c *checkpoints.Document) { c.Version = 99 }), 0},
@@ -359,6 +363,65 @@ func TestStrayCheckpoint(t *testing.T) {
 	}
 	if !harness.Exists(path + harness.CheckpointSuffix) {
 		t.Error("a file that is no checkpoint was removed")
+	}
+}
+
+// TestOwnFileInTheWay checks that a file of the user's with the name of the working folder stays as it is, whether a download to its
+// neighbor is interrupted, resumed or done, and that a disk image is not taken for a torn checkpoint.
+func TestOwnFileInTheWay(t *testing.T) {
+	s := harness.NewServer(t)
+	content := osstest.Random(1, 16*harness.PartSize)
+	s.Put("bkt", "k", content)
+	s.CreateBucket("public", osstest.PublicRead())
+	s.Put("public", "k", content)
+	d := harness.NewDownloader(t, s, ossdl.WithPartSize(harness.PartSize), ossdl.WithConcurrency(1), ossdl.WithRetry(ossdl.RetryPolicy{Attempts: 1}))
+	for name, download := range map[string]func(path string) (*ossdl.Result, error){
+		"Download": func(path string) (*ossdl.Result, error) { return d.Download(t.Context(), "bkt", "k", path) },
+		"DownloadURL": func(path string) (*ossdl.Result, error) {
+			return d.DownloadURL(t.Context(), s.URL("public", "k"), path)
+		},
+		"DownloadAll": func(path string) (*ossdl.Result, error) {
+			res, err := d.DownloadAll(t.Context(), func(yield func(ossdl.Item, error) bool) { yield(ossdl.Item{Source: "oss://bkt/k", Path: path}, nil) })
+			return &ossdl.Result{ResumedBytes: res.ResumedBytes}, err
+		},
+	} {
+		for _, mine := range []string{"mine", "", strings.Repeat("\x00", 4096) + "CD001"} {
+			path := filepath.Join(t.TempDir(), "file")
+			harness.WriteFile(t, path+harness.FolderSuffix, mine)
+			check := func(when string) {
+				if got, err := os.ReadFile(path + harness.FolderSuffix); string(got) != mine || err != nil {
+					t.Errorf("%s, %s: %.20q is %.20q, %v", name, when, mine, got, err)
+				}
+			}
+			s.Once(func(r *osstest.Request) bool { return r.Start == 5*harness.PartSize }, osstest.Error(http.StatusForbidden, "AccessDenied"))
+			if _, err := download(path); err == nil {
+				t.Fatal("it was to be interrupted")
+			}
+			check("interrupted")
+			res, err := download(path)
+			if err != nil || res.ResumedBytes != 5*harness.PartSize {
+				t.Errorf("%s: %+v, %v", name, res, err)
+			}
+			check("done")
+			if got, err := os.ReadFile(path); string(got) != string(harness.Bytes(t, content)) || err != nil {
+				t.Errorf("%s: %d bytes, %v", name, len(got), err)
+			}
+			if names, err := os.ReadDir(filepath.Dir(path)); len(names) != 2 || err != nil {
+				t.Errorf("%s: left %v, %v", name, names, err)
+			}
+			if err := os.Remove(path); err != nil {
+				t.Fatal(err)
+			}
+		}
+		path, image := filepath.Join(t.TempDir(), "file"), filepath.Join(t.TempDir(), "disk.iso")
+		harness.WriteFile(t, image, strings.Repeat("\x00", 32<<10)+"\x01CD001")
+		res, err := d.Download(t.Context(), "bkt", "k", path, ossdl.WithCheckpoint(image))
+		if res != nil || err == nil || !strings.Contains(err.Error(), image) {
+			t.Errorf("a disk image as the checkpoint: %+v, %v", res, err)
+		}
+		if fi, err := os.Stat(image); err != nil || fi.Size() != 32<<10+6 {
+			t.Errorf("the disk image: %v, %v", fi, err)
+		}
 	}
 }
 

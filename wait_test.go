@@ -4,13 +4,17 @@ import (
 	"context"
 	"crypto/sha256"
 	"errors"
+	"io/fs"
 	"log/slog"
 	"path/filepath"
+	"runtime"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/ossdl/ossdl"
+	"github.com/ossdl/ossdl/internal/fsys"
+	"github.com/ossdl/ossdl/internal/fsys/memfs"
 	"github.com/ossdl/ossdl/internal/harness"
 	"github.com/ossdl/ossdl/internal/osstest"
 )
@@ -100,6 +104,53 @@ func TestWait(t *testing.T) {
 			harness.CheckFile(t, path, c)
 			harness.NoLeftovers(t, path)
 		})
+	}
+}
+
+// TestWaitForAnotherUser checks that a file that another user puts into a sticky folder meanwhile is not taken for what the other
+// call was to bring.
+func TestWaitForAnotherUser(t *testing.T) {
+	if runtime.GOOS == "windows" {
+		t.Skip("files have no owners")
+	}
+	s := harness.NewServer(t)
+	c := osstest.Random(1, 3000)
+	s.Put("bkt", "k", c)
+	disk := memfs.New(memfs.Config{})
+	if err := disk.Chmod("/", 0o777|fs.ModeSticky); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	held, goOn := make(chan struct{}), make(chan struct{})
+	s.Nth(0, osstest.Inject().Before(func() { close(held) }).Gate(0, goOn))
+	d := harness.NewDownloader(t, s, harness.WithFS(disk))
+	first := make(chan error, 1)
+	go func() {
+		_, err := d.Download(ctx, "bkt", "k", "/f")
+		first <- err
+	}()
+	<-held
+	waits := told{message: "waiting for another call", once: new(sync.Once), fn: func() {
+		if err := errors.Join(fsys.WriteFile(disk, "/f", harness.Bytes(t, c), 0o666), disk.Chown("/f", 4242)); err != nil {
+			t.Error(err)
+		}
+		cancel()
+		close(goOn)
+	}}
+	res, err := d.Download(t.Context(), "bkt", "k", "/f", ossdl.WithWait(time.Minute), ossdl.WithLogger(slog.New(waits)))
+	if ferr := <-first; !errors.Is(ferr, context.Canceled) {
+		t.Fatal(ferr)
+	}
+	if err != nil || res.Skipped {
+		t.Errorf("%+v, %v", res, err)
+	}
+	fi, err := disk.Lstat("/f")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if owner, _ := fsys.Owner(fi); owner != 0 {
+		t.Errorf("the file belongs to user %d", owner)
 	}
 }
 

@@ -266,6 +266,24 @@ func TestChecksums(t *testing.T) {
 	}
 }
 
+// TestChecksumUnderFIPS checks that a digest which the process may not compute is wrong usage, and no panic, and that requests
+// without credentials are made.
+func TestChecksumUnderFIPS(t *testing.T) {
+	s := newServer(t)
+	c := osstest.Random(1, 1000)
+	s.CreateBucket("public", osstest.PublicRead())
+	s.Put("public", "key", c)
+	content := all(t, c)
+	for sum, exit := range map[string]int{fmt.Sprintf("md5:%x", md5.Sum(content)): exitUsage, fmt.Sprintf("sha256:%x", sha256.Sum256(content)): exitDone} {
+		cmd := process(t, envOf(s), "-credentials", "none", "-checksum", sum, "oss://public/key", filepath.Join(t.TempDir(), "file"))
+		cmd.Env = append(cmd.Env, "GODEBUG=fips140=only")
+		said, _ := cmd.CombinedOutput() // the exit code says how
+		if got := cmd.ProcessState.ExitCode(); got != exit || strings.Contains(string(said), "goroutine") || exit == exitUsage && !strings.Contains(string(said), "fips140=only") {
+			t.Errorf("%s: exit code %d\n%s", sum, got, said)
+		}
+	}
+}
+
 // TestRetryFor checks that a time without progress ends the command, and that there is no limit to the attempts before.
 func TestRetryFor(t *testing.T) {
 	s := newServer(t)

@@ -100,9 +100,9 @@ func TestFilesFromFails(t *testing.T) {
 		"no such key":              {"a.gz\nnone\n", 3, "SomeFailed", `"none": `},
 		"a line that is no key":    {"a.gz\nb.txt\n\xff\n", 3, "BadList", "line 3: not a key"},
 		"both":                     {"a.gz\nnone\n\xff\n", 3, "SomeFailed", "line 3: not a key"},
-		"twice":                    {"a.gz\nb.txt\na.gz\n", 1, "SomeFailed", "an earlier object has the same name"},
-		"a file and a folder":      {"a.gz\na.gz/x\n", 1, "SomeFailed", "below the file of an earlier object"},
-		"a name outside of folder": {"../a.gz\n", 1, "SomeFailed", `".."`},
+		"twice":                    {"a.gz\nb.txt\na.gz\n", 3, "SomeFailed", "an earlier object has the same name"},
+		"a file and a folder":      {"a.gz\na.gz/x\n", 3, "SomeFailed", "below the file of an earlier object"},
+		"a name outside of folder": {"../a.gz\n", 3, "SomeFailed", `".."`},
 	} {
 		if err := os.WriteFile(list, []byte(c.list), 0o600); err != nil {
 			t.Fatal(err)

@@ -210,11 +210,11 @@ func TestSomeKeysFail(t *testing.T) {
 
 	r := runHere(t.Context(), envOf(s), append(args, "-json")...)
 	got := prefixLine(t, r)
-	if r.exit != 1 || got.Done != 4 || got.Failed != 2 || got.Failure == nil || got.Code != "SomeFailed" || len(got.Failures) != 2 {
+	if r.exit != 3 || got.Done != 4 || got.Failed != 2 || got.Failure == nil || got.Code != "SomeFailed" || got.Retryable || len(got.Failures) != 2 {
 		t.Fatalf("%+v", r)
 	}
 	slices.SortFunc(got.Failures, func(a, b keyFailure) int { return strings.Compare(a.Key, b.Key) })
-	if up, frozen := got.Failures[0], got.Failures[1]; up.Key != "folder/../up" || up.Error == "" || frozen.Key != "folder/frozen" ||
+	if up, frozen := got.Failures[0], got.Failures[1]; up.Key != "folder/../up" || up.Error == "" || up.Code != "Local" || up.ExitCode != 3 || frozen.Key != "folder/frozen" ||
 		frozen.Code != "Archived" || frozen.RequestID == "" {
 		t.Errorf("got %+v", got.Failures)
 	}
@@ -226,9 +226,74 @@ func TestSomeKeysFail(t *testing.T) {
 	someFiles.isIn(t, dir)
 
 	s.Restore("bucket", "folder/frozen", time.Now().Add(time.Hour))
-	if r := runHere(t.Context(), envOf(s), append(args, "-quiet")...); r.exit != 1 || strings.Contains(r.stderr, "frozen") ||
-		!strings.Contains(r.stderr, "1 done, 4 skipped, 1 failed") {
+	if r := runHere(t.Context(), envOf(s), append(args, "-quiet")...); r.exit != 3 || strings.Contains(r.stderr, "frozen") ||
+		!strings.Contains(r.stderr, "1 done, 4 skipped, 1 failed") || !strings.Contains(r.stderr, "would fail again") {
 		t.Errorf("again: %+v", r)
+	}
+
+	// One that may succeed later makes it worth to try again.
+	s.Put("bucket", "folder/later", osstest.Random(7, 1000))
+	s.OnRequest(func(r *osstest.Request) *osstest.Fault {
+		if r.Key == "folder/later" {
+			return osstest.Error(503, "ServiceUnavailable")
+		}
+		return nil
+	})
+	if r := runHere(t.Context(), envOf(s), append(args, "-retries", "0")...); r.exit != 1 || !strings.Contains(r.stderr, "0 done, 5 skipped, 2 failed") ||
+		!strings.Contains(r.stderr, "tries again") {
+		t.Errorf("both kinds: %+v", r)
+	}
+}
+
+// TestFailuresOfPlacesAreFinal checks that an object of many that can have no file, or not at its path, fails with the exit code and
+// the word that say that the same command would fail again.
+func TestFailuresOfPlacesAreFinal(t *testing.T) {
+	for name, c := range map[string]struct {
+		key   string // of the object, and so the path of its file
+		there func(path string) error
+		one   bool // nor can it be the path of a single file
+		unix  bool
+	}{
+		"refused name":        {key: "../up"},
+		"empty element":       {key: "a//b"},
+		"reserved":            {key: ".ossdl/a"},
+		"too long":            {key: strings.Repeat("x", 256), one: true, unix: true},
+		"too long folder":     {key: strings.Repeat("x", 256) + "/a", one: true, unix: true},
+		"folder":              {key: "a", there: func(path string) error { return os.Mkdir(path, 0o777) }, one: true},
+		"folder with content": {key: "a/"},
+		"link":                {key: "a", there: func(path string) error { return os.Symlink("elsewhere", path) }, unix: true},
+		"link to itself":      {key: "a", there: func(path string) error { return os.Symlink("a", path) }, one: true, unix: true},
+		"file as a folder":    {key: "a/b", there: func(path string) error { return os.WriteFile(filepath.Dir(path), nil, 0o666) }, one: true},
+	} {
+		if c.unix && runtime.GOOS == "windows" {
+			continue
+		}
+		s := newServer(t)
+		s.Put("bucket", c.key, osstest.Random(1, 1000))
+		s.Put("bucket", "good", osstest.Random(2, 1000))
+		runs := map[string][]string{"-recursive": {"-recursive", "oss://bucket"}}
+		if c.one {
+			list := filepath.Join(t.TempDir(), "list")
+			if err := os.WriteFile(list, []byte("oss://bucket/"+c.key+" "+c.key+"\noss://bucket/good good\n"), 0o666); err != nil {
+				t.Fatal(err)
+			}
+			runs["-i"] = []string{"-i", list}
+		}
+		for how, args := range runs {
+			dir := t.TempDir()
+			path := filepath.Join(dir, filepath.FromSlash(c.key))
+			if c.there != nil {
+				if err := c.there(path); err != nil {
+					t.Fatal(err)
+				}
+			}
+			r := runHere(t.Context(), envOf(s), append(args, "-json", dir)...)
+			got := prefixLine(t, r)
+			if r.exit != 3 || got.Done != 1 || got.Failed != 1 || got.Failure == nil || got.Retryable || len(got.Failures) != 1 ||
+				got.Failures[0].Code != "Local" || got.Failures[0].ExitCode != 3 || got.Failures[0].Retryable || !strings.Contains(r.stderr, "would fail again") {
+				t.Errorf("%s, %s: %+v", name, how, r)
+			}
+		}
 	}
 }
 

@@ -95,6 +95,7 @@ var kinds = []struct {
 	{ossdl.ErrChecksum, codeChecksumMismatch, exitHopeless},
 	{ossdl.ErrTooLarge, codeTooLarge, exitHopeless},
 	{errBadList, codeBadList, exitHopeless},
+	{ossdl.ErrDestination, codeLocal, exitHopeless},
 	{errors.ErrUnsupported, codeLocal, exitHopeless}, // by the file system of the destination
 }
 

@@ -45,6 +45,7 @@ func TestExitCodesAndWords(t *testing.T) {
 		{part(ossdl.ErrChecksum), 3, "ChecksumMismatch", ""},
 		{part(ossdl.ErrTooLarge), 3, "TooLarge", ""},
 		{part(errors.ErrUnsupported), 3, "Local", ""},
+		{part(ossdl.ErrDestination), 3, "Local", ""},
 		{part(service(403, "AccessDenied")), 3, "AccessDenied", "5F"},
 		{part(service(403, "")), 3, "AccessDenied", "5F"},
 		{part(service(400, "InvalidArgument")), 3, "InvalidArgument", "5F"},

@@ -3,6 +3,7 @@ package fsys
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"slices"
 	"syscall"
 )
@@ -43,6 +44,37 @@ func SyncDirError(err error) error {
 func IsIncapable(err error) bool {
 	return isErrno(err, append(noSync, syscall.ESPIPE)...) || errors.Is(err, errors.ErrUnsupported)
 }
+
+// ErrUnusable is found in an error that says that no file can be made or replaced at a name as things are: by the name itself, or by
+// what is there, or on the way, and whose that is.
+var ErrUnusable = errors.New("no file can be made or replaced there")
+
+// Unusable returns err as an ErrUnusable, too, with the same text.
+func Unusable(err error) error {
+	if err == nil || errors.Is(err, ErrUnusable) {
+		return err
+	}
+	return &unusable{err}
+}
+
+type unusable struct{ error }
+
+func (e *unusable) Unwrap() error { return e.error }
+
+func (e *unusable) Is(target error) bool { return target == ErrUnusable }
+
+// Refusal is Unusable for an error of making or opening a file with which the system refuses a name: the next call would meet the
+// same. Other errors are returned as they are.
+func Refusal(err error) error {
+	if errors.Is(err, fs.ErrPermission) || errors.Is(err, ErrNotRegular) || isErrno(err, refusals...) {
+		return Unusable(err)
+	}
+	return err
+}
+
+// refusals: the file system is read-only; the name has characters or a length that it does not take; on the way are a file or links
+// in a circle.
+var refusals = []syscall.Errno{syscall.EROFS, syscall.EINVAL, syscall.EILSEQ, syscall.ENAMETOOLONG, syscall.ENOTDIR, syscall.EISDIR, syscall.ELOOP}
 
 // isErrno reports whether err is an error of the system, and one of these if any are given.
 func isErrno(err error, these ...syscall.Errno) bool {

@@ -46,13 +46,10 @@ func SetTime(f FS, name string, mtime time.Time) (is time.Time, err error) {
 // Ours reports whether the file or folder in dir belongs to us: to the effective user, or to whoever gets the files that
 // we make in dir. The latter is asked only when the former says no, by making a file. Without owners all files are ours.
 func Ours(f FS, dir string, fi fs.FileInfo) (bool, error) {
-	owner, ok := Owner(fi)
-	if !ok {
+	if isUsers(f, fi) {
 		return true, nil
 	}
-	if user, ok := f.User(); !ok || owner == user {
-		return true, nil
-	}
+	owner, _ := Owner(fi)
 	made, ok, err := MadeBy(f, dir)
 	return err == nil && (!ok || made == owner), err
 }
@@ -74,6 +71,31 @@ func MadeBy(f FS, dir string) (uid uint32, ok bool, err error) {
 	return uid, ok, nil
 }
 
+// Planted reports whether the file fi in the folder dir may be a stranger's: dir is sticky, so that strangers share it, and the
+// file is not ours. Its owner can change it at any time, and can forge bytes that have the right CRC-64. In any other folder
+// whoever may write to it is trusted.
+func Planted(f FS, dir string, fi fs.FileInfo) (bool, error) {
+	if isUsers(f, fi) {
+		return false, nil
+	}
+	folder, err := f.Lstat(dir)
+	if err != nil || !Sticky(folder) {
+		return false, err
+	}
+	ours, err := Ours(f, dir, fi)
+	return err == nil && !ours, err
+}
+
+// isUsers reports whether a file or folder belongs to the effective user, or to nobody.
+func isUsers(f FS, fi fs.FileInfo) bool {
+	owner, ok := Owner(fi)
+	if !ok {
+		return true
+	}
+	user, ok := f.User()
+	return !ok || owner == user
+}
+
 // CheckReplaceable finds what keeps every rename from replacing the file name, as far as that can be known before: the
 // file is a mount point of its own (EBUSY), or another user's in a sticky folder of another user (EPERM). No file is no
 // hindrance. name must be resolved.
@@ -85,7 +107,7 @@ func CheckReplaceable(f FS, name string) error {
 	if err != nil {
 		return err
 	}
-	refuse := func(err error) error { return &fs.PathError{Op: "replace", Path: name, Err: err} }
+	refuse := func(err error) error { return Unusable(&fs.PathError{Op: "replace", Path: name, Err: err}) }
 	mount, err := f.MountPoint(name)
 	if err != nil {
 		return err

@@ -169,3 +169,50 @@ func TestWriteFileWithoutSync(t *testing.T) {
 		t.Errorf("holds %q", got)
 	}
 }
+
+// TestPlanted checks that only another user's file in a sticky folder may be a stranger's.
+func TestPlanted(t *testing.T) {
+	if runtime.GOOS == "windows" {
+		t.Skip("files have no owners")
+	}
+	const we, other = 1000, 1001
+	for _, test := range []struct {
+		name       string
+		user, file uint32
+		mode       fs.FileMode
+		want       bool
+	}{
+		{"our own in /tmp", we, we, 0o777 | fs.ModeSticky, false},
+		{"another's in /tmp", we, other, 0o777 | fs.ModeSticky, true},
+		{"another's in /tmp, for root", 0, other, 0o777 | fs.ModeSticky, true},
+		{"another's in a group's sticky folder", we, other, 0o775 | fs.ModeSticky, true},
+		{"another's in a group's folder", we, other, 0o775, false},
+	} {
+		f := memfs.New(memfs.Config{})
+		mustWrite(t, f, "/file", oldContent)
+		if err := errors.Join(f.Chmod("/", test.mode), f.Chown("/file", test.file)); err != nil {
+			t.Fatal(err)
+		}
+		f.SetUser(test.user)
+		fi, err := f.Lstat("/file")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if planted, err := fsys.Planted(f, "/", fi); planted != test.want || err != nil {
+			t.Errorf("%s: %t, %v", test.name, planted, err)
+		}
+	}
+	below := memfs.New(memfs.Config{})
+	below.SetUser(65534)
+	mustWrite(t, below, "/squashed", "")
+	if err := below.Chmod("/", 0o777|fs.ModeSticky); err != nil {
+		t.Fatal(err)
+	}
+	fi, err := below.Lstat("/squashed")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if planted, err := fsys.Planted(rootSquash{below}, "/", fi); planted || err != nil {
+		t.Errorf("a file of ours where root is squashed: %t, %v", planted, err)
+	}
+}

@@ -77,8 +77,8 @@ func NameError(f FS, err error) error {
 }
 
 func nameTooLong(name, base string, v Volume) error {
-	return fmt.Errorf("%w: the name has %d bytes, and the file system allows %d",
-		&fs.PathError{Op: "make", Path: name, Err: syscall.ENAMETOOLONG}, len(base), v.MaxName)
+	return Unusable(fmt.Errorf("%w: the name has %d bytes, and the file system allows %d",
+		&fs.PathError{Op: "make", Path: name, Err: syscall.ENAMETOOLONG}, len(base), v.MaxName))
 }
 
 const (

@@ -46,7 +46,8 @@ type Config struct {
 	Notices *Notices // of the call, if it has several destinations; nil: of this one
 	Trials  *Trials  // of the call, if it has a Base; nil: the file system is not tried
 
-	// IsCheckpoint reports whether a file that begins with data is a checkpoint of any version, be it a torn one.
+	// IsCheckpoint reports whether a file that begins with data is a checkpoint of any version, be it a torn one. If data is zeros, it
+	// is the whole file, or longer than [CheckpointLimit].
 	IsCheckpoint func(data []byte) bool
 }
 
@@ -132,13 +133,13 @@ func Check(cfg Config) (*Destination, error) {
 	}
 	if dir, _ := filepath.Split(cfg.Path); cfg.Mkdir && dir != "" {
 		if _, err := fsys.MakeFolders(cfg.FS, dir, folderMode); err != nil {
-			return nil, NoSpace(cfg.FS, dir, 0, fsys.NameError(cfg.FS, err))
+			return nil, fsys.Refusal(NoSpace(cfg.FS, dir, 0, fsys.NameError(cfg.FS, err)))
 		}
 	}
 	if cfg.Base == "" {
 		resolved, err := cfg.FS.Resolve(cfg.Path)
 		if err != nil {
-			return nil, fsys.NameError(cfg.FS, err)
+			return nil, fsys.Refusal(fsys.NameError(cfg.FS, err))
 		}
 		cfg.Path = resolved
 	}
@@ -151,7 +152,7 @@ func Check(cfg Config) (*Destination, error) {
 		err = d.placeCheckpoint(cfg)
 	}
 	if err != nil {
-		return nil, d.NoSpace(0, err)
+		return nil, fsys.Refusal(d.NoSpace(0, err))
 	}
 	return d, nil
 }
@@ -187,9 +188,9 @@ func (d *Destination) checkPath() error {
 		if _, held, _ := fsys.Holder(d.fs, filesIn(d.path).lock); held {
 			return fmt.Errorf("%w: %s is the working folder of a running download", ErrInUse, d.path)
 		}
-		return fmt.Errorf("%s is a folder", d.path)
+		return fsys.Unusable(fmt.Errorf("%s is a folder", d.path))
 	case !fi.Mode().IsRegular():
-		return fmt.Errorf("%s is not a regular file (%v)", d.path, fi.Mode().Type())
+		return fsys.Unusable(fmt.Errorf("%s is not a regular file (%v)", d.path, fi.Mode().Type()))
 	}
 	if err := fsys.CheckReplaceable(d.fs, d.path); err != nil {
 		return err

@@ -24,7 +24,7 @@ var ErrInUse = errors.New("destination in use")
 // Two downloads of the same file may have lock files of different names, because their [Config].Base differs. So within
 // this process the path itself is claimed, too.
 func (d *Destination) Lock() (unlock func(), err error) {
-	defer func() { err = d.NoSpace(0, err) }()
+	defer func() { err = fsys.Refusal(d.NoSpace(0, err)) }()
 	disclaim, err := d.claim()
 	if err != nil {
 		return nil, err

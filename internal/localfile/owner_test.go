@@ -22,7 +22,9 @@ func ownerDestination(t *testing.T, disk fsys.FS, opts func(*Config)) *Destinati
 	t.Helper()
 	cfg := Config{
 		FS: disk, Log: slog.New(slog.DiscardHandler), Path: "/file", KeepPartial: true,
-		IsCheckpoint: func(data []byte) bool { return strings.HasPrefix(string(data), "ours") },
+		IsCheckpoint: func(data []byte) bool {
+			return strings.HasPrefix(string(data), "ours") || IsZeros(data) && len(data) <= CheckpointLimit
+		},
 	}
 	if opts != nil {
 		opts(&cfg)
@@ -169,6 +171,9 @@ func TestForeignCheckpointFile(t *testing.T) {
 	}{
 		"another user's": {"ours", stranger, "user 4242"},
 		"no checkpoint":  {"{}", 1000, "not a checkpoint"},
+		"disk image":     {strings.Repeat("\x00", 32<<10) + "\x01CD001", 1000, "not a checkpoint"},
+		"empty image":    {strings.Repeat("\x00", CheckpointLimit+1), 1000, "not a checkpoint"},
+		"torn one":       {strings.Repeat("\x00", CheckpointLimit), 1000, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			disk := memfs.New(memfs.Config{})
@@ -180,7 +185,11 @@ func TestForeignCheckpointFile(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer unlock()
-			if _, err := d.ReadCheckpoint(); err == nil || !strings.Contains(err.Error(), "/cps/mine") || !strings.Contains(err.Error(), c.want) {
+			got, err := d.ReadCheckpoint()
+			switch {
+			case c.want == "" && (string(got) != c.content || err != nil):
+				t.Errorf("%d bytes, %v", len(got), err)
+			case c.want != "" && (err == nil || !strings.Contains(err.Error(), "/cps/mine") || !strings.Contains(err.Error(), c.want)):
 				t.Errorf("%v", err)
 			}
 		})

@@ -77,7 +77,7 @@ func OpenSmall(ctx context.Context, cfg Config, bodies *Bodies, size int64, repl
 	if err := d.trials.refusesRename(d.work.folder); err != nil {
 		return nil, err
 	}
-	defer func() { err = d.NoSpace(size, err) }()
+	defer func() { err = fsys.Refusal(d.NoSpace(size, err)) }()
 	if replaces {
 		if err := d.checkPath(); err != nil {
 			return nil, err

@@ -259,6 +259,37 @@ func TestSmallOfAnotherUser(t *testing.T) {
 	mustHold(t, disk, "/work/file"+smallSuffix, "theirs")
 }
 
+// TestPartOfAnotherUser checks that a partial file, a checkpoint and a lock of another user in the folder that many files share
+// are neither adopted nor replaced.
+func TestPartOfAnotherUser(t *testing.T) {
+	skipWithoutOwners(t)
+	for _, suffix := range []string{partSuffix, checkpointSuffix, lockSuffix} {
+		disk := memfs.New(memfs.Config{})
+		disk.SetUser(1000)
+		ownerFile(t, disk, "/work/file"+suffix, "theirs", stranger)
+		d := newDestination(inWorkDir(disk, "/file"))
+		unlock, err := d.Lock()
+		if err == nil {
+			_, err = d.ReadCheckpoint()
+			if errors.Is(err, fs.ErrNotExist) {
+				var found bool
+				if found, err = d.Adopt(4, true); found {
+					t.Errorf("%s was adopted", suffix)
+				}
+				if berr := d.Begin(4, 4); !isTaken(berr) {
+					t.Errorf("%s: begun: %v", suffix, berr)
+				}
+			}
+			d.Abandon(Nothing)
+			unlock()
+		}
+		if !isTaken(err) && !strings.Contains(fmt.Sprint(err), "user 4242") {
+			t.Errorf("%s: %v", suffix, err)
+		}
+		mustHold(t, disk, "/work/file"+suffix, "theirs")
+	}
+}
+
 // TestSmallWithoutSync checks that a file that cannot be synced is closed before its rename, and that nobody else gets the path
 // although its lock ends with that.
 func TestSmallWithoutSync(t *testing.T) {

@@ -1,6 +1,7 @@
 package localfile
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
@@ -89,12 +90,18 @@ func foldersOf(path string) []string {
 }
 
 // takenError says that a name is taken by what is not ours. It is left alone.
-type takenError struct{ name, why string }
+type takenError struct {
+	name, why string
+	passes    bool // by another download
+}
 
 func (e *takenError) Error() string { return fmt.Sprintf("%s is in the way: %s", e.name, e.why) }
 
+// Is makes it an [fsys.ErrUnusable], unless it passes.
+func (e *takenError) Is(target error) bool { return target == fsys.ErrUnusable && !e.passes }
+
 func taken(name, format string, args ...any) error {
-	return &takenError{name, fmt.Sprintf(format, args...)}
+	return &takenError{name: name, why: fmt.Sprintf(format, args...)}
 }
 
 func isTaken(err error) bool {
@@ -159,7 +166,7 @@ func (d *Destination) inspect(folder string) (there bool, err error) {
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		if fi, err := d.fs.Lstat(folder + folderSuffix); err == nil && fi.IsDir() {
-			return false, taken(folder, "a download to it is running or was interrupted")
+			return false, &takenError{folder, "a download to it is running or was interrupted", true}
 		}
 		return false, nil
 	case errors.Is(err, syscall.ENAMETOOLONG):
@@ -224,22 +231,33 @@ func (d *Destination) checkCheckpoint(name string) error {
 	return err
 }
 
-// headSize is how much of a checkpoint shows whether it is one.
+// headSize is how much of a checkpoint shows whether it is one, unless that is zeros.
 const headSize = 64
 
-// head returns the first bytes of a file.
+// head returns the first bytes of a file, and more than any checkpoint has if they are zeros.
 func (d *Destination) head(name string) ([]byte, error) {
 	f, err := d.fs.OpenFile(name, os.O_RDONLY, 0)
 	if err != nil {
 		return nil, err
 	}
-	b := make([]byte, headSize)
+	b, err := readHead(f, headSize)
+	if err == nil && len(b) == headSize && IsZeros(b) {
+		b, err = readHead(f, CheckpointLimit+1)
+	}
+	return b, errors.Join(err, f.Close())
+}
+
+func readHead(f fsys.File, most int) ([]byte, error) {
+	b := make([]byte, most)
 	n, err := f.ReadAt(b, 0)
 	if err == io.EOF {
 		err = nil
 	}
-	return b[:n], errors.Join(err, f.Close())
+	return b[:n], err
 }
+
+// IsZeros reports whether there is nothing but zeros.
+func IsZeros(b []byte) bool { return len(bytes.Trim(b, "\x00")) == 0 }
 
 // chooseFolder decides which of the two working folders this call uses: the one that an earlier call left, or else the first
 // that can be made. It reports whether the folder is there. Until disclaim is called, no other call of this process uses the
@@ -284,7 +302,7 @@ func (d *Destination) chooseFolder() (there bool, disclaim func(), err error) {
 func (d *Destination) claimFolder(folder string) (disclaim func(), there bool, err error) {
 	disclaim, err = fsys.Claim(d.fs, folder)
 	if errors.Is(err, fsys.ErrLocked) {
-		err = taken(folder, "a call of this process downloads to it")
+		err = &takenError{folder, "a call of this process downloads to it", true}
 	}
 	if err != nil {
 		return nil, false, err

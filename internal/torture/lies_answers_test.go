@@ -37,6 +37,7 @@ var badAnswers = []struct {
 	}},
 	{"gzip although identity was asked", func() *osstest.Fault { return osstest.Inject().GzipAnyway() }},
 	{"gzip without ETag", func() *osstest.Fault { return osstest.Inject().GzipAnyway().NoETag() }},
+	{noNames, func() *osstest.Fault { return osstest.Inject().NoETag().NoCRC().NoHeader("Last-Modified") }},
 	{"login page", func() *osstest.Fault { return osstest.Inject().LoginPage() }},
 	{"login page with an ETag", func() *osstest.Fault { return osstest.Inject().LoginPage().Header("ETag", `"5f-2a"`) }},
 	{"200 of a length not said", func() *osstest.Fault { return osstest.Inject().IgnoreRange().NoContentLength() }},
@@ -48,6 +49,9 @@ var badAnswers = []struct {
 	{"203", func() *osstest.Fault { return osstest.Inject().Status(203) }},
 	{"226", func() *osstest.Fault { return osstest.Inject().Status(226) }},
 }
+
+// noNames is an answer of OSS with a request ID and nothing that identifies the object, as behind a proxy that strips headers.
+const noNames = "nothing identifies the object"
 
 func TestRefusedAnswers(t *testing.T) {
 	countLies(t)

@@ -26,6 +26,9 @@ func TestLiesThroughOtherEntryPoints(t *testing.T) {
 					for _, m := range e.moments(i) {
 						t.Run(lie.name+"/"+m.name, func(t *testing.T) {
 							st := newServerStage(t, stageConfig{size: m.size, v4: m.v4, through: e})
+							if e == viaURL && m.from == 0 && m.always && lie.name == noNames {
+								t.Skip("to a URL it is one stream, see TestFieldNothingIdentifiesTheObject")
+							}
 							if e == viaURL && m.from == 0 && (lie.name == "200 of a length not said" || lie.name == "200 until the connection ends") {
 								pageOfAWebServer(st, m, lie.fault())
 								return

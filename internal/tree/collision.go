@@ -16,7 +16,7 @@ import (
 )
 
 // ErrCollision says that two keys of one call have names that the file system takes for the same.
-var ErrCollision = errors.New("the file system takes its name for that of another key, whose file is there")
+var ErrCollision = fsys.Unusable(errors.New("the file system takes its name for that of another key, whose file is there"))
 
 // collisionFS is a file system that may take some names for the same. It refuses to give two keys of one call the same file.
 // Only the file system itself knows which names those are, since it folds more than case, and need not do so in all folders.

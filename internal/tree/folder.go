@@ -34,6 +34,7 @@ type Folder struct {
 
 	mu       sync.Mutex
 	known    map[string]place    // some of the folders that exist
+	sharing  map[string]sharing
 	workDirs map[string]*left    // the folders for working files that were used
 	unsynced map[string]struct{} // folders that could not be synced after one was made in them
 
@@ -51,7 +52,8 @@ type place struct {
 func Open(f fsys.FS, dir string, log *slog.Logger) (*Folder, error) {
 	d := &Folder{
 		fs: f, dir: dir, log: log,
-		known: map[string]place{}, workDirs: map[string]*left{}, unsynced: map[string]struct{}{}, times: map[string]times{},
+		known: map[string]place{}, sharing: map[string]sharing{}, workDirs: map[string]*left{}, unsynced: map[string]struct{}{},
+		times: map[string]times{},
 	}
 	if err := d.openWorkDir(); err != nil {
 		return nil, err
@@ -122,7 +124,7 @@ func (f *Folder) place(name string) (place, error) {
 		return p, nil
 	}
 	if err := f.makeOne(name, parent); err != nil {
-		return place{}, fsys.NameError(f.fs, err)
+		return place{}, fsys.Refusal(fsys.NameError(f.fs, err))
 	}
 	p := f.look(name, parent)
 	f.remember(name, p)
@@ -135,7 +137,7 @@ func (f *Folder) lookAt(name string, above place) (place, error) {
 		return place{}, errReserved(name)
 	}
 	if err := f.checkFolder(name); err != nil {
-		return place{}, fsys.NameError(f.fs, err)
+		return place{}, fsys.Refusal(fsys.NameError(f.fs, err))
 	}
 	f.remember(name, above)
 	return above, nil
@@ -230,7 +232,7 @@ func (f *Folder) checkFolder(name string) error {
 	case fi.Mode()&fs.ModeSymlink != 0:
 		return errLink(name)
 	case !fi.IsDir():
-		return fmt.Errorf("%s is not a folder (%v)", name, fi.Mode().Type())
+		return fsys.Unusable(fmt.Errorf("%s is not a folder (%v)", name, fi.Mode().Type()))
 	}
 	return nil
 }
@@ -251,13 +253,13 @@ func (f *Folder) File(name string) (fs.FileInfo, error) {
 	fi, err := f.fs.Lstat(filepath.FromSlash(name))
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return nil, fsys.CheckName(f.fs, filepath.FromSlash(name))
+		return nil, fsys.Refusal(fsys.CheckName(f.fs, filepath.FromSlash(name)))
 	case err != nil:
-		return nil, fsys.NameError(f.fs, err)
+		return nil, fsys.Refusal(fsys.NameError(f.fs, err))
 	case fi.Mode()&fs.ModeSymlink != 0:
 		return nil, errLink(name)
 	case !fi.Mode().IsRegular():
-		return nil, fmt.Errorf("%s is not a regular file (%v)", name, fi.Mode().Type())
+		return nil, fsys.Unusable(fmt.Errorf("%s is not a regular file (%v)", name, fi.Mode().Type()))
 	}
 	return fi, nil
 }
@@ -268,7 +270,7 @@ type Finding uint8
 const (
 	Unclear   Finding = iota // the other methods say what there is
 	Missing                  // there is nothing, and a file can have the name
-	Unchanged                // a regular file with the size and the time, and no working files of another call
+	Unchanged                // a regular file with the size and the time that may count, and no working files of another call
 )
 
 // Look looks for the file name with a size and a time, to the second. The folder of the file is made; an error is that of making
@@ -288,6 +290,9 @@ func (f *Folder) Look(name string, size int64, modified time.Time) (Finding, err
 	case f.mayBeLeft(above.work):
 		return Unclear, nil
 	}
+	if planted, err := f.Planted(name, fi); planted || err != nil {
+		return Unclear, nil
+	}
 	if same, sure := sameTime(f.timesIn(above.work), fi.ModTime(), modified); !same || !sure {
 		return Unclear, nil
 	}
@@ -295,7 +300,7 @@ func (f *Folder) Look(name string, size int64, modified time.Time) (Finding, err
 }
 
 func errLink(name string) error {
-	return fmt.Errorf("%s is a symbolic link; links inside the folder are not followed", name)
+	return fsys.Unusable(fmt.Errorf("%s is a symbolic link; links inside the folder are not followed", name))
 }
 
 // maxKnown limits how many folders are remembered. Few are enough: keys are listed folder by folder.

@@ -242,7 +242,10 @@ func Look(f fsys.FS, dir string, foldsCase bool, log *slog.Logger) *Folder {
 	if f == nil {
 		f = nothing{}
 	}
-	d := &Folder{fs: f, dir: dir, log: log, readOnly: true, known: map[string]place{}, workDirs: map[string]*left{}, times: map[string]times{}}
+	d := &Folder{
+		fs: f, dir: dir, log: log, readOnly: true,
+		known: map[string]place{}, sharing: map[string]sharing{}, workDirs: map[string]*left{}, times: map[string]times{},
+	}
 	d.foldsCase = looksFolding(f, ".", foldsCase)
 	d.top = place{work: WorkDir}
 	if v, err := f.Volume("."); err == nil { // a hint

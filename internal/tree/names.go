@@ -8,6 +8,8 @@ import (
 	"strings"
 	"unicode"
 	"unicode/utf8"
+
+	"github.com/ossdl/ossdl/internal/fsys"
 )
 
 // Rules are what a file system allows in names.
@@ -53,8 +55,13 @@ func NewUnordered(r Rules) *Names {
 // Relative returns the key without the part of the prefix that is not in names. The result need not be a valid name.
 func (n *Names) Relative(key string) string { return strings.TrimPrefix(key, n.base) }
 
-// Name returns the name of the next key. It is "" if the key stands for the folder itself.
+// Name returns the name of the next key. It is "" if the key stands for the folder itself. An error is an [fsys.ErrUnusable].
 func (n *Names) Name(key string) (string, error) {
+	name, err := n.next(key)
+	return name, fsys.Unusable(err)
+}
+
+func (n *Names) next(key string) (string, error) {
 	if !strings.HasPrefix(key, n.prefix) {
 		return "", fmt.Errorf("it does not begin with the prefix %q that was listed", n.prefix)
 	}

@@ -181,7 +181,7 @@ func (f *Folder) tryWorkDir() error {
 func (f *Folder) isOurs(name string, fi fs.FileInfo) error {
 	inTheWay := filepath.Join(f.dir, filepath.FromSlash(name))
 	if !fi.IsDir() {
-		return fmt.Errorf("%s is in the way: it is not a folder (%v)", inTheWay, fi.Mode().Type())
+		return fsys.Unusable(fmt.Errorf("%s is in the way: it is not a folder (%v)", inTheWay, fi.Mode().Type()))
 	}
 	ours, err := fsys.Ours(f.fs, filepath.FromSlash(path.Dir(name)), fi)
 	if err != nil {
@@ -189,7 +189,7 @@ func (f *Folder) isOurs(name string, fi fs.FileInfo) error {
 	}
 	if !ours {
 		owner, _ := fsys.Owner(fi)
-		return fmt.Errorf("%s is in the way: it belongs to user %d, who could change what is written there; remove it", inTheWay, owner)
+		return fsys.Unusable(fmt.Errorf("%s is in the way: it belongs to user %d, who could change what is written there; remove it", inTheWay, owner))
 	}
 	return nil
 }
@@ -220,7 +220,7 @@ func (f *Folder) notWorkDir(name, workDir string) error {
 	case err != nil:
 		return err
 	case fsys.SameFile(fi, work):
-		return fmt.Errorf("%s is reserved for the files of running downloads, and the file system takes %q for it", workDir, name)
+		return fsys.Unusable(fmt.Errorf("%s is reserved for the files of running downloads, and the file system takes %q for it", workDir, name))
 	}
 	return nil
 }
@@ -231,7 +231,7 @@ func (f *Folder) isReserved(name string, above place) bool {
 }
 
 func errReserved(name string) error {
-	return fmt.Errorf("%s is reserved for the files of running downloads", path.Join(path.Dir(name), WorkDir))
+	return fsys.Unusable(fmt.Errorf("%s is reserved for the files of running downloads", path.Join(path.Dir(name), WorkDir)))
 }
 
 // isWorkDir reports whether any file system could take the first element of a name for [WorkDir]: in any case, and on
