@@ -33,7 +33,7 @@ type Folder struct {
 	times    map[string]times // by the folder for working files
 
 	mu       sync.Mutex
-	known    map[string]place    // some of the folders that exist
+	known    map[string]place // some of the folders that exist
 	sharing  map[string]sharing
 	workDirs map[string]*left    // the folders for working files that were used
 	unsynced map[string]struct{} // folders that could not be synced after one was made in them
