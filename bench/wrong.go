@@ -17,8 +17,9 @@ import (
 // wrong says what is wrong with the files of a client that said it was done: "" if each holds its object. want are the objects'
 // CRC-64; content returns the i-th object, to find the first byte that differs.
 func wrong(paths []string, size int64, want []uint64, content func(i int) osstest.Content) (string, error) {
+	buf := make([]byte, 1<<20)
 	for i, path := range paths {
-		crc, n, err := sumOf(path)
+		crc, n, err := sumOf(path, buf)
 		switch {
 		case errors.Is(err, fs.ErrNotExist):
 			return missing(path)
@@ -53,13 +54,12 @@ func missing(path string) (string, error) {
 	return fmt.Sprintf("%s is missing; there are: %s", filepath.Base(path), strings.Join(names, ", ")), nil
 }
 
-// sumOf returns the CRC-64 of a file, and how many bytes it has.
-func sumOf(path string) (crc uint64, n int64, err error) {
+// sumOf returns the CRC-64 of a file, and how many bytes it has. It reads into buf.
+func sumOf(path string, buf []byte) (crc uint64, n int64, err error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return 0, 0, err
 	}
-	buf := make([]byte, 1<<20)
 	for err == nil {
 		var k int
 		k, err = f.Read(buf)
