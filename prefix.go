@@ -269,11 +269,13 @@ func (p *prefixCall) openFolder() (closeFolder func(), err error) {
 			return func() {}, nil
 		}
 	}
-	open := fsys.OpenFolder
+	var root *fsys.Root
+	var unsynced error
 	if p.cfg.dryRun {
-		open = fsys.OpenExistingFolder
+		root, err = fsys.OpenExistingFolder(p.dir)
+	} else {
+		root, unsynced, err = fsys.OpenFolder(p.dir)
 	}
-	root, err := open(p.dir)
 	if err != nil {
 		return nil, localfile.NoSpace(nil, p.dir, 0, err)
 	}
@@ -287,6 +289,9 @@ func (p *prefixCall) openFolder() (closeFolder func(), err error) {
 		err = p.noSpace(err)
 		root.Close()
 		return nil, err
+	}
+	if unsynced != nil {
+		p.folder.MayGo(unsynced)
 	}
 	return func() {
 		p.folder.Close()

@@ -57,12 +57,13 @@ func resolve(
 	return "", &fs.PathError{Op: "resolve", Path: path, Err: syscall.ELOOP}
 }
 
-// openFolder is OpenFolder. Files have no owners here that would forbid a link.
-func openFolder(dir string) (*Root, error) {
+// openFolder is OpenFolder. Files have no owners here that would forbid a link, and folders are not synced.
+func openFolder(dir string) (root *Root, unsynced, err error) {
 	if err := os.MkdirAll(dir, 0o777); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	return OpenRoot(dir)
+	root, err = OpenRoot(dir)
+	return root, nil, err
 }
 
 // openExistingFolder is OpenExistingFolder.

@@ -84,12 +84,13 @@ func (w walker) resolve(path string) (string, error) {
 }
 
 // openFolder is OpenFolder.
-func openFolder(dir string) (*Root, error) {
-	real, err := MakeFolders(OS(), dir, 0o777)
+func openFolder(dir string) (root *Root, unsynced, err error) {
+	real, unsynced, err := MakeFolders(OS(), dir, 0o777)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	return openResolved(real)
+	root, err = openResolved(real)
+	return root, unsynced, err
 }
 
 // openExistingFolder is OpenExistingFolder.

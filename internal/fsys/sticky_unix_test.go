@@ -70,7 +70,7 @@ func TestResolveStickyOwners(t *testing.T) {
 			"shared/tofile": "shared/file", "way/file": "shared/dir", "way": "shared/dir",
 		} {
 			if f == fsys.OS() && !strings.HasSuffix(name, "file") {
-				root, err := fsys.OpenFolder(name)
+				root, _, err := fsys.OpenFolder(name)
 				if link == "" && err == nil {
 					err = root.Close()
 				}
@@ -128,8 +128,8 @@ func TestOpenFolder(t *testing.T) {
 		"a": "a", "a/": "a", "link": "a/b", "link/": "a/b", "link/../c": "a/c", "link/d//e/.": "a/b/d/e", "new": "new",
 		"x/y/../z": "x/z", "dangling": "a/none", ".": ".", top + "/deep/er": "deep/er",
 	} {
-		root, err := fsys.OpenFolder(dir)
-		if err != nil {
+		root, unsynced, err := fsys.OpenFolder(dir)
+		if err := errors.Join(unsynced, err); err != nil {
 			t.Errorf("%s: %v", dir, err)
 			continue
 		}
@@ -142,7 +142,7 @@ func TestOpenFolder(t *testing.T) {
 	for dir, cause := range map[string]error{
 		"file": syscall.ENOTDIR, "file/new": syscall.ENOTDIR, "lost": fs.ErrNotExist, "loop": syscall.ELOOP, "loop/new": syscall.ELOOP,
 	} {
-		if root, err := fsys.OpenFolder(dir); !errors.Is(err, cause) {
+		if root, _, err := fsys.OpenFolder(dir); !errors.Is(err, cause) {
 			t.Errorf("%s: %v, %v; want %v", dir, root, err, cause)
 		}
 	}

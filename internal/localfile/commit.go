@@ -15,8 +15,8 @@ import (
 // time of the last write. Another process sees the old file or the complete new one. After an error that is so, too, and
 // Abandon must be called.
 //
-// durable reports whether a power loss leaves the file as it is. It does not if the file system cannot sync, or if the folder
-// could not be synced after the rename. That is no error: the file is in place, and every later call would end the same way.
+// durable reports whether a power loss leaves the file as it is. It does not if the file system cannot sync, if the folder could not
+// be synced after the rename, or one in which Check has made a folder. That is no error: the file is in place, and every later call would end the same way.
 func (d *Destination) Commit(size int64, modified time.Time) (durable bool, err error) {
 	synced, err := d.content.putInPlace(size, modified)
 	if err != nil {
@@ -30,7 +30,7 @@ func (d *Destination) Commit(size int64, modified time.Time) (durable bool, err 
 	// Last: until the rename is on disk a crash may leave the partial file, and it needs its checkpoint.
 	d.DropCheckpoint()
 	d.dropStray()
-	return synced && named, nil
+	return synced && named && !d.folderMayGo, nil
 }
 
 // UseMode makes Commit give the file these permissions, rather than those of a file that is made there, or replaces the one at the

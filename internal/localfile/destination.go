@@ -81,6 +81,7 @@ type Destination struct {
 	checkpoint    string // "": none is kept
 	ownCheckpoint bool   // its place is the caller's choice
 	folderSynced  bool   // the names of folder and data are on disk
+	folderMayGo   bool   // a power loss may take the path's folder, which is new
 	trialLeft     bool   // a call that was killed left the file of a trial, in a folder that others use as well
 
 	isCheckpoint func(data []byte) bool
@@ -131,8 +132,10 @@ func Check(cfg Config) (*Destination, error) {
 	if cfg.Path == "" {
 		return nil, errors.New("empty destination path")
 	}
+	var unsynced error
 	if dir, _ := filepath.Split(cfg.Path); cfg.Mkdir && dir != "" {
-		if _, err := fsys.MakeFolders(cfg.FS, dir, folderMode); err != nil {
+		var err error
+		if _, unsynced, err = fsys.MakeFolders(cfg.FS, dir, folderMode); err != nil {
 			return nil, fsys.Refusal(NoSpace(cfg.FS, dir, 0, fsys.NameError(cfg.FS, err)))
 		}
 	}
@@ -144,6 +147,10 @@ func Check(cfg Config) (*Destination, error) {
 		cfg.Path = resolved
 	}
 	d := newDestination(cfg)
+	if unsynced != nil {
+		d.folderMayGo = true
+		d.warnOnce("a folder could not be synced after one was made in it: a power loss may take the new one", unsynced)
+	}
 	if err := d.trials.refuses(d.work.folder); err != nil {
 		return nil, err
 	}

@@ -39,6 +39,7 @@ type Folder struct {
 	unsynced map[string]struct{} // folders that could not be synced after one was made in them
 
 	someUnsynced atomic.Bool // unsynced is not empty
+	mayGo        bool        // a power loss may take the folder itself; set before others use it
 	saidUnsynced sync.Once
 }
 
@@ -206,9 +207,19 @@ func (f *Folder) syncNew(parent string) error {
 	return nil
 }
 
+// MayGo notes that the folder itself, or one above it, was made in one that could not be synced then. It must be called before
+// others use the folder.
+func (f *Folder) MayGo(err error) {
+	f.mayGo = true
+	f.log.Warn("a folder could not be synced after one was made in it: a power loss may take the new one", "dir", f.dir, "error", err)
+}
+
 // Keeps reports whether the folder name is there after a power loss, as far as is known. It may not be if it, or one above it,
 // was made in a folder that could not be synced then.
 func (f *Folder) Keeps(name string) bool {
+	if f.mayGo {
+		return false
+	}
 	if !f.someUnsynced.Load() {
 		return true
 	}
