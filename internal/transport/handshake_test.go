@@ -223,12 +223,13 @@ func TestHTTPSProxy(t *testing.T) {
 			t.Error(err)
 			return
 		}
-		w.WriteHeader(http.StatusOK)
+		// Before the answer: afterwards the server might have read what the client sends next.
 		c, _, err := http.NewResponseController(w).Hijack()
 		if err != nil {
 			t.Error(err)
 			return
 		}
+		_, _ = io.WriteString(c, "HTTP/1.1 200 OK\r\n\r\n")
 		go func() {
 			_, _ = io.Copy(to, c) // until the client ends
 			to.Close()
