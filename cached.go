@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"hash"
 	"io/fs"
-	"os"
 	"path/filepath"
 	"time"
 
@@ -114,14 +113,7 @@ func (c *call) skip(ctx context.Context, dst *localfile.Destination) (done bool,
 
 // syncThere syncs a file and its name, and reports whether both succeeded: whoever made the file need not have done so.
 func (c *call) syncThere(path string) bool {
-	f, err := c.cfg.fs.OpenFile(path, os.O_RDONLY, 0)
-	if err != nil {
-		return false
-	}
-	err = f.Sync()
-	if cerr := f.Close(); err == nil {
-		err = cerr
-	}
+	err := fsys.SyncFile(c.cfg.fs, path)
 	if err == nil {
 		err = c.cfg.fs.SyncDir(filepath.Dir(path))
 	}

@@ -781,7 +781,7 @@ func (s *settledObjects) option() ossdl.Option {
 		if before, twice := s.byKey[r.Key]; twice {
 			s.t.Errorf("reported twice: %+v and %+v", before, r)
 		}
-		if r.Duration <= 0 || r.Duration > time.Hour {
+		if r.Duration < 0 || r.Duration == 0 && runtime.GOOS != "windows" || r.Duration > time.Hour { // Windows has a clock of 0.5 to 16 ms
 			s.t.Errorf("%q took %v", r.Key, r.Duration)
 		}
 		r.Duration = 0

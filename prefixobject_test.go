@@ -359,6 +359,9 @@ func TestPrefixWorkDirRemovedByAnother(t *testing.T) {
 	s := harness.NewServer(t)
 	all := harness.Put(s, map[string]int64{"k": 100})
 	for _, moment := range []string{"lstat", "upper", "new", "lock"} {
+		if moment == "new" && runtime.GOOS == "windows" {
+			continue // there is a lock in the folder by then
+		}
 		opts := []ossdl.Option{}
 		if moment == "lock" {
 			opts = append(opts, ossdl.WithPartSize(50)) // it takes two requests, and so it is not small

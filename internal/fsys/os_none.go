@@ -110,3 +110,6 @@ func Links(fi fs.FileInfo) uint64 {
 	}
 	return 1
 }
+
+// syncAccess is how a file is opened to be synced.
+const syncAccess = os.O_RDONLY

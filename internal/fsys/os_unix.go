@@ -138,3 +138,6 @@ func Owner(fi fs.FileInfo) (uid uint32, ok bool) {
 	}
 	return 0, false
 }
+
+// syncAccess is how a file is opened to be synced.
+const syncAccess = os.O_RDONLY

@@ -275,6 +275,9 @@ func reserve(f *os.File, fd uintptr, off, size int64) error {
 	return nil
 }
 
+// syncAccess is how a file is opened to be synced: FlushFileBuffers is for those who may write.
+const syncAccess = os.O_WRONLY
+
 // syncData is FlushFileBuffers.
 func syncData(f *os.File, _ uintptr) error { return f.Sync() }
 

@@ -69,6 +69,19 @@ func WriteFile(f FS, name string, data []byte, perm fs.FileMode) (err error) {
 	return unlessUnsupported(f.SyncDir(filepath.Dir(name)))
 }
 
+// SyncFile syncs the file name, whoever has written it.
+func SyncFile(f FS, name string) error {
+	file, err := f.OpenFile(name, syncAccess, 0)
+	if err != nil {
+		return err
+	}
+	err = file.Sync()
+	if cerr := file.Close(); err == nil {
+		err = cerr
+	}
+	return err
+}
+
 // unlessUnsupported: more than the file system has cannot be had.
 func unlessUnsupported(err error) error {
 	if errors.Is(err, errors.ErrUnsupported) {

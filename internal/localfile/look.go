@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"os"
 	"time"
 
 	"github.com/ossdl/ossdl/internal/fsys"
@@ -53,7 +54,7 @@ func Look(f fsys.FS, path string, isCheckpoint func([]byte) bool) (Found, error)
 		if holder := d.holder(); holder != "" {
 			found.Holder = holder
 		}
-		if fi, err := d.ourFile(d.work.data); first && err == nil && fi != nil && fsys.Links(fi) <= 1 {
+		if fi, err := d.ourFile(d.work.data); first && err == nil && fi != nil && hasOneName(f, d.work.data) {
 			found.Left = d
 		}
 		first = false
@@ -72,4 +73,16 @@ func (d *Destination) holder() string {
 		return "another call"
 	}
 	return fmt.Sprintf("process %d on %q since %s", by.PID, by.Host, by.Start.Format(time.RFC3339))
+}
+
+// hasOneName reports whether a file has no other name. Only an open file shows that on Windows. A download does not continue one
+// that it cannot open.
+func hasOneName(f fsys.FS, name string) bool {
+	file, err := f.OpenFile(name, os.O_RDONLY, 0)
+	if err != nil {
+		return false
+	}
+	defer file.Close()
+	fi, err := file.Stat()
+	return err == nil && fsys.Links(fi) <= 1
 }
