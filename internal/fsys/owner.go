@@ -72,10 +72,10 @@ func MadeBy(f FS, dir string) (uid uint32, ok bool, err error) {
 }
 
 // Planted reports whether the file fi in the folder dir may be a stranger's: dir is sticky, so that strangers share it, and the
-// file is not ours. Its owner can change it at any time, and can forge bytes that have the right CRC-64. In any other folder
-// whoever may write to it is trusted.
+// file is neither ours nor root's. Its owner can change it at any time, and can forge bytes that have the right CRC-64. In any other
+// folder whoever may write to it is trusted.
 func Planted(f FS, dir string, fi fs.FileInfo) (bool, error) {
-	if isUsers(f, fi) {
+	if owner, owned := Owner(fi); isUsers(f, fi) || owned && owner == 0 {
 		return false, nil
 	}
 	folder, err := f.Lstat(dir)

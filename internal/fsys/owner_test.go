@@ -170,7 +170,7 @@ func TestWriteFileWithoutSync(t *testing.T) {
 	}
 }
 
-// TestPlanted checks that only another user's file in a sticky folder may be a stranger's.
+// TestPlanted checks that only a file of another user than root in a sticky folder may be a stranger's.
 func TestPlanted(t *testing.T) {
 	if runtime.GOOS == "windows" {
 		t.Skip("files have no owners")
@@ -184,6 +184,7 @@ func TestPlanted(t *testing.T) {
 	}{
 		{"our own in /tmp", we, we, 0o777 | fs.ModeSticky, false},
 		{"another's in /tmp", we, other, 0o777 | fs.ModeSticky, true},
+		{"root's in /tmp", we, 0, 0o777 | fs.ModeSticky, false},
 		{"another's in /tmp, for root", 0, other, 0o777 | fs.ModeSticky, true},
 		{"another's in a group's sticky folder", we, other, 0o775 | fs.ModeSticky, true},
 		{"another's in a group's folder", we, other, 0o775, false},
