@@ -15,9 +15,9 @@ type sharing struct {
 	madeKnown bool
 }
 
-// Planted reports whether a file may be a stranger's: it is neither ours nor root's, and its folder is sticky, or is another user's below such a
-// one. Its owner can change it at any time, and can give it any size, time and CRC-64. In other folders whoever may write to them
-// is trusted.
+// Planted reports whether a file may be a stranger's: it is neither ours nor root's, and its folder is sticky, or is another user's
+// below such a one. Its owner can change it at any time, and can give it any size, time and CRC-64. In other folders whoever may
+// write to them is trusted.
 func (f *Folder) Planted(name string, fi fs.FileInfo) (bool, error) {
 	owner, owned := fsys.Owner(fi)
 	user, compared := f.fs.User()
