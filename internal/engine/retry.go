@@ -24,6 +24,7 @@ type streak struct {
 	fails int       // in a row, without progress
 	since time.Time // when the first request began whose failure was counted, or else the latest one
 	mark  int64     // of the gate: the bytes of all requests, at the start or the last failure
+	among int       // the requests in flight when the latest failed without an answer, that one included
 }
 
 // Retrier decides about retries, and repeats requests that failed. It serves requests for parts and all others.
@@ -113,7 +114,7 @@ func (s *streak) started() {
 // is released.
 func (r *Retrier) crowded(s *streak, err error) (crowd slots.Crowd) {
 	if err != nil && tooMany(err) {
-		crowd = r.gate.Crowded(time.Now(), s.mark)
+		crowd, s.among = r.gate.Crowded(time.Now(), s.mark)
 	}
 	s.mark = r.gate.Mark()
 	return crowd
@@ -142,7 +143,7 @@ func (r *Retrier) judge(ctx context.Context, s *streak, crowd slots.Crowd, failu
 	if crowd != slots.InCompany || !r.final(failure, *s, crowd) || r.final(failure, *s, slots.CrowdedOut) {
 		return crowd, nil
 	}
-	crowd, err := r.gate.Verdict(ctx, s.mark)
+	crowd, err := r.gate.Verdict(ctx, s.mark, s.among)
 	if crowd == slots.CrowdedOut {
 		s.fails = max(0, s.fails-1)
 		s.mark = r.gate.Mark()

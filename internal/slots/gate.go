@@ -203,35 +203,37 @@ const (
 // If the request was crowded out, Crowded lowers the limit by that request, and the failure counts against nobody. If several
 // are refused at the same moment, the limit may be below what is in flight already; that is the same refusal. Each such
 // failure lowers the limit, so a request that always fails is soon alone, and then its failures count.
-func (g *Gate) Crowded(now time.Time, mark int64) Crowd {
+//
+// The number is that of the requests in flight, this one included.
+func (g *Gate) Crowded(now time.Time, mark int64) (Crowd, int) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	switch {
 	case g.inUse < 2:
-		return Alone
+		return Alone, g.inUse
 	case g.adapt.bytes.Load() == mark:
-		return InCompany
+		return InCompany, g.inUse
 	case g.limit == 1: // nothing is left to lower, so there must be another reason
-		return InCompany
+		return InCompany, g.inUse
 	}
 	g.limit = g.adapt.crowded(now, g.limit, g.inUse)
-	return CrowdedOut
+	return CrowdedOut, g.inUse
 }
 
 // verdictTime bounds how long Verdict waits. Requests in flight may wait for the one that failed, as those for a writer do.
 const verdictTime = 10 * time.Second
 
-// Verdict is for a failure of which Crowded did not know yet whether others fare better. The request has released its slot.
-// Verdict waits until they have received bytes since the mark, or none is in flight, and then judges as Crowded does. If ctx
-// ends, it returns its cause.
-func (g *Gate) Verdict(ctx context.Context, mark int64) (Crowd, error) {
+// Verdict is for a failure of which Crowded did not know yet whether others fare better. The request has released its slot, so
+// that another may have it already: inFlight is the number from Crowded. Verdict waits until others have received bytes since the
+// mark, or none is in flight, and then judges as Crowded does. If ctx ends, it returns its cause.
+func (g *Gate) Verdict(ctx context.Context, mark int64, inFlight int) (Crowd, error) {
 	late := time.NewTimer(verdictTime)
 	defer late.Stop()
 	for {
 		g.mu.Lock()
 		switch {
 		case g.adapt.bytes.Load() != mark && g.limit > 1:
-			g.limit = g.adapt.crowded(time.Now(), g.limit, g.inUse+1)
+			g.limit = g.adapt.crowded(time.Now(), g.limit, min(inFlight, g.inUse+1))
 			g.mu.Unlock()
 			return CrowdedOut, nil
 		case g.inUse == 0:

@@ -3,6 +3,7 @@ package slots
 import (
 	"context"
 	"errors"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -129,7 +130,7 @@ func TestCrowdedOut(t *testing.T) {
 		}
 		mark := g.Mark()
 		g.Received(c.received)
-		if got := g.Crowded(now, mark); got != c.want || g.Limit() != c.limit {
+		if got, n := g.Crowded(now, mark); got != c.want || n != c.inFlight || g.Limit() != c.limit {
 			t.Errorf("%s: %v and a limit of %d, want %v and %d", c.name, got, g.Limit(), c.want, c.limit)
 		}
 	}
@@ -138,7 +139,7 @@ func TestCrowdedOut(t *testing.T) {
 	g.overdraw()
 	mark := g.Mark()
 	g.Received(100)
-	if got := g.Crowded(now, mark); got != InCompany || g.Limit() != 1 {
+	if got, _ := g.Crowded(now, mark); got != InCompany || g.Limit() != 1 {
 		t.Errorf("a limit of one: %v and a limit of %d, want %v and 1", got, g.Limit(), InCompany)
 	}
 	g = NewGate(64, 64)
@@ -148,7 +149,7 @@ func TestCrowdedOut(t *testing.T) {
 	mark = g.Mark()
 	g.Received(1)
 	for range 60 { // refused at the same moment, and none has released its slot yet
-		if got := g.Crowded(now, mark); got != CrowdedOut {
+		if got, _ := g.Crowded(now, mark); got != CrowdedOut {
 			t.Fatalf("one of several: %v, want %v", got, CrowdedOut)
 		}
 	}
@@ -169,4 +170,89 @@ func TestCrowdedOut(t *testing.T) {
 	if got := most(limits); got != 4 {
 		t.Errorf("limit %d within the rest, want 4", got)
 	}
+}
+
+// TestVerdict checks what becomes of requests of which it was not known at first whether others fare better.
+func TestVerdict(t *testing.T) {
+	background := context.Background()
+	for _, c := range []struct {
+		name    string
+		refused int // requests of four in flight, at the same moment
+		queue   int // requests that wait for a slot meanwhile, and get those of the refused
+		then    func(*Gate)
+		want    Crowd
+		limit   int
+	}{
+		{"the others receive bytes", 1, 0, func(g *Gate) { g.Received(100) }, CrowdedOut, 3},
+		{"two, and the others receive bytes", 2, 0, func(g *Gate) { g.Received(100) }, CrowdedOut, 2},
+		{"others waited for the slot", 1, 3, func(g *Gate) { g.Received(100) }, CrowdedOut, 3},
+		{"others waited for the slots of two", 2, 3, func(g *Gate) { g.Received(100) }, CrowdedOut, 3},
+		{"fewer waited than were refused", 3, 1, func(g *Gate) { g.Received(100) }, CrowdedOut, 2},
+		{"the others end without a byte", 1, 0, func(g *Gate) {
+			for range 3 {
+				g.release()
+			}
+		}, Alone, 4},
+		{"nothing happens", 1, 0, func(*Gate) {}, InCompany, 4},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				ctx, cancel := context.WithCancel(background)
+				g := NewGate(4, 4)
+				for range 4 {
+					g.overdraw()
+				}
+				var waiting sync.WaitGroup
+				for range c.queue {
+					waiting.Go(func() { _ = g.acquire(ctx) })
+				}
+				synctest.Wait()
+				mark := g.Mark()
+				var inFlight int
+				for range c.refused {
+					var crowd Crowd
+					if crowd, inFlight = g.Crowded(time.Now(), mark); crowd != InCompany || inFlight != 4 {
+						t.Errorf("%v with %d in flight, want %v with 4", crowd, inFlight, InCompany)
+					}
+				}
+				for range c.refused {
+					g.release()
+				}
+				for range c.refused {
+					waiting.Go(func() {
+						if got, err := g.Verdict(ctx, mark, inFlight); err != nil || got != c.want {
+							t.Errorf("%v, %v, want %v", got, err, c.want)
+						}
+					})
+				}
+				synctest.Wait()
+				c.then(g)
+				g.Tick(time.Now())
+				time.Sleep(2 * verdictTime) // of the bubble
+				if g.Limit() != c.limit {
+					t.Errorf("limit %d, want %d", g.Limit(), c.limit)
+				}
+				cancel()
+				waiting.Wait()
+			})
+		})
+	}
+	t.Run("a limit of one", func(t *testing.T) {
+		g := NewGate(1, 1)
+		g.overdraw()
+		g.Received(100)
+		if got, err := g.Verdict(background, 0, 2); err != nil || got != InCompany || g.Limit() != 1 {
+			t.Errorf("%v, %v and a limit of %d, want %v and 1", got, err, g.Limit(), InCompany)
+		}
+	})
+	t.Run("ctx ends", func(t *testing.T) {
+		g := NewGate(4, 4)
+		g.overdraw()
+		over := errors.New("over")
+		ctx, cancel := context.WithCancelCause(background)
+		cancel(over)
+		if got, err := g.Verdict(ctx, g.Mark(), 2); !errors.Is(err, over) || got != InCompany {
+			t.Errorf("%v, %v, want %v", got, err, over)
+		}
+	})
 }
