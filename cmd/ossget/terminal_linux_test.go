@@ -109,9 +109,9 @@ func TestCtrlCOnATerminal(t *testing.T) {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	// The last bytes wait in the buffers of the command, which the bar does not count.
+	// The last bytes wait in the buffers of the command, which the bar does not count: less than one of each connection.
 	waitUntil(t, "what the server sends", func() bool { return h.server.Stats().Sent >= halfSent && nothingQueued(t, h.server.Addr()) })
-	came := regexp.MustCompile(`16\.\d MiB / 64\.0 MiB`)
+	came := regexp.MustCompile(`1[56]\.\d MiB / 64\.0 MiB`)
 	waitUntil(t, "a bar at a quarter", func() bool { return len(came.FindAllString(s.text(), 2)) == 2 })
 	if _, err := s.keyboard.Write([]byte{3}); err != nil {
 		t.Fatal(err)
@@ -122,7 +122,7 @@ func TestCtrlCOnATerminal(t *testing.T) {
 	if code := cmd.ProcessState.ExitCode(); code != exitInterrupted {
 		t.Fatalf("exit code %d: %q", code, s.text())
 	}
-	if want := regexp.MustCompile(`\rdisk\.img +25%  \[=+> +\]  +16\.\d MiB / 64\.0 MiB `); !want.MatchString(s.text()) {
+	if want := regexp.MustCompile(`\rdisk\.img +2[45]%  \[=+> +\]  +1[56]\.\d MiB / 64\.0 MiB `); !want.MatchString(s.text()) {
 		t.Errorf("no bar: %q", s.text())
 	}
 	if want := "\r\nossget: interrupted; 16.4 MiB of the file are kept; the same command continues\r\n"; !strings.HasSuffix(s.text(), want) {
