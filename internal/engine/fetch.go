@@ -32,7 +32,7 @@ func (e *Engine) fetch(ctx context.Context) (*parts.Part, error) {
 		if err := e.tries.acquire(ctx); err != nil {
 			return p, ignoring(err, errFinished)
 		}
-		tries.started()
+		e.tries.started(&tries)
 		if p == nil {
 			p = e.take()
 		}

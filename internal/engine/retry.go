@@ -24,7 +24,7 @@ type streak struct {
 	fails int       // in a row, without progress
 	since time.Time // when the first request began whose failure was counted, or else the latest one
 	mark  int64     // of the gate: the bytes of all requests, at the start or the last failure
-	among int       // the requests in flight when the latest failed without an answer, that one included
+	among int       // the most requests known to be in flight with the latest, that one included
 }
 
 // Retrier decides about retries, and repeats requests that failed. It serves requests for parts and all others.
@@ -61,7 +61,7 @@ func (r *Retrier) TryUntil(ctx context.Context, once func(context.Context) error
 		if err := r.acquire(ctx); err != nil {
 			return 0, err
 		}
-		s.started()
+		r.started(&s)
 		err := once(ctx)
 		crowd := slots.Alone
 		if ctx.Err() == nil {
@@ -102,9 +102,10 @@ func (r *Retrier) expired(err error) bool {
 // begin starts a streak.
 func (r *Retrier) begin() streak { return streak{since: time.Now(), mark: r.gate.Mark()} }
 
-// started notes that a request of the streak is made. As long as no failure is counted, to wait for a slot is not a lack of
-// progress: a request that was crowded out may wait until others are done.
-func (s *streak) started() {
+// started notes that a request of the streak is made, with its slot. As long as no failure is counted, to wait for a slot is not
+// a lack of progress: a request that was crowded out may wait until others are done.
+func (r *Retrier) started(s *streak) {
+	s.among = r.gate.InFlight()
 	if s.fails == 0 {
 		s.since = time.Now()
 	}
@@ -114,7 +115,7 @@ func (s *streak) started() {
 // is released.
 func (r *Retrier) crowded(s *streak, err error) (crowd slots.Crowd) {
 	if err != nil && tooMany(err) {
-		crowd, s.among = r.gate.Crowded(time.Now(), s.mark)
+		crowd, s.among = r.gate.Crowded(time.Now(), s.mark, s.among)
 	}
 	s.mark = r.gate.Mark()
 	return crowd

@@ -197,49 +197,60 @@ const (
 	CrowdedOut              // others received bytes meanwhile, and the limit is lower now
 )
 
+// InFlight returns how many requests are in flight.
+func (g *Gate) InFlight() int {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.inUse
+}
+
 // Crowded is for a request that failed before it was answered, as one too many fails at a proxy that accepts only so many
-// connections. It must be called before the slot is released. The bytes of others are those since the mark.
+// connections. It must be called before the slot is released. The bytes of others are those since the mark. The number is that of
+// the requests in flight when this one began, itself included: others may have ended since. The number now is returned if it is
+// larger.
 //
 // If the request was crowded out, Crowded lowers the limit by that request, and the failure counts against nobody. If several
 // are refused at the same moment, the limit may be below what is in flight already; that is the same refusal. Each such
 // failure lowers the limit, so a request that always fails is soon alone, and then its failures count.
-//
-// The number is that of the requests in flight, this one included.
-func (g *Gate) Crowded(now time.Time, mark int64) (Crowd, int) {
+func (g *Gate) Crowded(now time.Time, mark int64, inFlight int) (Crowd, int) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	switch {
-	case g.inUse < 2:
-		return Alone, g.inUse
-	case g.adapt.bytes.Load() == mark:
-		return InCompany, g.inUse
-	case g.limit == 1: // nothing is left to lower, so there must be another reason
-		return InCompany, g.inUse
+	inFlight = max(inFlight, g.inUse)
+	if inFlight < 2 {
+		return Alone, inFlight
 	}
-	g.limit = g.adapt.crowded(now, g.limit, g.inUse)
-	return CrowdedOut, g.inUse
+	return g.judge(now, mark, inFlight), inFlight
+}
+
+// judge lowers the limit if others have received bytes since the mark. The mutex is held.
+func (g *Gate) judge(now time.Time, mark int64, inFlight int) Crowd {
+	if g.adapt.bytes.Load() == mark || g.limit == 1 { // at 1 nothing is left to lower, so there must be another reason
+		return InCompany
+	}
+	g.limit = g.adapt.crowded(now, g.limit, inFlight)
+	return CrowdedOut
 }
 
 // verdictTime bounds how long Verdict waits. Requests in flight may wait for the one that failed, as those for a writer do.
 const verdictTime = 10 * time.Second
 
-// Verdict is for a failure of which Crowded did not know yet whether others fare better. The request has released its slot, so
-// that another may have it already: inFlight is the number from Crowded. Verdict waits until others have received bytes since the
-// mark, or none is in flight, and then judges as Crowded does. If ctx ends, it returns its cause.
+// Verdict is for a failure of which Crowded did not know yet whether others fare better; the number is the one that it returned.
+// The request has released its slot, and others may have taken it or ended since. Verdict waits until they have received bytes
+// since the mark, or none is in flight, and then judges as Crowded does. If ctx ends, it returns its cause.
 func (g *Gate) Verdict(ctx context.Context, mark int64, inFlight int) (Crowd, error) {
 	late := time.NewTimer(verdictTime)
 	defer late.Stop()
 	for {
 		g.mu.Lock()
+		crowd := g.judge(time.Now(), mark, inFlight)
 		switch {
-		case g.adapt.bytes.Load() != mark && g.limit > 1:
-			g.limit = g.adapt.crowded(time.Now(), g.limit, min(inFlight, g.inUse+1))
+		case crowd == CrowdedOut:
 			g.mu.Unlock()
 			return CrowdedOut, nil
 		case g.inUse == 0:
 			g.mu.Unlock()
 			return Alone, nil
-		case g.limit == 1: // see Crowded
+		case g.limit == 1: // bytes of others would change nothing
 			g.mu.Unlock()
 			return InCompany, nil
 		case g.news == nil:

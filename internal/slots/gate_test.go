@@ -112,17 +112,21 @@ func TestCrowdedOut(t *testing.T) {
 	now := time.Unix(0, 0)
 	for _, c := range []struct {
 		name     string
+		began    int // in flight when the request began
 		inFlight int
 		received int
 		want     Crowd
 		limit    int
 	}{
-		{"alone", 1, 100, Alone, 8},
-		{"nobody received anything", 8, 0, InCompany, 8},
-		{"others did", 8, 100, CrowdedOut, 7},
-		{"fewer in flight than allowed", 3, 100, CrowdedOut, 2},
-		{"two", 2, 100, CrowdedOut, 1},
-		{"the limit is lower already", 12, 100, CrowdedOut, 8},
+		{"alone", 1, 1, 100, Alone, 8},
+		{"nobody received anything", 8, 8, 0, InCompany, 8},
+		{"others did", 8, 8, 100, CrowdedOut, 7},
+		{"others began later", 1, 8, 100, CrowdedOut, 7},
+		{"others have ended", 6, 1, 100, CrowdedOut, 5},
+		{"others have ended without a byte", 6, 1, 0, InCompany, 8},
+		{"fewer in flight than allowed", 3, 3, 100, CrowdedOut, 2},
+		{"two", 2, 2, 100, CrowdedOut, 1},
+		{"the limit is lower already", 12, 12, 100, CrowdedOut, 8},
 	} {
 		g := NewGate(8, 8)
 		for range c.inFlight {
@@ -130,8 +134,9 @@ func TestCrowdedOut(t *testing.T) {
 		}
 		mark := g.Mark()
 		g.Received(c.received)
-		if got, n := g.Crowded(now, mark); got != c.want || n != c.inFlight || g.Limit() != c.limit {
-			t.Errorf("%s: %v and a limit of %d, want %v and %d", c.name, got, g.Limit(), c.want, c.limit)
+		got, n := g.Crowded(now, mark, c.began)
+		if got != c.want || n != max(c.began, c.inFlight) || g.Limit() != c.limit {
+			t.Errorf("%s: %v with %d in flight and a limit of %d, want %v and %d", c.name, got, n, g.Limit(), c.want, c.limit)
 		}
 	}
 	g := NewGate(1, 8)
@@ -139,7 +144,7 @@ func TestCrowdedOut(t *testing.T) {
 	g.overdraw()
 	mark := g.Mark()
 	g.Received(100)
-	if got, _ := g.Crowded(now, mark); got != InCompany || g.Limit() != 1 {
+	if got, _ := g.Crowded(now, mark, 1); got != InCompany || g.Limit() != 1 {
 		t.Errorf("a limit of one: %v and a limit of %d, want %v and 1", got, g.Limit(), InCompany)
 	}
 	g = NewGate(64, 64)
@@ -149,7 +154,7 @@ func TestCrowdedOut(t *testing.T) {
 	mark = g.Mark()
 	g.Received(1)
 	for range 60 { // refused at the same moment, and none has released its slot yet
-		if got, _ := g.Crowded(now, mark); got != CrowdedOut {
+		if got, _ := g.Crowded(now, mark, 1); got != CrowdedOut {
 			t.Fatalf("one of several: %v, want %v", got, CrowdedOut)
 		}
 	}
@@ -160,7 +165,7 @@ func TestCrowdedOut(t *testing.T) {
 	for range 60 { // refused together
 		mark := g.Mark()
 		g.Received(1)
-		g.Crowded(now, mark)
+		g.Crowded(now, mark, 1)
 		g.release()
 	}
 	if g.Limit() != 4 {
@@ -177,7 +182,7 @@ func TestVerdict(t *testing.T) {
 	background := context.Background()
 	for _, c := range []struct {
 		name    string
-		refused int // requests of four in flight, at the same moment
+		refused int // requests of four in flight, one after the other
 		queue   int // requests that wait for a slot meanwhile, and get those of the refused
 		then    func(*Gate)
 		want    Crowd
@@ -188,6 +193,12 @@ func TestVerdict(t *testing.T) {
 		{"others waited for the slot", 1, 3, func(g *Gate) { g.Received(100) }, CrowdedOut, 3},
 		{"others waited for the slots of two", 2, 3, func(g *Gate) { g.Received(100) }, CrowdedOut, 3},
 		{"fewer waited than were refused", 3, 1, func(g *Gate) { g.Received(100) }, CrowdedOut, 2},
+		{"the others have ended", 1, 0, func(g *Gate) {
+			g.Received(100)
+			for range 3 {
+				g.release()
+			}
+		}, CrowdedOut, 3},
 		{"the others end without a byte", 1, 0, func(g *Gate) {
 			for range 3 {
 				g.release()
@@ -208,19 +219,18 @@ func TestVerdict(t *testing.T) {
 				}
 				synctest.Wait()
 				mark := g.Mark()
-				var inFlight int
+				var among []int
 				for range c.refused {
-					var crowd Crowd
-					if crowd, inFlight = g.Crowded(time.Now(), mark); crowd != InCompany || inFlight != 4 {
-						t.Errorf("%v with %d in flight, want %v with 4", crowd, inFlight, InCompany)
+					crowd, n := g.Crowded(time.Now(), mark, 1)
+					if crowd != InCompany {
+						t.Errorf("at first %v, want %v", crowd, InCompany)
 					}
-				}
-				for range c.refused {
+					among = append(among, n)
 					g.release()
 				}
-				for range c.refused {
+				for _, n := range among {
 					waiting.Go(func() {
-						if got, err := g.Verdict(ctx, mark, inFlight); err != nil || got != c.want {
+						if got, err := g.Verdict(ctx, mark, n); err != nil || got != c.want {
 							t.Errorf("%v, %v, want %v", got, err, c.want)
 						}
 					})
