@@ -91,6 +91,12 @@ func TestCheckReplaceable(t *testing.T) {
 		if test.cause != nil && !strings.Contains(err.Error(), "/dir/file") || test.cause == syscall.EPERM && !strings.Contains(err.Error(), "1001") {
 			t.Errorf("%s: %v does not say whose file it is", test.name, err)
 		}
+		if test.cause == syscall.EPERM { // the same where nothing can be made to learn whose our files are
+			again := fsys.CheckReplaceable(faultfs.New(f, faultfs.Plan{Kind: faultfs.Open, Err: syscall.EACCES}), "/dir/file")
+			if again == nil || again.Error() != err.Error() {
+				t.Errorf("%s, in a folder that is closed to us: %v, want %v", test.name, again, err)
+			}
+		}
 		// And so it is.
 		file, cerr := f.OpenFile("/dir/new", os.O_RDWR|os.O_CREATE, 0o600)
 		if cerr != nil {
@@ -215,5 +221,12 @@ func TestPlanted(t *testing.T) {
 	}
 	if planted, err := fsys.Planted(rootSquash{below}, "/", fi); planted || err != nil {
 		t.Errorf("a file of ours where root is squashed: %t, %v", planted, err)
+	}
+	// Where nothing can be made, which would tell, it is the effective user's or not.
+	for cause, want := range map[error]error{syscall.EACCES: nil, syscall.EPERM: nil, syscall.EROFS: nil, syscall.EIO: syscall.EIO} {
+		f := faultfs.New(rootSquash{below}, faultfs.Plan{Kind: faultfs.Open, Err: cause})
+		if planted, err := fsys.Planted(f, "/", fi); planted != (want == nil) || !errors.Is(err, want) {
+			t.Errorf("where root is squashed and making a file is %v: %t, %v", cause, planted, err)
+		}
 	}
 }

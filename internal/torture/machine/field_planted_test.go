@@ -9,10 +9,12 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/ossdl/ossdl"
 	"github.com/ossdl/ossdl/internal/fsys"
+	"github.com/ossdl/ossdl/internal/fsys/faultfs"
 	"github.com/ossdl/ossdl/internal/fsys/memfs"
 	"github.com/ossdl/ossdl/internal/harness"
 	"github.com/ossdl/ossdl/internal/osstest"
@@ -169,6 +171,37 @@ func TestPlantedInPrefix(t *testing.T) {
 			harness.CheckCounts(t, res, err, 0, len(all), 0)
 			if t.Failed() {
 				t.Fatalf("%s, %s", on.name, name)
+			}
+		}
+	}
+}
+
+// TestPlantedWhereNothingCanBeMade checks that, in a sticky folder where nothing can be made, our files count as downloaded, and the
+// error for another user's says whose it is. A dry run reports the same.
+func TestPlantedWhereNothingCanBeMade(t *testing.T) {
+	if runtime.GOOS == "windows" {
+		t.Skip("files have no owners")
+	}
+	s := harness.NewServer(t)
+	harness.Put(s, map[string]int64{"sub/ours": 10, "sub/theirs": 20})
+	d := harness.NewDownloader(t, s)
+	for _, refused := range []error{syscall.EACCES, syscall.EPERM, syscall.EROFS} {
+		harness.Tried.Add("cases from the field", 1)
+		disk := memfs.New(memfs.Config{})
+		disk.SetUser(1000)
+		res, err := d.DownloadPrefix(t.Context(), "bkt", "", t.TempDir(), onDisk(disk))
+		harness.CheckCounts(t, res, err, 2, 0, 0)
+		if err := errors.Join(disk.Chmod("/sub", 0o755|fs.ModeSticky), disk.Chown("/sub", 0), disk.Chown("/sub/theirs", planter)); err != nil {
+			t.Fatal(err)
+		}
+		closed := onDisk(faultfs.New(disk, faultfs.Plan{Kind: faultfs.Open, Name: ".tmp", Err: refused, Forever: true}))
+		res, err = d.DownloadPrefix(t.Context(), "bkt", "", t.TempDir(), closed, ossdl.WithDryRun())
+		harness.CheckCounts(t, res, err, 1, 1, 0)
+		res, err = d.DownloadPrefix(t.Context(), "bkt", "", t.TempDir(), closed)
+		harness.CheckCounts(t, res, err, 0, 1, 1)
+		for _, f := range res.Failures {
+			if !errors.Is(f.Err, ossdl.ErrDestination) || !strings.Contains(f.Err.Error(), "user 4242") {
+				t.Errorf("%v: %v", refused, f)
 			}
 		}
 	}
