@@ -83,17 +83,19 @@ func MakerIn(f FS, dir string) (uid uint32, ok bool, err error) {
 
 // Sharing says whose files are in a folder.
 type Sharing struct {
-	Strangers bool   // not only ours, root's and those of whom the folder's permissions trust
-	Maker     uint32 // who gets the files that we make there, if there may be strangers
+	Strangers bool   // not only ours, root's and those of whom the folder's permissions trust; only then:
+	Over      uint32 // the owner of the sticky folder
+	Maker     uint32 // who gets the files that we make there
 }
 
 // Planted reports whether the file fi in the folder dir may be a stranger's: dir is sticky, so that strangers share it, and the
-// file is neither ours nor root's. Its owner can change it at any time, and can forge bytes that have the right CRC-64. In any other
-// folder whoever may write to it is trusted.
+// file is neither ours nor root's, nor the folder owner's, who can replace any file there anyway. Its owner can change it at any time,
+// and can forge bytes that have the right CRC-64. In any other folder whoever may write to it is trusted.
 func Planted(f FS, dir string, fi fs.FileInfo) (bool, error) {
 	return PlantedIn(f, fi, func() (s Sharing, err error) {
 		folder, err := f.Lstat(dir)
 		if err == nil && Sticky(folder) {
+			s.Over, _ = Owner(folder)
 			s.Maker, s.Strangers, err = MakerIn(f, dir)
 		}
 		return s, err
@@ -107,7 +109,7 @@ func PlantedIn(f FS, fi fs.FileInfo, sharing func() (Sharing, error)) (bool, err
 		return false, nil
 	}
 	s, err := sharing()
-	return err == nil && s.Strangers && owner != s.Maker, err
+	return err == nil && s.Strangers && owner != s.Over && owner != s.Maker, err
 }
 
 // isUsers reports whether a file or folder belongs to the effective user, or to nobody.

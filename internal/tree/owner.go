@@ -21,7 +21,7 @@ func (f *Folder) sharingOf(dir string) (s fsys.Sharing, err error) {
 	if known {
 		return s, nil
 	}
-	if s.Strangers, err = f.isOfStrangers(dir); s.Strangers {
+	if s.Over, s.Strangers, err = f.isOfStrangers(dir); s.Strangers {
 		s.Maker, s.Strangers, err = f.makerIn(dir)
 	}
 	if err != nil {
@@ -51,15 +51,17 @@ func (f *Folder) makerIn(dir string) (uid uint32, ok bool, err error) {
 }
 
 // isOfStrangers reports whether strangers may have put files into a folder: it is sticky, or one of them may have made it in such
-// a folder.
-func (f *Folder) isOfStrangers(dir string) (bool, error) {
+// a folder. over is the owner of the sticky one; of two, the upper one, in which a stranger may have made the other.
+func (f *Folder) isOfStrangers(dir string) (over uint32, is bool, err error) {
 	fi, err := f.fs.Lstat(filepath.FromSlash(dir))
-	if err != nil || fsys.Sticky(fi) || dir == "." {
-		return err == nil && fsys.Sticky(fi), err
+	if err != nil {
+		return 0, false, err
 	}
 	owner, _ := fsys.Owner(fi)
-	if user, _ := f.fs.User(); owner == user || owner == 0 {
-		return false, nil
+	if user, _ := f.fs.User(); dir != "." && owner != user && owner != 0 {
+		if over, is, err = f.isOfStrangers(path.Dir(dir)); is || err != nil {
+			return over, is, err
+		}
 	}
-	return f.isOfStrangers(path.Dir(dir))
+	return owner, fsys.Sticky(fi), nil
 }

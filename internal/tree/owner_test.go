@@ -134,7 +134,17 @@ func TestPlantedWhereRootIsSquashed(t *testing.T) {
 		t.Errorf("on a broken disk: %v", err)
 	}
 
-	disk := squashed(t, 0)
+	// Who owns the sticky folder can replace what is in it anyway. On some mounts that is the owner of all files.
+	mustBePlanted(t, open(closedSub{squashed(t, nobody), syscall.EACCES}), "sub/theirs")
+	mustBePlanted(t, Look(rootSquash{squashed(t, nobody)}, "/shared", false, log), "sub/theirs")
+	mustBePlanted(t, open(squashed(t, stranger)))
+	disk := squashed(t, stranger) // who has made it in a sticky folder
+	if err := disk.Chmod("/", 0o777|fs.ModeSticky); err != nil {
+		t.Fatal(err)
+	}
+	mustBePlanted(t, open(disk), "sub/theirs")
+
+	disk = squashed(t, 0)
 	mustBePlanted(t, Look(rootSquash{disk}, "/shared", false, log), "sub/ours", "sub/theirs")
 	if err := disk.Mkdir(WorkDir, 0o700); err != nil {
 		t.Fatal(err)
