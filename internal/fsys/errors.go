@@ -64,17 +64,13 @@ func (e *unusable) Unwrap() error { return e.error }
 func (e *unusable) Is(target error) bool { return target == ErrUnusable }
 
 // Refusal is Unusable for an error of making or opening a file with which the system refuses a name: the next call would meet the
-// same. Other errors are returned as they are.
+// same. Other errors are returned as they are. So is a denial that may be another program's, for as long as that has the file open.
 func Refusal(err error) error {
-	if errors.Is(err, fs.ErrPermission) || errors.Is(err, ErrNotRegular) || isErrno(err, refusals...) {
+	if errors.Is(err, fs.ErrPermission) && !busy(err) || errors.Is(err, ErrNotRegular) || isErrno(err, refusals...) {
 		return Unusable(err)
 	}
 	return err
 }
-
-// refusals: the file system is read-only; the name has characters or a length that it does not take; on the way are a file or links
-// in a circle.
-var refusals = []syscall.Errno{syscall.EROFS, syscall.EINVAL, syscall.EILSEQ, syscall.ENAMETOOLONG, syscall.ENOTDIR, syscall.EISDIR, syscall.ELOOP}
 
 // isErrno reports whether err is an error of the system, and one of these if any are given.
 func isErrno(err error, these ...syscall.Errno) bool {

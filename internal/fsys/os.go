@@ -200,13 +200,18 @@ func listFolder(
 	return names, err
 }
 
-// explainOpen names the cause if the system's errno for "that is no plain file" says little (ELOOP, ENXIO, EMLINK).
+// explainOpen names the cause if the system's errno for "that is no plain file" says little (ELOOP, ENXIO, EMLINK). A file that is
+// read-only itself is no matter of waiting, where the errno may be one.
 func explainOpen(name string, err error, lstat func(string) (fs.FileInfo, error)) error {
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrExist) {
 		return err
 	}
-	if fi, lerr := lstat(name); lerr == nil && !fi.Mode().IsRegular() {
+	switch fi, lerr := lstat(name); {
+	case lerr != nil:
+	case !fi.Mode().IsRegular():
 		return notRegular("open", name, fi.Mode())
+	case errors.Is(err, fs.ErrPermission) && busy(err) && fi.Mode()&0o222 == 0:
+		return Unusable(err)
 	}
 	return err
 }

@@ -352,8 +352,13 @@ func writableAt(dir string) error {
 	return windows.CloseHandle(h)
 }
 
-// certain: that was the system's own look, at the ACL too.
-func certain(err error) error { return err }
+// certain: that was the system's own look, at the ACL too. Nobody else keeps files from being added to a folder.
+func certain(err error) error {
+	if errors.Is(err, windows.ERROR_ACCESS_DENIED) {
+		return Unusable(err)
+	}
+	return err
+}
 
 func writableDir(d *os.File) error {
 	if err := writableAt(d.Name()); err != nil {
@@ -414,6 +419,14 @@ func IsTooLarge(err error) bool {
 // noSync are the ways to say that there is no such sync.
 var noSync = []syscall.Errno{windows.ERROR_INVALID_FUNCTION, windows.ERROR_NOT_SUPPORTED, syscall.EINVAL, syscall.ENOSYS}
 
+// refusals are the system's own ways to say what the errors of POSIX say, in which package os translates some. ERROR_DIRECTORY is
+// that of a file on the way.
+var refusals = []syscall.Errno{
+	windows.ERROR_WRITE_PROTECT, windows.ERROR_INVALID_NAME, windows.ERROR_BAD_PATHNAME, windows.ERROR_NO_UNICODE_TRANSLATION,
+	windows.ERROR_FILENAME_EXCED_RANGE, windows.ERROR_DIRECTORY, windows.ERROR_CANT_RESOLVE_FILENAME,
+	syscall.EROFS, syscall.EINVAL, syscall.EILSEQ, syscall.ENAMETOOLONG, syscall.ENOTDIR, syscall.EISDIR, syscall.ELOOP,
+}
+
 // tooLong is err as ENAMETOOLONG if the name has more than any file system here allows. What the system says then depends
 // on the length of the whole path: an invalid name, or none that exists.
 func tooLong(name string, err error) error {
@@ -429,6 +442,8 @@ func vanishing(err error) bool {
 	return errors.Is(err, windows.ERROR_ACCESS_DENIED) || errors.Is(err, windows.ERROR_DELETE_PENDING)
 }
 
+// busy: another program has the file open and does not share it, or has removed it and has it open still. An ACL denies access with
+// the same error.
 func busy(err error) bool {
 	return errors.Is(err, windows.ERROR_SHARING_VIOLATION) || errors.Is(err, windows.ERROR_ACCESS_DENIED)
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -74,5 +75,47 @@ func TestRenameOverFolderIsQuick(t *testing.T) {
 	}
 	if took := time.Since(began); took >= 5*time.Second { // patience
 		t.Errorf("took %v", took)
+	}
+}
+
+// What the system says of a name that it refuses, and what may pass: access to a file is denied by its ACL, and also while a scanner
+// has it, and after it was removed, until the last who have it open close it.
+var (
+	refused = []error{
+		windows.ERROR_WRITE_PROTECT, windows.ERROR_INVALID_NAME, windows.ERROR_BAD_PATHNAME, windows.ERROR_NO_UNICODE_TRANSLATION,
+		windows.ERROR_FILENAME_EXCED_RANGE, windows.ERROR_DIRECTORY, windows.ERROR_CANT_RESOLVE_FILENAME,
+	}
+	passing = []error{
+		windows.ERROR_ACCESS_DENIED, windows.ERROR_SHARING_VIOLATION, windows.ERROR_LOCK_VIOLATION, windows.ERROR_DELETE_PENDING,
+		windows.ERROR_FILE_NOT_FOUND, windows.ERROR_PATH_NOT_FOUND, windows.ERROR_DISK_FULL, windows.ERROR_HANDLE_DISK_FULL,
+	}
+)
+
+// TestRefusedNames checks that names that no file can have, and files that nobody may write to, are refused for good by the system
+// itself.
+func TestRefusedNames(t *testing.T) {
+	dir := t.TempDir()
+	root, err := fsys.OpenRoot(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer root.Close()
+	if err := os.WriteFile(filepath.Join(dir, "read-only"), nil, 0o444); err != nil {
+		t.Fatal(err)
+	}
+	for f, at := range map[fsys.FS]func(string) string{
+		fsys.OS(): func(name string) string { return filepath.Join(dir, name) }, fsys.Rooted(root): func(name string) string { return name },
+	} {
+		for name, flag := range map[string]int{
+			"a?b": os.O_CREATE, "a|b": os.O_CREATE, strings.Repeat("n", 300): os.O_CREATE, "read-only": 0,
+		} {
+			file, err := f.OpenFile(at(name), os.O_WRONLY|flag, 0o666)
+			if err == nil {
+				err = file.Close()
+			}
+			if !errors.Is(fsys.Refusal(err), fsys.ErrUnusable) {
+				t.Errorf("%T, %.20s: %v", f, name, err)
+			}
+		}
 	}
 }

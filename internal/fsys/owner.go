@@ -71,19 +71,45 @@ func MadeBy(f FS, dir string) (uid uint32, ok bool, err error) {
 	return uid, ok, nil
 }
 
+// MakerIn is MadeBy for judging what is there. Where nothing of ours can be made, it is the effective user.
+func MakerIn(f FS, dir string) (uid uint32, ok bool, err error) {
+	uid, ok, err = MadeBy(f, dir)
+	if errors.Is(err, fs.ErrPermission) || errors.Is(err, syscall.EROFS) {
+		uid, ok = f.User()
+		return uid, ok, nil
+	}
+	return uid, ok, err
+}
+
+// Sharing says whose files are in a folder.
+type Sharing struct {
+	Strangers bool   // not only ours, root's and those of whom the folder's permissions trust; only then:
+	Over      uint32 // the owner of the sticky folder
+	Maker     uint32 // who gets the files that we make there
+}
+
 // Planted reports whether the file fi in the folder dir may be a stranger's: dir is sticky, so that strangers share it, and the
-// file is neither ours nor root's. Its owner can change it at any time, and can forge bytes that have the right CRC-64. In any other
-// folder whoever may write to it is trusted.
+// file is neither ours nor root's, nor the folder owner's, who can replace any file there anyway. Its owner can change it at any time,
+// and can forge bytes that have the right CRC-64. In any other folder whoever may write to it is trusted.
 func Planted(f FS, dir string, fi fs.FileInfo) (bool, error) {
-	if owner, owned := Owner(fi); isUsers(f, fi) || owned && owner == 0 {
+	return PlantedIn(f, fi, func() (s Sharing, err error) {
+		folder, err := f.Lstat(dir)
+		if err == nil && Sticky(folder) {
+			s.Over, _ = Owner(folder)
+			s.Maker, s.Strangers, err = MakerIn(f, dir)
+		}
+		return s, err
+	})
+}
+
+// PlantedIn is Planted for a file in a folder that sharing tells about. It is called only if that matters.
+func PlantedIn(f FS, fi fs.FileInfo, sharing func() (Sharing, error)) (bool, error) {
+	owner, _ := Owner(fi)
+	if isUsers(f, fi) || owner == 0 {
 		return false, nil
 	}
-	folder, err := f.Lstat(dir)
-	if err != nil || !Sticky(folder) {
-		return false, err
-	}
-	ours, err := Ours(f, dir, fi)
-	return err == nil && !ours, err
+	s, err := sharing()
+	return err == nil && s.Strangers && owner != s.Over && owner != s.Maker, err
 }
 
 // isUsers reports whether a file or folder belongs to the effective user, or to nobody.
@@ -125,11 +151,13 @@ func CheckReplaceable(f FS, name string) error {
 	if !ok || user == 0 || of == user {
 		return nil
 	}
-	ours, err := Ours(f, dir, fi)
-	if err != nil || ours {
+	owner, _ := Owner(fi)
+	if isUsers(f, fi) {
+		return nil
+	}
+	if maker, ok, err := MakerIn(f, dir); err != nil || !ok || owner == maker {
 		return err
 	}
-	owner, _ := Owner(fi)
 	return refuse(fmt.Errorf("%w: the file belongs to user %d, and in this sticky folder of user %d nobody else may replace it",
 		syscall.EPERM, owner, of))
 }

@@ -91,6 +91,12 @@ func TestCheckReplaceable(t *testing.T) {
 		if test.cause != nil && !strings.Contains(err.Error(), "/dir/file") || test.cause == syscall.EPERM && !strings.Contains(err.Error(), "1001") {
 			t.Errorf("%s: %v does not say whose file it is", test.name, err)
 		}
+		if test.cause == syscall.EPERM { // the same where nothing can be made to learn whose our files are
+			again := fsys.CheckReplaceable(faultfs.New(f, faultfs.Plan{Kind: faultfs.Open, Err: syscall.EACCES}), "/dir/file")
+			if again == nil || again.Error() != err.Error() {
+				t.Errorf("%s, in a folder that is closed to us: %v, want %v", test.name, again, err)
+			}
+		}
 		// And so it is.
 		file, cerr := f.OpenFile("/dir/new", os.O_RDWR|os.O_CREATE, 0o600)
 		if cerr != nil {
@@ -170,28 +176,32 @@ func TestWriteFileWithoutSync(t *testing.T) {
 	}
 }
 
-// TestPlanted checks that only a file of another user than root in a sticky folder may be a stranger's.
+// TestPlanted checks that only a file of another user than root and the folder's owner in a sticky folder may be a stranger's.
 func TestPlanted(t *testing.T) {
 	if runtime.GOOS == "windows" {
 		t.Skip("files have no owners")
 	}
-	const we, other = 1000, 1001
+	const we, other, third = 1000, 1001, 1002
 	for _, test := range []struct {
-		name       string
-		user, file uint32
-		mode       fs.FileMode
-		want       bool
+		name             string
+		user, file, over uint32 // over: the folder's owner
+		mode             fs.FileMode
+		want             bool
 	}{
-		{"our own in /tmp", we, we, 0o777 | fs.ModeSticky, false},
-		{"another's in /tmp", we, other, 0o777 | fs.ModeSticky, true},
-		{"root's in /tmp", we, 0, 0o777 | fs.ModeSticky, false},
-		{"another's in /tmp, for root", 0, other, 0o777 | fs.ModeSticky, true},
-		{"another's in a group's sticky folder", we, other, 0o775 | fs.ModeSticky, true},
-		{"another's in a group's folder", we, other, 0o775, false},
+		{"our own in /tmp", we, we, 0, 0o777 | fs.ModeSticky, false},
+		{"another's in /tmp", we, other, 0, 0o777 | fs.ModeSticky, true},
+		{"root's in /tmp", we, 0, 0, 0o777 | fs.ModeSticky, false},
+		{"another's in /tmp, for root", 0, other, 0, 0o777 | fs.ModeSticky, true},
+		{"another's in our own sticky folder", we, other, we, 0o777 | fs.ModeSticky, true},
+		{"another's in a group's sticky folder", we, other, third, 0o775 | fs.ModeSticky, true},
+		{"its owner's in a group's sticky folder", we, other, other, 0o775 | fs.ModeSticky, false},
+		{"its owner's in a sticky folder, for root", 0, other, other, 0o777 | fs.ModeSticky, false},
+		{"root's in another's sticky folder", we, 0, other, 0o777 | fs.ModeSticky, false},
+		{"another's in a group's folder", we, other, 0, 0o775, false},
 	} {
 		f := memfs.New(memfs.Config{})
 		mustWrite(t, f, "/file", oldContent)
-		if err := errors.Join(f.Chmod("/", test.mode), f.Chown("/file", test.file)); err != nil {
+		if err := errors.Join(f.Chmod("/", test.mode), f.Chown("/", test.over), f.Chown("/file", test.file)); err != nil {
 			t.Fatal(err)
 		}
 		f.SetUser(test.user)
@@ -206,7 +216,7 @@ func TestPlanted(t *testing.T) {
 	below := memfs.New(memfs.Config{})
 	below.SetUser(65534)
 	mustWrite(t, below, "/squashed", "")
-	if err := below.Chmod("/", 0o777|fs.ModeSticky); err != nil {
+	if err := errors.Join(below.Chmod("/", 0o777|fs.ModeSticky), below.Chown("/", 0)); err != nil {
 		t.Fatal(err)
 	}
 	fi, err := below.Lstat("/squashed")
@@ -215,5 +225,12 @@ func TestPlanted(t *testing.T) {
 	}
 	if planted, err := fsys.Planted(rootSquash{below}, "/", fi); planted || err != nil {
 		t.Errorf("a file of ours where root is squashed: %t, %v", planted, err)
+	}
+	// Where nothing can be made, which would tell, it is the effective user's or not.
+	for cause, want := range map[error]error{syscall.EACCES: nil, syscall.EPERM: nil, syscall.EROFS: nil, syscall.EIO: syscall.EIO} {
+		f := faultfs.New(rootSquash{below}, faultfs.Plan{Kind: faultfs.Open, Err: cause})
+		if planted, err := fsys.Planted(f, "/", fi); planted != (want == nil) || !errors.Is(err, want) {
+			t.Errorf("where root is squashed and making a file is %v: %t, %v", cause, planted, err)
+		}
 	}
 }

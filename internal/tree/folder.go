@@ -34,7 +34,7 @@ type Folder struct {
 
 	mu       sync.Mutex
 	known    map[string]place // some of the folders that exist
-	sharing  map[string]sharing
+	sharing  map[string]fsys.Sharing
 	workDirs map[string]*left    // the folders for working files that were used
 	unsynced map[string]struct{} // folders that could not be synced after one was made in them
 
@@ -53,7 +53,7 @@ type place struct {
 func Open(f fsys.FS, dir string, log *slog.Logger) (*Folder, error) {
 	d := &Folder{
 		fs: f, dir: dir, log: log,
-		known: map[string]place{}, sharing: map[string]sharing{}, workDirs: map[string]*left{}, unsynced: map[string]struct{}{},
+		known: map[string]place{}, sharing: map[string]fsys.Sharing{}, workDirs: map[string]*left{}, unsynced: map[string]struct{}{},
 		times: map[string]times{},
 	}
 	if err := d.openWorkDir(); err != nil {

@@ -244,7 +244,7 @@ func Look(f fsys.FS, dir string, foldsCase bool, log *slog.Logger) *Folder {
 	}
 	d := &Folder{
 		fs: f, dir: dir, log: log, readOnly: true,
-		known: map[string]place{}, sharing: map[string]sharing{}, workDirs: map[string]*left{}, times: map[string]times{},
+		known: map[string]place{}, sharing: map[string]fsys.Sharing{}, workDirs: map[string]*left{}, times: map[string]times{},
 	}
 	d.foldsCase = looksFolding(f, ".", foldsCase)
 	d.top = place{work: WorkDir}

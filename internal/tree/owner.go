@@ -8,50 +8,24 @@ import (
 	"github.com/ossdl/ossdl/internal/fsys"
 )
 
-// sharing says who may have put files into a folder.
-type sharing struct {
-	strangers bool   // not only we, root and those whom the folder's permissions trust
-	made      uint32 // the owner of files that we make there, if madeKnown
-	madeKnown bool
-}
-
-// Planted reports whether a file may be a stranger's: it is neither ours nor root's, and its folder is sticky, or is another user's
-// below such a one. Its owner can change it at any time, and can give it any size, time and CRC-64. In other folders whoever may
-// write to them is trusted.
+// Planted reports whether a file may be a stranger's: as for [fsys.Planted], also if its folder is another user's below a sticky one.
 func (f *Folder) Planted(name string, fi fs.FileInfo) (bool, error) {
-	owner, owned := fsys.Owner(fi)
-	user, compared := f.fs.User()
-	if !owned || !compared || owner == user || owner == 0 {
-		return false, nil
-	}
-	s, err := f.sharingOf(path.Dir(name))
-	if err != nil || !s.strangers {
-		return false, err
-	}
-	return s.madeKnown && owner != s.made, nil
+	return fsys.PlantedIn(f.fs, fi, func() (fsys.Sharing, error) { return f.sharingOf(path.Dir(name)) })
 }
 
 // sharingOf finds out about a folder, which exists.
-func (f *Folder) sharingOf(dir string) (s sharing, err error) {
+func (f *Folder) sharingOf(dir string) (s fsys.Sharing, err error) {
 	f.mu.Lock()
 	s, known := f.sharing[dir]
 	f.mu.Unlock()
 	if known {
 		return s, nil
 	}
-	at := filepath.FromSlash(dir)
-	if s.strangers, err = f.isOfStrangers(dir); err != nil {
-		return s, err
+	if s.Over, s.Strangers, err = f.isOfStrangers(dir); s.Strangers {
+		s.Maker, s.Strangers, err = f.makerIn(dir)
 	}
-	user, _ := f.fs.User()
-	switch {
-	case !s.strangers:
-	case f.readOnly:
-		s.made, s.madeKnown = user, true // to find out would make a file
-	default:
-		if s.made, s.madeKnown, err = fsys.MadeBy(f.fs, at); err != nil {
-			return s, err
-		}
+	if err != nil {
+		return s, err
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -62,16 +36,32 @@ func (f *Folder) sharingOf(dir string) (s sharing, err error) {
 	return s, nil
 }
 
+// makerIn is [fsys.MakerIn]. If nothing may be made, it is who has got the folder for working files, if a call has left that, or
+// else the effective user.
+func (f *Folder) makerIn(dir string) (uid uint32, ok bool, err error) {
+	if !f.readOnly {
+		return fsys.MakerIn(f.fs, filepath.FromSlash(dir))
+	}
+	if fi, err := f.fs.Lstat(WorkDir); err == nil && fi.IsDir() {
+		uid, ok = fsys.Owner(fi)
+		return uid, ok, nil
+	}
+	uid, ok = f.fs.User()
+	return uid, ok, nil
+}
+
 // isOfStrangers reports whether strangers may have put files into a folder: it is sticky, or one of them may have made it in such
-// a folder.
-func (f *Folder) isOfStrangers(dir string) (bool, error) {
+// a folder. over is the owner of the sticky one; of two, the upper one, in which a stranger may have made the other.
+func (f *Folder) isOfStrangers(dir string) (over uint32, is bool, err error) {
 	fi, err := f.fs.Lstat(filepath.FromSlash(dir))
-	if err != nil || fsys.Sticky(fi) || dir == "." {
-		return err == nil && fsys.Sticky(fi), err
+	if err != nil {
+		return 0, false, err
 	}
 	owner, _ := fsys.Owner(fi)
-	if user, _ := f.fs.User(); owner == user || owner == 0 {
-		return false, nil
+	if user, _ := f.fs.User(); dir != "." && owner != user && owner != 0 {
+		if over, is, err = f.isOfStrangers(path.Dir(dir)); is || err != nil {
+			return over, is, err
+		}
 	}
-	return f.isOfStrangers(path.Dir(dir))
+	return owner, fsys.Sticky(fi), nil
 }

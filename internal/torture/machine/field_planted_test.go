@@ -8,11 +8,14 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/ossdl/ossdl"
 	"github.com/ossdl/ossdl/internal/fsys"
+	"github.com/ossdl/ossdl/internal/fsys/faultfs"
 	"github.com/ossdl/ossdl/internal/fsys/memfs"
 	"github.com/ossdl/ossdl/internal/harness"
 	"github.com/ossdl/ossdl/internal/osstest"
@@ -173,6 +176,76 @@ func TestPlantedInPrefix(t *testing.T) {
 		}
 	}
 }
+
+// TestPlantedWhereNothingCanBeMade checks that, in a sticky folder where nothing can be made, our files count as downloaded, and the
+// error for another user's says whose it is. A dry run reports the same.
+func TestPlantedWhereNothingCanBeMade(t *testing.T) {
+	if runtime.GOOS == "windows" {
+		t.Skip("files have no owners")
+	}
+	s := harness.NewServer(t)
+	harness.Put(s, map[string]int64{"sub/ours": 10, "sub/theirs": 20})
+	d := harness.NewDownloader(t, s)
+	for _, refused := range []error{syscall.EACCES, syscall.EPERM, syscall.EROFS} {
+		harness.Tried.Add("cases from the field", 1)
+		disk := memfs.New(memfs.Config{})
+		disk.SetUser(1000)
+		res, err := d.DownloadPrefix(t.Context(), "bkt", "", t.TempDir(), onDisk(disk))
+		harness.CheckCounts(t, res, err, 2, 0, 0)
+		if err := errors.Join(disk.Chmod("/sub", 0o755|fs.ModeSticky), disk.Chown("/sub", 0), disk.Chown("/sub/theirs", planter)); err != nil {
+			t.Fatal(err)
+		}
+		closed := onDisk(faultfs.New(disk, faultfs.Plan{Kind: faultfs.Open, Name: ".tmp", Err: refused, Forever: true}))
+		res, err = d.DownloadPrefix(t.Context(), "bkt", "", t.TempDir(), closed, ossdl.WithDryRun())
+		harness.CheckCounts(t, res, err, 1, 1, 0)
+		res, err = d.DownloadPrefix(t.Context(), "bkt", "", t.TempDir(), closed)
+		harness.CheckCounts(t, res, err, 0, 1, 1)
+		for _, f := range res.Failures {
+			if !errors.Is(f.Err, ossdl.ErrDestination) || !strings.Contains(f.Err.Error(), "user 4242") {
+				t.Errorf("%v: %v", refused, f)
+			}
+		}
+	}
+}
+
+// TestPlantedWhereAllFilesHaveOneOwner checks that on a mount that gives all files to one user, a sticky folder among them, those that
+// are there count as downloaded, and a stranger's does not. A dry run reports the same, and makes nothing to find it out.
+func TestPlantedWhereAllFilesHaveOneOwner(t *testing.T) {
+	if runtime.GOOS == "windows" {
+		t.Skip("files have no owners")
+	}
+	s := harness.NewServer(t)
+	all := harness.Put(s, map[string]int64{"a": 10, "sub/b": 20, "sub/deep/c": 30})
+	d := harness.NewDownloader(t, s)
+	for name, download := range plantedPrefixes {
+		harness.Tried.Add("cases from the field", 1)
+		disk := memfs.New(memfs.Config{})
+		disk.SetUser(1000)
+		if err := errors.Join(disk.Chmod("/", 0o777|fs.ModeSticky), disk.Chown("/", 1000)); err != nil {
+			t.Fatal(err)
+		}
+		mount := onDisk(oneOwner{disk})
+		res, err := d.DownloadPrefix(t.Context(), "bkt", "", t.TempDir(), mount)
+		harness.CheckCounts(t, res, err, len(all), 0, 0)
+		if err := disk.Chown("/a", planter); err != nil {
+			t.Fatal(err)
+		}
+		before := disk.Names()
+		res, err = download(t.Context(), d, t.TempDir(), mount, ossdl.WithDryRun())
+		harness.CheckCounts(t, res, err, 1, 2, 0)
+		if after := disk.Names(); !slices.Equal(after, before) {
+			t.Errorf("%s: a dry run made files: %q", name, after)
+		}
+		res, err = download(t.Context(), d, t.TempDir(), mount)
+		harness.CheckCounts(t, res, err, 1, 2, 0)
+		mustBelong(t, disk, "/a", 1000)
+	}
+}
+
+// oneOwner is a mount on which the files of root belong to another.
+type oneOwner struct{ fsys.FS }
+
+func (oneOwner) User() (uid uint32, ok bool) { return 0, true }
 
 // TestFilesBehindForeignLinks checks that neither a checkpoint nor a manifest is made behind another user's link in a sticky folder.
 func TestFilesBehindForeignLinks(t *testing.T) {
