@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io/fs"
 	"os"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -19,7 +20,9 @@ type partial struct {
 	replaces bool        // there is a file at the path
 	mode     fs.FileMode // what the file is to have then
 
-	toReserve  int64       // bytes from 0 on whose blocks reserve is to allocate
+	toReserve  int64         // bytes from 0 on whose blocks reserve is to allocate
+	written    chan struct{} // closed after the first write, for reserve
+	firstWrite sync.Once
 	reserved   atomic.Bool // all blocks of the data are allocated
 	ballastAt  int64       // where the ballast begins; 0: there is none
 	failedSync atomic.Bool // a sync failed: nothing that no sync has covered may be trusted
@@ -105,6 +108,9 @@ func (p *partial) name() string { return p.d.work.data }
 func (p *partial) WriteAt(b []byte, off int64) (int, error) {
 	n, err := p.file.WriteAt(b, off)
 	if n > 0 {
+		if p.toReserve > 0 {
+			p.firstWrite.Do(func() { close(p.written) })
+		}
 		p.back.wrote(off, int64(n))
 	}
 	return n, err

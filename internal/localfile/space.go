@@ -175,7 +175,7 @@ func (p *partial) allocate(size, missing int64) error {
 		p.reserved.Store(true)
 		return p.file.Truncate(size)
 	case reserveBeside:
-		p.toReserve = size
+		p.toReserve, p.written = size, make(chan struct{})
 		return p.file.Truncate(size)
 	case reserveRefused:
 		return &noSpaceError{missing: missing, free: free}
@@ -264,11 +264,16 @@ func (p *partial) cannotReserve(err error) {
 	p.d.warnOnce("no space reserved: the disk may become full during the download", err)
 }
 
-// reserve allocates what allocate left to it, until ctx is done. It does so in steps, so that no write waits for long. After an
-// error the blocks that it has stay: the data that is to fill them is on its way.
+// reserve allocates what allocate left to it, until ctx is done. It does so in steps, so that no write waits for long, and begins
+// after the first write, which would wait for a whole step. After an error the blocks that it has stay: the data that is to fill
+// them is on its way.
 func (p *partial) reserve(ctx context.Context) error {
 	if p.toReserve == 0 {
 		return nil
+	}
+	select {
+	case <-p.written:
+	case <-ctx.Done():
 	}
 	for off := int64(0); off < p.toReserve; off += fsys.ReserveStep {
 		if ctx.Err() != nil {

@@ -1,11 +1,13 @@
 package localfile
 
 import (
+	"context"
 	"errors"
 	"log/slog"
 	"strings"
 	"syscall"
 	"testing"
+	"testing/synctest"
 
 	"github.com/ossdl/ossdl/internal/fsys"
 	"github.com/ossdl/ossdl/internal/fsys/faultfs"
@@ -66,6 +68,9 @@ func TestReservationThatFails(t *testing.T) {
 					t.Fatal(err)
 				}
 				err := d.Begin(size, size)
+				if err == nil && at > 0 {
+					_, err = d.WriteAt([]byte("x"), size-1) // a reservation in parallel begins after it
+				}
 				if err == nil {
 					err = d.Reserve(t.Context())
 				}
@@ -79,6 +84,50 @@ func TestReservationThatFails(t *testing.T) {
 					t.Errorf("call %d: it holds %d bytes of blocks, and has %d bytes, %v", at, fsys.Allocated(fi), fi.Size(), err)
 				}
 				d.Abandon(Nothing)
+			}
+		})
+	}
+}
+
+// TestReservationWaitsForTheFirstWrite checks that no write at the beginning finds the file locked by a reservation: that begins
+// once there was one, and not at all if ctx ends before.
+func TestReservationWaitsForTheFirstWrite(t *testing.T) {
+	size := int64(fsys.ReserveStep)
+	if size > 1<<30 {
+		t.Skip("here space is reserved in one step")
+	}
+	size += 1 << 20
+	for _, write := range []bool{true, false} {
+		synctest.Test(t, func(t *testing.T) {
+			disk := faultfs.New(memfs.New(memfs.Config{}))
+			d := newDestination(Config{FS: disk, Log: slog.New(slog.DiscardHandler), Path: "/file"})
+			err := disk.Mkdir(d.work.folder, 0o777)
+			if err == nil {
+				err = d.Begin(size, size)
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer d.Abandon(Nothing)
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			reserved := make(chan error)
+			go func() { reserved <- d.Reserve(ctx) }()
+			synctest.Wait()
+			if n := disk.Count(faultfs.Reserve); n != 0 {
+				t.Errorf("%d reservations before the first write", n)
+			}
+			want := 0
+			if write {
+				want = 2
+				if _, err := d.WriteAt([]byte("x"), 1<<20); err != nil {
+					t.Fatal(err)
+				}
+			} else {
+				cancel()
+			}
+			if err := <-reserved; err != nil || disk.Count(faultfs.Reserve) != want {
+				t.Errorf("written %t: %d reservations, want %d; %v", write, disk.Count(faultfs.Reserve), want, err)
 			}
 		})
 	}
