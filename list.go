@@ -18,6 +18,7 @@ import (
 
 	"github.com/ossdl/ossdl/internal/bucket"
 	"github.com/ossdl/ossdl/internal/callers"
+	"github.com/ossdl/ossdl/internal/fsys"
 	"github.com/ossdl/ossdl/internal/slots"
 	"github.com/ossdl/ossdl/internal/tree"
 	"github.com/ossdl/ossdl/internal/weburl"
@@ -129,6 +130,7 @@ type listCall struct {
 	lane      *slots.Lane
 	panics    *callers.Panics // of the caller's functions
 	files     *tree.Destinations
+	folders   fsys.Folders // makes those of the files
 	items     []*listed
 	buckets   map[string]*bucket.Client // by name; nil: not needed yet
 	urlClient *http.Client              // nil: not needed yet
@@ -367,6 +369,7 @@ func (l *listCall) newCall(it *listed) (*call, error) {
 		c = l.d.newCallIn(l.lane, src, cfg, l.panics)
 		c.versionID = it.VersionID
 	}
+	c.folders = &l.folders
 	if it.Size != 0 || it.CRC64 != 0 || it.VersionID != "" {
 		said := Object{VersionID: it.VersionID, Size: it.Size, CRC64: it.CRC64}
 		c.wantCRC, c.check = it.CRC64, said.contradicts
