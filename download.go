@@ -214,7 +214,8 @@ type call struct {
 	streamHash hash.Hash // of what a Reader returned; nil for other calls
 	passing    *passing  // the sink of the current attempt, if a SHA-256 is wanted
 
-	folders *fsys.Folders // makes those that are missing
+	folders *fsys.Folders                  // makes those that are missing
+	inTurn  func(place func() error) error // calls place, unless the file is that of another item of the list; nil: there is no list
 
 	there  *present // the file that made the download needless; nil: there was none
 	waited *waited  // for another call; nil: this one has not
@@ -267,6 +268,14 @@ func (c *call) toFile(ctx context.Context, dst *localfile.Destination) error {
 		return err
 	}
 	defer unlock()
+	if c.inTurn == nil {
+		return c.locked(ctx, dst)
+	}
+	return c.inTurn(func() error { return c.locked(ctx, dst) })
+}
+
+// locked is toFile once the lock is held.
+func (c *call) locked(ctx context.Context, dst *localfile.Destination) error {
 	if c.cfg.ifChanged || c.waited != nil {
 		if done, err := c.skip(ctx, dst); done || err != nil {
 			return err
