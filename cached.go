@@ -105,7 +105,7 @@ func (c *call) skip(ctx context.Context, dst *localfile.Destination) (done bool,
 	c.mu.Lock()
 	c.there = there
 	c.mu.Unlock()
-	c.durable = c.syncThere(dst.Path())
+	c.durable = c.syncThere(dst.Path()) && !dst.FolderMayGo()
 	c.cfg.log.Info("skipped; the file is there", "path", dst.Path())
 	dst.Discard()
 	return true, nil

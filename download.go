@@ -101,6 +101,7 @@ import (
 	"github.com/ossdl/ossdl/internal/bucket"
 	"github.com/ossdl/ossdl/internal/callers"
 	"github.com/ossdl/ossdl/internal/engine"
+	"github.com/ossdl/ossdl/internal/fsys"
 	"github.com/ossdl/ossdl/internal/localfile"
 	"github.com/ossdl/ossdl/internal/object"
 	"github.com/ossdl/ossdl/internal/parts"
@@ -158,7 +159,8 @@ func New(client *oss.Client, opts ...Option) (*Downloader, error) {
 // older or copied objects, for a part of an object, and for some symbolic links. [WithChecksum] verifies those as well.
 //
 // Before Download returns, the file and its name are synced. Result.Durable is false if the file system cannot do so, or if the
-// folder could not be synced after the rename: the file is in place then, and a power loss may undo that. A warning is logged.
+// folder could not be synced after the rename: the file is in place then, and a power loss may undo that. A warning is logged. With
+// [WithMkdirAll] the same goes for the folders above in which this call has made one, or an earlier one may have.
 //
 // # Resuming
 //
@@ -212,6 +214,9 @@ type call struct {
 	streamHash hash.Hash // of what a Reader returned; nil for other calls
 	passing    *passing  // the sink of the current attempt, if a SHA-256 is wanted
 
+	folders *fsys.Folders                  // makes those that are missing
+	inTurn  func(place func() error) error // calls place, unless the file is that of another item of the list; nil: there is no list
+
 	there  *present // the file that made the download needless; nil: there was none
 	waited *waited  // for another call; nil: this one has not
 
@@ -263,6 +268,14 @@ func (c *call) toFile(ctx context.Context, dst *localfile.Destination) error {
 		return err
 	}
 	defer unlock()
+	if c.inTurn == nil {
+		return c.locked(ctx, dst)
+	}
+	return c.inTurn(func() error { return c.locked(ctx, dst) })
+}
+
+// locked is toFile once the lock is held.
+func (c *call) locked(ctx context.Context, dst *localfile.Destination) error {
 	if c.cfg.ifChanged || c.waited != nil {
 		if done, err := c.skip(ctx, dst); done || err != nil {
 			return err
@@ -532,7 +545,7 @@ func (d *Downloader) newCallIn(lane *slots.Lane, src source, cfg settings, p *ca
 	cfg.progress = callers.Until(p, "the function of WithProgress", cfg.progress)
 	c := &call{
 		job: job{src: src, objectOptions: cfg.object, objectTimes: cfg.objectTimes},
-		d:   d, lane: lane, cfg: cfg, start: time.Now(), panics: p,
+		d:   d, lane: lane, cfg: cfg, start: time.Now(), panics: p, folders: &fsys.Folders{},
 	}
 	if cfg.keys != nil {
 		c.sealed = sealed.NewSource(src, newOpener(cfg.keys, p))
@@ -561,6 +574,7 @@ func (c *call) fileConfig(path string) localfile.Config {
 	cfg := localfile.Config{
 		FS: c.cfg.fs, Log: c.cfg.log, Path: path, Mkdir: c.cfg.mkdir, Sparse: c.cfg.sparse, KeepPartial: !c.cfg.checkpoint.none() && !c.oneStream, // one stream cannot be resumed
 		Backlog:      &c.d.backlog,
+		Folders:      c.folders,
 		Source:       fmt.Sprintf("%t\n%q\n%q", id.URL, id.Bucket, id.Key),
 		IsCheckpoint: isCheckpoint,
 	}

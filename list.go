@@ -18,6 +18,7 @@ import (
 
 	"github.com/ossdl/ossdl/internal/bucket"
 	"github.com/ossdl/ossdl/internal/callers"
+	"github.com/ossdl/ossdl/internal/fsys"
 	"github.com/ossdl/ossdl/internal/slots"
 	"github.com/ossdl/ossdl/internal/tree"
 	"github.com/ossdl/ossdl/internal/weburl"
@@ -79,7 +80,8 @@ func (e *ItemError) Unwrap() error { return e.Err }
 // error, nothing is downloaded, and the call returns that error.
 //
 // An empty folder does not show how it treats names. Of two items whose files turn out to be one, after the first is in place, the
-// second fails.
+// second fails. Items whose paths differ only by case are downloaded one after the other for that. An item whose file is in use is
+// tried once more after all others: what uses it may be one of them, under another name, such as another normal form of Unicode.
 //
 // # Results
 //
@@ -129,9 +131,12 @@ type listCall struct {
 	lane      *slots.Lane
 	panics    *callers.Panics // of the caller's functions
 	files     *tree.Destinations
+	folders   fsys.Folders // makes those of the files
 	items     []*listed
 	buckets   map[string]*bucket.Client // by name; nil: not needed yet
 	urlClient *http.Client              // nil: not needed yet
+
+	inUse []*listed // those whose file was in use; guarded by account.mu
 }
 
 // listed is an item of the list, once it was checked.
@@ -140,6 +145,9 @@ type listed struct {
 	address     *weburl.Address // nil: the source is an object of a bucket
 	bucket, key string          // otherwise
 	turn        tree.Turn       // of its file
+	next        *listed         // the one whose turn is after this one's; nil: there is none
+	follows     bool            // it is the next of another one
+	again       bool            // its file was in use, and it is begun again after the others
 }
 
 // name returns the source as it may be shown.
@@ -293,38 +301,66 @@ const unknownShare = 16
 // fetchAll downloads each item as soon as there is room for it. It returns once all have ended.
 func (l *listCall) fetchAll(ctx context.Context) error {
 	defer l.lane.Begin()()
-	room := objectsIn(l.lane)
-	inFlight := semaphore.NewWeighted(room)
-	var running sync.WaitGroup
-	for _, it := range l.items {
-		n := weight(it.Size, room)
-		if it.Size == 0 {
-			n = max(1, room/unknownShare)
-		}
-		if err := inFlight.Acquire(ctx, n); err != nil {
-			l.cutOff(ctx)
-			break
-		}
-		running.Go(func() {
-			defer inFlight.Release(n)
-			l.fetch(ctx, it)
-		})
-	}
-	running.Wait()
+	l.fetchEach(ctx, l.items)
+	l.fetchEach(ctx, l.inUse) // by another item, perhaps, under a name that the file system takes for the same
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.unfinished
 }
 
+// takeTurns has items that may have one file follow each other.
+func takeTurns(items []*listed) {
+	last := make(map[tree.Turn]*listed, len(items))
+	for _, it := range items {
+		it.next, it.follows = nil, false
+		if before := last[it.turn]; before != nil {
+			before.next, it.follows = it, true
+		}
+		last[it.turn] = it
+	}
+}
+
+// fetchEach does it for some items. One that follows another is begun after that, and takes no room until then.
+func (l *listCall) fetchEach(ctx context.Context, items []*listed) {
+	takeTurns(items)
+	room := objectsIn(l.lane)
+	inFlight := semaphore.NewWeighted(room)
+	enter := func(it *listed) (leave func()) {
+		n := weight(it.Size, room)
+		if it.Size == 0 {
+			n = max(1, room/unknownShare)
+		}
+		if inFlight.Acquire(ctx, n) != nil {
+			l.cutOff(ctx)
+			return nil
+		}
+		return func() { inFlight.Release(n) }
+	}
+	var running sync.WaitGroup
+	defer running.Wait()
+	for _, it := range items {
+		if it.follows {
+			continue
+		}
+		leave := enter(it)
+		if leave == nil {
+			return
+		}
+		running.Go(func() {
+			for leave != nil {
+				l.fetch(ctx, it)
+				leave()
+				if it = it.next; it == nil {
+					return
+				}
+				leave = enter(it)
+			}
+		})
+	}
+}
+
 // fetch downloads an item.
 func (l *listCall) fetch(ctx context.Context, it *listed) {
-	end, err := l.files.Begin(it.turn, it.Path)
-	if err != nil {
-		l.failed(it, nil, it.Path, err)
-		return
-	}
-	placed := false
-	defer func() { end(placed) }()
 	c, err := l.newCall(it)
 	if err != nil {
 		l.failed(it, c, it.Path, err)
@@ -332,7 +368,6 @@ func (l *listCall) fetch(ctx context.Context, it *listed) {
 	}
 	l.began(c, it.Size)
 	path, err := c.intoPlace(ctx, it.Path)
-	placed = err == nil
 	l.count(c, err)
 	switch {
 	case err == nil && c.there != nil:
@@ -345,9 +380,20 @@ func (l *listCall) fetch(ctx context.Context, it *listed) {
 	case ctx.Err() != nil:
 		l.panics.Note(err)
 		l.cutOff(ctx)
+	case errors.Is(err, ErrInUse) && !it.again:
+		c.cfg.log.Info("file in use: trying again after the other items", "path", path, "error", err)
+		l.putOff(it)
 	default:
 		l.failed(it, c, path, err)
 	}
+}
+
+// putOff has an item tried again once all others have ended.
+func (l *listCall) putOff(it *listed) {
+	it.again = true
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.inUse = append(l.inUse, it)
 }
 
 // newCall makes the call for an item. Beside an error it is nil.
@@ -367,6 +413,8 @@ func (l *listCall) newCall(it *listed) (*call, error) {
 		c = l.d.newCallIn(l.lane, src, cfg, l.panics)
 		c.versionID = it.VersionID
 	}
+	c.folders = &l.folders
+	c.inTurn = func(place func() error) error { return l.files.Place(it.turn, it.Path, place) }
 	if it.Size != 0 || it.CRC64 != 0 || it.VersionID != "" {
 		said := Object{VersionID: it.VersionID, Size: it.Size, CRC64: it.CRC64}
 		c.wantCRC, c.check = it.CRC64, said.contradicts

@@ -957,7 +957,8 @@ func WithoutPreallocation() Option {
 }
 
 // WithMkdirAll makes the folder of the file, with its parents, if it is missing, with mode 0777 less the umask. Without the option
-// that is an error. Links on the way are followed by the same rule as those to the file.
+// that is an error. Links on the way are followed by the same rule as those to the file. The folders above are synced, as far as an
+// earlier call may have made one there.
 //
 // It applies to [New], [Downloader.Download], [Downloader.DownloadURL] and [Downloader.DownloadAll]. [Downloader.DownloadPrefix]
 // always makes its folder.

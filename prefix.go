@@ -13,6 +13,7 @@ import (
 	"maps"
 	"math"
 	"os"
+	"path"
 	"path/filepath"
 	"runtime"
 	"slices"
@@ -616,7 +617,7 @@ func (a *account) fetched(c *call) {
 // ended adds the bytes of a download to the sums. Without an error its object is settled; with one it is up to the caller
 // whether that is a failure.
 func (p *prefixCall) ended(o *item, err error) {
-	o.call.durable = o.call.durable && p.keepsFolder(o.name)
+	o.call.durable = o.call.durable && p.folder.Keeps(path.Dir(o.name))
 	p.count(o.call, err)
 	if err != nil {
 		return

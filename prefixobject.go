@@ -136,16 +136,20 @@ func (p *prefixCall) makeFolder(ctx context.Context, o *item) error {
 	switch {
 	case size > 0:
 		return fsys.Unusable(fmt.Errorf("it has %s of content, but its name is that of a folder", byteCount(size)))
-	case name == "" || p.folder.IsFolder(name):
-		p.skipped(o, true)
+	case name == "":
+		p.skipped(o, p.folder.Keeps("."))
 		return nil
 	}
+	there := p.folder.IsFolder(name)
 	if err := p.folder.Make(name); err != nil {
 		return p.noSpace(err)
 	}
-	if p.cfg.dryRun {
+	switch {
+	case there:
+		p.skipped(o, p.folder.Keeps(name))
+	case p.cfg.dryRun:
 		p.planned(o)
-	} else {
+	default:
 		p.madeFolder(o)
 	}
 	return nil
@@ -557,11 +561,8 @@ func (p *prefixCall) tidy(name string) (durable bool, err error) {
 // mayBeUnsynced reports whether a power loss may undo the rename of a file of an earlier call, or take its folder.
 func (p *prefixCall) mayBeUnsynced(name string) bool {
 	_, unsynced := p.unsynced[filepath.Dir(filepath.FromSlash(name))]
-	return unsynced || p.allMay || !p.keepsFolder(name)
+	return unsynced || p.allMay || !p.folder.Keeps(name)
 }
-
-// keepsFolder reports whether the folder of a file is there after a power loss, as far as is known.
-func (p *prefixCall) keepsFolder(name string) bool { return p.folder.Keeps(path.Dir(name)) }
 
 // startCommitter finishes what calls that were killed have left unsynced, and starts the committer of this call. stop returns
 // once every object that was handed over is settled.

@@ -99,7 +99,7 @@ type PrefixResult struct {
 	Failed  int   `json:"failed"`  // objects that could not be downloaded; those cut short by cancellation are not counted
 	Bytes   int64 `json:"bytes"`   // of the files that were downloaded
 	// NotDurable counts the files, among Done and Skipped, that a power loss may cost, because the file system cannot sync or
-	// because their folder could not be synced. They are in place, and a later call skips them.
+	// because a folder that leads to them could not be synced. They are in place, and a later call skips them.
 	NotDurable int `json:"notDurable"`
 	// Encrypted counts those of Done that were encrypted by their writers. They are not decrypted: the files are ciphertext.
 	Encrypted int `json:"encrypted"`
@@ -204,8 +204,8 @@ type ObjectResult struct {
 	// Otherwise it is 0, which is also the CRC-64 of an empty file.
 	CRC64    uint64 `json:"crc64,string"`
 	Verified bool   `json:"verified"` // CRC64 is known, and is the one that the service has
-	// Durable says that the file and its name are on stable storage. A file that was there is taken to be, unless it was found
-	// not to be.
+	// Durable says that the file, its name and its folders are on stable storage. Of a file that was there the bytes are taken to be,
+	// unless it was an item of [Downloader.DownloadAll], which is synced; its folders are synced once in a call.
 	Durable         bool          `json:"durable"`
 	Encrypted       bool          `json:"encrypted"`       // by the writer of the object, and not decrypted: the bytes are ciphertext
 	ResumedBytes    int64         `json:"resumedBytes"`    // kept from an earlier call; 0 if the file was complete

@@ -5,12 +5,14 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
 
 	"github.com/ossdl/ossdl/internal/fsys"
 	"github.com/ossdl/ossdl/internal/fsys/fstest"
+	"github.com/ossdl/ossdl/internal/fsys/memfs"
 )
 
 func TestResolve(t *testing.T) {
@@ -116,5 +118,84 @@ func TestKeyAcross(t *testing.T) {
 	b, err := fsys.Rooted(root).Key(filepath.Join("below", "file"))
 	if err != nil || a != b {
 		t.Errorf("%v and %v, %v", a, b, err)
+	}
+}
+
+// syncedFS notes which folders are synced, and cannot sync one of them.
+type syncedFS struct {
+	fsys.FS
+	broken string
+	synced []string
+}
+
+func (f *syncedFS) SyncDir(name string) error {
+	name = filepath.ToSlash(name)
+	if name == f.broken {
+		return syscall.EIO
+	}
+	f.synced = append(f.synced, name)
+	return f.FS.SyncDir(name)
+}
+
+// TestFoldersAreSynced checks which folders are synced when one is made or found: those in which this user may have made one.
+func TestFoldersAreSynced(t *testing.T) {
+	disk := func() *memfs.FS {
+		f := memfs.New(memfs.Config{})
+		for _, dir := range []string{"/home", "/home/u", "/home/u/a", "/home/u/disk", "/home/u/disk/d", "/tmp", "/tmp/x"} {
+			if err := f.Mkdir(dir, 0o755); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := errors.Join(f.Chown("/home/u", 1000), f.Chown("/home/u/a", 1000), f.Chown("/home/u/disk", 1000), f.Mount("/home/u/disk"),
+			f.Chmod("/tmp", 0o777|fs.ModeSticky)); err != nil {
+			t.Fatal(err)
+		}
+		return f
+	}
+	for _, test := range []struct {
+		user uint32
+		dir  string
+		want []string
+	}{
+		{1000, "/home/u", nil},
+		{1000, "/home/u/a", []string{"/home/u"}},
+		{1000, "/home/u/a/new", []string{"/home/u/a", "/home/u"}},
+		{1000, "/home/u/a/new/deep/", []string{"/home/u/a/new", "/home/u/a", "/home/u"}},
+		{1000, "/home/new", []string{"/home"}}, // by an access list
+		{1000, "/home/u/disk", nil},
+		{1000, "/home/u/disk/d", []string{"/home/u/disk"}},
+		{1000, "/tmp/x", []string{"/tmp"}}, // of another user
+		{0, "/home/u/a", []string{"/home/u", "/home", "/"}},
+		{0, "/", nil},
+	} {
+		mem := disk()
+		mem.SetUser(test.user)
+		f := &syncedFS{FS: mem}
+		var folders fsys.Folders
+		for again := range 2 {
+			if _, unsynced, err := folders.Make(f, test.dir, 0o777); unsynced != nil || err != nil || !slices.Equal(f.synced, test.want) {
+				t.Errorf("user %d, %s, %d: %q, %v, %v; want %q", test.user, test.dir, again, f.synced, unsynced, err, test.want)
+			}
+		}
+	}
+	f := &syncedFS{FS: disk()}
+	var folders fsys.Folders
+	for _, test := range []struct {
+		broken, dir string
+		lasts       bool
+		synced      []string
+	}{
+		{"", "/tmp/x", true, []string{"/tmp", "/"}},
+		{"", "/tmp/x/new", true, []string{"/tmp/x"}},
+		{"/tmp", "/tmp/y", false, nil},
+		{"", "/tmp/y", false, nil}, // nothing says that a later sync has what the failed one lost
+		{"", "/tmp/y/z", false, []string{"/tmp/y"}},
+		{"", "/home/u", true, []string{"/home"}},
+	} {
+		f.broken, f.synced = test.broken, nil
+		_, unsynced, err := folders.Make(f, test.dir, 0o777)
+		if err != nil || test.lasts != (unsynced == nil) || !slices.Equal(f.synced, test.synced) {
+			t.Errorf("%s: %q, %v, %v; want %q", test.dir, f.synced, unsynced, err, test.synced)
+		}
 	}
 }

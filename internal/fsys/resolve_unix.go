@@ -85,7 +85,7 @@ func (w walker) resolve(path string) (string, error) {
 
 // openFolder is OpenFolder.
 func openFolder(dir string) (root *Root, unsynced, err error) {
-	real, unsynced, err := MakeFolders(OS(), dir, 0o777)
+	real, unsynced, err := new(Folders).Make(OS(), dir, 0o777)
 	if err != nil {
 		return nil, nil, err
 	}

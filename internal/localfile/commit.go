@@ -16,7 +16,8 @@ import (
 // Abandon must be called.
 //
 // durable reports whether a power loss leaves the file as it is. It does not if the file system cannot sync, if the folder could not
-// be synced after the rename, or one in which Check has made a folder. That is no error: the file is in place, and every later call would end the same way.
+// be synced after the rename, or with [Destination.FolderMayGo]. That is no error: the file is in place, and every later call would
+// end the same way.
 func (d *Destination) Commit(size int64, modified time.Time) (durable bool, err error) {
 	synced, err := d.content.putInPlace(size, modified)
 	if err != nil {

@@ -42,9 +42,10 @@ type Config struct {
 	Left    map[string]struct{}
 	AreLeft bool
 
-	Backlog *Backlog // of the Downloader; nil: of this destination alone
-	Notices *Notices // of the call, if it has several destinations; nil: of this one
-	Trials  *Trials  // of the call, if it has a Base; nil: the file system is not tried
+	Backlog *Backlog      // of the Downloader; nil: of this destination alone
+	Folders *fsys.Folders // of the call, for Mkdir; nil: of this destination alone
+	Notices *Notices      // of the call, if it has several destinations; nil: of this one
+	Trials  *Trials       // of the call, if it has a Base; nil: the file system is not tried
 
 	// IsCheckpoint reports whether a file that begins with data is a checkpoint of any version, be it a torn one. If data is zeros, it
 	// is the whole file, or longer than [CheckpointLimit].
@@ -81,7 +82,7 @@ type Destination struct {
 	checkpoint    string // "": none is kept
 	ownCheckpoint bool   // its place is the caller's choice
 	folderSynced  bool   // the names of folder and data are on disk
-	folderMayGo   bool   // a power loss may take the path's folder, which is new
+	folderMayGo   bool   // a power loss may take the path's folder
 	trialLeft     bool   // a call that was killed left the file of a trial, in a folder that others use as well
 
 	isCheckpoint func(data []byte) bool
@@ -135,7 +136,7 @@ func Check(cfg Config) (*Destination, error) {
 	var unsynced error
 	if dir, _ := filepath.Split(cfg.Path); cfg.Mkdir && dir != "" {
 		var err error
-		if _, unsynced, err = fsys.MakeFolders(cfg.FS, dir, folderMode); err != nil {
+		if _, unsynced, err = cmp.Or(cfg.Folders, new(fsys.Folders)).Make(cfg.FS, dir, folderMode); err != nil {
 			return nil, fsys.Refusal(NoSpace(cfg.FS, dir, 0, fsys.NameError(cfg.FS, err)))
 		}
 	}
@@ -149,7 +150,7 @@ func Check(cfg Config) (*Destination, error) {
 	d := newDestination(cfg)
 	if unsynced != nil {
 		d.folderMayGo = true
-		d.warnOnce("a folder could not be synced after one was made in it: a power loss may take the new one", unsynced)
+		d.warnOnce("a folder above could not be synced: a power loss may take the folder of the file", unsynced)
 	}
 	if err := d.trials.refuses(d.work.folder); err != nil {
 		return nil, err
@@ -235,6 +236,9 @@ func (d *Destination) warnOnce(message string, err error) {
 		d.log.Warn(message, "path", d.path, "error", err)
 	}
 }
+
+// FolderMayGo reports whether a power loss may take the folder of the path, because one above it could not be synced.
+func (d *Destination) FolderMayGo() bool { return d.folderMayGo }
 
 // Path returns the path, with its symbolic links resolved.
 func (d *Destination) Path() string { return d.path }

@@ -17,7 +17,7 @@ import (
 // Links are followed. Folders are told apart by what they are and not by their paths, since one can have several. What would be
 // in a folder that does not exist yet is told apart by name, in the way of the folder above that does.
 //
-// An empty folder does not show how it treats names. So paths that differ only by case get their files one after the other, and
+// An empty folder does not show how it treats names. So paths that differ only by case must get their files one after the other, and
 // once the first is there the file system is asked whether the second is the same one.
 type Destinations struct {
 	fs      fsys.FS
@@ -44,11 +44,8 @@ type destinationFolder struct {
 // Turn is the same for all files whose paths differ only by case. Others hardly ever have the same one.
 type Turn uint64
 
-// twins are files with one Turn.
-type twins struct {
-	mu     sync.Mutex // held while one of them is made
-	placed []string   // the paths of those that are in place
-}
+// twins are the paths of files with one Turn that are in place.
+type twins []string
 
 // destination is a name below a folder that exists.
 type destination struct {
@@ -65,7 +62,7 @@ func NewDestinations(f fsys.FS, foldsCase bool) *Destinations {
 	}
 }
 
-// errTaken is the error of Begin.
+// errTaken is the error of Place.
 var errTaken = fmt.Errorf("an earlier item has the same file: %w", ErrCollision)
 
 // The errors of Add.
@@ -84,7 +81,7 @@ const (
 
 // Add remembers the file that a path names. It returns an error if that is the file of an earlier path, if one of the two would
 // have to be a folder for the other, or if one lies in the folder that the download of the other works in, in any case of its
-// name. It makes and changes nothing. The Turn is for [Destinations.Begin].
+// name. It makes and changes nothing. The Turn is for [Destinations.Place].
 func (d *Destinations) Add(path string) (Turn, error) {
 	path = d.real(path)
 	at := d.find(path)
@@ -126,27 +123,19 @@ func (d *Destinations) turn(at destination) Turn {
 	return Turn(maphash.Comparable(d.seed, at))
 }
 
-// Begin is called before the file that a path names is made, once all paths were added. It waits while another file with the same
-// Turn is made: the two could have one folder to work in, and not know. It returns [ErrCollision] if the file is that of another
-// path, which is in place by now. Otherwise end must be called, with whether the file is in place. Begin is safe for concurrent use.
-func (d *Destinations) Begin(turn Turn, path string) (end func(placed bool), err error) {
+// Place calls place, which is to put the file that a path names in place, once all paths were added. It returns [ErrCollision] instead
+// if the file is that of another path, which is in place by now. It may be called for several files at once, but not for two with one
+// Turn. Nor must two be placed at once that turn out to be one: the lock of the file must be held.
+func (d *Destinations) Place(turn Turn, path string, place func() error) error {
 	t := d.twins[turn]
-	if t != nil {
-		t.mu.Lock()
-	}
-	end = func(placed bool) {
-		if placed {
-			d.note(t, d.real(path))
-		}
-		if t != nil {
-			t.mu.Unlock()
-		}
-	}
 	if d.isPlaced(t, d.real(path)) {
-		end(false)
-		return nil, errTaken
+		return errTaken
 	}
-	return end, nil
+	err := place()
+	if err == nil {
+		d.note(t, d.real(path))
+	}
+	return err
 }
 
 // isPlaced reports whether what is at a path without links is a file that was placed at another path.
@@ -155,7 +144,7 @@ func (d *Destinations) isPlaced(t *twins, path string) bool {
 	if err != nil { // almost always
 		return false
 	}
-	if t != nil && slices.ContainsFunc(t.placed, func(placed string) bool { return isOne(d.fs, placed, path) }) {
+	if t != nil && slices.ContainsFunc(*t, func(placed string) bool { return isOne(d.fs, placed, path) }) {
 		return true
 	}
 	// Some file systems ignore more than case, such as the normal form of Unicode.
@@ -169,7 +158,7 @@ func (d *Destinations) isPlaced(t *twins, path string) bool {
 // note remembers that the file at a path without links is in place.
 func (d *Destinations) note(t *twins, path string) {
 	if t != nil {
-		t.placed = append(t.placed, path)
+		*t = append(*t, path)
 	}
 	fi, err := d.fs.Lstat(path)
 	if err != nil {

@@ -112,8 +112,8 @@ func (f aliasFS) name(name string) string {
 
 func (f aliasFS) Lstat(name string) (fs.FileInfo, error) { return f.FS.Lstat(f.name(name)) }
 
-// TestDestinationsBegin checks that a file is refused if one that was placed before turns out to be the same one.
-func TestDestinationsBegin(t *testing.T) {
+// TestDestinationsPlace checks that a file is refused if one that was placed before turns out to be the same one.
+func TestDestinationsPlace(t *testing.T) {
 	if runtime.GOOS != "linux" {
 		t.Skip("the file system may have aliases of its own")
 	}
@@ -144,55 +144,44 @@ func TestDestinationsBegin(t *testing.T) {
 				t.Fatal(name, err)
 			}
 		}
-		end, err := d.Begin(turns[0], at(test.first))
-		if err != nil {
+		file := f.name(at(test.first))
+		if err := d.Place(turns[0], at(test.first), func() error {
+			return errors.Join(os.MkdirAll(filepath.Dir(file), 0o700), os.WriteFile(file, nil, 0o600))
+		}); err != nil {
 			t.Fatal(test.first, err)
 		}
-		file := f.name(at(test.first))
-		if err := errors.Join(os.MkdirAll(filepath.Dir(file), 0o700), os.WriteFile(file, nil, 0o600)); err != nil {
-			t.Fatal(err)
-		}
-		end(true)
 		if test.linked {
 			if err := os.Link(file, at(test.second)); err != nil {
 				t.Fatal(err)
 			}
 		}
-		end, err = d.Begin(turns[1], at(test.second))
-		if !errors.Is(err, test.want) || (test.want != nil) != errors.Is(err, ErrCollision) {
+		called := false
+		err := d.Place(turns[1], at(test.second), func() error { called = true; return nil })
+		if called != (test.want == nil) || !errors.Is(err, test.want) || (test.want != nil) != errors.Is(err, ErrCollision) {
 			t.Errorf("%q, then %q: %v, want %v", test.first, test.second, err, test.want)
-		}
-		if err == nil {
-			end(false)
 		}
 	}
 }
 
-// TestDestinationsTakeTurns checks that files whose paths differ only by case are made one after the other, and others are not.
-func TestDestinationsTakeTurns(t *testing.T) {
+// TestDestinationsTurns checks that paths that differ only by case have one turn, and that a file that did not get its place leaves that
+// to the next one.
+func TestDestinationsTurns(t *testing.T) {
 	top := t.TempDir()
 	d := NewDestinations(fsys.OS(), false)
-	names := []string{"A.txt", "a.TXT", "b.txt"}
 	turns := map[string]Turn{}
-	for _, name := range names {
+	for _, name := range []string{"A.txt", "a.TXT", "b.txt"} {
 		var err error
 		if turns[name], err = d.Add(filepath.Join(top, name)); err != nil {
 			t.Fatal(err)
 		}
 	}
-	begin := func(name string) func(bool) {
-		end, err := d.Begin(turns[name], filepath.Join(top, name))
-		if err != nil {
-			t.Fatal(name, err)
+	if turns["A.txt"] != turns["a.TXT"] || turns["A.txt"] == turns["b.txt"] {
+		t.Errorf("turns %v", turns)
+	}
+	failed := errors.New("failed")
+	for name, want := range map[string]error{"A.txt": failed, "a.TXT": nil} {
+		if err := d.Place(turns[name], filepath.Join(top, name), func() error { return want }); !errors.Is(err, want) {
+			t.Errorf("%s: %v, want %v", name, err, want)
 		}
-		return end
 	}
-	end := begin("A.txt")
-	both := d.twins[turns["a.TXT"]]
-	if both == nil || both.mu.TryLock() {
-		t.Fatal("the second does not wait")
-	}
-	begin("b.txt")(true)
-	end(true)
-	begin("a.TXT")(true)
 }

@@ -36,7 +36,7 @@ type Folder struct {
 	known    map[string]place // some of the folders that exist
 	sharing  map[string]fsys.Sharing
 	workDirs map[string]*left    // the folders for working files that were used
-	unsynced map[string]struct{} // folders that could not be synced after one was made in them
+	unsynced map[string]struct{} // folders that could not be synced when they were found, or after one was made in them
 
 	someUnsynced atomic.Bool // unsynced is not empty
 	mayGo        bool        // a power loss may take the folder itself; set before others use it
@@ -65,6 +65,9 @@ func Open(f fsys.FS, dir string, log *slog.Logger) (*Folder, error) {
 	}
 	d.names = newCollisionFS(f, d.foldsCase, d.isWorking, log)
 	d.fs = d.names
+	if err := d.sync("."); err != nil {
+		return nil, err
+	}
 	return d, nil
 }
 
@@ -171,9 +174,11 @@ func (f *Folder) makeOne(name string, above place) error {
 	parent := path.Dir(name)
 	err := f.fs.Mkdir(filepath.FromSlash(name), 0o777)
 	if err == nil {
-		err = f.syncNew(parent)
+		err = f.sync(parent)
 	} else if errors.Is(err, fs.ErrExist) {
-		err = f.checkFolder(name)
+		if err = f.checkFolder(name); err == nil {
+			err = f.sync(name)
+		}
 	}
 	if err == nil && path.Dir(above.work) == parent {
 		err = f.notWorkDir(name, above.work)
@@ -184,38 +189,37 @@ func (f *Folder) makeOne(name string, above place) error {
 	return err
 }
 
-// syncNew syncs a folder after one was made in it. Otherwise a power loss could take the files that will be synced into that. If
-// it cannot be done, [Folder.Keeps] says so, and it is logged once. It is an error only if parent is no longer the folder at its name.
-func (f *Folder) syncNew(parent string) error {
-	err := f.fs.SyncDir(filepath.FromSlash(parent))
+// sync syncs a folder after one was made in it, and once when it is found: what an earlier call made in it may not be on the disk.
+// Otherwise a power loss could take files that were synced. If it cannot be done, [Folder.Keeps] says so, and it is logged once. It is
+// an error only if the folder is no longer the one at its name.
+func (f *Folder) sync(name string) error {
+	err := f.fs.SyncDir(filepath.FromSlash(name))
 	if err == nil || errors.Is(err, fsys.ErrMoved) {
 		return err
 	}
 	f.mu.Lock()
 	if len(f.unsynced) >= maxKnown {
-		parent = "." // all of them are in it
+		name = "." // all of them are in it
 	}
-	f.unsynced[parent] = struct{}{}
+	f.unsynced[name] = struct{}{}
 	f.mu.Unlock()
 	f.someUnsynced.Store(true)
-	if !errors.Is(err, errors.ErrUnsupported) { // which is logged for the files
-		f.saidUnsynced.Do(func() {
-			f.log.Warn("a folder could not be synced after one was made in it: a power loss may take the new one; further ones are not logged",
-				"dir", filepath.Join(f.dir, filepath.FromSlash(parent)), "error", err)
-		})
-	}
+	f.saidUnsynced.Do(func() {
+		f.log.Warn("a folder could not be synced: a power loss may take folders and files in it; further ones are not logged",
+			"dir", filepath.Join(f.dir, filepath.FromSlash(name)), "error", err)
+	})
 	return nil
 }
 
-// MayGo notes that the folder itself, or one above it, was made in one that could not be synced then. It must be called before
+// MayGo notes that a power loss may take the folder itself, because one above it could not be synced. It must be called before
 // others use the folder.
 func (f *Folder) MayGo(err error) {
 	f.mayGo = true
-	f.log.Warn("a folder could not be synced after one was made in it: a power loss may take the new one", "dir", f.dir, "error", err)
+	f.log.Warn("a folder above could not be synced: a power loss may take the folder of the files", "dir", f.dir, "error", err)
 }
 
-// Keeps reports whether the folder name is there after a power loss, as far as is known. It may not be if it, or one above it,
-// was made in a folder that could not be synced then.
+// Keeps reports whether a file or folder that was there, or a folder that was made, is there after a power loss, as far as is known.
+// It may not be if one of the folders that lead to it could not be synced.
 func (f *Folder) Keeps(name string) bool {
 	if f.mayGo {
 		return false

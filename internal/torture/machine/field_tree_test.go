@@ -1,13 +1,18 @@
 package machine_test
 
 import (
+	"context"
 	"errors"
 	"io/fs"
+	"log/slog"
 	"maps"
+	"net/http"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -395,6 +400,218 @@ func TestListSpellings(t *testing.T) {
 			}
 			harness.Tried.Add("cases from the field", 1)
 		}
+	}
+}
+
+// composingFS is a file system over that of the machine which takes two normal forms of one letter for the same.
+type composingFS struct{ fsys.FS }
+
+func (composingFS) name(name string) string { return strings.ReplaceAll(name, "e\u0301", "\u00e9") }
+
+func (f composingFS) OpenFile(name string, flag int, perm fs.FileMode) (fsys.File, error) {
+	return f.FS.OpenFile(f.name(name), flag, perm)
+}
+func (f composingFS) Lstat(name string) (fs.FileInfo, error) { return f.FS.Lstat(f.name(name)) }
+func (f composingFS) Mkdir(name string, perm fs.FileMode) error {
+	return f.FS.Mkdir(f.name(name), perm)
+}
+func (f composingFS) List(dir string, most int) ([]string, error) {
+	return f.FS.List(f.name(dir), most)
+}
+func (f composingFS) Rename(from, to string) error           { return f.FS.Rename(f.name(from), f.name(to)) }
+func (f composingFS) Remove(name string) error               { return f.FS.Remove(f.name(name)) }
+func (f composingFS) SyncDir(name string) error              { return f.FS.SyncDir(f.name(name)) }
+func (f composingFS) Free(dir string) (int64, error)         { return f.FS.Free(f.name(dir)) }
+func (f composingFS) Volume(dir string) (fsys.Volume, error) { return f.FS.Volume(f.name(dir)) }
+func (f composingFS) MountPoint(name string) (bool, error)   { return f.FS.MountPoint(f.name(name)) }
+func (f composingFS) Writable(dir string) error              { return f.FS.Writable(f.name(dir)) }
+func (f composingFS) Chtimes(name string, mtime time.Time) error {
+	return f.FS.Chtimes(f.name(name), mtime)
+}
+
+func (f composingFS) Key(name string) (any, error) { // by its spelling, as for a folder that is found by its name
+	_, err := f.FS.Key(f.name(name))
+	return filepath.Clean(name), err
+}
+
+// onceSaid is closed once something was logged.
+type onceSaid struct {
+	slog.Handler
+	text string
+	said chan struct{}
+	once *sync.Once
+}
+
+func (h onceSaid) Handle(_ context.Context, r slog.Record) error {
+	text := r.Message
+	r.Attrs(func(a slog.Attr) bool { text += " " + a.String(); return true })
+	if strings.Contains(text, h.text) {
+		h.once.Do(func() { close(h.said) })
+	}
+	return nil
+}
+
+func (h onceSaid) Enabled(context.Context, slog.Level) bool { return true }
+func (h onceSaid) WithAttrs([]slog.Attr) slog.Handler       { return h }
+func (h onceSaid) WithGroup(string) slog.Handler            { return h }
+
+// TestListNormalForms checks that of two items that a file system takes for one, though they differ by more than case, the second fails
+// and the first keeps its file, also if both are downloaded at once.
+func TestListNormalForms(t *testing.T) {
+	if runtime.GOOS != "linux" {
+		t.Skip("the file system may have normal forms of its own")
+	}
+	for name, opts := range map[string][]ossdl.Option{
+		"in use":           nil,
+		"waiting":          {ossdl.WithWait(time.Hour)},
+		"waiting, skipped": {ossdl.WithWait(time.Hour), ossdl.WithIfChanged()},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := harness.NewServer(t)
+			c := harness.Put(s, map[string]int64{"1": 10, "2": 20})
+			if strings.Contains(name, "skipped") {
+				c["2"] = c["1"]
+				s.Put("bkt", "2", c["1"])
+			}
+			inUse := onceSaid{text: "in use", said: make(chan struct{}), once: &sync.Once{}}
+			s.Once(func(r *osstest.Request) bool { return r.Method == http.MethodGet }, osstest.Inject().HoldHeaders(inUse.said))
+			dir := t.TempDir()
+			paths := map[string]string{"1": filepath.Join(dir, "caf\u00e9"), "2": filepath.Join(dir, "cafe\u0301")}
+			d := harness.NewDownloader(t, s, harness.WithFS(composingFS{fsys.OS()}), ossdl.WithConcurrency(8), ossdl.WithLogger(slog.New(inUse)))
+			res, err := d.DownloadAll(t.Context(), harness.Items(
+				ossdl.Item{Source: "oss://bkt/1", Path: paths["1"]}, ossdl.Item{Source: "oss://bkt/2", Path: paths["2"]},
+			), opts...)
+			if err == nil || res.Failed != 1 || res.Done != 1 {
+				t.Fatalf("%+v, %v; want one done and one failed", res, err)
+			}
+			lost := strings.TrimPrefix(res.Failures[0].Key, "oss://bkt/")
+			if !strings.Contains(res.Failures[0].Err.Error(), "earlier item") || !errors.Is(err, ossdl.ErrDestination) {
+				t.Errorf("%s: %v", lost, res.Failures[0].Err)
+			}
+			harness.CheckTree(t, dir, harness.Contents{"caf\u00e9": c[map[string]string{"1": "2", "2": "1"}[lost]]})
+			harness.Tried.Add("cases from the field", 1)
+		})
+	}
+}
+
+// TestListInUse checks that an item whose file another call has is tried again after the others, and fails if that call still has it.
+func TestListInUse(t *testing.T) {
+	for _, ends := range []bool{true, false} {
+		s := harness.NewServer(t)
+		all := harness.Put(s, map[string]int64{"a": 10, "A": 15, "b": 20})
+		disk := memfs.New(memfs.Config{})
+		release, err := fsys.Claim(disk, "/a")
+		if err != nil {
+			t.Fatal(err)
+		}
+		releaseTwin, err := fsys.Claim(disk, "/A")
+		if err != nil {
+			t.Fatal(err)
+		}
+		inUse := onceSaid{text: "in use", said: make(chan struct{}), once: &sync.Once{}}
+		open := make(chan struct{})
+		go func() {
+			<-inUse.said
+			if ends {
+				release()
+				releaseTwin()
+			}
+			close(open)
+		}()
+		s.OnRequest(func(r *osstest.Request) *osstest.Fault {
+			if r.Key == "b" {
+				return osstest.Inject().HoldHeaders(open)
+			}
+			return nil
+		})
+		d := harness.NewDownloader(t, s, harness.WithFS(disk), ossdl.WithLogger(slog.New(inUse)))
+		res, err := d.DownloadAll(t.Context(), harness.Items(
+			ossdl.Item{Source: "oss://bkt/a", Path: "/a"}, ossdl.Item{Source: "oss://bkt/A", Path: "/A"}, ossdl.Item{Source: "oss://bkt/b", Path: "/b"},
+		))
+		mustHold(t, disk, "/b", all["b"])
+		if ends {
+			harness.CheckCounts(t, res, err, 3, 0, 0)
+			mustHold(t, disk, "/a", all["a"])
+			mustHold(t, disk, "/A", all["A"])
+			continue
+		}
+		harness.CheckCounts(t, res, err, 1, 0, 2)
+		if !errors.Is(err, ossdl.ErrInUse) {
+			t.Error(err)
+		}
+		release()
+		releaseTwin()
+	}
+}
+
+// TestListTwinsTakeNoRoom checks that items whose paths differ only by case are downloaded one after the other, and that those whose
+// turn has not come keep no others waiting.
+func TestListTwinsTakeNoRoom(t *testing.T) {
+	s := harness.NewServer(t)
+	sizes := map[string]int64{"other": 10}
+	var names []string
+	var items []ossdl.Item
+	for i := range 16 {
+		name := []byte("abcd")
+		for bit := range name {
+			if i>>bit&1 == 1 {
+				name[bit] -= 'a' - 'A'
+			}
+		}
+		sizes[string(name)] = int64(i + 1)
+		names = append(names, string(name))
+		items = append(items, ossdl.Item{Source: "oss://bkt/" + string(name), Path: "/" + string(name)})
+	}
+	all := harness.Put(s, sizes)
+	items = append(items, ossdl.Item{Source: "oss://bkt/other", Path: "/other"})
+	var asked []string
+	other := make(chan struct{})
+	s.OnRequest(func(r *osstest.Request) *osstest.Fault {
+		if r.Key == "other" {
+			close(other)
+			return nil
+		}
+		asked = append(asked, r.Key)
+		return osstest.Inject().HoldHeaders(other)
+	})
+	disk := memfs.New(memfs.Config{})
+	res, err := harness.NewDownloader(t, s, harness.WithFS(disk), ossdl.WithConcurrency(4)).DownloadAll(t.Context(), harness.Items(items...))
+	harness.CheckCounts(t, res, err, len(all), 0, 0)
+	if !slices.Equal(asked, names) {
+		t.Errorf("asked for %q, want %q", asked, names)
+	}
+	for key, c := range all {
+		mustHold(t, disk, "/"+key, c)
+	}
+}
+
+// cancelingFS ends a context once a file has its name.
+type cancelingFS struct {
+	fsys.FS
+	name   string
+	cancel func()
+}
+
+func (f cancelingFS) Rename(from, to string) error {
+	err := f.FS.Rename(from, to)
+	if strings.EqualFold(filepath.Base(to), f.name) {
+		f.cancel()
+	}
+	return err
+}
+
+// TestListTwinsEnd checks that an item whose turn has not come when the call is canceled is like any other that was not begun, and no
+// failure.
+func TestListTwinsEnd(t *testing.T) {
+	s := harness.NewServer(t)
+	harness.Put(s, map[string]int64{"1": 10, "2": 20})
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	disk := foldingFS{spelledFS{memfs.New(memfs.Config{}), "/"}}
+	d := harness.NewDownloader(t, s, harness.WithFS(cancelingFS{disk, "a.txt", cancel}))
+	res, err := d.DownloadAll(ctx, harness.Items(ossdl.Item{Source: "oss://bkt/1", Path: "/A.txt"}, ossdl.Item{Source: "oss://bkt/2", Path: "/a.txt"}))
+	if !errors.Is(err, context.Canceled) || res == nil || res.Done != 1 || res.Failed != 0 {
+		t.Errorf("%+v, %v; want one done, and the other not begun", res, err)
 	}
 }
 

@@ -163,7 +163,7 @@ func TestPrefixBrokenDisk(t *testing.T) {
 		}
 		if strings.HasPrefix(op, "sync") { // every call would end the same way, and the files are there
 			harness.CheckCounts(t, res, err, 2, 0, 0)
-			if n := strings.Count(log.String(), "after one was made in it"); res.NotDurable != 2 || n != 1 {
+			if n := strings.Count(log.String(), "a folder could not be synced"); res.NotDurable != 2 || n != 1 {
 				t.Errorf("%s: %d may be lost, logged %d times\n%s", op, res.NotDurable, n, log.String())
 			}
 			harness.Tried.Add("cases from the field", 1)
