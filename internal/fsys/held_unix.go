@@ -319,7 +319,7 @@ func openFolderAt(dir int, name string) (fd int, readable bool, err error) {
 
 // isCanonical reports whether the name is the only one of its folder, but for links.
 func isCanonical(name string) bool {
-	return !slices.Contains(strings.Split(name, string(filepath.Separator)), "..")
+	return !strings.Contains(name, "..") || !slices.Contains(strings.Split(name, string(filepath.Separator)), "..")
 }
 
 // isOutdated reports whether err says that something is not there, and the folder in which it was looked for is not at its

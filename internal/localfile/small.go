@@ -206,9 +206,6 @@ func (s *Small) lookAtOther() error {
 	if s.unlock != nil {
 		return nil
 	}
-	if _, err := s.d.fs.Lstat(s.d.work.lock); errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
 	if _, held, _ := fsys.Holder(s.d.fs, s.d.work.lock); held { // a lock that cannot be asked about is nobody's
 		return s.d.inUse(s.d.work.lock)
 	}
