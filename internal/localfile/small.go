@@ -63,8 +63,7 @@ var _ engine.Sink = (*Small)(nil)
 // until there is memory for the object and few enough others wait for their paths, or ctx ends.
 func OpenSmall(ctx context.Context, cfg Config, bodies *Bodies, size int64, replaces bool) (s *Small, err error) {
 	cfg.KeepPartial = false
-	d := newDestination(cfg)
-	d.work = d.work.small()
+	d := newDestinationOf(cfg, smallFilesAt(cfg.Folder, cfg.Base))
 	release, err := bodies.hold(ctx, size)
 	if err != nil {
 		return nil, err
