@@ -30,6 +30,12 @@ type Sink interface {
 	Begin(size, missing int64) error
 }
 
+// memory is a sink that is memory: what is still missing can be read to where it belongs. WriteAt comes all the same.
+type memory interface {
+	// Memory returns where the bytes from off to end are; nil if there is no such memory.
+	Memory(off, end int64) []byte
+}
+
 // Load is what the size of the next request depends on.
 type Load struct {
 	Unfinished int64   // bytes that are missing or being fetched
@@ -234,8 +240,8 @@ func (e *Engine) Outgrown() bool { return e.pin.isOutgrown() }
 // Total returns how many bytes there are to download in all. That is known from the first answer on or, if the server does not
 // say how long the object is, at its end.
 func (e *Engine) Total() (n int64, known bool) {
-	f, fixed := e.pin.current()
-	if !fixed || f.Size == object.UnknownSize && e.Length < 0 || !e.HasBegun() {
+	size, fixed := e.pin.size()
+	if !fixed || size == object.UnknownSize && e.Length < 0 || !e.HasBegun() {
 		return 0, false
 	}
 	return e.Parts.Totals().Size, true
@@ -360,7 +366,7 @@ func ignoring(err, harmless error) error {
 }
 
 func (e *Engine) load(unfinished int64) Load {
-	_, known := e.pin.current()
+	_, known := e.pin.size()
 	return Load{
 		Unfinished: unfinished, Known: known, Rate: e.connRate(), Limit: e.Gate.Limit(), Ceiling: e.ceiling(), Room: e.Room,
 	}

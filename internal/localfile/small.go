@@ -237,6 +237,14 @@ func (s *Small) WriteAt(b []byte, off int64) (int, error) {
 	return copy(s.body.bytes[off:], b), nil
 }
 
+// Memory returns where the bytes of the body from off to end are; nil if there is no such memory.
+func (s *Small) Memory(off, end int64) []byte {
+	if off < 0 || end > s.size {
+		return nil
+	}
+	return s.body.bytes[off:end]
+}
+
 // Store writes the body to the file, and gives its memory back. modified is the modification time that the file gets; zero
 // means the time of the write. After an error Abandon must be called.
 func (s *Small) Store(modified time.Time) error {

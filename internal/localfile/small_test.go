@@ -394,6 +394,32 @@ func TestSmallThatIsNot(t *testing.T) {
 	mustHoldNothing(t, disk, "/work/")
 }
 
+// TestSmallMemory checks that the memory of a small object is where its bytes belong, and ends with them.
+func TestSmallMemory(t *testing.T) {
+	disk := memfs.New(memfs.Config{})
+	s, err := openSmall(t, inWorkDir(disk, "/file"), 8)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Abandon()
+	if got := s.Memory(0, 1); got != nil {
+		t.Errorf("before its size is known: %d bytes", len(got))
+	}
+	if err := s.Begin(8, 8); err != nil {
+		t.Fatal(err)
+	}
+	read := s.Memory(2, 8)
+	if n := copy(read, "cdefgh"); n != 6 || s.Memory(0, 9) != nil || s.Memory(-1, 2) != nil {
+		t.Errorf("%d bytes; one byte more: %d, one before: %d", n, len(s.Memory(0, 9)), len(s.Memory(-1, 2)))
+	}
+	if n, err := s.WriteAt(read, 2); n != 6 || err != nil {
+		t.Errorf("wrote %d bytes, %v", n, err)
+	}
+	if n, err := s.WriteAt([]byte("ab"), 0); n != 2 || err != nil || string(s.Body()) != "abcdefgh" {
+		t.Errorf("wrote %d bytes, %v: %q", n, err, s.Body())
+	}
+}
+
 // TestSmallSwapped checks that what another program puts at the name of the working file does not get the path, and is not
 // removed.
 func TestSmallSwapped(t *testing.T) {
