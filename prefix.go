@@ -682,7 +682,7 @@ func (a *account) count(c *call, err error) {
 	if err == nil {
 		a.res.Done++
 		a.res.Bytes += now.Total
-		if c.isCiphertext() {
+		if c.engine.IsCiphertext() {
 			a.res.Encrypted++
 		}
 		if !c.durable {

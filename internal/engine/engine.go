@@ -124,6 +124,7 @@ type Engine struct {
 
 	checked chan struct{} // closed once the object is the one of which an earlier run left everything, or that run left less
 
+	ciphertext   atomic.Bool   // see IsCiphertext
 	billed       atomic.Bool   // each request costs what it asks for, even if another takes part of that over
 	firstByte    atomic.Int64  // nanoseconds from a request to the first byte of its body, smoothed
 	connRateBits atomic.Uint64 // see connRate
@@ -232,6 +233,9 @@ func (e *Engine) startRest(ctx context.Context, group *errgroup.Group, worker fu
 
 // Facts returns the facts of the object, once an answer has fixed them.
 func (e *Engine) Facts() (f object.Facts, fixed bool) { return e.pin.current() }
+
+// IsCiphertext reports whether the bytes are those of an object that its writer has encrypted, and are not decrypted.
+func (e *Engine) IsCiphertext() bool { return e.ciphertext.Load() }
 
 // Outgrown reports whether an answer said that the object has more bytes than are wanted, because something was appended. Whether
 // it is still the same object shows the CRC-64 of the whole.

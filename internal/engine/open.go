@@ -94,6 +94,7 @@ func (e *Engine) firstAnswer(a *object.Answer) error {
 	}
 	e.billed.Store(object.BilledByRange(a.Header))
 	if a.Envelope == "" && object.IsEncrypted(a.Header) {
+		e.ciphertext.Store(true)
 		e.Log.Warn("object was encrypted by its writer; it is not decrypted")
 	}
 	if ranges := e.pin.rangeSupport(); ranges == unsupported || ranges == untried && a.Size > 0 {
