@@ -457,23 +457,55 @@ func (p *prefixCall) withinRange(page []bucket.Entry) []bucket.Entry {
 func (p *prefixCall) dispatch(ctx context.Context, groups iter.Seq2[[]entry, error]) error {
 	room := objectsIn(p.lane)
 	inFlight := semaphore.NewWeighted(room)
-	var running sync.WaitGroup
-	defer running.Wait()
+	c := newCrew(room)
+	defer c.end()
 	begin := func(o *item, missing bool) error {
 		n := weight(o.Size, room)
 		if err := inFlight.Acquire(ctx, n); err != nil {
 			return context.Cause(ctx)
 		}
-		running.Go(func() {
-			defer inFlight.Release(n)
-			p.fetchObject(ctx, o, missing)
-		})
+		c.run(func() { p.fetchObject(ctx, o, missing) }, func() { inFlight.Release(n) })
 		return nil
 	}
 	if p.cfg.restore != nil {
 		return p.dispatchRestoring(ctx, groups, begin)
 	}
 	return p.lookAtAll(ctx, groups, begin)
+}
+
+// crew runs functions side by side, in goroutines that it keeps: a new one would have to grow its stack for each object.
+type crew struct {
+	running sync.WaitGroup
+	idle    chan struct{} // one for each goroutine that has nothing to do
+	tasks   chan task
+}
+
+type task struct{ do, done func() }
+
+// newCrew returns a crew for at most so many functions at once.
+func newCrew(most int64) *crew { return &crew{idle: make(chan struct{}, most), tasks: make(chan task)} }
+
+// run calls do, and then done, from which on another function may come.
+func (c *crew) run(do, done func()) {
+	t := task{do, done}
+	select {
+	case <-c.idle:
+		c.tasks <- t
+	default:
+		c.running.Go(func() {
+			for more := true; more; t, more = <-c.tasks {
+				t.do()
+				c.idle <- struct{}{}
+				t.done()
+			}
+		})
+	}
+}
+
+// end returns once all functions have. There must be no more.
+func (c *crew) end() {
+	close(c.tasks)
+	c.running.Wait()
 }
 
 // lookAtAll calls begin for each wanted object that does not seem to be there; begin may wait.
@@ -651,7 +683,7 @@ func (a *account) count(c *call, err error) {
 	if err == nil {
 		a.res.Done++
 		a.res.Bytes += now.Total
-		if c.isCiphertext() {
+		if c.engine.IsCiphertext() {
 			a.res.Encrypted++
 		}
 		if !c.durable {

@@ -320,18 +320,12 @@ func (c *call) figuresWithoutHeader(path string) *Result {
 	}
 	if f, fixed := c.engine.Facts(); fixed {
 		res.VersionID, res.ETag, res.LastModified = f.VersionID, f.ETag, f.LastModified
-		res.Encrypted = c.isCiphertext()
+		res.Encrypted = c.engine.IsCiphertext()
 	}
 	if n, known := c.engine.Total(); known {
 		res.Size = n
 	}
 	return res
-}
-
-// isCiphertext reports whether the bytes are those of an object that its writer has encrypted, and were not decrypted.
-func (c *call) isCiphertext() bool {
-	f, fixed := c.engine.Facts()
-	return fixed && f.Envelope == "" && object.IsEncrypted(c.engine.Header())
 }
 
 // objectHeader returns what the headers of an answer say of an object of size bytes.

@@ -21,13 +21,13 @@ func pins() []pin {
 		// The same, in bytes.
 		{"bytes allocated a request", 10200, eachPart(allocated)},
 		// As above, and those for a name, a file, its listing and its result.
-		{"allocations of ossdl a small object of a prefix", 111, eachSmallObject(oursOf)},
+		{"allocations of ossdl a small object of a prefix", 94, eachSmallObject(oursOf)},
 		// With those of the SDK and net/http.
-		{"allocations a small object of a prefix", 238, eachSmallObject(mallocs)},
+		{"allocations a small object of a prefix", 221, eachSmallObject(mallocs)},
 		// The buffers are used again.
 		{"allocations a read", 0, eachRead},
-		// Of these one for each file: openat, fstat, flock, pwrite64, fdatasync, sync_file_range, renameat, utimensat, close; six
+		// Of these one for each file: openat, fstat, flock, pwrite64, fdatasync, sync_file_range, renameat, utimensat, close; three
 		// looks at names; write and read of the request. A folder is synced once for many.
-		{"system calls a small object of a prefix", 18.4, systemCalls},
+		{"system calls a small object of a prefix", 15.2, systemCalls},
 	}
 }

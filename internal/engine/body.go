@@ -27,7 +27,7 @@ const (
 func (e *Engine) receive(ctx context.Context, p *parts.Part, r object.Request, a *object.Answer, m *Meter) error {
 	defer a.Body.Close()
 	pos := e.Base + e.Parts.Rest(p).Off // in the object
-	if f, _ := e.pin.current(); !a.Partial || f.Nameless() {
+	if !a.Partial || e.pin.isNameless() {
 		// There will be no request for another range.
 		e.Parts.Extend(p, min(a.End-e.Base, e.Parts.Totals().Size))
 	}
@@ -40,13 +40,24 @@ func (e *Engine) receive(ctx context.Context, p *parts.Part, r object.Request, a
 			return err
 		}
 	}
-	buf := e.Buffers.Get()
-	defer e.Buffers.Put(buf)
+	var pooled []byte
+	defer func() {
+		if pooled != nil {
+			e.Buffers.Put(pooled)
+		}
+	}()
 	unsure := e.endUnsure(a)
 	for pos < a.End {
 		end := a.End
 		if unsure {
 			end = min(end, max(pos+1, e.Base+e.Parts.Rest(p).End)) // what follows is compared
+		}
+		buf := e.memoryAt(p, pos)
+		if buf == nil {
+			if pooled == nil {
+				pooled = e.Buffers.Get()
+			}
+			buf = pooled
 		}
 		n, err := e.gather(ctx, a.Body, buf[:min(int64(len(buf)), end-pos)], m)
 		pos += int64(n)
@@ -75,17 +86,34 @@ func (e *Engine) receive(ctx context.Context, p *parts.Part, r object.Request, a
 			return fmt.Errorf("body of %v: %w", r, object.WithoutURL(err))
 		}
 	}
-	if f, _ := e.pin.current(); f.Size == object.UnknownSize && e.Parts.Rest(p).Len() > 0 {
+	if size, _ := e.pin.size(); size == object.UnknownSize && e.Parts.Rest(p).Len() > 0 {
 		return e.endsAt(pos, a.Origin) // this answer says the length
 	}
 	return nil
 }
 
+// memoryAt returns the memory of the sink for the next bytes of the part, which begin at pos in the object. It is nil if the sink
+// has none, or another worker could take over what is being read.
+func (e *Engine) memoryAt(p *parts.Part, pos int64) []byte {
+	s, ok := e.Sink.(memory)
+	if !ok || e.Watch == nil {
+		return nil
+	}
+	rest := e.Parts.Rest(p)
+	if rest.Off != pos-e.Base || rest.Len() <= 0 {
+		return nil
+	}
+	return s.Memory(rest.Off, min(rest.End, rest.Off+BufferSize))
+}
+
 // endUnsure reports whether an answer may be of an object that has another end than the one known: it does not say its length, and
 // nothing in it identifies the bytes.
 func (e *Engine) endUnsure(a *object.Answer) bool {
+	if !a.NoLength || a.Size == object.UnknownSize {
+		return false
+	}
 	f, _ := e.pin.current()
-	return a.NoLength && a.Size != object.UnknownSize && !f.Strong()
+	return !f.Strong()
 }
 
 // checkRest reads what follows pos in a body for which endUnsure is true, unless some of it is still to be fetched by another

@@ -30,6 +30,12 @@ type Sink interface {
 	Begin(size, missing int64) error
 }
 
+// memory is a sink that is memory: what is still missing can be read to where it belongs. WriteAt comes all the same.
+type memory interface {
+	// Memory returns where the bytes from off to end are; nil if there is no such memory.
+	Memory(off, end int64) []byte
+}
+
 // Load is what the size of the next request depends on.
 type Load struct {
 	Unfinished int64   // bytes that are missing or being fetched
@@ -118,6 +124,7 @@ type Engine struct {
 
 	checked chan struct{} // closed once the object is the one of which an earlier run left everything, or that run left less
 
+	ciphertext   atomic.Bool   // see IsCiphertext
 	billed       atomic.Bool   // each request costs what it asks for, even if another takes part of that over
 	firstByte    atomic.Int64  // nanoseconds from a request to the first byte of its body, smoothed
 	connRateBits atomic.Uint64 // see connRate
@@ -227,6 +234,9 @@ func (e *Engine) startRest(ctx context.Context, group *errgroup.Group, worker fu
 // Facts returns the facts of the object, once an answer has fixed them.
 func (e *Engine) Facts() (f object.Facts, fixed bool) { return e.pin.current() }
 
+// IsCiphertext reports whether the bytes are those of an object that its writer has encrypted, and are not decrypted.
+func (e *Engine) IsCiphertext() bool { return e.ciphertext.Load() }
+
 // Outgrown reports whether an answer said that the object has more bytes than are wanted, because something was appended. Whether
 // it is still the same object shows the CRC-64 of the whole.
 func (e *Engine) Outgrown() bool { return e.pin.isOutgrown() }
@@ -234,8 +244,8 @@ func (e *Engine) Outgrown() bool { return e.pin.isOutgrown() }
 // Total returns how many bytes there are to download in all. That is known from the first answer on or, if the server does not
 // say how long the object is, at its end.
 func (e *Engine) Total() (n int64, known bool) {
-	f, fixed := e.pin.current()
-	if !fixed || f.Size == object.UnknownSize && e.Length < 0 || !e.HasBegun() {
+	size, fixed := e.pin.size()
+	if !fixed || size == object.UnknownSize && e.Length < 0 || !e.HasBegun() {
 		return 0, false
 	}
 	return e.Parts.Totals().Size, true
@@ -360,7 +370,7 @@ func ignoring(err, harmless error) error {
 }
 
 func (e *Engine) load(unfinished int64) Load {
-	_, known := e.pin.current()
+	_, known := e.pin.size()
 	return Load{
 		Unfinished: unfinished, Known: known, Rate: e.connRate(), Limit: e.Gate.Limit(), Ceiling: e.ceiling(), Room: e.Room,
 	}

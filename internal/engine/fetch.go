@@ -215,7 +215,7 @@ func (e *Engine) partError(sp span.Span, attempts int, err error) error {
 	if errors.As(err, &local) {
 		return local.err
 	}
-	if _, fixed := e.pin.current(); !fixed && !object.Retryable(err) || errors.Is(err, ErrStale) {
+	if _, fixed := e.pin.size(); !fixed && !object.Retryable(err) || errors.Is(err, ErrStale) {
 		return err
 	}
 	return e.RangeError(e.inObject(sp), max(1, attempts), err)

@@ -79,7 +79,7 @@ func (e *Engine) accept(r object.Request, a *object.Answer) error {
 		a.Body.Close()
 		return err
 	}
-	if f, _ := e.pin.current(); a.Partial && !f.Nameless() {
+	if a.Partial && !e.pin.isNameless() {
 		e.Parts.SetSingle(false) // whatever checkRanges found
 	}
 	return nil
@@ -94,6 +94,7 @@ func (e *Engine) firstAnswer(a *object.Answer) error {
 	}
 	e.billed.Store(object.BilledByRange(a.Header))
 	if a.Envelope == "" && object.IsEncrypted(a.Header) {
+		e.ciphertext.Store(true)
 		e.Log.Warn("object was encrypted by its writer; it is not decrypted")
 	}
 	if ranges := e.pin.rangeSupport(); ranges == unsupported || ranges == untried && a.Size > 0 {
@@ -106,7 +107,7 @@ func (e *Engine) firstAnswer(a *object.Answer) error {
 // checkUnchanged asks for one byte if the run has nothing to fetch: everything is there from an earlier run, but the object
 // may have changed since.
 func (e *Engine) checkUnchanged(ctx context.Context) error {
-	_, fixed := e.pin.current()
+	_, fixed := e.pin.size()
 	if sums := e.Parts.Totals(); fixed || sums.Have < sums.Size {
 		return nil
 	}
@@ -134,7 +135,7 @@ func (e *Engine) checkCondition(ctx context.Context, r object.Request, refusal e
 		if !errors.As(err, &status) || !status.Gone() {
 			return err
 		}
-		if _, fixed := e.pin.current(); !fixed && e.Want.Earlier != nil {
+		if _, fixed := e.pin.size(); !fixed && e.Want.Earlier != nil {
 			return fmt.Errorf("%w: %w", ErrStale, err)
 		}
 		return fmt.Errorf("%w: %w", refusal, err)

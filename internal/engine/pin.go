@@ -385,6 +385,20 @@ func (p *pin) current() (object.Facts, bool) {
 	return p.facts, p.fixed
 }
 
+// size returns the size of the object, and whether an answer has fixed it.
+func (p *pin) size() (n int64, fixed bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.facts.Size, p.fixed
+}
+
+// isNameless reports whether nothing identifies the object, by what is known of it.
+func (p *pin) isNameless() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.facts.Nameless()
+}
+
 // answerHeader returns the headers of the answer that fixed the pin; nil: none has yet. They must not be changed.
 func (p *pin) answerHeader() http.Header {
 	p.mu.Lock()

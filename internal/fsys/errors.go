@@ -24,6 +24,9 @@ func ReserveError(err error) error {
 
 // SyncError is what File.Sync returns for an error of the system.
 func SyncError(err error) error {
+	if err == nil {
+		return nil
+	}
 	if isErrno(err, append(noSync, syscall.EPERM)...) {
 		return Unsupported(err)
 	}
@@ -33,6 +36,9 @@ func SyncError(err error) error {
 // SyncDirError is what FS.SyncDir returns for an error of the system. EPERM and EACCES stay what they are: somebody
 // forbids it.
 func SyncDirError(err error) error {
+	if err == nil {
+		return nil
+	}
 	if isErrno(err, append(noSync, syscall.EBADF)...) {
 		return Unsupported(err)
 	}
@@ -42,7 +48,7 @@ func SyncDirError(err error) error {
 // IsIncapable reports whether err is one of the ways in which a file system says that it does not have an operation: writing
 // out of order or a rename, for example, on the mount of an object store.
 func IsIncapable(err error) bool {
-	return isErrno(err, append(noSync, syscall.ESPIPE)...) || errors.Is(err, errors.ErrUnsupported)
+	return err != nil && isErrno(err, append(noSync, syscall.ESPIPE)...) || errors.Is(err, errors.ErrUnsupported)
 }
 
 // ErrUnusable is found in an error that says that no file can be made or replaced at a name as things are: by the name itself, or by

@@ -232,12 +232,14 @@ func (h *heldFolders) releaseAll(these []*folder) {
 func (h *heldFolders) release(d *folder) {
 	h.mu.Lock()
 	watched := d.kept || d.expected || h.closed
-	h.mu.Unlock()
-	// Nobody asks this folder any more whether it is at its name.
-	if !watched && d.changes.Load() > d.synced.Load() && !h.isThere(d) && !d.isRemoved() {
-		h.lose(d)
+	if !watched && d.changes.Load() > d.synced.Load() {
+		h.mu.Unlock()
+		// Nobody asks this folder any more whether it is at its name.
+		if !h.isThere(d) && !d.isRemoved() {
+			h.lose(d)
+		}
+		h.mu.Lock()
 	}
-	h.mu.Lock()
 	d.users--
 	last := d.users == 0 && !d.kept
 	h.mu.Unlock()
@@ -319,7 +321,7 @@ func openFolderAt(dir int, name string) (fd int, readable bool, err error) {
 
 // isCanonical reports whether the name is the only one of its folder, but for links.
 func isCanonical(name string) bool {
-	return !slices.Contains(strings.Split(name, string(filepath.Separator)), "..")
+	return !strings.Contains(name, "..") || !slices.Contains(strings.Split(name, string(filepath.Separator)), "..")
 }
 
 // isOutdated reports whether err says that something is not there, and the folder in which it was looked for is not at its

@@ -32,6 +32,11 @@ var openat = func(dir int, name string, flags int, mode uint32) (fd int, err err
 // splitName is the folder of a name, and the last element; "." if it is the folder itself.
 func splitName(name string) (dir, base string, err error) {
 	switch {
+	case isSimple(name):
+		if i := strings.LastIndexByte(name, '/'); i >= 0 {
+			return name[:i], name[i+1:], nil
+		}
+		return ".", name, nil
 	case name == "":
 		return "", "", unix.ENOENT
 	case !filepath.IsLocal(name):
@@ -50,6 +55,24 @@ func splitName(name string) (dir, base string, err error) {
 		return "", "", errEscapes
 	}
 	return dir, base, nil
+}
+
+// isSimple reports whether a name is relative and made of names alone, each with one slash before the next. Most are.
+func isSimple(name string) bool {
+	for from := 0; ; {
+		n := strings.IndexByte(name[from:], '/')
+		element := name[from:]
+		if n >= 0 {
+			element = name[from : from+n]
+		}
+		if element == "" || element == "." || element == ".." {
+			return false
+		}
+		if n < 0 {
+			return true
+		}
+		from += n + 1
+	}
 }
 
 // in runs fn with the folder of the name, and once more, in the folder that a new walk leads to, if it found nothing in one

@@ -72,6 +72,9 @@ func RemoveLeftovers(cfg Config) (durable bool, err error) {
 
 // CanResume reports whether an earlier call may have left something of the file that is worth continuing. cfg must have a Base.
 func CanResume(cfg Config) bool {
+	if cfg.AreLeft && len(cfg.Left) == 0 {
+		return false
+	}
 	w := filesAt(cfg.Folder, cfg.Base)
 	return cfg.anyLeft(w.data, w.checkpoint)
 }

@@ -167,16 +167,24 @@ func Check(cfg Config) (*Destination, error) {
 
 // newDestination returns a destination whose Path is resolved, with the default checkpoint if it keeps one.
 func newDestination(cfg Config) *Destination {
+	if cfg.Base != "" {
+		return newDestinationOf(cfg, filesAt(cfg.Folder, cfg.Base))
+	}
+	folders := foldersOf(cfg.Path)
+	d := newDestinationOf(cfg, filesIn(folders[0]))
+	d.folders = folders
+	return d
+}
+
+// newDestinationOf is newDestination with these working files.
+func newDestinationOf(cfg Config, files workFiles) *Destination {
 	d := &Destination{
 		fs: cfg.FS, log: cfg.Log, path: cfg.Path, sparse: cfg.Sparse, keepPartial: cfg.KeepPartial, isCheckpoint: cfg.IsCheckpoint,
 		notices: cmp.Or(cfg.Notices, new(Notices)), backlog: cmp.Or(cfg.Backlog, new(Backlog)),
 	}
+	d.use(files)
 	if cfg.Base != "" {
-		d.use(filesAt(cfg.Folder, cfg.Base))
 		d.trials, d.trialLeft = cfg.Trials, cfg.AreLeft && cfg.anyLeft(d.work.trial, d.work.moved)
-	} else {
-		d.folders = foldersOf(d.path)
-		d.use(filesIn(d.folders[0]))
 	}
 	return d
 }

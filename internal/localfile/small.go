@@ -36,8 +36,8 @@ var closesFirst = runtime.GOOS == "windows"
 // Until it is stored, it belongs to the worker that fetches it. [Committer.Add] gives it to the committer, which does the rest
 // for many at a time. Abandon leads from each of the first four states to the end, and removes the working file.
 //
-// The lock is one on the working file itself. Its name goes with the rename, and a lock counts only if its file is at the
-// name. So whoever waited for the file cannot take the one at the path for a working file: it is not written into before that
+// The lock is one on the working file itself. Its name goes with the rename, and a lock counts only if its file has its name
+// still. So whoever waited for the file cannot take the one at the path for a working file: it is not written into before that
 // was compared. Where a file must be closed before it is renamed, its lock would end too soon. There the lock file of a
 // Destination is held instead.
 type Small struct {
@@ -63,8 +63,7 @@ var _ engine.Sink = (*Small)(nil)
 // until there is memory for the object and few enough others wait for their paths, or ctx ends.
 func OpenSmall(ctx context.Context, cfg Config, bodies *Bodies, size int64, replaces bool) (s *Small, err error) {
 	cfg.KeepPartial = false
-	d := newDestination(cfg)
-	d.work = d.work.small()
+	d := newDestinationOf(cfg, smallFilesAt(cfg.Folder, cfg.Base))
 	release, err := bodies.hold(ctx, size)
 	if err != nil {
 		return nil, err
@@ -89,7 +88,7 @@ func OpenSmall(ctx context.Context, cfg Config, bodies *Bodies, size int64, repl
 	}
 	s = &Small{d: d, bodies: bodies, body: body, release: release}
 	if s.disclaim, err = d.claim(); err == nil {
-		if err = s.take(replaces); err == nil {
+		if err = bodies.turn(ctx, func() error { return s.take(replaces) }); err == nil {
 			return s, nil
 		}
 		s.disclaim()
@@ -180,20 +179,22 @@ func (s *Small) tryTake(mode fs.FileMode) error {
 // left, and removed it.
 func (s *Small) lock() (locked bool, err error) {
 	d := s.d
+	if s.unlock == nil {
+		err = s.content.file.TryLock()
+		switch {
+		case errors.Is(err, fsys.ErrLocked):
+			return false, d.errInUse()
+		case errors.Is(err, errors.ErrUnsupported):
+			d.warnOnce(noLocks, errors.ErrUnsupported)
+		case err != nil:
+			return false, err
+		}
+	}
 	s.ours, err = s.content.file.Stat()
-	if err != nil || s.unlock != nil {
+	if err != nil || s.unlock != nil || fsys.Links(s.ours) > 0 {
 		return err == nil, err
 	}
-	err = s.content.file.TryLock()
-	switch {
-	case errors.Is(err, fsys.ErrLocked):
-		return false, d.errInUse()
-	case errors.Is(err, errors.ErrUnsupported):
-		d.warnOnce(noLocks, errors.ErrUnsupported)
-	case err != nil:
-		return false, err
-	}
-	there, err := s.isThere()
+	there, err := s.isThere() // some file systems count no names
 	if err == nil && !there {
 		err = fmt.Errorf("%w: %s", errVanished, d.work.data)
 	}
@@ -204,9 +205,6 @@ func (s *Small) lock() (locked bool, err error) {
 // does. So of two calls at least one sees the other.
 func (s *Small) lookAtOther() error {
 	if s.unlock != nil {
-		return nil
-	}
-	if _, err := s.d.fs.Lstat(s.d.work.lock); errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
 	if _, held, _ := fsys.Holder(s.d.fs, s.d.work.lock); held { // a lock that cannot be asked about is nobody's
@@ -241,10 +239,23 @@ func (s *Small) WriteAt(b []byte, off int64) (int, error) {
 	return copy(s.body.bytes[off:], b), nil
 }
 
+// Memory returns where the bytes of the body from off to end are; nil if there is no such memory.
+func (s *Small) Memory(off, end int64) []byte {
+	if off < 0 || end > s.size {
+		return nil
+	}
+	return s.body.bytes[off:end]
+}
+
 // Store writes the body to the file, and gives its memory back. modified is the modification time that the file gets; zero
 // means the time of the write. After an error Abandon must be called.
 func (s *Small) Store(modified time.Time) error {
 	s.modified = modified
+	return s.bodies.turn(context.Background(), s.write) // the turns of others are short
+}
+
+// write is Store.
+func (s *Small) write() error {
 	n, err := 0, error(nil)
 	if s.size > 0 {
 		n, err = s.content.file.WriteAt(s.body.bytes[:s.size], 0)

@@ -394,6 +394,32 @@ func TestSmallThatIsNot(t *testing.T) {
 	mustHoldNothing(t, disk, "/work/")
 }
 
+// TestSmallMemory checks that the memory of a small object is where its bytes belong, and ends with them.
+func TestSmallMemory(t *testing.T) {
+	disk := memfs.New(memfs.Config{})
+	s, err := openSmall(t, inWorkDir(disk, "/file"), 8)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Abandon()
+	if got := s.Memory(0, 1); got != nil {
+		t.Errorf("before its size is known: %d bytes", len(got))
+	}
+	if err := s.Begin(8, 8); err != nil {
+		t.Fatal(err)
+	}
+	read := s.Memory(2, 8)
+	if n := copy(read, "cdefgh"); n != 6 || s.Memory(0, 9) != nil || s.Memory(-1, 2) != nil {
+		t.Errorf("%d bytes; one byte more: %d, one before: %d", n, len(s.Memory(0, 9)), len(s.Memory(-1, 2)))
+	}
+	if n, err := s.WriteAt(read, 2); n != 6 || err != nil {
+		t.Errorf("wrote %d bytes, %v", n, err)
+	}
+	if n, err := s.WriteAt([]byte("ab"), 0); n != 2 || err != nil || string(s.Body()) != "abcdefgh" {
+		t.Errorf("wrote %d bytes, %v: %q", n, err, s.Body())
+	}
+}
+
 // TestSmallSwapped checks that what another program puts at the name of the working file does not get the path, and is not
 // removed.
 func TestSmallSwapped(t *testing.T) {
@@ -460,6 +486,48 @@ func TestBodiesAreBounded(t *testing.T) {
 		synctest.Wait()
 		if !got.Load() {
 			t.Error("it was not lent after room was made")
+		}
+	})
+}
+
+// TestTurnsAreBounded checks that few files are made and written at once, that who waits for a turn gets one, and that the end of ctx
+// ends the wait.
+func TestTurnsAreBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := NewBodies()
+		var now, all atomic.Int64
+		release := make(chan struct{})
+		var running sync.WaitGroup
+		for range 3 * atWork {
+			running.Go(func() {
+				err := b.turn(t.Context(), func() error {
+					if n := now.Add(1); n > atWork {
+						t.Errorf("%d at once", n)
+					}
+					<-release
+					now.Add(-1)
+					all.Add(1)
+					return nil
+				})
+				if err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		synctest.Wait()
+		if n := now.Load(); n != atWork {
+			t.Errorf("%d at once, want %d", n, atWork)
+		}
+		why := errors.New("enough")
+		ctx, cancel := context.WithCancelCause(t.Context())
+		cancel(why)
+		if err := b.turn(ctx, func() error { return nil }); err != why {
+			t.Error(err)
+		}
+		close(release)
+		running.Wait()
+		if n := all.Load(); n != 3*atWork {
+			t.Errorf("%d had a turn, want %d", n, 3*atWork)
 		}
 	})
 }

@@ -59,11 +59,6 @@ type workFiles struct {
 	trial, moved           string // an empty file, before and after its rename
 }
 
-// small returns the working files of a [Small]. It has but one, and looks at the lock.
-func (w workFiles) small() workFiles {
-	return workFiles{folder: w.folder, data: w.other, lock: w.lock, trial: w.trial, moved: w.moved}
-}
-
 // filesIn returns the working files in a folder that holds nothing else.
 func filesIn(folder string) workFiles {
 	return workFiles{
@@ -79,6 +74,13 @@ func filesAt(folder, base string) workFiles {
 	return workFiles{
 		folder: folder, data: base + partSuffix, checkpoint: base + checkpointSuffix, lock: base + lockSuffix, other: base + smallSuffix,
 		recent: base + recentSuffix, trial: base + trialSuffix, moved: base + movedSuffix,
+	}
+}
+
+// smallFilesAt returns the working files of a [Small]. It has but one, and looks at the lock.
+func smallFilesAt(folder, base string) workFiles {
+	return workFiles{
+		folder: folder, data: base + smallSuffix, lock: base + lockSuffix, trial: base + trialSuffix, moved: base + movedSuffix,
 	}
 }
 

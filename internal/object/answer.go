@@ -310,28 +310,36 @@ func ReadHead(h http.Header) (Facts, error) {
 // readFacts reads all facts but the size, which depends on the kind of answer.
 func readFacts(h http.Header) Facts {
 	f := Facts{
-		ETag:      h.Get("Etag"),
-		VersionID: h.Get("X-Oss-Version-Id"), // spelled as net/http does: other spellings cost an allocation each
-		Symlink:   strings.EqualFold(h.Get("X-Oss-Object-Type"), "Symlink"),
+		ETag:      first(h, "Etag"),
+		VersionID: first(h, "X-Oss-Version-Id"),
+		Symlink:   strings.EqualFold(first(h, "X-Oss-Object-Type"), "Symlink"),
 		Stored: Stored{
-			MTime: h.Get("X-Oss-Meta-Mtime"), Mode: h.Get("X-Oss-Meta-Mode"), UID: h.Get("X-Oss-Meta-Uid"), GID: h.Get("X-Oss-Meta-Gid"),
+			MTime: first(h, "X-Oss-Meta-Mtime"), Mode: first(h, "X-Oss-Meta-Mode"), UID: first(h, "X-Oss-Meta-Uid"), GID: first(h, "X-Oss-Meta-Gid"),
 		},
-		Origin: Origin{RequestID: h.Get("X-Oss-Request-Id")},
+		Origin: Origin{RequestID: first(h, "X-Oss-Request-Id")},
 	}
-	position := h.Get("X-Oss-Next-Append-Position")
-	f.Appendable = strings.EqualFold(h.Get("X-Oss-Object-Type"), "Appendable") || position != ""
+	position := first(h, "X-Oss-Next-Append-Position")
+	f.Appendable = strings.EqualFold(first(h, "X-Oss-Object-Type"), "Appendable") || position != ""
 	if position != "" { // most have none, and an error costs an allocation
 		if n, err := strconv.ParseInt(position, 10, 64); err == nil {
 			f.NextAppend = n
 		}
 	}
-	if v, err := strconv.ParseUint(h.Get("X-Oss-Hash-Crc64ecma"), 10, 64); err == nil {
+	if v, err := strconv.ParseUint(first(h, "X-Oss-Hash-Crc64ecma"), 10, 64); err == nil {
 		f.CRC, f.HasCRC = v, true
 	}
-	if t, err := http.ParseTime(h.Get("Last-Modified")); err == nil {
+	if t, err := http.ParseTime(first(h, "Last-Modified")); err == nil {
 		f.LastModified = t
 	}
 	return f
+}
+
+// first is h.Get for a name that is spelled as net/http does: it does not look at each letter of that.
+func first(h http.Header, name string) string {
+	if v := h[name]; len(v) > 0 {
+		return v[0]
+	}
+	return ""
 }
 
 func contentLength(h http.Header) (int64, bool) {

@@ -305,6 +305,10 @@ func (h *head) readStatus(line []byte) {
 
 // readField reads another line.
 func (h *head) readField(line []byte) {
+	h.telling = false
+	if line[0]|0x20 != 't' && line[0]|0x20 != 'c' { // neither of the two
+		return
+	}
 	name, value, _ := bytes.Cut(line, []byte(":"))
 	value = bytes.Trim(value, " \t")
 	h.telling = true

@@ -143,20 +143,28 @@ func mayBeCredential(name string) bool {
 }
 
 // hide returns text without the secrets, whether they appear in it verbatim or escaped as in a URL.
-func (s *Secrets) hide(text string) string {
+func (s *Secrets) hide(text string) string { return hideAll(text, s.known()) }
+
+// known returns the secrets that were added so far. They must not be changed.
+func (s *Secrets) known() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.all
+}
+
+// hideAll is hide for these secrets.
+func hideAll(text string, secrets []string) string {
 	if len(text) < minSecret {
 		return text
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
 	escaped := strings.Contains(text, "%")
-	if !slices.ContainsFunc(s.all, func(secret string) bool {
+	if !slices.ContainsFunc(secrets, func(secret string) bool {
 		return strings.Contains(text, secret) || escaped && strings.Contains(text, url.QueryEscape(secret))
 	}) {
 		return text
 	}
-	all := slices.Clone(s.all)
-	for _, secret := range s.all {
+	all := slices.Clone(secrets)
+	for _, secret := range secrets {
 		all = append(all, url.QueryEscape(secret))
 	}
 	// The longest first, because one may be part of another.
@@ -170,9 +178,10 @@ func (s *Secrets) hide(text string) string {
 // Clean removes the secrets from the head of an answer. An ETag or version ID that held one identifies nothing, so it is
 // removed altogether.
 func (s *Secrets) Clean(h http.Header) {
+	secrets := s.known()
 	for name, values := range h {
 		for i, v := range values {
-			clean := s.hide(v)
+			clean := hideAll(v, secrets)
 			if clean == v {
 				continue
 			}
