@@ -17,9 +17,6 @@ const (
 	// collected and committed, together. A call that is killed loses no more. Each is open: they stay well below 1024.
 	heldFiles = 512
 	heldBytes = 128 << 20
-	// atWork is how many files are made or written at once. Those calls wait for locks of the file system, most of all while its
-	// journal is being committed, and each that waits takes a thread: with 64 of them, threads cost more than files.
-	atWork = 16
 	// leastBody is the capacity of the smallest buffer, in bytes.
 	leastBody = 4 << 10
 )
@@ -30,7 +27,6 @@ type Bodies struct {
 	held  *semaphore.Weighted // in bytes; a file counts for heldBytes/heldFiles at least
 	room  *semaphore.Weighted
 	pools [bodyClasses]sync.Pool // of pointers to buffers, by the capacity of these
-	work  chan struct{}          // one for each file that is being made or written
 }
 
 // bodyClasses is how many capacities there are: from leastBody, each twice the one before, to MaxSmall.
@@ -38,7 +34,7 @@ const bodyClasses = 9
 
 // NewBodies makes the memory for the bodies of one call.
 func NewBodies() *Bodies {
-	return &Bodies{held: semaphore.NewWeighted(heldBytes), room: semaphore.NewWeighted(bodiesRoom), work: make(chan struct{}, atWork)}
+	return &Bodies{held: semaphore.NewWeighted(heldBytes), room: semaphore.NewWeighted(bodiesRoom)}
 }
 
 // body is memory for one body, which is lent.
@@ -70,17 +66,6 @@ func (b *Bodies) get(ctx context.Context, size int64) (*body, error) {
 		return m, nil
 	}
 	return &body{bytes: make([]byte, leastBody<<class), class: class}, nil
-}
-
-// turn waits until another file may be made or written, and calls fn for that. The error is that of fn, or the cause of ctx.
-func (b *Bodies) turn(ctx context.Context, fn func() error) error {
-	select {
-	case b.work <- struct{}{}:
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	}
-	defer func() { <-b.work }()
-	return fn()
 }
 
 // put takes a body back.

@@ -88,7 +88,7 @@ func OpenSmall(ctx context.Context, cfg Config, bodies *Bodies, size int64, repl
 	}
 	s = &Small{d: d, bodies: bodies, body: body, release: release}
 	if s.disclaim, err = d.claim(); err == nil {
-		if err = bodies.turn(ctx, func() error { return s.take(replaces) }); err == nil {
+		if err = s.take(replaces); err == nil {
 			return s, nil
 		}
 		s.disclaim()
@@ -251,11 +251,6 @@ func (s *Small) Memory(off, end int64) []byte {
 // means the time of the write. After an error Abandon must be called.
 func (s *Small) Store(modified time.Time) error {
 	s.modified = modified
-	return s.bodies.turn(context.Background(), s.write) // the turns of others are short
-}
-
-// write is Store.
-func (s *Small) write() error {
 	n, err := 0, error(nil)
 	if s.size > 0 {
 		n, err = s.content.file.WriteAt(s.body.bytes[:s.size], 0)

@@ -490,48 +490,6 @@ func TestBodiesAreBounded(t *testing.T) {
 	})
 }
 
-// TestTurnsAreBounded checks that few files are made and written at once, that who waits for a turn gets one, and that the end of ctx
-// ends the wait.
-func TestTurnsAreBounded(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		b := NewBodies()
-		var now, all atomic.Int64
-		release := make(chan struct{})
-		var running sync.WaitGroup
-		for range 3 * atWork {
-			running.Go(func() {
-				err := b.turn(t.Context(), func() error {
-					if n := now.Add(1); n > atWork {
-						t.Errorf("%d at once", n)
-					}
-					<-release
-					now.Add(-1)
-					all.Add(1)
-					return nil
-				})
-				if err != nil {
-					t.Error(err)
-				}
-			})
-		}
-		synctest.Wait()
-		if n := now.Load(); n != atWork {
-			t.Errorf("%d at once, want %d", n, atWork)
-		}
-		why := errors.New("enough")
-		ctx, cancel := context.WithCancelCause(t.Context())
-		cancel(why)
-		if err := b.turn(ctx, func() error { return nil }); err != why {
-			t.Error(err)
-		}
-		close(release)
-		running.Wait()
-		if n := all.Load(); n != 3*atWork {
-			t.Errorf("%d had a turn, want %d", n, 3*atWork)
-		}
-	})
-}
-
 // TestHeldIsBounded checks how many objects of a size may be without their paths, that one which ends lets in another, and
 // that none is kept by a file that could not be opened.
 func TestHeldIsBounded(t *testing.T) {
