@@ -564,20 +564,25 @@ func TestListTwinsTakeNoRoom(t *testing.T) {
 	}
 	all := harness.Put(s, sizes)
 	items = append(items, ossdl.Item{Source: "oss://bkt/other", Path: "/other"})
-	var asked []string
 	other := make(chan struct{})
+	asksForOther := sync.OnceFunc(func() { close(other) })
 	s.OnRequest(func(r *osstest.Request) *osstest.Fault {
 		if r.Key == "other" {
-			close(other)
+			asksForOther()
 			return nil
 		}
-		asked = append(asked, r.Key)
 		return osstest.Inject().HoldHeaders(other)
 	})
 	disk := memfs.New(memfs.Config{})
 	res, err := harness.NewDownloader(t, s, harness.WithFS(disk), ossdl.WithConcurrency(4)).DownloadAll(t.Context(), harness.Items(items...))
 	harness.CheckCounts(t, res, err, len(all), 0, 0)
-	if !slices.Equal(asked, names) {
+	var asked []string
+	for _, r := range s.Requests() {
+		if r.Key != "other" {
+			asked = append(asked, r.Key)
+		}
+	}
+	if asked = slices.Compact(asked); !slices.Equal(asked, names) { // a busy machine may ask again
 		t.Errorf("asked for %q, want %q", asked, names)
 	}
 	for key, c := range all {

