@@ -560,8 +560,14 @@ func (p *prefixCall) tidy(name string) (durable bool, err error) {
 
 // mayBeUnsynced reports whether a power loss may undo the rename of a file of an earlier call, or take its folder.
 func (p *prefixCall) mayBeUnsynced(name string) bool {
+	if p.allMay || !p.folder.Keeps(name) {
+		return true
+	}
+	if len(p.unsynced) == 0 {
+		return false
+	}
 	_, unsynced := p.unsynced[filepath.Dir(filepath.FromSlash(name))]
-	return unsynced || p.allMay || !p.folder.Keeps(name)
+	return unsynced
 }
 
 // startCommitter finishes what calls that were killed have left unsynced, and starts the committer of this call. stop returns

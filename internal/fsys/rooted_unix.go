@@ -16,9 +16,12 @@ import (
 )
 
 // rootFS does everything in a held folder, by system calls that follow no link.
-type rootFS struct{ held *heldFolders }
+type rootFS struct {
+	held *heldFolders
+	user uint32 // the effective one when the root was opened
+}
 
-func newRootFS(root *Root) *rootFS { return &rootFS{held: &root.below} }
+func newRootFS(root *Root) *rootFS { return &rootFS{&root.below, uint32(os.Geteuid())} }
 
 // openat is replaced by tests.
 var openat = func(dir int, name string, flags int, mode uint32) (fd int, err error) {
@@ -373,7 +376,7 @@ func (r *rootFS) Volume(dir string) (v Volume, err error) {
 	return v, err
 }
 
-func (r *rootFS) User() (uid uint32, ok bool) { return effectiveUser() }
+func (r *rootFS) User() (uid uint32, ok bool) { return r.user, true }
 
 func (r *rootFS) MountPoint(name string) (is bool, err error) {
 	err = r.in("stat", name, func(d *folder, base string) error {
