@@ -494,12 +494,17 @@ func (c *crew) run(do, done func()) {
 	default:
 		c.running.Go(func() {
 			for more := true; more; t, more = <-c.tasks {
-				t.do()
-				c.idle <- struct{}{}
-				t.done()
+				c.perform(t)
 			}
 		})
 	}
+}
+
+// perform runs a task. If a function of the caller ends the goroutine (runtime.Goexit), that has no token.
+func (c *crew) perform(t task) {
+	defer t.done()
+	t.do()
+	c.idle <- struct{}{}
 }
 
 // end returns once all functions have. There must be no more.
