@@ -380,7 +380,7 @@ func (l *listCall) fetch(ctx context.Context, it *listed) {
 	case ctx.Err() != nil:
 		l.panics.Note(err)
 		l.cutOff(ctx)
-	case errors.Is(err, ErrInUse) && !it.again:
+	case errors.Is(err, ErrInUse) && !it.again && c.cfg.wait == 0:
 		c.cfg.log.Info("file in use: trying again after the other items", "path", path, "error", err)
 		l.putOff(it)
 	default:

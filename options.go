@@ -992,7 +992,8 @@ func WithIfChanged() Option {
 
 // WithWait waits up to d if another call or process is writing the file. If that succeeds, and the file is what this call was to
 // download, it is taken without bytes: it is compared as by [WithIfChanged], and Result.Skipped says so. If the other one fails or is
-// killed, this call goes on where that has ended. After d, and without the option at once, the error is [ErrInUse].
+// killed, this call goes on where that has ended. After d the error is [ErrInUse]. Without the option it is that at once, but
+// [Downloader.DownloadAll] tries such items once more after all others.
 //
 // With [WithChecksum], a file that another one has brought meanwhile without that digest is [ErrChecksum]. It is left alone, because
 // two calls that want different files at one path would otherwise take turns.
