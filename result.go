@@ -204,8 +204,8 @@ type ObjectResult struct {
 	// Otherwise it is 0, which is also the CRC-64 of an empty file.
 	CRC64    uint64 `json:"crc64,string"`
 	Verified bool   `json:"verified"` // CRC64 is known, and is the one that the service has
-	// Durable says that the file, its name and its folders are on stable storage. Of a file that was there the bytes are taken to be,
-	// unless it was an item of [Downloader.DownloadAll], which is synced; its folders are synced once in a call.
+	// Durable says that the file and its name are on stable storage, and so are its folders if they are below the folder of a prefix,
+	// or with [WithMkdirAll]. The bytes of a file that was there are taken to be; an item of [Downloader.DownloadAll] is synced.
 	Durable         bool          `json:"durable"`
 	Encrypted       bool          `json:"encrypted"`       // by the writer of the object, and not decrypted: the bytes are ciphertext
 	ResumedBytes    int64         `json:"resumedBytes"`    // kept from an earlier call; 0 if the file was complete
