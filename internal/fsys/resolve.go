@@ -90,6 +90,7 @@ func (s *Folders) syncAbove(f FS, dir string) error {
 		return err
 	}
 	if makes, err := mayMakeIn(f, above, dir); !s.fresh[dir] && (err != nil || !makes) {
+		s.synced[above] = err
 		return err
 	}
 	if err = f.SyncDir(above); err == nil {
@@ -99,8 +100,8 @@ func (s *Folders) syncAbove(f FS, dir string) error {
 	return err
 }
 
-// mayMakeIn reports whether a call of this user may have made the folder dir in the one above it. That is a guess by owner and mode,
-// for which much is a reason to say yes: the only loss is a sync. Others, such as /home, often cannot be opened to sync them.
+// mayMakeIn reports whether a call of this user may have made the folder dir in the one above it: if not, there is nothing to sync, and
+// others, such as /home, often cannot be opened for that. Where users are not known, as on Windows, folders cannot be synced either.
 func mayMakeIn(f FS, above, dir string) (bool, error) {
 	if mounted, err := f.MountPoint(dir); mounted && err == nil {
 		return false, nil
@@ -109,8 +110,8 @@ func mayMakeIn(f FS, above, dir string) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	user, ok := f.User()
-	return !ok || user == 0 || isUsers(f, fi) || fi.Mode()&0o022 != 0, nil
+	_, ok := f.User()
+	return ok && (isUsers(f, fi) || f.Writable(above) == nil), nil
 }
 
 func isSeparator(r rune) bool { return r < utf8.RuneSelf && os.IsPathSeparator(uint8(r)) }

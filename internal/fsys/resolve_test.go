@@ -137,6 +137,15 @@ func (f *syncedFS) SyncDir(name string) error {
 	return f.FS.SyncDir(name)
 }
 
+// Writable goes by the mode: the owner is looked at before.
+func (f *syncedFS) Writable(name string) error {
+	fi, err := f.Lstat(name)
+	if user, _ := f.User(); err == nil && user != 0 && fi.Mode()&0o002 == 0 {
+		return syscall.EACCES
+	}
+	return err
+}
+
 // TestFoldersAreSynced checks which folders are synced when one is made or found: those in which this user may have made one.
 func TestFoldersAreSynced(t *testing.T) {
 	disk := func() *memfs.FS {
