@@ -21,10 +21,11 @@ import (
 //
 // Progress starts a new streak.
 type streak struct {
-	fails int       // in a row, without progress
-	since time.Time // when the first request began whose failure was counted, or else the latest one
-	mark  int64     // of the gate: the bytes of all requests, at the start or the last failure
-	among int       // the most requests known to be in flight with the latest, that one included
+	fails   int       // in a row, without progress
+	since   time.Time // when the first request began whose failure was counted, or else the latest one
+	mark    int64     // of the gate: the bytes of all requests, at the start or the last failure
+	among   int       // the most requests known to be in flight with the latest, that one included
+	excused int       // failures that were not counted
 }
 
 // Retrier decides about retries, and repeats requests that failed. It serves requests for parts and all others.
@@ -111,6 +112,10 @@ func (r *Retrier) started(s *streak) {
 	}
 }
 
+// mostExcused bounds how many failures of a streak are not counted: a request that is refused that often has another reason. The gate
+// cannot tell, since its limit grows again between failures that take long.
+const mostExcused = 32
+
 // crowded says whether a request that failed without an answer may have been one too many. It must be called before the slot
 // is released.
 func (r *Retrier) crowded(s *streak, err error) (crowd slots.Crowd) {
@@ -118,6 +123,11 @@ func (r *Retrier) crowded(s *streak, err error) (crowd slots.Crowd) {
 		crowd, s.among = r.gate.Crowded(time.Now(), s.mark, s.among)
 	}
 	s.mark = r.gate.Mark()
+	if crowd == slots.CrowdedOut {
+		if s.excused++; s.excused > mostExcused {
+			return slots.Alone
+		}
+	}
 	return crowd
 }
 
@@ -141,12 +151,13 @@ func (r *Retrier) final(err error, s streak, crowd slots.Crowd) bool {
 // judge returns what is known of a failure that would end the attempts of a streak. In company it waits, without a slot, until more
 // is known. If the request was one too many, it is not counted after all. If ctx ends, judge returns its cause.
 func (r *Retrier) judge(ctx context.Context, s *streak, crowd slots.Crowd, failure error) (slots.Crowd, error) {
-	if crowd != slots.InCompany || !r.final(failure, *s, crowd) || r.final(failure, *s, slots.CrowdedOut) {
+	if crowd != slots.InCompany || !r.final(failure, *s, crowd) || r.final(failure, *s, slots.CrowdedOut) || s.excused >= mostExcused {
 		return crowd, nil
 	}
 	crowd, err := r.gate.Verdict(ctx, s.mark, s.among)
 	if crowd == slots.CrowdedOut {
 		s.fails = max(0, s.fails-1)
+		s.excused++
 		s.mark = r.gate.Mark()
 	}
 	return crowd, err

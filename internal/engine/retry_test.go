@@ -121,3 +121,32 @@ func TestOneTooManyBeforeTheOthersHaveBytes(t *testing.T) {
 		}
 	}
 }
+
+// TestExcusesAreBounded checks that failures of a request count in the end although others receive bytes all the time, and the limit
+// grows again between its failures: each time there is a gate as it was at first.
+func TestExcusesAreBounded(t *testing.T) {
+	var s streak
+	busy := func() *Retrier {
+		g := slots.NewGate(4, 0)
+		for range 2 {
+			if err := g.Lane(0).Acquire(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		s.mark = g.Mark()
+		g.Received(1)
+		return NewRetrier(g, nil, slots.Retry{Attempts: 3}, slog.New(slog.DiscardHandler), nil)
+	}
+	for n := range mostExcused {
+		if got := busy().crowded(&s, errStalled); got != slots.CrowdedOut {
+			t.Errorf("failure %d: %v, want %v", n+1, got, slots.CrowdedOut)
+		}
+	}
+	s.fails, s.among = 3, 2 // it has failed for the last time
+	if got, err := busy().judge(t.Context(), &s, slots.InCompany, errStalled); got != slots.InCompany || err != nil {
+		t.Errorf("judged %v, %v, want %v", got, err, slots.InCompany)
+	}
+	if got := busy().crowded(&s, errStalled); got != slots.Alone {
+		t.Errorf("then %v, want %v", got, slots.Alone)
+	}
+}

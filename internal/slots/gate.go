@@ -210,14 +210,18 @@ func (g *Gate) InFlight() int {
 // larger.
 //
 // If the request was crowded out, Crowded lowers the limit by that request, and the failure counts against nobody. If several
-// are refused at the same moment, the limit may be below what is in flight already; that is the same refusal. Each such
-// failure lowers the limit, so a request that always fails is soon alone, and then its failures count.
+// are refused at the same moment, the limit may be below what is in flight already; that is the same refusal. If all others have
+// ended, how many were one too many is not known, and the limit stays. Each other such failure lowers the limit, so a request
+// that always fails is soon alone, and then its failures count.
 func (g *Gate) Crowded(now time.Time, mark int64, inFlight int) (Crowd, int) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	inFlight = max(inFlight, g.inUse)
-	if inFlight < 2 {
+	switch {
+	case inFlight < 2:
 		return Alone, inFlight
+	case g.inUse < 2 && g.adapt.bytes.Load() != mark:
+		return CrowdedOut, inFlight
 	}
 	return g.judge(now, mark, inFlight), inFlight
 }

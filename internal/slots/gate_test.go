@@ -122,7 +122,7 @@ func TestCrowdedOut(t *testing.T) {
 		{"nobody received anything", 8, 8, 0, InCompany, 8},
 		{"others did", 8, 8, 100, CrowdedOut, 7},
 		{"others began later", 1, 8, 100, CrowdedOut, 7},
-		{"others have ended", 6, 1, 100, CrowdedOut, 5},
+		{"others have ended", 6, 1, 100, CrowdedOut, 8},
 		{"others have ended without a byte", 6, 1, 0, InCompany, 8},
 		{"fewer in flight than allowed", 3, 3, 100, CrowdedOut, 2},
 		{"two", 2, 2, 100, CrowdedOut, 1},
