@@ -28,6 +28,6 @@ func pins() []pin {
 		{"allocations a read", 0, eachRead},
 		// Of these one for each file: openat, fstat, flock, pwrite64, fdatasync, sync_file_range, renameat, utimensat, close; three
 		// looks at names; write and read of the request. A folder is synced once for many.
-		{"system calls a small object of a prefix", 15.2, systemCalls},
+		{"system calls a small object of a prefix", 16.2, systemCalls},
 	}
 }

@@ -36,8 +36,8 @@ var closesFirst = runtime.GOOS == "windows"
 // Until it is stored, it belongs to the worker that fetches it. [Committer.Add] gives it to the committer, which does the rest
 // for many at a time. Abandon leads from each of the first four states to the end, and removes the working file.
 //
-// The lock is one on the working file itself. Its name goes with the rename, and a lock counts only if its file has its name
-// still. So whoever waited for the file cannot take the one at the path for a working file: it is not written into before that
+// The lock is one on the working file itself. Its name goes with the rename, and a lock counts only if its file is at the
+// name. So whoever waited for the file cannot take the one at the path for a working file: it is not written into before that
 // was compared. Where a file must be closed before it is renamed, its lock would end too soon. There the lock file of a
 // Destination is held instead.
 type Small struct {
@@ -191,10 +191,11 @@ func (s *Small) lock() (locked bool, err error) {
 		}
 	}
 	s.ours, err = s.content.file.Stat()
-	if err != nil || s.unlock != nil || fsys.Links(s.ours) > 0 {
+	if err != nil || s.unlock != nil {
 		return err == nil, err
 	}
-	there, err := s.isThere() // some file systems count no names
+	// The number of its names does not tell: NFS and FUSE give a file that was removed while it is open another name.
+	there, err := s.isThere()
 	if err == nil && !there {
 		err = fmt.Errorf("%w: %s", errVanished, d.work.data)
 	}
