@@ -136,10 +136,11 @@ func TestWaitForAnotherUser(t *testing.T) {
 			t.Error(err)
 		}
 		cancel()
-		close(goOn)
 	}}
 	res, err := d.Download(t.Context(), "bkt", "k", "/f", ossdl.WithWait(time.Minute), ossdl.WithLogger(slog.New(waits)))
-	if ferr := <-first; !errors.Is(ferr, context.Canceled) {
+	ferr := <-first
+	close(goOn) // not before: the whole body could come before the end of ctx is noticed
+	if !errors.Is(ferr, context.Canceled) {
 		t.Fatal(ferr)
 	}
 	if err != nil || res.Skipped {
