@@ -46,7 +46,7 @@ type requestLog struct {
 	seq     int
 	flight  int
 	most    int
-	sent    atomic.Int64
+	sent    *atomic.Int64 // of the requests since the last ResetLog
 	changed chan struct{} // closed and replaced at each change
 }
 
@@ -56,9 +56,12 @@ type entry struct {
 	r    Request // under log.mu
 	left bool    // no longer in flight; under log.mu
 	sent atomic.Int64
+	sum  *atomic.Int64 // that of the log when the request came
 }
 
-func (l *requestLog) init(off bool) { l.keep, l.changed = !off, make(chan struct{}) }
+func (l *requestLog) init(off bool) {
+	l.keep, l.changed, l.sent = !off, make(chan struct{}), new(atomic.Int64)
+}
 
 // begin enters a request, which must not be changed after.
 func (l *requestLog) begin(r *Request) *entry {
@@ -68,7 +71,7 @@ func (l *requestLog) begin(r *Request) *entry {
 	l.seq++
 	l.flight++
 	l.most = max(l.most, l.flight)
-	e := &entry{log: l, r: *r}
+	e := &entry{log: l, r: *r, sum: l.sent}
 	if l.keep {
 		l.entries = append(l.entries, e)
 	}
@@ -85,7 +88,7 @@ func (l *requestLog) note() {
 // has received is always in the log.
 func (e *entry) add(n int64) {
 	e.sent.Add(n)
-	e.log.sent.Add(n)
+	e.sum.Add(n)
 }
 
 // leave takes the request out of those in flight. It comes before the last byte is written: a client that has its answer
@@ -130,13 +133,14 @@ func (s *Server) Requests() []Request {
 	return out
 }
 
-// ResetLog empties the log and sets the counters to zero; MaxInFlight starts from what is in flight.
+// ResetLog empties the log and sets the counters to zero; MaxInFlight starts from what is in flight. What is still sent for earlier
+// requests does not count.
 func (s *Server) ResetLog() {
 	l := &s.log
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.entries, l.seq, l.most = nil, 0, l.flight
-	l.sent.Store(0)
+	l.sent = new(atomic.Int64)
 }
 
 // Stats returns the counters. They count without a log, too.

@@ -132,6 +132,30 @@ func TestLog(t *testing.T) {
 	}
 }
 
+// TestResetLogForgetsLateBytes checks that what is sent after ResetLog for a request that came before does not count.
+func TestResetLogForgetsLateBytes(t *testing.T) {
+	s := newServer(t)
+	s.CreateBucket("bkt", osstest.PublicRead())
+	s.Put("bkt", "k", osstest.Random(1, 1000))
+	reset := make(chan struct{})
+	s.Nth(0, osstest.Inject().Gate(400, reset))
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		do(t, s, "GET", s.URL("bkt", "k"), nil)
+	}()
+	if err := s.WaitFor(t.Context(), func() bool { return s.Stats().Sent >= 400 }); err != nil {
+		t.Fatal(err)
+	}
+	s.ResetLog()
+	close(reset)
+	<-done
+	do(t, s, "GET", s.URL("bkt", "k"), map[string]string{"Range": "bytes=0-6"})
+	if st := s.Stats(); st.Sent != 7 {
+		t.Errorf("%d bytes, want those of the last request: 7", st.Sent)
+	}
+}
+
 // TestLogIsNotBehind asks the log the moment a client has its answer.
 func TestLogIsNotBehind(t *testing.T) {
 	s := publicServer(t)
