@@ -163,7 +163,8 @@ func TestFieldOtherRange(t *testing.T) {
 					t.Fatal(err)
 				}
 				s.mustHold(t, s.content)
-				if n := s.requests(); n > c.requests || res.Retries != 0 {
+				// On a busy machine each of the other workers may take over a range that seems slow.
+				if n := s.requests(); n > c.requests+lieWorkers-1 || res.Retries != 0 {
 					t.Errorf("%d requests, want at most %d; %+v", n, c.requests, *res)
 				}
 			})
