@@ -113,6 +113,10 @@ func TestRefusedNames(t *testing.T) {
 			if err == nil {
 				err = file.Close()
 			}
+			if err == nil && name == "read-only" { // wine, as root
+				t.Log("this user may write to files that are read-only")
+				continue
+			}
 			if !errors.Is(fsys.Refusal(err), fsys.ErrUnusable) {
 				t.Errorf("%T, %.20s: %v", f, name, err)
 			}
