@@ -500,7 +500,7 @@ func (c *crew) run(do, done func()) {
 	}
 }
 
-// perform runs a task. If a function of the caller ends the goroutine (runtime.Goexit), that has no token.
+// perform runs a task. If a function of the caller ends the goroutine (runtime.Goexit), no token of it is left behind.
 func (c *crew) perform(t task) {
 	defer t.done()
 	t.do()

@@ -26,7 +26,7 @@ func pins() []pin {
 		{"allocations a small object of a prefix", 221, eachSmallObject(mallocs)},
 		// The buffers are used again.
 		{"allocations a read", 0, eachRead},
-		// Of these one for each file: openat, fstat, flock, pwrite64, fdatasync, sync_file_range, renameat, utimensat, close; three
+		// Of these one for each file: openat, fstat, flock, pwrite64, fdatasync, sync_file_range, renameat, utimensat, close; four
 		// looks at names; write and read of the request. A folder is synced once for many.
 		{"system calls a small object of a prefix", 16.2, systemCalls},
 	}

@@ -112,8 +112,8 @@ func (r *Retrier) started(s *streak) {
 	}
 }
 
-// mostExcused bounds how many failures of a streak are not counted: a request that is refused that often has another reason. The gate
-// cannot tell, since its limit grows again between failures that take long.
+// mostExcused bounds how many failures of a streak are not counted: one that fails more often has another reason. The gate cannot
+// tell, since its limit grows again between failures that take long.
 const mostExcused = 32
 
 // crowded says whether a request that failed without an answer may have been one too many. It must be called before the slot

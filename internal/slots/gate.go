@@ -194,7 +194,7 @@ type Crowd uint8
 const (
 	Alone      Crowd = iota // no other request was in flight
 	InCompany               // others were, but whether they fare better is not known yet
-	CrowdedOut              // others received bytes meanwhile, and the limit is lower now
+	CrowdedOut              // others received bytes meanwhile; the limit is lower now, unless they have all ended
 )
 
 // InFlight returns how many requests are in flight.

@@ -36,8 +36,8 @@ func (f *Folder) sharingOf(dir string) (s fsys.Sharing, err error) {
 	return s, nil
 }
 
-// makerIn is [fsys.MakerIn]. If nothing may be made, it is who has got the folder for working files, if a call has left that, or
-// else the effective user.
+// makerIn is [fsys.MakerIn]. If nothing may be made, it is the owner of the folder for working files, if a call has left one, or else
+// the effective user.
 func (f *Folder) makerIn(dir string) (uid uint32, ok bool, err error) {
 	if !f.readOnly {
 		return fsys.MakerIn(f.fs, filepath.FromSlash(dir))
